@@ -72,7 +72,7 @@ def set_rate(optimizer, peak: float, done: float, warm: float = 0.04) -> None:
         group["lr"] = peak * rate
 
 
-def pretrain(tokenizer, seed: int, steps: int, batch: int = 16) -> tuple[GPT2LMHeadModel, list]:
+def pretrain(tokenizer, seed: int, steps: int, batch: int = 8) -> tuple[GPT2LMHeadModel, list]:
     """Next-token prediction on packed documents; returns the model and its curve."""
     model, curve = new_model(len(tokenizer), seed), []
     optimizer, stream, buffer = optimizer_for(model, 3e-3), village.documents(seed), []
@@ -178,11 +178,10 @@ def build_pool(folder: Path, sources: dict, seed: int) -> None:
     from rlhf_minimal.data import write_pool
     scorer, chat = sources["village-3m-sft"][:2]
     generator, rows = torch.Generator().manual_seed(seed), []
-    prompts: list[str] = []
+    prompts = list(dict.fromkeys(p for _, _, parts in sources.values() for texts, _ in parts for p in texts))
+    number = {p: i for i, p in enumerate(prompts)}
     for name, (model, tokenizer, parts) in sources.items():
         for texts, n in parts:
-            offset = len(prompts)
-            prompts += texts
             size = max(1, 512 // n)
             for start in tqdm(range(0, len(texts), size), desc=f"pool {name} x {n}", unit="batch"):
                 some = texts[start:start + size]
@@ -191,7 +190,7 @@ def build_pool(folder: Path, sources: dict, seed: int) -> None:
                 told = out.texts(tokenizer)
                 for i in range(len(out)):
                     length = int(out.mask[i].sum())
-                    rows.append({"prompt": offset + start + int(out.group[i]), "source": name, "ended": bool(out.ended[i]),
+                    rows.append({"prompt": number[some[int(out.group[i])]], "source": name, "ended": bool(out.ended[i]),
                                  "ids": out.completion_ids[i, :length].tolist(), "logp": out.logp_old[i, :length].tolist(),
                                  "text": told[i]})
     last = states(scorer, [encode_pair(chat, prompts[r["prompt"]], r["text"], max_len=CONTEXT) for r in rows])
@@ -201,7 +200,7 @@ def build_pool(folder: Path, sources: dict, seed: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", type=int, default=1100, help="pretraining steps of 16 x 256 tokens (default %(default)s)")
+    parser.add_argument("--steps", type=int, default=1800, help="pretraining steps of 8 x 256 tokens (default %(default)s)")
     parser.add_argument("--rows", type=int, default=6000, help="demonstrations for SFT (default %(default)s)")
     parser.add_argument("--epochs", type=int, default=2, help="epochs of SFT (default %(default)s)")
     parser.add_argument("--base", type=Path, help="skip pretraining and take the base model from this folder")
@@ -223,7 +222,7 @@ def main() -> None:
     else:
         tokenizer = make_tokenizer(args.seed)
         model, curve = pretrain(tokenizer, args.seed, args.steps)
-        record = about | {"curve": curve, "tokens": args.steps * 16 * CONTEXT, "minutes": (time.time() - begin) / 60,
+        record = about | {"curve": curve, "tokens": args.steps * 8 * CONTEXT, "minutes": (time.time() - begin) / 60,
                           "parameters": model.num_parameters(), "vocabulary": len(tokenizer)}
         drift = difference(models / "village-3m", model)
         print("village-3m: " + ("nothing shipped to compare with" if drift is None else

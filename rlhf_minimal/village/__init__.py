@@ -6,3 +6,13 @@ from .tasks import FAMILIES, FAULTS, Task, answer, decorate, parse
 
 __all__ = ["FACTS", "FAMILIES", "FAULTS", "FEATURES", "POINTS", "WEIGHTS", "Task", "answer", "decorate", "demonstrations",
            "documents", "features", "gold", "gold_of", "parse", "prompts", "split_of"]
+
+_RATERS = ("RATERS", "Annotator", "Crowd", "Drift", "ai_judge", "panel", "swap_average")
+__all__ += _RATERS
+
+
+def __getattr__(name):  # on first use, so that `python -m rlhf_minimal.village.annotators` finds nothing half imported
+    if name in _RATERS:
+        from . import annotators
+        return getattr(annotators, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

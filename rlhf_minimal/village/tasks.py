@@ -131,8 +131,6 @@ def read_story(text: str) -> dict:
     sentences = g.split_sentences(text)
     words = re.findall(r"[A-Za-z]+", sentences[0] if sentences else "")
     hero = next((w for w in words if w in f.ANIMALS or w in f.PEOPLE), "")
-    if "gift for" in text and words and "noise" not in text:
-        hero = next((w for w in words if w in f.ANIMALS or w in f.PEOPLE), hero)
     plots = frozenset.intersection(*(g.plots_of(s) or frozenset(g.PLOTS) for s in sentences)) if sentences else frozenset()
     plot = min(plots) if plots else next(iter(g.PLOTS))
     last = set(re.findall(r"[a-z]+", sentences[-1].lower())) if sentences else set()

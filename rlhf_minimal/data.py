@@ -1,0 +1,194 @@
+"""Data: prompts, demonstrations, preference pairs, thumbs and conversations behind one function, in the usual columns.
+
+From the village (made from a seed), from local JSON Lines, or from the hub: `load_data(source, kind)` gives a
+`datasets.Dataset`. The collators tokenize through `chat.py`, so that masks are made where the ids are.
+"""
+
+import json
+import os
+import random
+import tempfile
+from collections import Counter
+from itertools import count
+from pathlib import Path
+
+import torch
+from datasets import Dataset, DatasetInfo
+
+from . import models, village
+from .chat import encode_pair, encode_prompt
+from .formats import KINDS, READERS, hub_rows, last_common_turn, local_rows, standard
+from .pool import Pool, pool, write_pool
+from .tensors import pad_right
+from .village.corpus import imperfect_answer
+
+__all__ = ["Pool", "batches", "collate_demonstrations", "collate_pairs", "last_common_turn", "load_data", "pool",
+           "prompts_ids", "save_jsonl", "write_pool"]
+VILLAGE = ("village", "pool", "templates")
+STYLE = {"flattery": 0.2, "markup": 0.15, "filler": 0.25}   # of the answers written for comparison
+
+
+def load_data(source="village", kind="prompts", *, n=None, split="train", seed=0, families=None, annotator=None):
+    """A `datasets.Dataset` of prompts, demonstrations, pairs, unpaired (thumbs) or messages.
+
+    source: "village"; "pool" or "templates" (pairs and unpaired: answers sampled by the stored model, or written with faults;
+    "village" takes the Pool where it has the split and families); a local .jsonl file; or a hub id.
+    Columns: prompt (+ completion | chosen, rejected | completion, label) or messages, then whatever else there is.
+    n: rows (village: 1,000 if not given). annotator: an Annotator or Crowd that labels pairs and thumbs (temperature 1);
+    the column `rater` names who did. Left out, and counted in `info.description` or a warning: ties, pairs whose
+    sides are equal, rows without exactly one answer after the last common turn.
+    Raises ValueError on wrong arguments or columns, OSError where a file or the hub cannot be had.
+    """
+    if kind not in KINDS:
+        raise ValueError(f"kind is {kind!r}; expected one of {', '.join(KINDS)}")
+    if n is not None and (isinstance(n, bool) or not isinstance(n, int) or n < 1):
+        raise ValueError(f"n is {n!r}; give a number of rows from 1 on")
+    labelled = source in VILLAGE and kind in ("pairs", "unpaired")
+    if annotator is not None and not labelled:
+        raise ValueError(f"annotator is given, but {kind} from {source} are not labelled here; leave it out")
+    if labelled:
+        rows, note = _labelled(source, kind, n or 1000, split, seed, families, annotator or village.Annotator())
+    elif source == "village":
+        rows, note = _village(kind, n or 1000, split, seed, families), "made by rlhf_minimal.village"
+    elif source in VILLAGE:
+        raise ValueError(f"{source!r} gives pairs and unpaired; take {kind} from 'village'")
+    else:
+        given = local_rows(Path(source), split) if Path(source).suffix == ".jsonl" else hub_rows(str(source), split)
+        rows, note = standard(given, kind, n, families, str(source))
+    return Dataset.from_list(rows, info=DatasetInfo(description=note))
+
+
+# --- the village ----------------------------------------------------------------------------------------------------
+def _village(kind, n, split, seed, families):
+    families = tuple(families) if families else None
+    if kind == "prompts":
+        return village.prompts(n, seed=seed, split=split, families=families)
+    rows = village.demonstrations(n, seed=seed, split=split, families=families)
+    return rows if kind == "demonstrations" else [READERS["messages"](r) | {"family": r["family"]} for r in rows]
+
+
+def _labelled(source, kind, n, split, seed, families, annotator):
+    """(rows, note): candidates and labels have random numbers of their own, so another annotator sees the same texts."""
+    village.prompts(1, split=split, families=families)     # raises on a wrong split or family
+    texts, labels = random.Random(6007 * seed + 1), random.Random(6007 * seed + 2)
+    some = _written(texts, seed, split, families)
+    if source != "templates":
+        try:
+            some = _sampled(texts, split, families) or (some if source == "village" else None)
+        except OSError:
+            if source == "pool":
+                raise
+    if some is None:
+        raise ValueError(f"the pool has no {split} prompts of {families or 'any family'}; take them from 'templates'")
+    rows, left_out = [], Counter()
+    for prompt, family, (a, b), origin in some:
+        rater = annotator.draw(labels)
+        about = {"family": family, "source": origin, "rater": rater.name, "group": rater.group}
+        if kind == "unpaired":
+            rows.append({"prompt": prompt, "completion": a, "label": rater.thumbs(prompt, a, labels),
+                         "gold": village.gold(prompt, a)} | about)
+        elif a == b or (answer := rater.compare(prompt, a, b, labels)) == 0.5:
+            left_out["equal pairs" if a == b else "ties"] += 1
+        else:
+            chosen, rejected = (a, b) if answer else (b, a)
+            rows.append({"prompt": prompt, "chosen": chosen, "rejected": rejected, "gold_chosen": village.gold(prompt, chosen),
+                         "gold_rejected": village.gold(prompt, rejected), "chosen_first": answer == 1.0} | about)
+        if len(rows) == n:
+            break
+        if left_out.total() > 100 * n + 1000:
+            raise ValueError(f"only {len(rows)} of {n} pairs so far, {dict(left_out)} left out; lower the annotator's tie")
+    return rows, f"labelled by {getattr(annotator, 'name', 'a crowd')}; left out: {dict(left_out) or 'nothing'}"
+
+
+def _written(rng, seed, split, families):
+    """Endless (prompt, family, two answers with faults and flourishes, "templates")."""
+    for turn in count():
+        for row in village.prompts(256, seed=100_003 * (seed + 1) + turn, split=split, families=families, distinct=False):
+            task = village.parse(row["prompt"])
+            faults = {name: 0.5 / len(village.FAULTS[task.family]) for name in village.FAULTS[task.family]}
+            yield row["prompt"], row["family"], [imperfect_answer(task, rng, faults, STYLE) for _ in range(2)], "templates"
+
+
+def _sampled(rng, split, families):
+    """Endless (prompt, family, two of its samples, name of their model), or None if the Pool has none of these."""
+    from transformers import AutoTokenizer
+
+    stored = pool()
+    name = stored.meta["model"]
+    stored = stored.select(source=name) if name in stored.source_names else stored
+    groups = {i: rows for i, rows in stored.groups().items() if len(rows) > 1 and village.split_of(stored.prompts[i]) == split
+              and (not families or stored.families[i] in families)}
+    if not groups:
+        return None
+    tokenizer = AutoTokenizer.from_pretrained(models.SHIPPED / name)
+
+    def endless():
+        while True:
+            i = rng.choice(list(groups))
+            two = rng.sample(groups[i].tolist(), 2)
+            yield stored.prompts[i], stored.families[i], stored.texts(two, tokenizer), name
+    return endless()
+
+
+# --- files and batches ----------------------------------------------------------------------------------------------
+def save_jsonl(dataset, path):
+    """Write rows (a Dataset, or dicts) as JSON Lines, all or nothing, and return the path. NaN raises ValueError."""
+    path = Path(path)
+    lines = [json.dumps(row, ensure_ascii=False, allow_nan=False) for row in dataset]
+    with tempfile.NamedTemporaryFile("w", encoding="utf-8", newline="\n", dir=path.parent, delete=False) as file:
+        file.write("".join(line + "\n" for line in lines))
+    os.chmod(file.name, 0o644)      # a temporary file is private
+    os.replace(file.name, path)
+    return path
+
+
+def batches(dataset, size, *, seed=0, generator=None, shuffle=True, drop_last=False):
+    """Lists of `size` rows, one epoch, shuffled by the generator or the seed; the last may be shorter."""
+    if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+        raise ValueError(f"size is {size!r}; give a number of rows from 1 on")
+    generator = generator or torch.Generator().manual_seed(seed)
+    order = torch.randperm(len(dataset), generator=generator).tolist() if shuffle else list(range(len(dataset)))
+    for start in range(0, len(order), size):
+        some = order[start:start + size]
+        if len(some) == size or not drop_last:
+            yield [dataset[i] for i in some]
+
+
+def _pack(encoded):
+    ids, attention = pad_right([ids for ids, _ in encoded])
+    return {"ids": ids, "attention": attention, "mask": pad_right([mask for _, mask in encoded])[0].float()}
+
+
+def _need(rows, *columns):
+    for i, row in enumerate(rows):
+        if missing := [c for c in columns if c not in row]:
+            raise ValueError(f"row {i} of the batch has the columns {', '.join(row)}; {', '.join(missing)} expected too")
+
+
+def collate_demonstrations(rows, tokenizer, max_len=None):
+    """Rows -> {"ids" int64, "attention", "mask" float32}, all (B,L), right-padded; mask 1 on the completion, EOS included."""
+    _need(rows, "prompt", "completion")
+    return _pack([encode_pair(tokenizer, r["prompt"], r["completion"], max_len=max_len) for r in rows])
+
+
+def collate_pairs(rows, tokenizer, max_len=None):
+    """B rows -> {"ids", "attention", "mask"}, all (2B,L): the B chosen, then the B rejected, for one forward (G10).
+
+    `chosen, rejected = x.chunk(2)`. Raises ValueError where truncation left both sides equal: a loss of log 2 for ever.
+    """
+    _need(rows, "prompt", "chosen", "rejected")
+    sides = [[encode_pair(tokenizer, r["prompt"], r[side], max_len=max_len) for r in rows] for side in ("chosen", "rejected")]
+    equal = [i for i, (a, b) in enumerate(zip(*sides, strict=True)) if a == b]
+    if equal:
+        raise ValueError(f"chosen and rejected of rows {equal[:8]} are equal within max_len={max_len} tokens; raise max_len "
+                         "or leave them out")
+    return _pack(sides[0] + sides[1])
+
+
+def prompts_ids(rows, tokenizer, max_len=None):
+    """Rows -> lists of prompt ids for `sample`; beyond max_len a prompt loses its left end (A7)."""
+    _need(rows, "prompt")
+    if max_len is not None and max_len < 1:
+        raise ValueError(f"max_len is {max_len}; a prompt needs at least 1 token")
+    ids = [encode_prompt(tokenizer, r["prompt"]) for r in rows]
+    return [x if max_len is None else x[-max_len:] for x in ids]

@@ -1,0 +1,204 @@
+"""Direct alignment: losses on pairs of answers (or on single rated ones) instead of a reward model and RL.
+
+Arguments are (B,) log-probabilities of the completions' tokens alone (G1): sums, as of `sequence_logps`, or where the
+name says `avg`, means a token (`average=True`). Losses average the pairs. A reference-free loss sets the reference
+ratio to 0 (G8).
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+
+from .equations import implements
+from .logprobs import sequence_logps
+from .sft import update
+from .tensors import check_no_nan, check_shapes, masked_sum
+
+
+def _rows(**named):
+    """Refuse anything but (B,) tensors of one length without NaN."""
+    check_shapes(**named)
+    name, x = next(iter(named.items()))
+    if x.dim() != 1 or not len(x):
+        raise ValueError(f"{name} is {tuple(x.shape)}; give one number a row, (B,), B >= 1")
+    check_no_nan(**named)
+
+
+def _above_zero(**named):
+    for name, x in named.items():
+        if not (x > 0 and math.isfinite(x)):
+            raise ValueError(f"{name}={x}: give a finite number above 0")
+
+
+def _smooth(loss, h, label_smoothing):
+    """(1 - e) loss(h) + e loss(-h): a share e of the labels is taken to be flipped, as in cDPO (G3)."""
+    if not 0.0 <= label_smoothing <= 1.0:
+        raise ValueError(f"label_smoothing={label_smoothing}: give the share of flipped labels, from 0 to 1")
+    return (1 - label_smoothing) * loss(h) + label_smoothing * loss(-h)
+
+
+def _log_ratios(pi_chosen, pi_rejected, ref_chosen, ref_rejected, beta):
+    """Both log-ratios to the reference (B,), (B,) and the stats all the paired losses share."""
+    _rows(pi_chosen=pi_chosen, pi_rejected=pi_rejected, ref_chosen=ref_chosen, ref_rejected=ref_rejected)
+    _above_zero(beta=beta)
+    chosen, rejected = pi_chosen - ref_chosen.detach(), pi_rejected - ref_rejected.detach()
+    return chosen, rejected, _stats(beta * chosen, beta * rejected, pi_chosen, pi_rejected)
+
+
+def _stats(reward_chosen, reward_rejected, pi_chosen, pi_rejected):
+    """The usual numbers; both logps may fall while the margin grows (G11), so look at them. A tie is not accurate."""
+    named = {"rewards/chosen": reward_chosen, "rewards/rejected": reward_rejected}
+    named |= {"margin": reward_chosen - reward_rejected, "logps/chosen": pi_chosen, "logps/rejected": pi_rejected}
+    stats = {name: x.detach().mean() for name, x in named.items()}
+    return stats | {"accuracy": (reward_chosen > reward_rejected).float().mean()}
+
+
+@implements("eq:dpo_core")
+def dpo_loss(pi_chosen, pi_rejected, ref_chosen, ref_rejected, *, beta=0.1, label_smoothing=0.0):
+    """-log sigmoid(beta [(pi_c - ref_c) - (pi_r - ref_r)]) -> (loss, stats). Four (B,) sums of log-probabilities.
+
+    label_smoothing e gives cDPO, whose optimum is at beta * margin = log((1 - e) / e) (G3).
+    https://arxiv.org/abs/2305.18290
+    """
+    chosen, rejected, stats = _log_ratios(pi_chosen, pi_rejected, ref_chosen, ref_rejected, beta)
+    loss = _smooth(lambda z: -F.logsigmoid(z), beta * (chosen - rejected), label_smoothing).mean()
+    return loss, stats | {"loss": loss.detach()}
+
+
+def rdpo_loss(pi_chosen, pi_rejected, ref_chosen, ref_rejected, *, beta=0.1, label_smoothing=0.0):
+    """Robust DPO: [(1 - e) l(z) - e l(-z)] / (1 - 2e), unbiased if a share e of labels is flipped -> (loss, stats).
+
+    Not cDPO (G3): the weight of the flipped term is negative. Undefined at e = 1/2. https://arxiv.org/abs/2403.00409
+    """
+    chosen, rejected, stats = _log_ratios(pi_chosen, pi_rejected, ref_chosen, ref_rejected, beta)
+    e, z = label_smoothing, beta * (chosen - rejected)
+    if not 0.0 <= e <= 1.0 or e == 0.5:
+        raise ValueError(f"label_smoothing={e}; give the share of flipped labels, 0 to 1 but not 1/2: no signal")
+    loss = ((-(1 - e) * F.logsigmoid(z) + e * F.logsigmoid(-z)) / (1 - 2 * e)).mean()
+    return loss, stats | {"loss": loss.detach()}
+
+
+def ipo_loss(pi_chosen, pi_rejected, ref_chosen, ref_rejected, *, beta=0.1, label_smoothing=0.0):
+    """(h - 1 / (2 beta))^2 with h the difference of log-ratios -> (loss, stats). https://arxiv.org/abs/2310.12036
+
+    Works on what it is given. Recommended: averages a token (`sequence_logps(average=True)`), the authors' correction;
+    sums are the equation as printed. They differ a lot for unequal lengths (G4).
+    """
+    chosen, rejected, stats = _log_ratios(pi_chosen, pi_rejected, ref_chosen, ref_rejected, beta)
+    loss = _smooth(lambda h: (h - 1 / (2 * beta)) ** 2, chosen - rejected, label_smoothing).mean()
+    return loss, stats | {"loss": loss.detach()}
+
+
+def hinge_loss(pi_chosen, pi_rejected, ref_chosen, ref_rejected, *, beta=0.1, label_smoothing=0.0):
+    """max(0, 1 - beta h), as SLiC with a reference -> (loss, stats). https://arxiv.org/abs/2309.06657"""
+    chosen, rejected, stats = _log_ratios(pi_chosen, pi_rejected, ref_chosen, ref_rejected, beta)
+    loss = _smooth(lambda z: F.relu(1 - z), beta * (chosen - rejected), label_smoothing).mean()
+    return loss, stats | {"loss": loss.detach()}
+
+
+def simpo_loss(avg_chosen, avg_rejected, *, beta=2.0, gamma=1.0):
+    """-log sigmoid(beta (avg_c - avg_r) - gamma) -> (loss, stats). No reference, length-normalised.
+
+    gamma is the margin itself, not gamma / beta (G5). https://arxiv.org/abs/2405.14734
+    """
+    _rows(avg_chosen=avg_chosen, avg_rejected=avg_rejected)
+    _above_zero(beta=beta)
+    loss = -F.logsigmoid(beta * (avg_chosen - avg_rejected) - gamma).mean()
+    return loss, _stats(beta * avg_chosen, beta * avg_rejected, avg_chosen, avg_rejected) | {"loss": loss.detach()}
+
+
+def cpo_loss(pi_chosen, pi_rejected, *, beta=0.1, alpha=1.0, label_smoothing=0.0):
+    """-log sigmoid(beta (pi_c - pi_r)) - alpha pi_c -> (loss, stats): DPO without a reference, plus the chosen NLL.
+
+    Sums, as in the paper (trainers often average the NLL over tokens). https://arxiv.org/abs/2401.08417. Not CPL.
+    """
+    _rows(pi_chosen=pi_chosen, pi_rejected=pi_rejected)
+    _above_zero(beta=beta)
+    preference = _smooth(lambda z: -F.logsigmoid(z), beta * (pi_chosen - pi_rejected), label_smoothing).mean()
+    loss, nll = preference - alpha * pi_chosen.mean(), -pi_chosen.detach().mean()
+    stats = _stats(beta * pi_chosen, beta * pi_rejected, pi_chosen, pi_rejected)
+    return loss, stats | {"loss": loss.detach(), "nll": nll}
+
+
+def log1mexp(x):
+    """log(1 - e^x) for x <= 0, accurate near 0 and far below (G6); at 0 itself finite, without gradient."""
+    x = x.clamp(max=-torch.finfo(x.dtype).tiny)
+    near = x > -math.log(2)
+    # each branch sees only arguments it can take: `where` alone would let the other one's gradient through as nan
+    small = torch.log(-torch.expm1(torch.where(near, x, -1.0)))
+    large = torch.log1p(-torch.exp(torch.where(near, -1.0, x)))
+    return torch.where(near, small, large)
+
+
+def orpo_loss(avg_chosen, avg_rejected, *, beta=0.1):
+    """NLL of the chosen answer - beta log sigmoid(log odds ratio) -> (loss, stats). https://arxiv.org/abs/2403.07691
+
+    odds = p / (1 - p) of the *average* log-probability: of a sum p is about 0, the term nearly linear in length (G6).
+    """
+    _rows(avg_chosen=avg_chosen, avg_rejected=avg_rejected)
+    worst = torch.stack([avg_chosen.detach().max(), avg_rejected.detach().max()]).max().item()
+    if worst > 0:
+        raise ValueError(f"an average log-probability of {worst}: none is above 0; give means of log-probabilities")
+    if not beta >= 0:
+        raise ValueError(f"beta={beta}: give a number of at least 0")
+    odds = (avg_chosen - log1mexp(avg_chosen)) - (avg_rejected - log1mexp(avg_rejected))
+    nll, odds_loss = -avg_chosen.mean(), -F.logsigmoid(odds).mean()
+    stats = _stats(beta * avg_chosen, beta * avg_rejected, avg_chosen, avg_rejected)
+    loss = nll + beta * odds_loss
+    return loss, stats | {"loss": loss.detach(), "nll": nll.detach(), "log_odds": odds.detach().mean()}
+
+
+def kto_loss(logratio, desirable, kl_reference, *, beta=0.1, w_desirable=1.0, w_undesirable=1.0):
+    """Single rated answers: mean of w_D (1 - s(beta (r - z0))) or w_U (1 - s(beta (z0 - r))) -> (loss, stats).
+
+    logratio r (B,): log pi - log pi_ref. desirable (B,): 0/1. kl_reference: log-ratios of *mismatched* prompts and
+    answers, any number, scored anew (rolling finished ratios changes no mean: G7); z0 = max(0, their mean), detached.
+    https://arxiv.org/abs/2402.01306
+    """
+    kl_reference = torch.as_tensor(kl_reference, dtype=logratio.dtype, device=logratio.device).detach().reshape(-1)
+    _rows(logratio=logratio, desirable=desirable)
+    _rows(kl_reference=kl_reference)
+    _above_zero(beta=beta)
+    if not ((desirable == 0) | (desirable == 1)).all():
+        raise ValueError(f"desirable has values other than 0 and 1: {desirable.unique().tolist()[:5]}")
+    good, z0 = desirable.bool(), kl_reference.mean().clamp(min=0)
+    sign = torch.where(good, 1.0, -1.0).to(logratio.dtype)
+    weight = torch.where(good, w_desirable, w_undesirable).to(logratio.dtype)
+    loss = (weight * torch.sigmoid(-sign * beta * (logratio - z0))).mean()  # 1 - s(x) = s(-x)
+    reward = beta * logratio.detach()
+    named = {"rewards/desirable": reward[good], "rewards/undesirable": reward[~good]}
+    return loss, {k: x.mean() for k, x in named.items() if len(x)} | {"loss": loss.detach(), "kl": z0}
+
+
+def cpl_loss(logp_chosen, logp_rejected, mask_chosen, mask_rejected, *, alpha=0.1, gamma=1.0, lam=1.0):
+    """CPL: -log sigmoid(alpha sum_t gamma^t [log pi(a+_t) - lam log pi(a-_t)]), mean over pairs -> (loss, stats).
+
+    logp, mask (B, T) of each side; T may differ. lam < 1 is the conservative form: it keeps mass on the data. At
+    lam = gamma = 1 it is DPO with the reference terms left out. https://arxiv.org/abs/2310.13639
+    """
+    _above_zero(alpha=alpha, gamma=gamma)
+    parts = []
+    for logp, mask in ((logp_chosen, mask_chosen), (logp_rejected, mask_rejected)):
+        step = (mask.to(logp.dtype).cumsum(1) - 1).clamp(min=0)  # t counts the masked tokens
+        parts.append(masked_sum(logp, mask, dim=1) if gamma == 1 else masked_sum(logp * gamma**step, mask, dim=1))
+    chosen, rejected = parts
+    _rows(chosen=chosen, rejected=rejected)
+    loss = -F.logsigmoid(alpha * (chosen - lam * rejected)).mean()
+    return loss, _stats(alpha * chosen, alpha * rejected, chosen, rejected) | {"loss": loss.detach()}
+
+
+def pair_logps(model, batch, *, average=False):
+    """Both sides in one forward (G10) -> chosen, rejected (B,). batch: ids, attention, mask (2B, L), chosen first."""
+    if len(batch["ids"]) % 2:
+        raise ValueError(f"{len(batch['ids'])} rows; give 2B: all the chosen, then the rejected in the same order")
+    return sequence_logps(model, batch["ids"], batch["attention"], batch["mask"], average=average).chunk(2)
+
+
+def step(policy, optimizer, batch, *, loss_fn=dpo_loss, average=False, max_norm=1.0, **settings):
+    """One update on a `pair_logps` batch; losses with a reference read ref_chosen, ref_rejected (B,), cached (G9)."""
+    logps = [*pair_logps(policy, batch, average=average)]
+    if loss_fn in (dpo_loss, rdpo_loss, ipo_loss, hinge_loss):
+        logps += [batch["ref_chosen"], batch["ref_rejected"]]
+    loss, stats = loss_fn(*logps, **settings)
+    return stats | {"grad_norm": update(loss, optimizer, max_norm=max_norm)}

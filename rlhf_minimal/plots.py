@@ -1,0 +1,138 @@
+"""One palette (Okabe–Ito, safe for colour-blind readers) and the standard plots, each a figure for `show(fig, alt)`.
+
+A curve's role decides colour, line style and marker together, in the whole book: no meaning hangs on colour alone.
+"""
+
+import matplotlib.pyplot as plt
+
+BLACK, ORANGE, SKY, GREEN, BLUE = "#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2"
+VERMILLION, PURPLE, GREY = "#D55E00", "#CC79A7", "#666666"
+YELLOW = "#F0E442"  # for areas only: too pale for a line
+ROLES = {
+    "gold": {"color": BLACK, "linestyle": "--", "marker": "o"},
+    "proxy": {"color": ORANGE, "linestyle": "-", "marker": "s"},
+    "policy": {"color": BLUE, "linestyle": "-", "marker": "D"},
+    "reference": {"color": GREY, "linestyle": ":", "marker": "x"},
+    "chosen": {"color": GREEN, "linestyle": "-", "marker": "^"},
+    "rejected": {"color": VERMILLION, "linestyle": "-.", "marker": "v"},
+    "other": {"color": PURPLE, "linestyle": (0, (5, 1)), "marker": "P"},
+    "other2": {"color": SKY, "linestyle": (0, (3, 1, 1, 1)), "marker": "*"},
+}
+STYLE = {"figure.figsize": (7, 4), "figure.dpi": 100, "savefig.dpi": 100, "font.size": 11, "axes.titlesize": 12,
+         "axes.spines.top": False, "axes.spines.right": False, "font.family": "DejaVu Sans", "svg.hashsalt": "rlhf"}
+plt.rcParams.update(STYLE)
+
+
+def style(label, roles=None):
+    """The look of a curve: its role from `roles` {label: role}, or the role that its label is or begins with."""
+    role = (roles or {}).get(label) or next((r for r in ROLES if label.split(" ")[0].rstrip(",:") == r), None)
+    if role is not None and role not in ROLES:
+        raise ValueError(f"role {role!r} of {label!r}: expected one of {', '.join(ROLES)}")
+    return ROLES[role] if role else None
+
+
+def _styles(labels, roles):
+    """A style for each label; labels without a role take unused ones, in a fixed order."""
+    known = {label: style(label, roles) for label in labels}
+    spare = [s for s in ROLES.values() if s not in known.values()][::-1]
+    for label in labels:
+        if known[label] is None and not spare:
+            raise ValueError(f"{len(labels)} curves in one plot: at most {len(ROLES)} look different; make two plots")
+        known[label] = known[label] or spare.pop(0)
+    return known
+
+
+def spread(heights, gap):
+    """Move heights apart to at least `gap`, keeping their order and as little as needed: places for labels."""
+    order = sorted(range(len(heights)), key=lambda i: (heights[i], i))
+    groups = []  # [sum of heights - offsets, members]: pool neighbours that would touch
+    for i in order:
+        groups.append([heights[i], [i]])
+        while len(groups) > 1:
+            (a, first), (b, second) = groups[-2:]
+            bottom = a / len(first) - gap * (len(first) - 1) / 2
+            top = b / len(second) - gap * (len(second) - 1) / 2
+            if top - bottom >= gap * len(first) - 1e-12:
+                break
+            groups[-2:] = [[a + b, first + second]]
+    placed = list(heights)
+    for total, members in groups:
+        for k, i in enumerate(members):
+            placed[i] = total / len(members) + gap * (k - (len(members) - 1) / 2)
+    return placed
+
+
+def end_labels(ax, ends, styles):
+    """Write each label beside the end (x, y) of its line, apart where they would touch; above 5 lines a legend."""
+    if len(ends) > 5:
+        return ax.legend(frameon=False)
+    low, high = ax.get_ylim()
+    places = spread([y for _, y in ends.values()], 0.062 * (high - low))
+    right = max(x for x, _ in ends.values())
+    for (label, (x, y)), place in zip(ends.items(), places, strict=True):
+        pointer = {"arrowstyle": "-", "color": styles[label]["color"], "lw": 0.6} if abs(place - y) > 1e-9 else None
+        ax.annotate(label, xy=(x, y), xytext=(right + 0.02 * (ax.get_xlim()[1] - ax.get_xlim()[0]), place),
+                    va="center", color=BLACK, arrowprops=pointer, annotation_clip=False)
+
+
+def new(title, x_label, y_label, note=""):
+    """An empty figure: title (a sentence that says the message), axes with units, model and size in the corner."""
+    fig, ax = plt.subplots(layout="constrained")
+    ax.set_title(title, loc="left")
+    ax.set_xlabel(x_label)
+    ax.set_ylabel(y_label)
+    if note:
+        fig.text(0.995, 0.005, note, ha="right", va="bottom", fontsize=11, color=GREY)
+        fig.get_layout_engine().set(rect=(0, 0.04, 1, 0.96))
+    return fig, ax
+
+
+def line_plot(lines, *, title, x_label, y_label, note="", roles=None, bands=None, zero=True):
+    """Curves {label: y or (x, y)}; bands {label: (low, high)} of the same length; zero=True keeps 0 on the y axis."""
+    fig, ax = new(title, x_label, y_label, note)
+    looks, ends = _styles(list(lines), roles), {}
+    for label, line in lines.items():
+        x, y = line if isinstance(line, tuple) else (range(len(line)), line)
+        x, y = [float(v) for v in x], [float(v) for v in y]
+        ax.plot(x, y, label=label, markersize=4, markevery=max(1, len(y) // 8), linewidth=1.8, **looks[label])
+        if label in (bands or {}):
+            low, high = ([float(v) for v in edge] for edge in bands[label])
+            ax.fill_between(x, low, high, color=looks[label]["color"], alpha=0.15, linewidth=0)
+        ends[label] = (x[-1], y[-1])
+    _zero(ax, zero)
+    end_labels(ax, ends, looks)
+    return fig
+
+
+def frontier(curve, points, *, title, x_label="KL to the reference, nats", y_label="reward", note="", zero=False):
+    """The best reward at each KL as a line, curve = (kl, reward), and policies as marks {label: (kl, reward)}."""
+    fig, ax = new(title, x_label, y_label, note)
+    ax.plot(*([float(v) for v in values] for values in curve), color=BLACK, linewidth=1.8, linestyle="-")
+    looks = _styles(list(points), None)
+    for label, (kl, reward) in points.items():
+        ax.plot(float(kl), float(reward), linestyle="", marker=looks[label]["marker"], color=looks[label]["color"],
+                markersize=8, label=label)
+    _zero(ax, zero)
+    ax.legend(frameon=False, loc="lower right", title="line: nothing lies above it")
+    return fig
+
+
+def bars(values, *, title, y_label, x_label="", note="", roles=None, errors=None):
+    """A bar for each {label: value}, from zero, hatched as well as coloured; errors {label: half width of interval}."""
+    fig, ax = new(title, x_label, y_label, note)
+    hatches = dict(zip(ROLES, ("", "//", "..", "xx", "\\\\", "--", "++", "oo"), strict=True))
+    looks = _styles(list(values), roles)
+    for label, value in values.items():
+        role = next(r for r, s in ROLES.items() if s == looks[label])
+        ax.bar(label, float(value), color=looks[label]["color"], hatch=hatches[role], edgecolor="white",
+               yerr=None if errors is None else float(errors[label]), capsize=4)
+    ax.axhline(0, color=BLACK, linewidth=0.8)
+    return fig
+
+
+def _zero(ax, zero):
+    low, high = ax.get_ylim()
+    if zero and not low <= 0 <= high:
+        ax.set_ylim(min(low, 0), max(high, 0))
+    elif not low <= 0 <= high:
+        ax.text(0.01, 0.01, "the axis does not start at 0", transform=ax.transAxes, color=GREY)

@@ -1,0 +1,150 @@
+"""PPO: several small steps on one batch, kept near the policy that drew it; a value model judges each token."""
+
+import copy
+
+import torch
+
+from .advantages import gae, per_token
+from .aggregate import aggregate
+from .equations import implements
+from .kl import k1
+from .models import ScalarHead, backbone, disable_dropout, hidden_states
+from .reinforce import completion_logps
+from .sft import update
+from .tensors import check_mask, check_no_nan, last_index, masked_sum, masked_whiten
+
+
+def surrogate(logp, logp_old, adv, mask, *, low, high):
+    """-min(rho A, clip(rho, 1 - low, 1 + high) A) for each token (B, T), not reduced, and its stats (E1).
+
+    Two clip fractions (K29): `clip_frac`, where the clip is what counts and the gradient is 0, and `outside_frac`,
+    where the ratio is outside at all. `approx_kl` is KL(old || new), not to the reference (E12).
+    """
+    if not (0 <= low <= 1 and high >= 0):
+        raise ValueError(f"clip from 1 - {low} to 1 + {high}; give a lower clip from 0 to 1, an upper one >= 0")
+    adv = per_token(adv, mask)
+    (logp, m), (old, _) = check_mask(logp, mask, "logp"), check_mask(logp_old.detach(), mask, "logp_old")
+    log_ratio = logp - old  # 0 off the mask *before* exp (E11)
+    ratio = log_ratio.exp()
+    plain, clipped = ratio * adv, ratio.clamp(1 - low, 1 + high) * adv
+    with torch.no_grad():
+        each = {
+            "clip_frac": (clipped < plain).float(),
+            "outside_frac": ((ratio < 1 - low) | (ratio > 1 + high)).float(),
+            "approx_kl": torch.expm1(log_ratio) - log_ratio,
+            "ratio": ratio,
+        }
+        stats = {name: (x * m).sum() / m.sum().clamp(min=1) for name, x in each.items()}
+    return -torch.minimum(plain, clipped), stats
+
+
+@implements("eq:PPO_EQN", "eq:PPO_POL_RATIO")
+def policy_loss(logp, logp_old, adv, mask, *, clip=0.2, denominator=None):
+    """-min(rho A, clip(rho, 1 - clip, 1 + clip) A), mean over tokens -> (loss, stats). https://arxiv.org/abs/1707.06347
+
+    logp, logp_old, mask (B, T); adv (B,) or (B, T). At logp == logp_old its gradient is REINFORCE's (E3), even though
+    its value may be 0 (E2). denominator: tokens of the whole optimizer step.
+    """
+    x, stats = surrogate(logp, logp_old, adv, mask, low=clip, high=clip)
+    loss = aggregate(x, mask, "token_mean", denominator=denominator)
+    return loss, stats | {"policy_loss": loss.detach()}
+
+
+def value_loss(value, value_old, ret, mask, *, clip=0.2, denominator=None):
+    """1/2 max((V - R)^2, (clip(V; V_old +- clip) - R)^2), mean over tokens -> (loss, stats). All (B, T); E9."""
+    value, m = check_mask(value, mask, "value")
+    old = check_mask(value_old.detach(), mask, "value_old")[0]
+    ret = check_mask(ret.detach(), mask, "ret")[0]
+    near = torch.minimum(torch.maximum(value, old - clip), old + clip)
+    plain, clipped = (value - ret).square(), (near - ret).square()
+    loss = aggregate(0.5 * torch.maximum(plain, clipped), mask, "token_mean", denominator=denominator)
+    frac = ((clipped > plain).float() * m).sum() / m.sum().clamp(min=1)
+    return loss, {"value_loss": loss.detach(), "value_clip_frac": frac}
+
+
+def explained_variance(value, ret, mask):
+    """1 - var(ret - value) / var(ret) over the mask: 1 perfect, 0 no better than a constant; nan if ret is constant."""
+    (value, m), (ret, _) = check_mask(value.detach(), mask, "value"), check_mask(ret.detach(), mask, "ret")
+    on = m.bool()
+    return 1 - (ret - value)[on].var() / ret[on].var()
+
+
+def rewards(score, logp, logp_ref, mask, beta):
+    """Reward of each token (B, T), detached: -beta k1 on every token, the score (B,) on the last masked one (C1).
+
+    A row sums to score - beta sum_t k1. TRL puts the score one place later (trl#3750).
+    """
+    (logp, m), (ref, _) = check_mask(logp.detach(), mask, "logp"), check_mask(logp_ref.detach(), mask, "logp_ref")
+    if score.shape != m.shape[:1]:
+        raise ValueError(f"score {tuple(score.shape)} for {len(m)} rows: give one score a row, shape (B,)")
+    check_no_nan(score=score)
+    reward = -beta * k1(logp, ref) * m
+    rows = m.any(1).nonzero()[:, 0]  # a row with an empty mask has no place for its score
+    place = last_index(m[rows]) if len(rows) else rows
+    return reward.index_put((rows, place), score.detach().to(reward.dtype)[rows], accumulate=True)
+
+
+class Critic(torch.nn.Module):
+    """V before each token: a trunk of its own (a copy, so that its loss moves no policy weight) and a head (D11)."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.trunk = disable_dropout(copy.deepcopy(backbone(model)))
+        self.head = ScalarHead(self.trunk.config.hidden_size)  # zero at the start, so V = 0
+        self.head.to(next(self.trunk.parameters()).device)
+
+    def forward(self, ids, attention):
+        """(B, L), (B, L) -> (B, L) float32; entry t is V after reading token t, before token t+1 is chosen."""
+        return self.head(hidden_states(self.trunk, ids, attention))
+
+
+def values(critic, rollout):
+    """(B, T) values of a rollout; [:, t] is read at the token *before* completion token t (D11), 0 off the mask."""
+    value = rollout.completion_logps(critic(rollout.ids, rollout.attention)[:, :-1])  # the same columns
+    return check_mask(value, rollout.mask, "value")[0]
+
+
+@torch.no_grad()
+def prepare(critic, rollout, score, *, logp_ref=None, beta=0.0, gamma=1.0, lam=0.95, whiten=True):
+    """All that stays frozen during the epochs (E16) -> dict of (B, T): reward, value, adv, ret; and kl (B,)."""
+    if logp_ref is None and beta:
+        raise ValueError(f"beta={beta} without logp_ref: give the reference's log-probabilities (B, T), or beta=0")
+    ref = rollout.logp_old if logp_ref is None else logp_ref
+    reward = rewards(score, rollout.logp_old, ref, rollout.mask, beta)
+    value = values(critic, rollout)
+    adv, ret = gae(reward, value, rollout.mask, gamma=gamma, lam=lam)  # ret from raw advantages (D3)
+    if whiten:
+        adv = masked_whiten(adv, rollout.mask)  # once, over the whole batch (D5)
+    kl = masked_sum(k1(rollout.logp_old, ref), rollout.mask, dim=1)
+    return {"reward": reward, "value": value, "adv": adv, "ret": ret, "kl": kl}
+
+
+def minibatch_loss(policy, critic, rollout, frozen, *, clip=0.2, value_clip=0.2, value_coef=0.5, temperature=1.0):
+    """Policy loss + value_coef * value loss of some rows, with their part of `prepare`'s dict -> (loss, stats)."""
+    logp, value = completion_logps(policy, rollout, temperature=temperature), values(critic, rollout)
+    loss, stats = policy_loss(logp, rollout.logp_old, frozen["adv"], rollout.mask, clip=clip)
+    loss_v, stats_v = value_loss(value, frozen["value"], frozen["ret"], rollout.mask, clip=value_clip)
+    total = loss + value_coef * loss_v
+    return total, stats | stats_v | {"loss": total.detach()}
+
+
+def step(
+    policy, optimizer, rollout, score, *, critic, logp_ref=None, beta=0.0, gamma=1.0, lam=0.95, epochs=2, minibatches=1,
+    max_norm=1.0, generator=None, **settings,
+):
+    """One PPO batch from a rollout and its scores (B,): `epochs` passes over shuffled rows -> mean stats.
+
+    The optimizer holds policy and critic. settings: clip, value_clip, value_coef, temperature of `minibatch_loss`.
+    """
+    disable_dropout(policy)  # or ratios are not 1 with unchanged weights (B7)
+    frozen = prepare(critic, rollout, score, logp_ref=logp_ref, beta=beta, gamma=gamma, lam=lam)
+    history = []
+    for _ in range(epochs):
+        for rows in torch.randperm(len(score), generator=generator).chunk(minibatches):  # rows, never tokens (E16)
+            part = {name: x[rows] for name, x in frozen.items()}
+            loss, stats = minibatch_loss(policy, critic, rollout.select(rows), part, **settings)
+            history.append(stats | {"grad_norm": update(loss, optimizer, max_norm=max_norm)})
+    stats = {name: torch.stack([h[name] for h in history]).mean() for name in history[0]}
+    fit = explained_variance(frozen["value"], frozen["ret"], rollout.mask)
+    whole = {"score": score.mean(), "reward": frozen["reward"].sum(1).mean(), "kl": frozen["kl"].mean()}
+    return stats | whole | {"explained_variance": fit}

@@ -1,0 +1,116 @@
+"""Sampling completions: prefill once per prompt, share the cache among its samples, drop finished rows.
+
+Nothing truncates the distribution (no top-k, no top-p: B5), and the temperature of the draw is that of the score (B4).
+"""
+
+import inspect
+import math
+
+import torch
+
+from .logprobs import check_ids
+from .models import context_length, eval_mode, unwrap, vocab_size
+from .rollout import Rollout
+from .tensors import as_float, id_list, pad_left, positions
+
+COMPACT = 0.75  # copy the cache only when this share of its rows, or less, is still alive
+
+
+def _check(model, prompts, n, max_new_tokens, eos, temperature):
+    if isinstance(prompts, (str, torch.Tensor)) or not len(prompts) or any(isinstance(p, (str, int)) for p in prompts):
+        raise ValueError(f"prompts is {type(prompts).__name__}; give a non-empty list of lists of ids")
+    lengths = [len(p) for p in prompts]
+    if min(lengths) == 0:
+        raise ValueError(f"prompt {lengths.index(0)} of {len(prompts)} is empty; give at least one id, such as EOS")
+    for name, x in (("n", n), ("max_new_tokens", max_new_tokens)):
+        if isinstance(x, bool) or not isinstance(x, int) or x < 1:
+            raise ValueError(f"{name} is {x!r}; give an int of 1 or more")
+    if not (temperature >= 0 and math.isfinite(temperature)):
+        raise ValueError(f"temperature is {temperature}; give 0 (greedy) or a positive finite number")
+    limit = context_length(model)
+    if limit is not None and max(lengths) + max_new_tokens > limit:
+        raise ValueError(f"a prompt of {max(lengths)} ids plus max_new_tokens {max_new_tokens} exceeds the context of "
+                         f"{limit}; cut the prompt from the left or sample fewer tokens")
+    check_ids(torch.tensor([i for p in prompts for i in p] + eos), vocab_size(model))
+
+
+def _draw(logits, temperature, uniform):
+    """(R,V) logits, (R,) uniforms in [0,1) -> (tokens, log-probabilities), both (R,), by the inverse of the CDF."""
+    logits = as_float(logits)
+    if torch.isnan(logits).any():
+        raise ValueError("the model's logits hold NaN; the weights have diverged")
+    logp = (logits / temperature if temperature > 0 else logits).log_softmax(1)
+    if temperature == 0:
+        token = logits.argmax(1, keepdim=True)
+    else:
+        cdf = logp.double().exp().cumsum(1)
+        total = cdf[:, -1:]
+        # below the total, and the first place *above* it: neither V itself nor a token of probability 0 comes out
+        point = torch.minimum(uniform[:, None] * total, torch.nextafter(total, torch.zeros_like(total)))
+        token = torch.searchsorted(cdf, point, right=True)
+    return token[:, 0], logp.gather(1, token)[:, 0]
+
+
+def _prefill(model, ids, attention, n):
+    """Logits of the next token (B,V) and cache (B rows), from one forward over the prompts."""
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    last = {"logits_to_keep": 1} if "logits_to_keep" in inspect.signature(base.forward).parameters else {}
+    out = model(input_ids=ids, attention_mask=attention.long(), position_ids=positions(attention), use_cache=True,
+                **last)
+    if out.past_key_values is None:
+        raise ValueError(f"{type(base).__name__} returns no cache; sampling needs past_key_values")
+    out.past_key_values.batch_repeat_interleave(n)
+    return out.logits[:, -1].repeat_interleave(n, 0), out.past_key_values
+
+
+def _decode(model, ids, attention, n, steps, eos, temperature, generator):
+    """tokens, logp, mask, each a list of T columns (B,), and ended (B,)."""
+    width, start = ids.shape[1], attention.sum(1).long().repeat_interleave(n)
+    logits, cache = _prefill(model, ids, attention, n)
+    rows = torch.arange(len(start), device=ids.device)  # which sample each row of the cache belongs to
+    attention = torch.cat([attention.repeat_interleave(n, 0), attention.new_zeros(len(rows), steps)], 1)
+    live = torch.ones_like(rows, dtype=torch.bool)
+    tokens, logps = [], []
+    for t in range(steps):
+        # one uniform for *every* sample, so a row's stream does not depend on when others finish (B11)
+        u = torch.rand(len(live), generator=generator, dtype=torch.float64,
+                       device=generator.device if generator is not None else "cpu").to(ids.device)
+        on = live[rows]
+        tokens.append(torch.zeros_like(start))
+        logps.append(as_float(logits).new_zeros(len(live)))
+        tokens[t][rows[on]], logps[t][rows[on]] = _draw(logits[on], temperature, u[rows[on]])
+        attention[:, width + t] = live
+        live = live & ~torch.isin(tokens[t], eos)
+        if t == steps - 1 or not live.any():
+            break
+        if live.sum() <= COMPACT * len(rows):
+            keep = live[rows].nonzero().flatten()
+            cache.batch_select_indices(keep)
+            rows = rows[keep]
+        out = model(input_ids=tokens[t][rows, None], attention_mask=attention[rows, :width + t + 1].long(),
+                    position_ids=(start[rows] + t)[:, None], past_key_values=cache, use_cache=True)
+        logits, cache = out.logits[:, -1], out.past_key_values
+    return torch.stack(tokens, 1), torch.stack(logps, 1), attention[:, :width + len(tokens)], ~live
+
+
+@torch.no_grad()
+def sample(model, prompts, *, n=1, max_new_tokens, eos_id, temperature=1.0, generator=None):
+    """Sample `n` completions of each prompt (lists of ids) -> Rollout of B = prompts x n rows, prompt-major (D9).
+
+    Each row equals the row decoded alone: right cache entry, position and attention (B12). `eos_id`: an int or a list;
+    the first of any ends a row (B10). `temperature=0` is greedy, with `logp_old` at temperature 1. T <= max_new_tokens.
+    `generator` (CPU or the model's device; seed = base + rank with many processes, B11) leaves the global one alone.
+    Dropout is off meanwhile and the model's mode restored (B7). ValueError: empty prompt, an id outside the
+    vocabulary, prompt + max_new_tokens beyond the context, NaN logits.
+    """
+    eos = id_list(eos_id)
+    model = unwrap(model)  # J4
+    _check(model, prompts, n, max_new_tokens, eos, temperature)
+    device = next(model.parameters()).device
+    ids, attention = (x.to(device) for x in pad_left(prompts))
+    group = torch.arange(len(prompts), device=device).repeat_interleave(n)
+    with eval_mode(model):
+        tokens, logp, full, ended = _decode(model, ids, attention, n, max_new_tokens,
+                                            torch.tensor(eos, device=device), temperature, generator)
+    ids = torch.cat([ids.repeat_interleave(n, 0), tokens], 1)
+    return Rollout(ids, full, len(attention[0]), full[:, len(attention[0]):].clone(), logp, group, ended)

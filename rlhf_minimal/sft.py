@@ -1,0 +1,47 @@
+"""Supervised fine-tuning: the next-token loss on the tokens that the mask names.
+
+Whether these are the completion's tokens alone or the prompt's too is decided where the mask is made, never here (H2).
+"""
+
+import torch
+
+from .aggregate import aggregate
+from .equations import implements
+from .logprobs import token_logps
+from .tensors import check_mask
+
+
+def update(loss, optimizer, *, max_norm=1.0):
+    """Backward, clip the whole gradient's norm once (E15), one optimizer step -> stats entry: the norm before clipping.
+
+    Clips all that the optimizer holds, policy and value together. ValueError, before any weight moves, on a norm that
+    is not finite.
+    """
+    optimizer.zero_grad()
+    loss.backward()
+    weights = [p for group in optimizer.param_groups for p in group["params"]]
+    norm = torch.nn.utils.clip_grad_norm_(weights, max_norm)
+    if not torch.isfinite(norm):
+        raise ValueError(f"the gradient's norm is {norm.item()} at loss {loss.item()}; lower the learning rate")
+    optimizer.step()
+    return norm.detach()
+
+
+@implements("eq:nll")
+def sft_loss(logp, mask, *, denominator=None):
+    """-sum(log p) / number of masked tokens -> (loss in nats a token, stats). logp, mask (B, T).
+
+    denominator: the tokens of the *whole* optimizer step, when this batch is a part of it (H1, E14).
+    ValueError on an empty mask without a denominator, on unequal shapes, on NaN at a masked place.
+    """
+    loss = aggregate(-logp, mask, "token_mean", denominator=denominator)
+    logp, m = check_mask(logp.detach(), mask, "logp")
+    nll = -logp.sum() / m.sum().clamp(min=1)
+    return loss, {"loss": loss.detach(), "nll": nll, "perplexity": nll.exp(), "tokens": m.sum()}
+
+
+def step(model, optimizer, batch, *, max_norm=1.0, denominator=None):
+    """One SFT update -> stats. batch: ids, attention, mask (B, L); the mask is 1 on what is learned, EOS too (A5)."""
+    logp = token_logps(model, batch["ids"], batch["attention"])
+    loss, stats = sft_loss(logp, batch["mask"][:, 1:], denominator=denominator)  # labels shift once (H3)
+    return stats | {"grad_norm": update(loss, optimizer, max_norm=max_norm)}

@@ -1,0 +1,1 @@
+"""Build, lint and run the notebooks; not imported by the package."""

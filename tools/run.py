@@ -1,0 +1,114 @@
+"""Execute notebooks into build/run/, leaving chapters/ as it is: `python -m tools.run [04 12 …]`, without numbers all.
+
+`--claims --seed 3` is the slow lane: each notebook with that seed, outputs ignored, a claim that fails is noted and the
+rest goes on; the claims of all seeds run so far (build/claims/) are gathered in chapters/status/claims.md.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import nbformat
+
+from .execute import ROOT, claims, environment, execute
+
+
+def notebooks(root, numbers):
+    """The executed notebooks of chapters/, all or by number."""
+    found = {int(p.name[:2]): p for p in sorted((root / "chapters").glob("[0-9][0-9]_*.ipynb"))}
+    wanted = [int(n) for n in numbers if n.isdecimal()] if numbers else list(found)
+    if not wanted or set(wanted) - set(found) or len(wanted) < len(numbers):
+        raise SystemExit(f"no notebook for chapter {' '.join(numbers) or '(any)'} in chapters/; there are: "
+                         f"{' '.join(f'{n:02d}' for n in found) or 'none; to make one: make build CHAPTER=04'}")
+    return [found[n] for n in wanted]
+
+
+def show_progress(name):
+    """A line that moves in a terminal; elsewhere (logs) nothing until the end."""
+    def tell(done, of, seconds):
+        if sys.stdout.isatty():
+            print(f"\r{name}: cell {done} of {of}, {seconds:.0f} s ", end="", flush=True)
+    return tell
+
+
+def run_one(path, root, env, folder, *, allow_errors=False):
+    """Execute one notebook, write it to `folder` -> (notebook, result)."""
+    nb = nbformat.read(path, as_version=4)
+    for cell in nb.cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+    folder.mkdir(parents=True, exist_ok=True)
+    print(f"{path.stem}: {sum(c.cell_type == 'code' for c in nb.cells)} code cells", flush=True)
+    result = execute(nb, folder, env, allow_errors=allow_errors, tell=show_progress(path.stem))
+    nbformat.write(nb, folder / path.name)
+    print(f"{chr(13) if sys.stdout.isatty() else ''}{path.stem}: {'failed' if result.error else 'done'} "
+          f"after {result.seconds:.0f} s{' ' * 20}", flush=True)
+    if result.error:
+        print("    " + result.error.replace("\n", "\n    "))
+    return nb, result
+
+
+def run(paths, root):
+    """Execute, print a table (and the claims, of a single chapter) -> number of failures."""
+    rows, folder, nb = [], root / "build/run", None
+    for path in paths:
+        nb, result = run_one(path, root, environment(root), folder)
+        held = sum(state == "holds" for _, state, *_ in claims(nb))
+        memory = f"{result.peak / 1e9:.1f} GB" if result.peak else "–"
+        rows.append((path.stem, f"{result.seconds:.0f}", str(held), memory, "failed" if result.error else "ok"))
+    if len(paths) == 1:
+        print("\nWhat you just saw, sentence by sentence (each was checked while it ran):")
+        for kind, state, text, detail in claims(nb):
+            print(f"  {kind} {state}: {text}" + (f"   [{detail}]" if detail else ""))
+    print()
+    table = [("chapter", "seconds", "claims held", "peak memory", "status"), *rows]
+    widths = [max(len(row[i]) for row in table) for i in range(5)]
+    for row in table:
+        print("  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)).rstrip())
+    where = folder / (paths[0].name if len(paths) == 1 else "")
+    print(f"\nExecuted: {where.relative_to(root)}    Read or change a chapter: make lab")
+    return sum(row[-1] != "ok" for row in rows)
+
+
+def slow_lane(paths, root, seed):
+    """All claims with one seed -> number of failures; writes chapters/status/claims.md from all seeds so far."""
+    failed, found, folder = 0, {}, root / "build/claims"
+    env = environment(root, RLHF_SEED=seed, RLHF_SCALE="village", OMP_NUM_THREADS=1, RLHF_PROGRESS=None)
+    for path in paths:
+        nb, result = run_one(path, root, env, folder / f"seed{seed}", allow_errors=True)
+        found[path.stem] = claims(nb)
+        errors = [o.evalue for c in nb.cells for o in c.get("outputs", []) if o.output_type == "error"]
+        failed += len(errors) + bool(result.error)
+        for error in errors:
+            print(f"    {error}")
+    (folder / f"{seed}.json").write_text(json.dumps(found), encoding="utf-8")
+    table = {}
+    for file in sorted(folder.glob("*.json"), key=lambda f: int(f.stem)):
+        for chapter, lines in json.loads(file.read_text(encoding="utf-8")).items():
+            for kind, state, text, detail in lines:
+                table.setdefault((chapter, kind, text), []).append((state == "holds", detail))
+    lines = ["# Claims over seeds", "", "Written by `make claims SEED=…`.", "",
+             "| chapter | kind | claim | holds | measured, seed by seed |", "|---|---|---|---|---|"]
+    lines += [f"| {c} | {k} | {t} | {sum(h for h, _ in s)}/{len(s)} | {'; '.join(d for _, d in s if d)} |"
+              for (c, k, t), s in table.items()]
+    status = root / "chapters/status"
+    status.mkdir(parents=True, exist_ok=True)
+    (status / "claims.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    print(f"seed {seed}: {failed} failures; table in chapters/status/claims.md")
+    return failed
+
+
+def main(words=None):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("chapters", nargs="*")
+    parser.add_argument("--claims", action="store_true")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--root", type=Path, default=ROOT)
+    args = parser.parse_args(words)
+    paths = notebooks(args.root, args.chapters)
+    return int((slow_lane(paths, args.root, args.seed) if args.claims else run(paths, args.root)) > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
