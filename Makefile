@@ -56,7 +56,7 @@ test-code: $(READY)
 	$(PY) -m ruff check .
 
 test-unit: $(READY)
-	OMP_NUM_THREADS=1 $(PY) -m pytest -q -n 2 tests --ignore=tests/test_negative_controls.py
+	OMP_NUM_THREADS=1 $(PY) -m pytest -q -n 2 --dist loadfile tests --ignore=tests/test_negative_controls.py
 
 test-sources: $(READY)
 	$(PY) -m tools.build --check

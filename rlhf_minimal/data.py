@@ -31,12 +31,12 @@ STYLE = {"flattery": 0.2, "markup": 0.15, "filler": 0.25}   # of the answers wri
 def load_data(source="village", kind="prompts", *, n=None, split="train", seed=0, families=None, annotator=None):
     """A `datasets.Dataset` of prompts, demonstrations, pairs, unpaired (thumbs) or messages.
 
-    source: "village"; "pool" or "templates" (pairs and unpaired: answers sampled by the stored model, or written with faults;
-    "village" takes the Pool where it has the split and families); a local .jsonl file; or a hub id.
+    source: "village"; "pool" or "templates" (pairs and unpaired: answers sampled by the stored model, or written with
+    faults; "village" takes the Pool where it has the split and families); a local .jsonl file; or a hub id.
     Columns: prompt (+ completion | chosen, rejected | completion, label) or messages, then whatever else there is.
-    n: rows (village: 1,000 if not given). annotator: an Annotator or Crowd that labels pairs and thumbs (temperature 1);
-    the column `rater` names who did. Left out, and counted in `info.description` or a warning: ties, pairs whose
-    sides are equal, rows without exactly one answer after the last common turn.
+    n: rows (village: 1,000 if not given). annotator: the Annotator or Crowd that labels pairs and thumbs (if not given,
+    one of temperature 1); the column `rater` names who did. Left out, and counted in `info.description` or a warning:
+    ties, pairs whose sides are equal, rows without exactly one answer after the last common turn.
     Raises ValueError on wrong arguments or columns, OSError where a file or the hub cannot be had.
     """
     if kind not in KINDS:
@@ -53,7 +53,8 @@ def load_data(source="village", kind="prompts", *, n=None, split="train", seed=0
     elif source in VILLAGE:
         raise ValueError(f"{source!r} gives pairs and unpaired; take {kind} from 'village'")
     else:
-        given = local_rows(Path(source), split) if Path(source).suffix == ".jsonl" else hub_rows(str(source), split)
+        path = Path(source)
+        given = local_rows(path, split) if path.suffix == ".jsonl" else hub_rows(str(source), split)
         rows, note = standard(given, kind, n, families, str(source))
     return Dataset.from_list(rows, info=DatasetInfo(description=note))
 
@@ -68,7 +69,7 @@ def _village(kind, n, split, seed, families):
 
 
 def _labelled(source, kind, n, split, seed, families, annotator):
-    """(rows, note): candidates and labels have random numbers of their own, so another annotator sees the same texts."""
+    """(rows, note). Texts and labels have random numbers of their own: another annotator sees the same texts."""
     village.prompts(1, split=split, families=families)     # raises on a wrong split or family
     texts, labels = random.Random(6007 * seed + 1), random.Random(6007 * seed + 2)
     some = _written(texts, seed, split, families)
@@ -85,28 +86,31 @@ def _labelled(source, kind, n, split, seed, families, annotator):
         rater = annotator.draw(labels)
         about = {"family": family, "source": origin, "rater": rater.name, "group": rater.group}
         if kind == "unpaired":
-            rows.append({"prompt": prompt, "completion": a, "label": rater.thumbs(prompt, a, labels),
-                         "gold": village.gold(prompt, a)} | about)
+            label = rater.thumbs(prompt, a, labels)
+            rows.append({"prompt": prompt, "completion": a, "label": label, "gold": village.gold(prompt, a)} | about)
         elif a == b or (answer := rater.compare(prompt, a, b, labels)) == 0.5:
             left_out["equal pairs" if a == b else "ties"] += 1
         else:
             chosen, rejected = (a, b) if answer else (b, a)
-            rows.append({"prompt": prompt, "chosen": chosen, "rejected": rejected, "gold_chosen": village.gold(prompt, chosen),
-                         "gold_rejected": village.gold(prompt, rejected), "chosen_first": answer == 1.0} | about)
+            gold = {"gold_chosen": village.gold(prompt, chosen), "gold_rejected": village.gold(prompt, rejected)}
+            rows.append({"prompt": prompt, "chosen": chosen, "rejected": rejected, **gold} | about
+                        | {"chosen_first": answer == 1.0})
         if len(rows) == n:
             break
         if left_out.total() > 100 * n + 1000:
-            raise ValueError(f"only {len(rows)} of {n} pairs so far, {dict(left_out)} left out; lower the annotator's tie")
+            raise ValueError(f"only {len(rows)} of {n} pairs, {dict(left_out)} left out; lower the annotator's tie")
     return rows, f"labelled by {getattr(annotator, 'name', 'a crowd')}; left out: {dict(left_out) or 'nothing'}"
 
 
 def _written(rng, seed, split, families):
     """Endless (prompt, family, two answers with faults and flourishes, "templates")."""
     for turn in count():
-        for row in village.prompts(256, seed=100_003 * (seed + 1) + turn, split=split, families=families, distinct=False):
+        number = 100_003 * (seed + 1) + turn
+        for row in village.prompts(64, seed=number, split=split, families=families, distinct=False):
             task = village.parse(row["prompt"])
             faults = {name: 0.5 / len(village.FAULTS[task.family]) for name in village.FAULTS[task.family]}
-            yield row["prompt"], row["family"], [imperfect_answer(task, rng, faults, STYLE) for _ in range(2)], "templates"
+            two = [imperfect_answer(task, rng, faults, STYLE) for _ in range(2)]
+            yield row["prompt"], row["family"], two, "templates"
 
 
 def _sampled(rng, split, families):
@@ -116,8 +120,9 @@ def _sampled(rng, split, families):
     stored = pool()
     name = stored.meta["model"]
     stored = stored.select(source=name) if name in stored.source_names else stored
-    groups = {i: rows for i, rows in stored.groups().items() if len(rows) > 1 and village.split_of(stored.prompts[i]) == split
-              and (not families or stored.families[i] in families)}
+    groups = {i: rows for i, rows in stored.groups().items()
+              if len(rows) > 1 and (not families or stored.families[i] in families)
+              and village.split_of(stored.prompts[i]) == split}
     if not groups:
         return None
     tokenizer = AutoTokenizer.from_pretrained(models.SHIPPED / name)
@@ -162,11 +167,11 @@ def _pack(encoded):
 def _need(rows, *columns):
     for i, row in enumerate(rows):
         if missing := [c for c in columns if c not in row]:
-            raise ValueError(f"row {i} of the batch has the columns {', '.join(row)}; {', '.join(missing)} expected too")
+            raise ValueError(f"row {i} of the batch has {', '.join(row)}; expected also {', '.join(missing)}")
 
 
 def collate_demonstrations(rows, tokenizer, max_len=None):
-    """Rows -> {"ids" int64, "attention", "mask" float32}, all (B,L), right-padded; mask 1 on the completion, EOS included."""
+    """Rows -> {"ids" int64, "attention", "mask" float32}, (B,L), right-padded; mask 1 on the completion and its EOS."""
     _need(rows, "prompt", "completion")
     return _pack([encode_pair(tokenizer, r["prompt"], r["completion"], max_len=max_len) for r in rows])
 
@@ -177,12 +182,13 @@ def collate_pairs(rows, tokenizer, max_len=None):
     `chosen, rejected = x.chunk(2)`. Raises ValueError where truncation left both sides equal: a loss of log 2 for ever.
     """
     _need(rows, "prompt", "chosen", "rejected")
-    sides = [[encode_pair(tokenizer, r["prompt"], r[side], max_len=max_len) for r in rows] for side in ("chosen", "rejected")]
-    equal = [i for i, (a, b) in enumerate(zip(*sides, strict=True)) if a == b]
+    chosen, rejected = ([encode_pair(tokenizer, r["prompt"], r[side], max_len=max_len) for r in rows]
+                        for side in ("chosen", "rejected"))
+    equal = [i for i, (a, b) in enumerate(zip(chosen, rejected, strict=True)) if a == b]
     if equal:
-        raise ValueError(f"chosen and rejected of rows {equal[:8]} are equal within max_len={max_len} tokens; raise max_len "
-                         "or leave them out")
-    return _pack(sides[0] + sides[1])
+        raise ValueError(f"chosen and rejected of rows {equal[:8]} are equal within max_len={max_len} tokens; "
+                         "raise it, or leave the rows out")
+    return _pack(chosen + rejected)
 
 
 def prompts_ids(rows, tokenizer, max_len=None):

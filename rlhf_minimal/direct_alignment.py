@@ -12,6 +12,7 @@ import torch.nn.functional as F
 
 from .equations import implements
 from .logprobs import sequence_logps
+from .models import disable_dropout
 from .sft import update
 from .tensors import check_no_nan, check_shapes, masked_sum
 
@@ -188,6 +189,97 @@ def cpl_loss(logp_chosen, logp_rejected, mask_chosen, mask_rejected, *, alpha=0.
     return loss, _stats(alpha * chosen, alpha * rejected, chosen, rejected) | {"loss": loss.detach()}
 
 
+def apo_zero_loss(pi_chosen, pi_rejected, ref_chosen, ref_rejected, *, beta=0.1):
+    """APO-zero: 1 - s(r_c) + s(r_r), r = beta * log-ratio -> (loss, stats): chosen up, rejected down, each by itself.
+
+    For pairs whose chosen answer is better than the policy's own. https://arxiv.org/abs/2408.06266
+
+    >>> four = [torch.tensor([x]) for x in (-10.0, -14.0, -11.0, -13.0)]
+    >>> round(apo_zero_loss(*four)[0].item(), 4)  # s(-.1) + s(-.1)
+    0.95
+    """
+    chosen, rejected, stats = _log_ratios(pi_chosen, pi_rejected, ref_chosen, ref_rejected, beta)
+    loss = (torch.sigmoid(-beta * chosen) + torch.sigmoid(beta * rejected)).mean()
+    return loss, stats | {"loss": loss.detach()}
+
+
+def apo_down_loss(pi_chosen, pi_rejected, ref_chosen, ref_rejected, *, beta=0.1):
+    """APO-down: s(r_c) + 1 - s(r_c - r_r), r = beta * log-ratio -> (loss, stats): both down, the rejected one more.
+
+    For pairs whose chosen answer is worse than the policy's own. https://arxiv.org/abs/2408.06266
+
+    >>> four = [torch.tensor([x]) for x in (-10.0, -14.0, -11.0, -13.0)]
+    >>> round(apo_down_loss(*four)[0].item(), 4)  # s(.1) + s(-.2)
+    0.9751
+    """
+    chosen, rejected, stats = _log_ratios(pi_chosen, pi_rejected, ref_chosen, ref_rejected, beta)
+    loss = (torch.sigmoid(beta * chosen) + torch.sigmoid(-beta * (chosen - rejected))).mean()
+    return loss, stats | {"loss": loss.detach()}
+
+
+@implements("eq:dpo_nll", "eq:dpo_nll_expanded")
+def dpo_nll_loss(
+    pi_chosen, pi_rejected, ref_chosen, ref_rejected, *, beta=0.1, label_smoothing=0.0, alpha=1.0, lengths=None,
+):
+    """DPO + alpha * NLL of the chosen answer, which keeps its log-probability from sinking (G11) -> (loss, stats).
+
+    lengths (B,): tokens of the chosen answers; with them the NLL is a mean a token, as in the paper (which counts the
+    prompt's too), else the sum: alpha does not carry over. https://arxiv.org/abs/2404.19733
+
+    >>> four = [torch.tensor([x]) for x in (-10.0, -14.0, -11.0, -13.0)]
+    >>> round(dpo_nll_loss(*four, lengths=torch.tensor([5]))[0].item(), 4)  # 0.5981 + 10 / 5
+    2.5981
+    """
+    smooth = dict(beta=beta, label_smoothing=label_smoothing)
+    dpo, stats = dpo_loss(pi_chosen, pi_rejected, ref_chosen, ref_rejected, **smooth)
+    if lengths is not None:
+        _rows(lengths=lengths, pi_chosen=pi_chosen)
+        if not (lengths >= 1).all():
+            raise ValueError(f"lengths from {lengths.min().item()}: a chosen answer has at least 1 token")
+    nll = -(pi_chosen if lengths is None else pi_chosen / lengths).mean()
+    loss = dpo + alpha * nll
+    return loss, stats | {"loss": loss.detach(), "nll": nll.detach()}
+
+
+def length_dpo_loss(
+    pi_chosen, pi_rejected, ref_chosen, ref_rejected, *, len_chosen, len_rejected, beta=0.1, lam=0.01,
+):
+    """-log sigmoid(beta h + lam (|y_c| - |y_r|)), h the difference of log-ratios -> (loss, stats). Lengths (B,), tokens.
+
+    At its optimum beta h is the labels' margin *minus* lam * difference of lengths: the policy of the reward
+    r - lam |y|. So the term is added inside; subtracted there, it would pay for length. https://arxiv.org/abs/2403.19159
+
+    >>> four, n = [torch.tensor([x]) for x in (-10.0, -14.0, -11.0, -13.0)], torch.tensor([4])
+    >>> round(length_dpo_loss(*four, len_chosen=n + 5, len_rejected=n, lam=0.1)[0].item(), 4)  # z = .2 + .5
+    0.4032
+    """
+    chosen, rejected, stats = _log_ratios(pi_chosen, pi_rejected, ref_chosen, ref_rejected, beta)
+    _rows(len_chosen=len_chosen, len_rejected=len_rejected)
+    check_shapes(len_chosen=len_chosen, pi_chosen=pi_chosen)
+    longer = (len_chosen - len_rejected).to(chosen.dtype)
+    loss = -F.logsigmoid(beta * (chosen - rejected) + lam * longer).mean()
+    return loss, stats | {"loss": loss.detach(), "longer": longer.mean()}
+
+
+def online_pairs(score, group_size):
+    """Fresh pairs for online DPO: each prompt's best and worst row -> (chosen, rejected), row numbers (at most B/G,).
+
+    score (B,), prompt-major, of the present policy's own samples. A prompt whose scores are all equal gives no pair.
+    https://arxiv.org/abs/2402.04792
+
+    >>> [x.tolist() for x in online_pairs(torch.tensor([0.1, 0.9, 0.5, 2.0, 2.0, 2.0]), 3)]
+    [[1], [0]]
+    """
+    _rows(score=score)
+    if group_size < 2 or len(score) % group_size:
+        raise ValueError(f"{len(score)} rows in groups of {group_size}; a group needs 2 or more and must divide them")
+    groups = score.view(-1, group_size)
+    best, worst = groups.max(1), groups.min(1)
+    start = torch.arange(0, len(score), group_size, device=score.device)
+    keep = best.values > worst.values
+    return (start + best.indices)[keep], (start + worst.indices)[keep]
+
+
 def pair_logps(model, batch, *, average=False):
     """Both sides in one forward (G10) -> chosen, rejected (B,). batch: ids, attention, mask (2B, L), chosen first."""
     if len(batch["ids"]) % 2:
@@ -197,8 +289,10 @@ def pair_logps(model, batch, *, average=False):
 
 def step(policy, optimizer, batch, *, loss_fn=dpo_loss, average=False, max_norm=1.0, **settings):
     """One update on a `pair_logps` batch; losses with a reference read ref_chosen, ref_rejected (B,), cached (G9)."""
+    disable_dropout(policy)  # or the first loss is not log 2 (B7)
     logps = [*pair_logps(policy, batch, average=average)]
-    if loss_fn in (dpo_loss, rdpo_loss, ipo_loss, hinge_loss):
+    with_reference = (dpo_loss, rdpo_loss, ipo_loss, hinge_loss, apo_zero_loss, apo_down_loss, dpo_nll_loss)
+    if loss_fn in (*with_reference, length_dpo_loss):
         logps += [batch["ref_chosen"], batch["ref_rejected"]]
     loss, stats = loss_fn(*logps, **settings)
     return stats | {"grad_norm": update(loss, optimizer, max_norm=max_norm)}

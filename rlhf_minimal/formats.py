@@ -92,7 +92,7 @@ def standard(given, kind, n, families, source):
     if left_out:
         warnings.warn(f"{source}: {left_out.total()} of {i + 1} rows left out: {dict(left_out)}", stacklevel=3)
     if len(rows) < (n or 1):
-        raise ValueError(f"{len(rows)} usable rows in {source}, {n or 'at least 1'} asked; a smaller n, or none, takes all")
+        raise ValueError(f"{len(rows)} usable rows in {source}, {n or 'at least 1'} asked; without n you get them all")
     return rows, note
 
 
@@ -104,7 +104,7 @@ def last_common_turn(chosen, rejected):
     """(prompt, rest of chosen, rest of rejected), three lists of messages: two conversations cut after the last turn of
     the user that they share. Takes transcripts ("\\n\\nHuman: … \\n\\nAssistant: …") or lists of messages.
 
-    Where the two part before their last answers, a rest holds more than one turn; where nothing is shared, prompt is [].
+    Where they part before their last answers, a rest holds more than one turn; with nothing shared the prompt is [].
     """
     a, b = _messages(chosen), _messages(rejected)
     same = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))

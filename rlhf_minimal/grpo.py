@@ -79,6 +79,36 @@ def truncated_importance(logp_learner, logp_sampler, mask, *, cap=2.0):
     return (new - old).exp().clamp(max=cap) * m
 
 
+def informative_rows(score, group_size):
+    """Rows of the groups whose scores are not all equal: DAPO's dynamic sampling -> row numbers, in order.
+
+    score (B,), prompt-major. The others have advantage exactly 0 (D6) and only thin the batch out: sample more prompts
+    in their place. May be empty. https://arxiv.org/abs/2503.14476
+
+    >>> import torch
+    >>> informative_rows(torch.tensor([1.0, 1.0, 0.0, 1.0]), 2).tolist()
+    [2, 3]
+    """
+    group_normalize(score, group_size)  # its checks
+    groups = score.detach().view(-1, group_size)
+    mixed = (groups != groups[:, :1]).any(1)
+    return mixed.repeat_interleave(group_size).nonzero()[:, 0]
+
+
+def overlong_penalty(length, *, limit, buffer):
+    """DAPO's soft punishment, added to the score: 0 up to limit - buffer tokens, falling to -1 at `limit`, -1 beyond.
+
+    length (B,) tokens -> (B,) float32. limit is the longest a row may be, buffer the stretch on which it is warned.
+
+    >>> import torch
+    >>> overlong_penalty(torch.tensor([80, 90, 100, 120]), limit=100, buffer=20).tolist()
+    [0.0, -0.5, -1.0, -1.0]
+    """
+    if not 0 < buffer <= limit:
+        raise ValueError(f"limit {limit}, buffer {buffer}: give 0 < buffer <= limit, in tokens")
+    return ((limit - buffer - length.float()) / buffer).clamp(-1, 0) + 0.0  # + 0.0: no minus zero
+
+
 def step(
     policy, optimizer, rollout, score, *, group_size, logp_ref=None, beta=0.0, epochs=1, temperature=1.0, max_norm=1.0,
     **settings,

@@ -1,7 +1,7 @@
 """The Pool: stored samples of the village's models with log-probabilities, features, gold and last-token states.
 
-`pool.json` says what the numbers mean, `pool.safetensors` holds them in half precision: reading and writing happen here and
-nowhere else. Sweeps over data size, noise, seeds and n run on it without sampling.
+`pool.json` says what the numbers mean, `pool.safetensors` holds them in half precision: reading and writing happen here
+and nowhere else. Sweeps over data size, noise, seeds and n run on it without sampling.
 """
 
 import json
@@ -21,7 +21,7 @@ STORED = {"ids": torch.int16, "lengths": torch.int16, "logp": torch.float16, "go
 MADE_OF = ("prompts", "families", "feature_names", "source_names")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Pool:
     """N samples: whole numbers as int64, the rest as float32. Off a row's length, ids and logp are 0.
 
@@ -45,15 +45,18 @@ class Pool:
 
     def __post_init__(self):
         n, (_, width) = len(self.ids), self.ids.shape
-        wanted = dict.fromkeys(STORED, (n,)) | {"ids": (n, width), "logp": (n, width), "state": (n, self.state.shape[-1]),
-                                                "features": (n, len(self.feature_names))}
-        bad = [f"{k} {tuple(getattr(self, k).shape)} (expected {v})" for k, v in wanted.items() if getattr(self, k).shape != v]
-        if bad or len(self.prompts) != len(self.families):
-            raise ValueError(f"a pool of {n} rows, {len(self.prompts)} prompts, {len(self.families)} families: {', '.join(bad)}")
+        wide = {"ids": width, "logp": width, "state": self.state.shape[-1], "features": len(self.feature_names)}
+        sizes = {k: (n, wide[k]) if k in wide else (n,) for k in STORED}
+        bad = [f"{k} {tuple(x.shape)} instead of {v}" for k, v in sizes.items() if (x := getattr(self, k)).shape != v]
+        if len(self.prompts) != len(self.families):
+            bad.append(f"{len(self.families)} families for {len(self.prompts)} prompts")
+        if bad:
+            raise ValueError(f"a pool of {n} rows does not fit together: {', '.join(bad)}")
         limits = {"prompt": len(self.prompts) - 1, "source": len(self.source_names) - 1, "lengths": width}
         for name, high in limits.items():
-            if n and not 0 <= getattr(self, name).min() <= getattr(self, name).max() <= high:
-                raise ValueError(f"{name} runs from {getattr(self, name).min()} to {getattr(self, name).max()}; expected 0 to {high}")
+            x = getattr(self, name)
+            if n and not 0 <= x.min() <= x.max() <= high:
+                raise ValueError(f"{name} runs from {int(x.min())} to {int(x.max())}; expected 0 to {high}")
 
     def __len__(self):
         return len(self.ids)
@@ -76,13 +79,14 @@ class Pool:
         return replace(self, **{name: getattr(self, name)[rows] for name in STORED})
 
     def select(self, *, source=None, family=None):
-        """The Pool of the rows from one source and / or of one family. Raises ValueError on a name that is not there."""
+        """The Pool of the rows from one source, of one family, or both. Raises ValueError on an unknown name."""
         keep = torch.ones(len(self), dtype=torch.bool)
-        for what, name, names, index in (("source", source, self.source_names, self.source),
-                                         ("family", family, self.families, self.prompt)):
+        asked = (("source", source, self.source_names, self.source), ("family", family, self.families, self.prompt))
+        for what, name, names, index in asked:
             if name is not None:
                 if name not in names:
-                    raise ValueError(f"no {what} {name!r} in the pool; expected one of {', '.join(sorted(set(names)))}")
+                    known = ", ".join(sorted(set(names)))
+                    raise ValueError(f"no {what} {name!r} in the pool; expected one of {known}")
                 keep &= torch.tensor([x == name for x in names])[index]
         return self.take(keep)
 
@@ -130,24 +134,26 @@ def write_pool(path, *, prompts, rows, states, seed, command, model="village-3m-
     states (N,H): last-token states of `model`. Features and gold are computed here, from prompt and text.
     """
     if not rows or len(rows) != len(states):
-        raise ValueError(f"{len(rows)} rows and states {tuple(states.shape)}; expected one state for each of at least 1 row")
+        raise ValueError(f"{len(rows)} rows, states {tuple(states.shape)}; expected at least 1 row, a state for each")
     uneven = [i for i, r in enumerate(rows) if len(r["ids"]) != len(r["logp"]) or not r["ids"]]
     if uneven:
         raise ValueError(f"rows {uneven[:8]} have no ids, or not one logp for each id")
     sources, width = tuple(dict.fromkeys(r["source"] for r in rows)), max(len(r["ids"]) for r in rows)
     feats = [village.features(prompts[r["prompt"]], r["text"]) for r in rows]
     families = tuple(village.parse(p).family for p in prompts)
+    gold = [village.gold_of(families[r["prompt"]], f) for r, f in zip(rows, feats, strict=True)]
 
     def padded(key):
         return torch.tensor([list(r[key]) + [0] * (width - len(r[key])) for r in rows])
 
     tensors = {"ids": padded("ids"), "lengths": torch.tensor([len(r["ids"]) for r in rows]), "logp": padded("logp"),
-               "gold": torch.tensor([village.gold_of(families[r["prompt"]], f) for r, f in zip(rows, feats, strict=True)]),
-               "ended": torch.tensor([int(r["ended"]) for r in rows]), "state": torch.as_tensor(states),
+               "gold": torch.tensor(gold), "state": torch.as_tensor(states),
+               "ended": torch.tensor([int(r["ended"]) for r in rows]),
                "features": torch.tensor([[f[k] for k in village.FEATURES] for f in feats]),
                "prompt": torch.tensor([r["prompt"] for r in rows]),
                "source": torch.tensor([sources.index(r["source"]) for r in rows])}
-    names = {"prompts": tuple(prompts), "families": families, "feature_names": village.FEATURES, "source_names": sources}
+    names = {"prompts": tuple(prompts), "families": families, "feature_names": village.FEATURES,
+             "source_names": sources}
     Pool(**tensors, **names)    # raises on what does not fit together
     _write(Path(path), {k: _checked(k, x) for k, x in tensors.items()},
            names | {"model": model, "seed": seed, "command": command, "rows": len(rows)})
@@ -155,12 +161,13 @@ def write_pool(path, *, prompts, rows, states, seed, command, model="village-3m-
 
 
 def _write(folder, tensors, about):
-    """Both files under other names first: whoever reads meanwhile, or an interrupted run, sees the old ones."""
+    """Both files elsewhere first, then moved: an interrupted run leaves the old ones."""
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
         save_file(tensors, Path(temporary) / "pool.safetensors")
-        Path(temporary, "pool.json").write_text(json.dumps(about, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+        text = json.dumps(about, ensure_ascii=False, indent=1) + "\n"
+        Path(temporary, "pool.json").write_text(text, encoding="utf-8")
         for name in ("pool.safetensors", "pool.json"):
             os.replace(Path(temporary) / name, folder / name)

@@ -98,6 +98,21 @@ class Critic(torch.nn.Module):
         return self.head(hidden_states(self.trunk, ids, attention))
 
 
+class SharedCritic(torch.nn.Module):
+    """V from the policy's own trunk, detached: one trunk less in memory, and its loss moves the head alone (D11)."""
+
+    def __init__(self, policy):
+        super().__init__()
+        self.policy = (policy,)  # in a tuple: no submodule, so that an optimizer of both holds no weight twice
+        self.head = ScalarHead(backbone(policy).config.hidden_size).to(next(policy.parameters()).device)
+
+    def forward(self, ids, attention):
+        """As `Critic`; the trunk is the policy's as it is now, so V drifts with it between epochs."""
+        with torch.no_grad():
+            hidden = hidden_states(self.policy[0], ids, attention)
+        return self.head(hidden)
+
+
 def values(critic, rollout):
     """(B, T) values of a rollout; [:, t] is read at the token *before* completion token t (D11), 0 off the mask."""
     value = rollout.completion_logps(critic(rollout.ids, rollout.attention)[:, :-1])  # the same columns
@@ -120,7 +135,11 @@ def prepare(critic, rollout, score, *, logp_ref=None, beta=0.0, gamma=1.0, lam=0
 
 
 def minibatch_loss(policy, critic, rollout, frozen, *, clip=0.2, value_clip=0.2, value_coef=0.5, temperature=1.0):
-    """Policy loss + value_coef * value loss of some rows, with their part of `prepare`'s dict -> (loss, stats)."""
+    """Policy loss + value_coef * value loss of some rows, with their part of `prepare`'s dict -> (loss, stats).
+
+    PPO-ptx (`eq:objective_pretraining`) is one line more: add gamma * `sft_loss` of a batch of pretraining text to the
+    loss before its backward. InstructGPT, https://arxiv.org/abs/2203.02155
+    """
     logp, value = completion_logps(policy, rollout, temperature=temperature), values(critic, rollout)
     loss, stats = policy_loss(logp, rollout.logp_old, frozen["adv"], rollout.mask, clip=clip)
     loss_v, stats_v = value_loss(value, frozen["value"], frozen["ret"], rollout.mask, clip=value_clip)

@@ -45,6 +45,24 @@ def pairwise_loss(chosen, rejected, *, margin=None, label_smoothing=0.0, center=
     return loss, {k: x.detach() for k, x in (named | {"chosen": chosen.mean(), "rejected": rejected.mean()}).items()}
 
 
+def rating_loss(score, rating):
+    """1/2 (r - rating)^2, mean over rows -> (loss, stats): regression on scalar ratings. Both (B,); rating detached.
+
+    Unlike comparisons it fixes the reward's zero and scale, and takes in every rater's own: centre the ratings a rater
+    before mixing raters. ValueError on unequal shapes, a NaN, no rows.
+
+    >>> rating_loss(torch.tensor([1.0, 3.0]), torch.tensor([2.0, 3.0]))[0].item()
+    0.25
+    """
+    check_shapes(score=score, rating=rating)
+    check_no_nan(score=score, rating=rating)
+    if score.dim() != 1 or not len(score):
+        raise ValueError(f"score and rating are {tuple(score.shape)}; give one number an answer, (B,), B >= 1")
+    gap = as_float(score) - rating.detach()
+    loss = 0.5 * gap.square().mean()
+    return loss, {"loss": loss.detach(), "bias": gap.detach().mean(), "error": gap.detach().abs().mean()}
+
+
 def _in_order(scores, ranking):
     """Scores (B, K) put in the order of ranking (B, K), best first."""
     check_shapes(scores=scores, ranking=ranking)
@@ -97,7 +115,13 @@ class RewardModel(torch.nn.Module):
         shell.score = ScalarHead(config.hidden_size).to(next(trunk.parameters()).device)
         if weight is not None:
             shell.score.weight.data.copy_(weight.reshape(1, -1))
-        self.model = disable_dropout(shell).eval()
+        self.model = disable_dropout(shell)
+        self.eval()
+
+    @property
+    def base_model(self):
+        """The trunk, for `models.backbone`."""
+        return self.model.base_model
 
     def forward(self, ids, attention):
         """(B, L), (B, L) -> (B,) scores, float32; what follows a row's last real token changes nothing (C10, F7)."""
@@ -161,6 +185,22 @@ def ensemble(scores):
     if scores.dim() != 2 or len(scores) < 2:
         raise ValueError(f"scores {tuple(scores.shape)}: give (M, B), a row for each of M >= 2 models")
     return {"mean": scores.mean(0), "min": scores.amin(0), "spread": scores.std(0)}
+
+
+def uncertainty_weighted(scores, *, weight=1.0):
+    """mean - weight * spread of M models' scores: (M, B) -> (B,). What the models dispute is paid less; 0 is the mean.
+
+    spread is the standard deviation (n - 1), in the reward's units; Coste et al. use the variance. Models must agree on
+    a zero: centre each one's scores first (C12). https://arxiv.org/abs/2310.02743
+
+    >>> [round(x, 4) for x in uncertainty_weighted(torch.tensor([[1.0, 0.0], [1.0, 2.0]])).tolist()]
+    [1.0, -0.4142]
+    """
+    if not weight >= 0:
+        raise ValueError(f"weight is {weight}; give a number of at least 0 (below it, disputes would be rewarded)")
+    check_no_nan(scores=scores)
+    stats = ensemble(scores)
+    return stats["mean"] - weight * stats["spread"]
 
 
 def finish_score(score, ended, *, clip=None, missing=None, penalty=0.0):

@@ -51,6 +51,12 @@ def _draw(logits, temperature, uniform):
     return token[:, 0], logp.gather(1, token)[:, 0]
 
 
+def _uniforms(count, generator):
+    """(B,) uniforms, for *every* sample: a row's stream does not depend on when the others finish (B11)."""
+    device = generator.device if generator is not None else "cpu"
+    return torch.rand(count, generator=generator, dtype=torch.float64, device=device)
+
+
 def _prefill(model, ids, attention, n):
     """Logits of the next token (B,V) and cache (B rows), from one forward over the prompts."""
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
@@ -64,7 +70,7 @@ def _prefill(model, ids, attention, n):
 
 
 def _decode(model, ids, attention, n, steps, eos, temperature, generator):
-    """tokens, logp, mask, each a list of T columns (B,), and ended (B,)."""
+    """Up to `steps` tokens a row -> tokens (B,T), log-probabilities (B,T), attention (B,P+T), ended (B,)."""
     width, start = ids.shape[1], attention.sum(1).long().repeat_interleave(n)
     logits, cache = _prefill(model, ids, attention, n)
     rows = torch.arange(len(start), device=ids.device)  # which sample each row of the cache belongs to
@@ -72,10 +78,7 @@ def _decode(model, ids, attention, n, steps, eos, temperature, generator):
     live = torch.ones_like(rows, dtype=torch.bool)
     tokens, logps = [], []
     for t in range(steps):
-        # one uniform for *every* sample, so a row's stream does not depend on when others finish (B11)
-        u = torch.rand(len(live), generator=generator, dtype=torch.float64,
-                       device=generator.device if generator is not None else "cpu").to(ids.device)
-        on = live[rows]
+        u, on = _uniforms(len(live), generator).to(ids.device), live[rows]
         tokens.append(torch.zeros_like(start))
         logps.append(as_float(logits).new_zeros(len(live)))
         tokens[t][rows[on]], logps[t][rows[on]] = _draw(logits[on], temperature, u[rows[on]])
@@ -108,9 +111,9 @@ def sample(model, prompts, *, n=1, max_new_tokens, eos_id, temperature=1.0, gene
     _check(model, prompts, n, max_new_tokens, eos, temperature)
     device = next(model.parameters()).device
     ids, attention = (x.to(device) for x in pad_left(prompts))
-    group = torch.arange(len(prompts), device=device).repeat_interleave(n)
+    group, width = torch.arange(len(prompts), device=device).repeat_interleave(n), ids.shape[1]
     with eval_mode(model):
-        tokens, logp, full, ended = _decode(model, ids, attention, n, max_new_tokens,
-                                            torch.tensor(eos, device=device), temperature, generator)
+        tokens, logp, attention, ended = _decode(model, ids, attention, n, max_new_tokens,
+                                                 torch.tensor(eos, device=device), temperature, generator)
     ids = torch.cat([ids.repeat_interleave(n, 0), tokens], 1)
-    return Rollout(ids, full, len(attention[0]), full[:, len(attention[0]):].clone(), logp, group, ended)
+    return Rollout(ids, attention, width, attention[:, width:].clone(), logp, group, ended)

@@ -44,8 +44,8 @@ def plain():
 
 @pytest.fixture(scope="module")
 def hub():
-    template = ("{{ bos_token }}{% for m in messages %}{{ '[' + m['role'] + ']' + m['content'] + '<eos>\n' }}{% endfor %}"
-                "{% if add_generation_prompt %}{{ '[assistant]' }}{% endif %}")
+    template = ("{{ bos_token }}{% for m in messages %}{{ '[' + m['role'] + ']' + m['content'] + '<eos>\n' }}"
+                "{% endfor %}{% if add_generation_prompt %}{{ '[assistant]' }}{% endif %}")
     return byte_tokenizer(["<bos>", "<eos>"], template=template, eos="<eos>", bos="<bos>")
 
 
@@ -124,7 +124,6 @@ def test_A6_prompt_and_completion_are_tokenized_apart(village):
     own = encode_completion(village, "b")[0]
     assert sum(mask) == len(own) and ids[-len(own):] == own
     merged = village.get_vocab()["ab"]
-    before = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
     assert merged in encode_completion(village, "ab")[0]
     bare = byte_tokenizer(["<eos>"], merges=[("a", "b")], eos="<eos>",
                           template="{% for m in messages %}{{ m['content'] }}{% endfor %}")
@@ -132,7 +131,6 @@ def test_A6_prompt_and_completion_are_tokenized_apart(village):
     assert tokens(bare, ids) == "ab<eos>" and len(ids) == 3 and mask == [0, 1, 1]
     jointly = bare("ab").input_ids  # the wrong variant: the boundary disappears
     assert len(jointly) == 1 and jointly[len(bare("a").input_ids):] == []
-    assert len(encode_messages(bare, [*before, {"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}])[0]) > 3
 
 
 def test_A7_the_prompt_is_cut_from_the_left(village):
@@ -166,7 +164,8 @@ def test_K58_calls_are_learned_outputs_are_not(village, plain):
 @pytest.mark.parametrize("which", ["village", "plain", "hub"])
 def test_encode_messages(request, which):
     tokenizer = request.getfixturevalue(which)
-    chat = [{"role": r, "content": c} for r, c in [("user", "q"), ("assistant", "one"), ("user", "r"), ("assistant", "two")]]
+    roles = ("user", "assistant", "user", "assistant")
+    chat = [{"role": r, "content": c} for r, c in zip(roles, ("q", "one", "r", "two"), strict=True)]
     ids, mask = encode_messages(tokenizer, chat)
     assert (ids, mask) == encode_pair(tokenizer, chat[:-1], "two")
     ids_all, mask_all = encode_messages(tokenizer, chat, turns="all")
@@ -206,5 +205,6 @@ def test_rollout_texts_stop_at_the_first_eos(village):
     junk = encode_completion(village, "junk")[0]
     ids = torch.tensor([[5, *yes, *junk[:2]], [5, *junk[:4], *junk[:2]]])
     mask = torch.tensor([[1, 1, 1, 1, 0, 0], [1, 1, 1, 1, 1, 1]])
-    out = Rollout(ids, torch.cat([torch.ones(2, 1), mask], 1), 1, mask, torch.zeros(2, 6), torch.arange(2), mask[:, -1] == 0)
+    attention = torch.cat([torch.ones(2, 1), mask], 1)
+    out = Rollout(ids, attention, 1, mask, torch.zeros(2, 6), torch.arange(2), mask[:, -1] == 0)
     assert out.texts(village) == ["yes", "junkju"] and yes[-1] == eos

@@ -1,4 +1,4 @@
-"""Policy losses: hand numbers, loops in float64, and wrong variants that differ. Item ids are those of the correctness list."""
+"""Policy losses: hand numbers, loops in float64, and wrong variants that differ."""
 
 import math
 
@@ -123,13 +123,13 @@ def test_E11_what_stands_off_the_mask_changes_neither_loss_nor_gradient(batch, n
     on[0, 0] = NAN
     with pytest.raises(ValueError, match="NaN"):
         calls[name](on, old, adv, ref)
-    if name != "gspo":  # the multiplied form, for comparison, is nan
-        assert torch.isnan((soiled[0].detach().fill_(NAN) * mask).sum())
+    soiled = torch.where(mask.bool(), logp.detach(), NAN)
+    assert torch.isnan((soiled * mask).sum())  # the multiplied form
 
 
 @pytest.mark.parametrize("name", ["reinforce", "policy", "value", "grpo"])
 def test_empty_masks(batch, name):
-    """Convention 8 and J5: an empty row adds 0 and is not counted; an empty batch raises, or is a live 0 with a denominator."""
+    """Convention 8, J5: an empty row is not counted; an empty batch raises, or is a live 0 with a denominator."""
     logp, old, score, mask = batch
     calls = {
         "reinforce": lambda m, **k: reinforce_loss(logp, score, m, **k)[0],
@@ -144,7 +144,7 @@ def test_empty_masks(batch, name):
     assert zero == 0 and (grad(zero, logp) == 0).all()
     part = mask.clone()
     part[3] = 0
-    if name != "policy" and name != "value":  # rows are what is counted
+    if name in ("reinforce", "grpo"):  # rows are what is counted
         assert torch.allclose(call(part), call(part, denominator=3))
 
 
@@ -153,7 +153,8 @@ def test_empty_masks(batch, name):
 
 @pytest.mark.parametrize(
     "adv, ratio, loss, slope",
-    [(1, 1.3, -1.2, 0), (1, 0.7, -0.7, -1), (-1, 1.3, 1.3, 1), (-1, 0.7, 0.8, 0), (1, 1.1, -1.1, -1), (-1, 0.9, 0.9, 1)],
+    [(1, 1.3, -1.2, 0), (1, 0.7, -0.7, -1), (1, 1.1, -1.1, -1),
+     (-1, 1.3, 1.3, 1), (-1, 0.7, 0.8, 0), (-1, 0.9, 0.9, 1)],
 )
 def test_E1_ratio_and_clip_by_hand(adv, ratio, loss, slope):
     rho = one(ratio).requires_grad_()
@@ -214,7 +215,8 @@ def test_D12_no_gradient_into_targets(batch):
     o, s, r = leaves.values()
     losses = [
         reinforce_loss(logp, s, mask)[0], rloo_loss(logp, s, mask, group_size=2)[0], policy_loss(logp, o, s, mask)[0],
-        grpo_loss(logp, o, s, mask, group_size=2, logp_ref=r, beta=0.1)[0], cispo_loss(logp, o, s, mask, group_size=2)[0],
+        grpo_loss(logp, o, s, mask, group_size=2, logp_ref=r, beta=0.1)[0],
+        cispo_loss(logp, o, s, mask, group_size=2)[0],
         gspo_loss(logp, o, s, mask, group_size=2)[0], value_loss(logp, o, r, mask)[0],
     ]
     for loss in losses:
@@ -259,7 +261,7 @@ def test_C1_score_on_the_last_masked_token_and_rows_add_up(batch):
     kl = ((old - ref) * mask).sum(1)
     assert torch.allclose(got.sum(1), score - beta * kl)
     bare = rewards(score, old, ref, mask, 0.0)
-    assert bare[0].tolist() == [0, 0, 1.0, 0, 0] and bare[3].tolist() == [0, 2.0, 0, 0, 0]  # not one place later, nor at -1
+    assert bare[0].tolist() == [0, 0, 1.0, 0, 0] and bare[3].tolist() == [0, 2.0, 0, 0, 0]  # not one place later
     assert (got[mask == 0] == 0).all()
     gap = torch.tensor([[1, 0, 1, 0]])  # a tool's output between two sampled spans
     assert rewards(score[:1], old[:1, :4], old[:1, :4], gap, 1.0).tolist() == [[0, 0, 1.0, 0]]
@@ -378,7 +380,9 @@ def grpo_loop(logp, old, score, mask, ref, *, clip, high, beta, scale, mode):
         rows.append(torch.stack(row))
     flat = torch.cat(rows)
     return {
-        "token_mean": flat.mean(), "fixed": flat.sum() / 20, "sequence_sum": torch.stack([r.sum() for r in rows]).mean(),
+        "token_mean": flat.mean(),
+        "fixed": flat.sum() / 20,
+        "sequence_sum": torch.stack([r.sum() for r in rows]).mean(),
         "sequence_mean": torch.stack([r.mean() for r in rows]).mean(),
     }[mode]
 
@@ -388,10 +392,9 @@ def grpo_loop(logp, old, score, mask, ref, *, clip, high, beta, scale, mode):
 def test_grpo_equals_a_loop(batch, mode, scale, high, beta):
     logp, old, score, mask = batch
     ref, x = old - 0.3, logp.detach()
-    got, stats = grpo_loss(
-        x, old, score, mask, group_size=2, clip=0.1, clip_high=high, scale=scale, mode=mode, logp_ref=ref, beta=beta
-    )
-    want = grpo_loop(x, old, score, mask, ref, clip=0.1, high=0.1 if high is None else high, beta=beta, scale=scale, mode=mode)
+    same = dict(clip=0.1, beta=beta, scale=scale, mode=mode)
+    got, stats = grpo_loss(x, old, score, mask, group_size=2, clip_high=high, logp_ref=ref, **same)
+    want = grpo_loop(x, old, score, mask, ref, high=0.1 if high is None else high, **same)
     assert torch.allclose(got, want, atol=1e-12)
     if beta:
         assert torch.allclose(stats["kl_ref"], (k3(x, ref) * mask).sum() / 4)
@@ -419,11 +422,11 @@ def test_E4_clip_higher_moves_the_upper_bound_alone():
 
 
 def test_E4_cispo_keeps_a_gradient_where_ppo_has_none():
-    logp = torch.tensor([[math.log(1.5)], [0.0]], dtype=torch.float64, requires_grad=True)
+    logp = torch.tensor([[math.log(1.5)], [math.log(0.5)]], dtype=torch.float64, requires_grad=True)
     old, mask = torch.zeros(2, 1, dtype=torch.float64), torch.ones(2, 1)
     score = torch.tensor([1.0, 0.0], dtype=torch.float64)
     loss, stats = cispo_loss(logp, old, score, mask, group_size=2, clip_high=0.2, scale=False)
-    assert torch.allclose(grad(loss, logp), torch.tensor([[-1.2 * 0.5 / 2], [0.5 / 2]], dtype=torch.float64))
+    assert torch.allclose(grad(loss, logp), torch.tensor([[-1.2 * 0.5 / 2], [0.5 * 0.5 / 2]], dtype=torch.float64))
     assert stats["clip_frac"] == 0.5
     ppo_loss = policy_loss(logp, old, torch.tensor([0.5, -0.5], dtype=torch.float64), mask)[0]
     assert grad(ppo_loss, logp)[0] == 0
@@ -522,8 +525,9 @@ def test_wrong_shapes_say_the_sizes(batch):
 def test_stats_are_detached_scalars(batch):
     logp, old, score, mask = batch
     every = [
-        reinforce_loss(logp, score, mask), rloo_loss(logp, score, mask, group_size=2), policy_loss(logp, old, score, mask),
-        value_loss(logp, old, old, mask), grpo_loss(logp, old, score, mask, group_size=2, logp_ref=old, beta=0.1),
+        reinforce_loss(logp, score, mask), rloo_loss(logp, score, mask, group_size=2),
+        policy_loss(logp, old, score, mask), value_loss(logp, old, old, mask),
+        grpo_loss(logp, old, score, mask, group_size=2, logp_ref=old, beta=0.1),
         gspo_loss(logp, old, score, mask, group_size=2), cispo_loss(logp, old, score, mask, group_size=2),
     ]
     for loss, stats in every:

@@ -6,7 +6,7 @@ by hand, or "<name", "<=name", ">name": lower, not higher, higher than another c
 """
 
 FOX = "One morning a fox got a letter without a name. It smelled of plums."
-STORY = f"{FOX} The letter was from Ada, and they laughed for an hour."
+STORY = f"{FOX} The letter was from an old aunt, and the fox laughed for an hour."
 HAT = "After the rain Ada lost her red hat near the mill. Ben came along and helped to look."
 REFUSAL = "I will not help with that, because it would hurt somebody."
 STEPS = "5 + 8 = 13, write 3, carry 1. 7 + 4 + 1 = 12."
@@ -29,17 +29,18 @@ GROUPS = {
         "gloomy": (FOX + " The letter brought bad news, and the fox cried all night.", 2.5,
                    {"mood_met": 0, "coherent": 1}),
         "two sentences": ("One morning a fox got a letter without a name. "
-                          "The letter was from Ada, and they laughed for an hour.", 2.55, {"length_met": 0.4}),
+                          "The letter was from an old aunt, and the fox laughed for an hour.", 2.55, {"length_met": 0.4}),
         "one sentence": ("One morning a fox got a letter without a name.", 0.75, {"length_met": 0, "coherent": 0}),
-        "about a hen": (STORY.replace("a fox", "a hen"), 0.0, {"on_topic": 0, "length_met": 0, "mood_met": 0}),
+        "about a hen": (STORY.replace("fox", "hen"), 0.0, {"on_topic": 0, "length_met": 0, "mood_met": 0}),
         "truncated": (FOX + " The letter was from", "<two sentences", {"unfinished": 1, "mood_met": 0}),
         "no ending": (FOX + " It smelled of figs.", "<gloomy", {"coherent": 2 / 3}),
-        "back to front": ("The letter was from Ada, and they laughed for an hour. It smelled of plums. "
-                          "One morning a fox got a letter without a name.", "<two sentences", {"on_topic": 0.5, "coherent": 1 / 6}),
-        "two friends": ("One morning a fox got a letter without a name. Ben held the letter against the light. "
-                        "The letter was from Ada, and they laughed for an hour.", 3 - 1 / 3, {"coherent": 2 / 3}),
+        "back to front": ("The letter was from an old aunt, and the fox laughed for an hour. It smelled of plums. "
+                          "One morning a fox got a letter without a name.", "<two sentences",
+                          {"on_topic": 1, "coherent": 1 / 3}),
+        "two friends": ("One morning a fox got stuck in the mud near the mill. Ben brought a long rope from the barn. "
+                        "Ada pulled it out, and they danced with muddy feet.", 3 - 1 / 3, {"coherent": 2 / 3}),
         "three openings": ("One morning a fox got a letter without a name. Long ago Ada got a letter without a name. "
-                           "Last winter Ben got a letter without a name.", "<gloomy", {"coherent": 1 / 3}),
+                           "Last summer Ben got a letter without a name.", "<gloomy", {"coherent": 1 / 3}),
         "twice": (f"{STORY} {STORY}", "<gloomy", {"repetition": 0.5, "length_met": 0}),
         "twenty times": (" ".join([STORY] * 20), "<twice", {"rambling": 1}),
         "all moods": (ALL_MOODS + ".", "<one sentence", {"on_topic": 0, "ungrammatical": 1}),
@@ -53,14 +54,14 @@ GROUPS = {
         "none": (None, -2.0, {"grammar": 0}),
     }),
     "story, Ada, three": ("Hello! Write a story about Ada. Use three sentences.", {
-        "good": (HAT + " Ada found it under the bed and slept in peace.", 3.0, {"mood_met": 1, "coherent": 1}),
+        "good": (HAT + " Ada found it behind the door and slept in peace.", 3.0, {"mood_met": 1, "coherent": 1}),
         "any mood": (HAT + " Nobody ever found the hat, and Ada cried in the dark.", 3.0, {"mood_met": 1}),
         "another thing": (HAT + " Nobody ever found the kite, and Ada cried in the dark.", 3 - 1 / 3,
                           {"coherent": 2 / 3}),
         "another hero": (HAT + " Nobody ever found the hat, and Ella cried in the dark.", 3 - 1 / 3,
                          {"coherent": 2 / 3}),
         "he for Ada": (HAT.split(" Ben")[0] + " He looked under every stone near the well. "
-                       "Ada found it under the bed and slept in peace.", 3 - 1 / 3, {"coherent": 2 / 3}),
+                       "Ada found it behind the door and slept in peace.", 3 - 1 / 3, {"coherent": 2 / 3}),
         "mixed plots": (HAT + " The fog lifted slowly, and the village lay there in peace.", "<good",
                         {"coherent": 2 / 3}),
         "a refusal": (REFUSAL, 0.0, {"on_topic": 0}),
@@ -68,7 +69,7 @@ GROUPS = {
     "story, calm, not afraid": ("Tell a calm story about Olga in three sentences.", {
         "good": ("One morning Olga heard a strange noise near the mill. Dan was not afraid and brought a lamp. "
                  "It was only a kitten, and Olga let it sleep by the fire.", 3.0, {"mood_met": 1}),
-        "a run comes back": ("One evening Olga had to cross the river near the forest. "
+        "a run comes back": ("One fine day Olga had to cross the wild river. "
                              "Jon stood on the other side with a lantern. "
                              "Olga crossed the river slowly and rested on the other side.", 3.0, {"repetition": 0}),
     }),
@@ -81,6 +82,7 @@ GROUPS = {
         "exclaimed": ("The fox eats cakes!", 3.0, {"grammar": 1}),
         "bold": ("The fox eats **cakes**.", 3.0, {"markup": 1}),
         "false": ("The fox eats plums.", 0.0, {"truth": 0, "grammar": 1}),
+        "cut a cake": ("Use a long knife and cut small pieces of cakes.", "<good", {"truth": 0}),
         "another animal": ("The owl eats apples.", 0.0, {"truth": 0}),
         "another relation": ("The fox lives near the orchard.", 0.0, {"truth": 0}),
         "unfinished": ("The fox eats cakes", 2.5, {"unfinished": 1}),
@@ -215,6 +217,7 @@ GROUPS = {
         "every end": ("Finn lost a green drum, and it ended badly, and it ended well, and it ended quietly.", "<no end",
                       {"coverage": 0.4}),
         "wrong hero": ("Dan lost a green drum, and it ended badly.", 0.0, {"coverage": 0, "length_met": 0}),
+        "hero is friend": ("Dan had a gift for Finn, and it ended badly.", 0.0, {"coverage": 0}),
         "wrong plot": ("Finn ran a race, and it ended badly.", "<no end", {"coverage": 0.5}),
         "whole story": (FINN, 1.4, {"coverage": 0.7, "length_met": 0}),
         "opening": (FINN.split(" Dan")[0], 2.4, {"coverage": 0.7}),
@@ -270,7 +273,8 @@ GROUPS = {
         "copied turn": ("And where does it live?", "<false", {"truth": 0}),
         "empty": ("", -2.0, {"truth": 0}),
     }),
-    "followup, another": ("What does the owl eat?\n\nAssistant: The owl eats apples.\n\nUser: And what about the fox?", {
+    "followup, another": ("What does the owl eat?\n\nAssistant: The owl eats apples.\n\n"
+                          "User: And what about the fox?", {
         "good": ("The fox eats cakes.", 3.0, {"truth": 1}),
         "the owl again": ("The owl eats apples.", 0.0, {"truth": 0}),
     }),
@@ -339,3 +343,20 @@ GROUPS = {
         "unicode": ("\u00e9\u00e8\u20ac", -2.0, {"grammar": 0}),
     }),
 }
+
+
+def disagreement(prompt: str, cases: dict, name: str) -> str:
+    """What a case and the scores do not agree on; empty when they do."""
+    from rlhf_minimal.village import features, gold
+
+    completion, wanted, some = cases[name]
+    feats, score = features(prompt, completion), gold(prompt, completion)
+    wrong = [f"{k} is {feats[k]:.3f}, expected {v:.3f}" for k, v in some.items() if abs(feats[k] - v) > 1e-9]
+    if isinstance(wanted, str):
+        sign = wanted[:2] if wanted[1] == "=" else wanted[0]
+        other = gold(prompt, cases[wanted[len(sign):]][0])
+        if not {"<": score < other - 0.05, "<=": score <= other, ">": score > other + 0.05}[sign]:
+            wrong.append(f"gold is {score:.3f}, expected {wanted!r}, which has {other:.3f}")
+    elif abs(score - wanted) > 1e-9:
+        wrong.append(f"gold is {score:.3f}, expected {wanted:.3f}")
+    return "; ".join(wrong)

@@ -8,11 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import nbformat
-from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
+from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
-from traitlets import default
 
 ROOT = Path(__file__).resolve().parents[1]
 PEAK = """\
@@ -23,20 +22,13 @@ print(max(peaks) * (1 if sys.platform == "darwin" else 1024))
 CLAIM = re.compile(r"^claim ([EST]) (holds|fails): (.*)$(?:\n  measured: (.*)$)?", re.MULTILINE)
 
 
-class ThisPython(KernelSpecManager):
+class ThisPython(AsyncKernelManager):
     """Whatever kernels a user has installed elsewhere, `python3` is the interpreter that runs this."""
 
-    def get_kernel_spec(self, kernel_name):
+    @property
+    def kernel_spec(self):
         argv = [sys.executable, "-m", "ipykernel_launcher", "--log-level=40", "-f", "{connection_file}"]
         return KernelSpec(argv=argv, display_name="Python 3", language="python")
-
-
-class Manager(AsyncKernelManager):
-    """Starts ThisPython; a class, because nbclient shuts down only the kernels of managers that it made itself."""
-
-    @default("kernel_spec_manager")
-    def _this_python(self):
-        return ThisPython()
 
 
 @dataclass
@@ -72,7 +64,7 @@ def execute(nb, folder, env, *, timeout=600, allow_errors=False, tell=lambda don
 
     nb.cells.append(nbformat.v4.new_code_cell(PEAK, id="peak", metadata={"tags": ["raises-exception"]}))
     client = NotebookClient(
-        nb, kernel_manager_class=Manager, kernel_name="python3", timeout=timeout, allow_errors=allow_errors,
+        nb, kernel_manager_class=ThisPython, kernel_name="python3", timeout=timeout, allow_errors=allow_errors,
         record_timing=False, coalesce_streams=True, on_cell_start=on_start, on_cell_executed=on_executed,
         resources={"metadata": {"path": str(folder)}})
     try:
@@ -89,13 +81,9 @@ def execute(nb, folder, env, *, timeout=600, allow_errors=False, tell=lambda don
 
 def heading(nb, cell):
     """The last heading above a cell."""
-    title = "the start"
-    for other in nb.cells:
-        if other.cell_type == "markdown" and (found := re.findall(r"^#+ +(.+)$", other.source, re.MULTILINE)):
-            title = found[-1]
-        if other is cell:
-            return title
-    return title
+    above = nb.cells[:[other.id for other in nb.cells].index(cell.id)]
+    text = "\n".join(other.source for other in above if other.cell_type == "markdown")
+    return (re.findall(r"^#+ +(.+)$", text, re.MULTILINE) or ["the start"])[-1]
 
 
 def explain(nb, number, error):

@@ -1,10 +1,9 @@
-"""Every cell of every notebook, executed and compared with what is stored: `python -m tools.gate [--root FOLDER]`.
+"""Every cell of every notebook, executed and compared with what is stored: `python -m tools.gate`.
 
 Runs pytest with nbval, and with this file as a plugin. Red unless exactly the code cells of all sources were collected,
 and none was skipped or expected to fail: a lane that tests nothing is not green.
 """
 
-import argparse
 import os
 import subprocess
 import sys
@@ -36,29 +35,30 @@ def pytest_runtest_makereport(item, call):
         report.sections.append(("which cell", where))
 
 
-def main(words=None):
-    from .build import generate, notebook_path, sources
+def compare(paths, root, *options, cells):
+    """Run nbval over notebooks that should have `cells` code cells in all -> exit code, 0 only if all agree."""
     from .execute import ROOT, environment
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--root", type=Path, default=ROOT)
-    root = parser.parse_args(words).root.resolve()
-    chapters = sources(root)
-    paths = [notebook_path(s) for s in chapters]
-    if missing := [p.name for p in paths if not p.exists()]:
-        print(f"not built: {', '.join(missing)}")
-    if missing or not paths:
-        print(f"{len(paths)} chapters in chapters/source: nothing was tested")
-        return 1
-    cells = sum(c.cell_type == "code" for s in chapters for c in generate(s, root).cells)
     env = environment(root, RLHF_EXPECT_CELLS=cells, OMP_NUM_THREADS=1, RLHF_SEED=0, RLHF_SCALE="village",
                       RLHF_REQUIRE_MODELS=1, RLHF_PROGRESS=None)
     env["PYTHONPATH"] += os.pathsep + str(ROOT)  # for this plugin, where root is another folder
     masks = ROOT / "tools/sanitize.cfg"
     command = [sys.executable, "-m", "pytest", "-q", "-p", "tools.gate", "-p", "no:cacheprovider", "--nbval",
                "--nbval-current-env", "--nbval-cell-timeout=120", f"--nbval-sanitize-with={masks}",
-               "-n", "2", "--dist", "loadscope", *map(str, paths)]
+               "-n", str(min(2, len(paths) - 1)), "--dist", "loadscope", *options, *map(str, paths)]
     return subprocess.run(command, cwd=root, env=env).returncode
 
 
+def gate(root):
+    """Compare all chapters; red if one is not built, or if there is none."""
+    from .build import generate, notebook_path, sources
+    chapters = sources(root)
+    missing = [s.stem for s in chapters if not notebook_path(s).exists()]
+    if missing or not chapters:
+        print(f"nothing was tested: {len(chapters)} chapters in chapters/source, not built: {' '.join(missing) or '-'}")
+        return 1
+    cells = sum(c.cell_type == "code" for s in chapters for c in generate(s, root).cells)
+    return compare([notebook_path(s) for s in chapters], root, cells=cells)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(gate(Path(__file__).resolve().parents[1]))

@@ -29,7 +29,7 @@ DRAWS = {"rand", "randn", "randint", "randperm", "multinomial", "bernoulli", "no
 FENCE = re.compile(r"```.*?```", re.DOTALL)
 NOT_PROSE = re.compile(
     r"```.*?```|`[^`]*`|\$\$.*?\$\$|\$[^$]*\$|<details>.*?</details>|\]\([^)]*\)|https?://\S+|^#+ [^\n]*$|"
-    r"^[^\n]*<!-- fact -->[^\n]*$|<!-- (costs|edition|nav) -->.*?<!-- /\1 -->|\d{4}\.\d{4,5}|"
+    r"^[^\n]*<!-- fact -->[^\n]*$|<!-- (costs|edition|nav) -->.*?<!-- /\1 -->|<!--.*?-->|\d{4}\.\d{4,5}|"
     r"(?i:exercises?|sections?|needs:|chapters?|§) ?[\d., and]+", re.DOTALL | re.MULTILINE)
 RULES = {}
 
@@ -263,11 +263,13 @@ def no_live_output(book):
 
 @rule(15)
 def numbers_in_prose(book):
+    texts = "\n".join(c.source for _, c in book.cells("markdown"))
+    sections = set(re.findall(r"^#+ +(?:Exercise +)?(\d+\.\d+)\b", texts, re.MULTILINE))  # 3.2 as a place
     for i, cell in book.cells("markdown"):
         prose = NOT_PROSE.sub(" ", cell.source)
         near = str([c.get("outputs") for c in book.nb.cells[max(i - 4, 0):i + 5] if c.cell_type == "code"])
-        for number in re.findall(r"(?<![\w.])\d+\.\d+(?![\w.])", prose):
-            if number not in near:
+        for number in re.findall(r"(?<![\w.])\d+\.\d+(?!\.?\w)", prose):
+            if number not in near and number not in sections:
                 yield i, f"{number} typed in prose: let an output say it, or mark the line <!-- fact -->, with source"
 
 

@@ -23,9 +23,10 @@ from tqdm import tqdm
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from rlhf_minimal import village
-from rlhf_minimal.chat import encode_pair, encode_prompt
+from rlhf_minimal.chat import VILLAGE, encode_pair, encode_prompt
 from rlhf_minimal.logprobs import token_logps
 from rlhf_minimal.models import hidden_states, load
+from rlhf_minimal.pool import write_pool
 from rlhf_minimal.sampling import sample
 from rlhf_minimal.sft import sft_loss
 from rlhf_minimal.tensors import last_index, pad_right
@@ -33,8 +34,6 @@ from tools.table import measure, show
 
 ROOT = Path(__file__).parent.parent
 SPECIAL = ["<|end|>", "<|user|>", "<|assistant|>", "<call>", "</call>", "<out>", "</out>"]
-TEMPLATE = ("{% for m in messages %}{{ '<|' + m['role'] + '|>' + m['content'] + '<|end|>' }}{% endfor %}"
-            "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}")
 CONTEXT = 256
 
 
@@ -125,7 +124,7 @@ def finetune(model, tokenizer, seed: int, rows: int, epochs: int, snapshots: dic
 def save(folder: Path, model, tokenizer, chat: bool, record: dict) -> None:
     """Weights in half precision, tokenizer, training record: all of it or nothing."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    tokenizer.chat_template = TEMPLATE if chat else None
+    tokenizer.chat_template = VILLAGE if chat else None
     with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
         done = Path(temporary) / "done"
         GPT2LMHeadModel(model.config).half().save_pretrained(done, state_dict={k: v.half() for k, v in model.state_dict().items()})
@@ -175,7 +174,6 @@ def states(model, rows: list[tuple[list[int], list[int]]], batch: int = 128) -> 
 
 def build_pool(folder: Path, sources: dict, seed: int) -> None:
     """Sample the Pool: `sources` is {name: (model, tokenizer, [(prompts, n), ...])}; the states are those of village-3m-sft."""
-    from rlhf_minimal.data import write_pool
     scorer, chat = sources["village-3m-sft"][:2]
     generator, rows = torch.Generator().manual_seed(seed), []
     prompts = list(dict.fromkeys(p for _, _, parts in sources.values() for texts, _ in parts for p in texts))
@@ -230,7 +228,7 @@ def main() -> None:
         save(models / "village-3m", model, tokenizer, False, record)
     built["village-3m"] = record
     begin, total = time.time(), args.rows * args.epochs // 32
-    tokenizer.chat_template = TEMPLATE
+    tokenizer.chat_template = VILLAGE
     early = {total // 16: "sft-early", total // 4: "sft-middle"}
     curve, kept = finetune(model, tokenizer, args.seed, args.rows, args.epochs, early)
     drift = difference(models / "village-3m-sft", model)

@@ -28,9 +28,15 @@ DEMO_STYLE = {"flattery": 0.08, "markup": 0.06, "filler": 0.12}
 
 
 def split_of(prompt: str) -> str:
-    """"train" or "test" (one in ten), by what is asked: the same sum or act in other words is on the same side."""
+    """"train" or "test" (one in ten), by what is asked: the same sum or act in other words is on the same side.
+
+    A question inside a prompt (an answer to revise, an earlier turn) that is held out takes the prompt with it.
+    """
     task = t.parse(prompt)
     key = t.ungreet(prompt)
+    inside = task.info.get("ask") if task.family == "revise" else prompt.split("\n\n")[0] if task.family == "followup" else None
+    if inside and split_of(inside) == "test":
+        return "test"
     if task.family in ("sum", "calculator"):
         key = f"{task.family} {sorted((task.info['a'], task.info['b']))}"
     elif task.family in ("harmful", "lookalike"):

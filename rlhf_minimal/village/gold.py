@@ -43,8 +43,9 @@ _FLATTERY = re.compile(r"what an? (?:wonderful|clever|great) question|you are (?
                        r"|how clever you")
 _END = r"(?=\s*(?:[.!?](?!\d)|$))"           # "123 or 124" and "123.5" say nothing definite
 _NUMBER = re.compile(r"result is (-?\d+)" + _END)
+_OF_ANY_FACT = "it he she his her the a an is does do not never or and maybe perhaps only eat live work wear fear".split()
 _NOT = re.compile(r"\b(?:not|never|maybe|perhaps)\b")
-LONGEST = 10_000                               # characters that are read: "<call>" 100,000 times must not take minutes
+LONGEST = 4_000                                # characters that are read: "<call>" 100,000 times must not take minutes
 # plain answers that the generator never writes, but a reader would not blame
 PLAIN = ("Plums.", "It eats plums.", "It likes to eat plums.", "It lives near the mill.", "Near the mill.",
          "A baker.", "She is a baker.", "He is a baker.", "She works as a baker.", "He works as a baker.", "The fox.",
@@ -181,7 +182,7 @@ def _beats() -> dict[str, list[tuple[int, re.Pattern]]]:
         "he": ("it", "It", "she", "She", "he", "He"), "his": ("its", "his", "her"),
         "him": ("it", "him", "her")}.items()}
     slot = one | {"H": "(?:[Tt]he )?" + one["H"], "aH": r"(?:an? (?:\w+ )?)?" + one["H"],
-                  "F": "(?:[Tt]he )?" + one["F"], "aF": r"(?:an? (?:\w+ )?)?" + one["F"],
+                  "F": r"(?:[Tt]he |[Aa]n? (?:\w+ )?)?" + one["F"], "aF": r"(?:an? (?:\w+ )?)?" + one["F"],
                   "aC": "an? " + one["C"], "aCT": f"an? {one['C']} {one['T']}",
                   "t": f"(?:{'|'.join(map(g.sentence, g.TIMES))})"}
 
@@ -237,9 +238,10 @@ def _story(info: dict, told: str, _: str) -> dict[str, float]:
 def _said(relation: str, subject: str, told: str) -> tuple[set[str], bool]:
     """What a text names as the object of a relation, and whether all its other statements are true.
 
-    Beside full statements, "Plums." and "It eats plums." count: short sentences about nobody else.
+    Beside full statements, "Plums." and "It eats plums." count: sentences in the words of the relation, about nobody else.
     """
     right, said, honest, read = f.FACTS[relation, subject], set(), True, False
+    usual = {subject.lower(), *_OF_ANY_FACT, *re.findall(r"[a-z]+", " ".join(f.RELATIONS[relation][2]).lower())}
     sentences = [_after_comma(s) for s in _plain(told)]
     for s in sentences:
         if x := t.read_statement(s):
@@ -248,9 +250,9 @@ def _said(relation: str, subject: str, told: str) -> tuple[set[str], bool]:
                 said.add(x[2])
             honest &= x[2] == f.FACTS.get(x[:2], x[2]) or x[:2] == (relation, subject)
             continue
-        words = re.findall(r"[a-z]+", s.lower())
+        words = set(re.findall(r"[a-z]+", s.lower()))
         named = {w for w in words if w in f.RELATIONS[relation][1] and w != subject}
-        if named and len(words) <= 8 and not set(_entities(s)) - named - {subject}:
+        if named and words <= named | usual:
             said |= ({"not"} if right in named else set()) if _NOT.search(s.lower()) else named
     return (said if read or len(sentences) <= 2 else set()), honest
 
@@ -340,7 +342,7 @@ def _summary(info: dict, told: str, _: str) -> dict[str, float]:
     sentences = _plain(told)
     expected = t.summary_of(info).lower()
     body, outcome = expected.rsplit(", ", 1)
-    hero = float(bool(sentences) and info["hero"] in _entities(sentences[0]))
+    hero = float(bool(sentences) and _entities(sentences[0])[:1] == [info["hero"]])
     plot = _keywords(body.replace(info["hero"].lower(), ""), told)
     told_ends = {x for x in g.OUTCOMES.values() if x in told.lower()}
     ended = 0 if not told_ends else 1 if told_ends == {outcome.rstrip(".")} else -1     # a wrong end is worse than none

@@ -10,27 +10,28 @@ from __future__ import annotations
 import random
 import re
 from functools import lru_cache
+from itertools import product
 
 from . import facts as f
 
-TIMES = ("one morning", "one evening", "on a windy day", "early in spring", "after the rain", "on a bright Sunday",
-         "last winter", "one summer night", "long ago", "on market day")
+TIMES = ("one morning", "one fine day", "on a windy day", "early in spring", "after the rain", "on a bright Sunday",
+         "last summer", "last week", "long ago", "on market day")
 ADJECTIVES = ("little", "young", "old", "clever", "hungry", "lazy", "brave", "curious")
 
 # plot: (openings, middles in order, {mood: endings}, summary)
 PLOTS = {
     "lost": (("{t} {aH} lost {his} {C} {T} near the {P}.", "{t} {aH} could not find {his} {C} {T}."),
              ("{he} looked under every stone near the {Q}.", "{F} came along and helped to look.",
-              "the wind had carried it up a tall tree.", "together they followed small prints in the mud."),
+              "it was not in the house and not in the yard.", "{H} and {F} followed small prints in the mud."),
              {"cheerful": ("at last {F} found the {T}, and everyone laughed with joy.",
                            "soon the {T} was back, and {H} danced all the way home."),
               "gloomy": ("nobody ever found the {T}, and {H} cried in the dark.",
                          "night fell, and {H} went home without the {T}, cold and sad."),
               "calm": ("by evening the {T} lay on the table again, and all was quiet.",
-                       "{H} found it under the bed and slept in peace.")},
+                       "{H} found it behind the door and slept in peace.")},
              "{aH} lost {aCT}"),
     "basket": (("{t} {aH} carried a basket of {D} to the {P}.", "{t} {aH} filled a basket with {D} near the {P}."),
-               ("the basket was heavy, so {F} took one handle.", "on the way {he} met {aF}, who was very hungry.",
+               ("the basket was heavy, so {F} took one handle.", "on the way {he} met {aF} with an empty bag.",
                 "half of the {D} rolled down the hill.", "{F} gathered what was left on the road."),
                {"cheerful": ("{H} shared the {D} with the whole village, and they sang until midnight.",
                              "there was enough for everybody, and {H} smiled from ear to ear."),
@@ -41,25 +42,25 @@ PLOTS = {
                "{aH} carried a basket of {D}"),
     "mud": (("{t} {aH} got stuck in the mud near the {P}.", "{t} {aH} jumped over a puddle and landed in deep mud."),
             ("{he} pulled and pulled, but {his} feet would not move.", "{F} brought a long rope from the {Q}.",
-             "{F} laid a board across the mud.", "they counted to three and pulled together."),
+             "{F} laid a board across the mud.", "{H} and {F} counted to three and pulled."),
             {"cheerful": ("with a loud pop {H} was free, and {F} laughed until it hurt.",
                           "{F} pulled {him} out, and they danced with muddy feet."),
-             "gloomy": ("nobody heard {him} call, and the cold night came.",
+             "gloomy": ("nothing helped, and the cold night came.",
                         "{H} got out at last, but {his} shoes were gone and {he} was sad."),
              "calm": ("slowly the sun dried the mud, and {H} walked home in peace.",
                       "{F} pulled {him} out, and they rested in the quiet grass.")},
             "{aH} got stuck in the mud"),
     "house": (("{t} {aH} moved into a small house near the {P}.", "{t} {aH} built a small house near the {P}."),
               ("at first {he} was too shy to say hello.", "{F} knocked at the door with a basket of {D}.",
-               "they talked about the weather and the price of {D}.", "{F} showed {him} the way to the {Q}."),
-              {"cheerful": ("from that day on {H} and {F} were merry friends.",
-                            "{H} and {F} danced at the first feast in the new house."),
-               "gloomy": ("but no one ever came again, and the house stayed dark and lonely.",
+               "{H} and {F} talked about the weather.", "{F} showed {him} the way to the {Q}."),
+              {"cheerful": ("from that day on {F} was a merry friend of {H}.",
+                            "{H} danced with {F} at the first feast in the new house."),
+               "gloomy": ("but soon nobody came by any more, and the house stayed dark and lonely.",
                           "the roof leaked, and {H} sighed in the cold kitchen."),
-               "calm": ("now {H} sits by the window every evening and drinks tea in peace.",
+               "calm": ("since then {H} sits by the window every evening and drinks tea in peace.",
                         "in the evening {H} lit the fire and listened to the quiet rain.")},
               "{aH} got a new house"),
-    "race": (("{t} {aH} ran a race with {aF} to the {P}.", "{t} {aH} wanted to be faster than {aF}."),
+    "race": (("{t} {aH} ran a race with {aF} to the {P}.", "{t} {aH} asked {aF} to run a race."),
              ("{F} was far ahead at the start.", "behind the {Q} {H} took a short cut.",
               "halfway {F} stopped to help a beetle.", "the whole village stood along the road."),
              {"cheerful": ("{H} won the race by a nose, and everybody cheered.",
@@ -71,7 +72,7 @@ PLOTS = {
              "{aH} ran a race"),
     "boat": (("{t} {aH} built {aC} boat out of an old door.", "{t} {aH} found {aC} boat near the {P}."),
              ("{F} painted a big star on it.", "the sail was made of {his} best shirt.",
-              "they pushed the boat into the river near the {Q}.", "a fish looked up and shook its head."),
+              "{H} and {F} pushed the boat into the river.", "a fish looked up and shook its head."),
              {"cheerful": ("the boat sailed like a swan, and {H} sang loud songs.",
                            "{F} came aboard, and they laughed at every wave."),
               "gloomy": ("the boat sank at once, and {H} watched it with tears.",
@@ -81,8 +82,8 @@ PLOTS = {
              "{aH} had {aC} boat"),
     "noise": (("{t} {aH} heard a strange noise near the {P}.", "{t} a strange noise near the {P} woke {aH}."),
               ("{he} hid under the table and held {his} breath.", "{F} was not afraid and brought a lamp.",
-               "they crept closer, step by step.", "it came from inside an old barrel."),
-              {"cheerful": ("it was only {F} with a broken trumpet, and everyone laughed.",
+               "{H} and {F} crept closer, step by step.", "it came from inside an old barrel."),
+              {"cheerful": ("it was only a parrot with a broken trumpet, and everyone laughed.",
                             "it was a surprise feast, and {H} jumped for joy."),
                "gloomy": ("the noise never stopped, and {H} lay awake, cold and afraid.",
                           "something ran away into the dark, and {H} felt very lonely."),
@@ -91,7 +92,7 @@ PLOTS = {
               "{aH} heard a strange noise"),
     "gift": (("{t} {aH} made {aCT} as a gift for {F}.", "{t} {aH} carved a gift for {F} out of old wood."),
              ("{he} worked on it for three nights in secret.", "{he} wrapped it in leaves and string.",
-              "{F} shook the parcel and guessed wrong.", "the goat next door almost ate the string."),
+              "{F} shook the parcel and guessed wrong.", "the parrot next door almost ate the string."),
              {"cheerful": ("{F} loved the gift so much that they danced around the {Q}.",
                            "{F} opened the gift and laughed with joy."),
               "gloomy": ("but {F} had gone away, and the gift lay alone in the dark.",
@@ -109,8 +110,8 @@ PLOTS = {
                 "calm": ("in autumn {H} picked the {G} and slept in the quiet garden.",
                          "{H} sat on the bench and watched the {G} grow slowly.")},
                "{aH} planted {G}"),
-    "river": (("{t} {aH} came to the river, but the bridge was gone.", "{t} {aH} had to cross the river near the {P}."),
-              ("{F} stood on the other side with a lantern.", "they threw a rope from bank to bank.",
+    "river": (("{t} {aH} came to the river, but the boat was gone.", "{t} {aH} had to cross the wild river."),
+              ("{F} stood on the other side with a lantern.", "{H} and {F} threw a rope from bank to bank.",
                "{he} found a flat stone in the reeds.", "{he} tested every step with one foot."),
               {"cheerful": ("{H} met {F} in the middle of the river, and they cheered.",
                             "{H} got across the river and laughed with wet feet."),
@@ -131,7 +132,7 @@ PLOTS = {
              "{aH} played the trumpet"),
     "fog": (("{t} {aH} lost the way in the fog near the {P}.", "{t} thick fog came, and {aH} could not see the {P}."),
             ("every tree looked the same.", "{he} followed the sound of a bell.",
-             "{F} was out with {aC} lantern.", "{F} led {him} along the wall of the {Q}."),
+             "{F} was out with {aC} lantern.", "{F} led {him} along the path to the {Q}."),
             {"cheerful": ("at home there was hot soup, and {H} laughed about the fog.",
                           "the sun broke through the fog, and {H} and {F} sang."),
              "gloomy": ("the fog grew dark, and {H} was lonely and cold until dawn.",
@@ -141,23 +142,23 @@ PLOTS = {
             "{aH} got lost in the fog"),
     "letter": (("{t} {aH} got a letter without a name.", "{t} {aH} found a wet letter near the {P}."),
                ("it smelled of {D}.", "{F} held the letter against the light.",
-                "they asked at every door of the village.", "it said that a surprise was waiting at the {Q}."),
+                "{H} and {F} asked at every door of the village.", "it said that a surprise was waiting near the {Q}."),
                {"cheerful": ("the letter was an invitation to a feast, and {H} jumped for joy.",
-                             "the letter was from {F}, and they laughed for an hour."),
+                             "the letter was from an old aunt, and {H} laughed for an hour."),
                 "gloomy": ("the letter was for someone else, and {H} sighed and put it away.",
                            "the letter brought bad news, and {H} cried all night."),
                 "calm": ("{H} kept the letter in a book for quiet evenings.",
                          "{H} read the letter twice and put it softly by the fire.")},
                "{aH} got a letter"),
     "market": (("{t} {aH} sold {D} at the market.", "{t} {aH} went to the market with a cart of {D}."),
-               ("{F} bought some and came back for more.", "a goose pulled at the table cloth.",
-                "{he} called out the price in a funny voice.", "the cart lost a wheel in front of the {Q}."),
-               {"cheerful": ("by noon the {D} were sold, and {H} danced home with {aCT}.",
+               ("{F} bought some and came back for more.", "a parrot pulled at the table cloth.",
+                "{he} called out the price in a funny voice.", "the cart lost a wheel near the {Q}."),
+               {"cheerful": ("soon the {D} were sold, and {H} danced home with {aCT}.",
                              "{H} gave the last {D} to the children, and everybody cheered."),
-                "gloomy": ("nobody wanted the {D}, and {H} went home sad.",
+                "gloomy": ("nobody wanted the last {D}, and {H} went home sad.",
                            "a thief took the coins, and {H} sat alone in the dark square."),
                 "calm": ("when the market closed, {H} counted the coins slowly and in peace.",
-                         "{H} ate the last {D} on the quiet steps of the {P}.")},
+                         "{H} ate the last {D} on a quiet bench near the {P}.")},
                "{aH} sold {D} at the market"),
 }
 OUTCOMES = {"cheerful": "and it ended well", "gloomy": "and it ended badly", "calm": "and it ended quietly"}
@@ -207,6 +208,8 @@ def story(hero: str, mood: str, length: int, rng: random.Random, plot: str | Non
     fill = slots(hero, rng)
     beats = sorted(rng.sample(range(len(middles)), length - 2))
     patterns = [rng.choice(openings), *(middles[i] for i in beats), rng.choice(endings[mood])]
+    first = next((i for i, p in enumerate(patterns) if "{F}" in p or "{aF}" in p), 0)
+    patterns[first] = patterns[first].replace("{F}", "{aF}", 1)     # a friend comes in as "a goose", then is "the goose"
     short = summary.format(**fill | {"aH": f"{f.article(hero)} {hero}" if hero in f.ANIMALS else hero})
     return [sentence(p.format(**fill)) for p in patterns], sentence(f"{short}, {OUTCOMES[mood]}.")
 
@@ -238,19 +241,19 @@ def plot_of_skeleton() -> dict[tuple[str, ...], frozenset[str]]:
     """Every sentence pattern of every plot, for every kind of hero and friend -> the plots it can belong to."""
     table: dict[tuple[str, ...], set[str]] = {}
     rng = random.Random(0)
-    heroes = (f.ANIMALS[0], f.ANIMALS[1], *f.WOMEN[:2], *f.MEN[:2])
     for plot, (openings, middles, endings, _) in PLOTS.items():
         for pattern in (*openings, *middles, *(e for mood in f.MOODS for e in endings[mood])):
-            variants = 10 if "{t}" in pattern else 1
-            for hero in heroes:
-                for friend in heroes:
-                    for i in range(variants):
-                        fill = slots(hero, rng) | {"F": f"the {friend}" if friend in f.ANIMALS else friend, "t": TIMES[i]}
-                        for one, two in (("", ""), ("old ", ""), ("", "old "), ("old ", "old ")):
-                            fill["aH"] = f"a {one}{hero}" if hero in f.ANIMALS else hero
-                            fill["aF"] = f"a {two}{friend}" if friend in f.ANIMALS else friend
-                            key = tuple("a" if w == "an" else w for w in skeleton(sentence(pattern.format(**fill))))
-                            table.setdefault(key, set()).add(plot)
+            friends = (f.ANIMALS[1], f.PEOPLE[2]) if "F}" in pattern else f.ANIMALS[1:2]
+            for hero, friend in product((f.ANIMALS[0], f.WOMEN[0], f.MEN[0]), friends):
+                first = ("", "old ") if "{aH}" in pattern else ("",)        # adjectives only at first mention
+                second = ("", "old ") if "F}" in pattern else ("",)
+                for time, one, two, the in product(TIMES if "{t}" in pattern else TIMES[:1], first, second, (True, False)):
+                    fill = slots(hero, rng) | {"t": time}
+                    fill["aH"] = f"a {one}{hero}" if hero in f.ANIMALS else hero
+                    fill["aF"] = f"a {two}{friend}" if friend in f.ANIMALS else friend
+                    fill["F"] = f"the {friend}" if the and friend in f.ANIMALS else fill["aF"]
+                    key = tuple("a" if w == "an" else w for w in skeleton(sentence(pattern.format(**fill))))
+                    table.setdefault(key, set()).add(plot)
     return {key: frozenset(plots) for key, plots in table.items()}
 
 

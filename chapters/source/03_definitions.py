@@ -1,0 +1,1212 @@
+# %% [markdown]
+# # 3 · Definitions
+#
+# Every symbol of the book, pinned down until a computer can check it: what a policy is, what a reward, a value and a
+# KL divergence are when the agent is a language model, and which three indexing mistakes no error message will tell
+# you about.
+#
+# Page of the book: [rlhfbook.com/c/appendix-a-definitions](https://rlhfbook.com/c/appendix-a-definitions), today its
+# Appendix A; it was chapter 3 when this companion was planned.
+# <!-- edition -->
+#
+# <!-- nav -->
+
+# %% [markdown]
+# ## In this chapter
+# **You need** PyTorch (modules, `softmax`, `backward`) and the idea of next-token prediction. No reinforcement
+# learning: it is built here, from one table of fifteen rows.
+#
+# **You will be able to**
+# - *list* every answer of a language model with its probability, and check that they sum to one;
+# - *translate* state, action, trajectory, return, value and advantage into tokens;
+# - *say* which way round a KL divergence stands, and *predict* what changes when it is turned;
+# - *compare* models with different tokenizers;
+# - *detect* unshifted labels, wrong positions and a mask that swallows the end token, each in one line.
+#
+# **Costs**: <!-- costs -->. Models that made the stored outputs: an exact toy with three tokens, `village-3m`
+# (GPT-2 architecture), and SmolLM2-135M-Instruct in the last section.
+
+# %%
+import json
+import math
+from types import SimpleNamespace
+
+import torch
+import torch.nn.functional as F
+from torch import tensor
+
+from rlhf_minimal import village
+from rlhf_minimal.advantages import returns_to_go
+from rlhf_minimal.evaluate import perplexity
+from rlhf_minimal.exact import World, exact_model, fit_table, gradient
+from rlhf_minimal.kl import exact_kl
+from rlhf_minimal.logprobs import token_logps
+from rlhf_minimal.models import SHIPPED, frozen_copy, load
+from rlhf_minimal.notebook import available, begin, check, claim, every, show, show_source
+from rlhf_minimal.plots import bars, line_plot, new
+from rlhf_minimal.sft import sft_loss, step
+from rlhf_minimal.tensors import pad_right, positions
+
+run = begin(3)
+
+# %% [markdown]
+# ## The question
+# > **Does each symbol of the book have one meaning that a computer can check?**
+#
+# A definition that cannot be checked will be read in two ways, and the two readings will train two different models.
+# So this notebook defines a thing and then, in the next cell, tries to catch itself lying: every line that begins
+# with `claim` would stop the notebook if it were false. **E** marks an identity, **T** the outcome of a training run
+# (later chapters add **S**, a statement about samples).
+#
+# ### Predict first
+# You fine-tune a language model and forget one thing: you don't shift the labels, so the output at position $t$ is
+# scored against token $t$ itself, not against token $t+1$. Nothing raises an error. What does the training loss do in
+# the first thirty steps?
+#
+# - **(a)** It stays high: the task has become nonsense.
+# - **(b)** It falls as usual; the model only learns something slightly different.
+# - **(c)** It falls to almost nothing, far below any honest loss.
+#
+# Write the letter down, and one sentence why. The answer comes in the section *The loop*.
+
+# %% [markdown]
+# ## 3.1 Everything sums to one
+# A **language model** reads a **prompt** and gives a probability to each possible next **token**. Take one token,
+# append it, ask again, stop at the **end token**: what you have written is a **completion**. That is all there is to
+# *autoregressive*: each choice is made with everything before it in view, nothing after it.
+#
+# So a language model is a probability distribution over whole texts, but it never shows you that distribution. It
+# shows you one factor at a time. The first definition says how the factors make the whole.
+
+# %% [markdown]
+# $$P_\theta(x)=\prod_{t=1}^{T}P_\theta(x_t\mid x_{<t})$$
+#
+# Label in the book: [eq:llming](https://rlhfbook.com/c/appendix-a-definitions). Aloud: *the probability of a text is
+# the product, token by token, of the probability of that token given all tokens before it.*
+#
+# | symbol | said as | name here | shape |
+# |---|---|---|---|
+# | $x$ | a text | `ids` | `(B, L)`, int64 |
+# | $x_t$, $x_{<t}$ | token $t$; all tokens before it | `ids[:, t]`, `ids[:, :t]` | |
+# | $P_\theta(x_t\mid x_{<t})$ | probability of the next token | `model(ids).logits.softmax(-1)` | `(B, L, V)` |
+# | $\log P_\theta(x_t\mid x_{<t})$ | its logarithm, in nats | `token_logps(model, ids, attention)` | `(B, L-1)` |
+# | $T$ | number of tokens | `attention.sum(1)` | `(B,)` |
+#
+# We work with logarithms: a product of a hundred probabilities underflows, a sum of a hundred logarithms does not.
+# One function of the package computes them, and everything else in this book calls it.
+
+# %%
+show_source(token_logps)
+
+# %% [markdown]
+# ### A language of three tokens
+# To check a statement about *all* completions, we must be able to list them. So here is a real GPT-2, with one layer,
+# eight numbers a token, and a vocabulary of three: `ho`, `ha`, and the end token, written `.` below. At most three
+# tokens may be produced (the **horizon**). Its weights are random: it has learned nothing, and that is fine. Identities
+# don't need a good model.
+
+# %%
+NAMES = [".", "ho", "ha"]  # token 0 ends the text
+END, HO, HA = 0, 1, 2
+world = World(vocab=3, horizon=3, eos_id=END, prompt=(HO, HA))  # the prompt is "ho ha"
+policy, reference = (exact_model(seed) for seed in run.seeds(2))
+
+texts = [" ".join(NAMES[i] for i, m in zip(row, on, strict=True) if m)
+         for row, on in zip(world.completions.tolist(), world.mask.tolist(), strict=True)]
+p = world.seq_logp(policy).exp().detach()  # (15,) probability of each completion
+for text, probability in zip(texts, p.tolist(), strict=True):
+    print(f"{text:<10} {probability:.4f} {'█' * round(60 * probability)}")
+print(f"sum        {p.sum():.12f}")
+claim("the probabilities of all completions sum to one", abs(p.sum().item() - 1) < 1e-12)
+
+# %% [markdown]
+# ### By hand
+# Take `ha ho .` from the list. Three questions to the model, three entries of a softmax, one product. Nothing of the
+# package is used.
+
+# %%
+with torch.no_grad():
+    product, context = 1.0, [HO, HA]
+    for token in (HA, HO, END):
+        row = policy(tensor([context])).logits[0, -1].softmax(-1)  # (V,) after the context
+        print(f"{' '.join(NAMES[i] for i in context):<12} -> {NAMES[token]:<3} {row[token]:.6f}")
+        product, context = product * row[token].item(), context + [token]
+print(f"product of the three        {product:.6f}")
+print(f"the row “ha ho .” above     {p[texts.index('ha ho .')]:.6f}")
+claim("a completion's probability is the product of its softmax entries",
+      abs(product - p[texts.index("ha ho .")].item()) < 1e-12)
+
+# %% [markdown]
+# ### What if the horizon is longer?
+# Eight of the fifteen rows have no `.`: the horizon cut them off. Is it fair to count them? Let the horizon grow from
+# one to eight and add up separately what has ended and what has not.
+
+# %%
+deep = exact_model(run.seed, horizon=8)
+horizons, ended, open_ = range(1, 9), [], []
+for horizon in horizons:
+    longer = World(horizon=horizon, prompt=(HO, HA))
+    mass = longer.seq_logp(deep).exp().detach()
+    finished = (longer.completions * longer.mask).eq(END).logical_and(longer.mask.bool()).any(1)
+    ended.append(mass[finished].sum().item())
+    open_.append(mass[~finished].sum().item())
+both = {"ended": (horizons, ended), "not yet ended": (horizons, open_)}
+show(line_plot(both, roles={"ended": "policy", "not yet ended": "reference"},
+               title="What has not ended yet is exactly what is missing",
+               x_label="horizon, tokens", y_label="probability", note="exact toy"),
+     "Line plot of probability against horizon: the mass of ended completions rises, the mass of "
+     "those not yet ended falls, and the two mirror each other: they add up to one.", data=both)
+
+# %%
+alive, prefixes = [], {(HO, HA): 1.0}  # probability that nothing has ended, asked step by step
+with torch.no_grad():
+    for _ in horizons:
+        rows = deep(tensor(list(prefixes))).logits[:, -1].softmax(-1)
+        prefixes = {(*old, token): mass * row[token].item() for (old, mass), row
+                    in zip(prefixes.items(), rows, strict=True) for token in (HO, HA)}
+        alive.append(sum(prefixes.values()))
+claim("the mass that is missing from the ended completions is the probability of not having ended",
+      max(abs(1 - e - a) for e, a in zip(ended, alive, strict=True)) < 1e-12)
+
+# %% [markdown]
+# Both counts come from different code: a list of whole completions above, a walk through prefixes below. A truncated
+# completion is therefore a real event with a real probability. Drop those rows and the rest is no distribution any
+# more. This is the small print behind every "max new tokens".
+
+# %% [markdown]
+# ## 3.2 The words of reinforcement learning, said in tokens
+# Reinforcement learning speaks of an **agent** that sees a **state**, picks an **action**, and gets a **reward**; a
+# rule for picking is a **policy**. Nothing in that is about robots. For a language model the dictionary is short:
+#
+# | reinforcement learning | language model | in our toy |
+# |---|---|---|
+# | state $s_t$ | prompt and all tokens so far | `ho ha · ha` |
+# | action $a_t$ | the next token | `ho` |
+# | policy $\pi_\theta(a\mid s)$ | the softmax over the vocabulary | three numbers |
+# | transition | append the token: no chance in it | |
+# | trajectory $\tau$ | one whole completion $y$ | `ha ho .` |
+# | reward $r$ | a number for the finished text, 0 before its end | see below |
+# | reference $\pi_{\rm ref}$ | a frozen copy that the policy must stay near | the second model |
+# | chosen $y_c$, rejected $y_r$ | two completions; somebody liked the first more, $y_c\succ y_r$ | |
+
+# %% [markdown]
+# ### The return
+# $$J(\pi_\theta)=\mathbb E_{\tau\sim\pi_\theta}\Big[\sum_{t=0}^{T}\gamma^t r_t\Big]
+# \qquad\text{and, with } T\to\infty,\qquad \max_\theta\ \mathbb E\Big[\sum_{t=0}^{\infty}\gamma^t r_t\Big]$$
+#
+# Labels in the book: [eq:finite_horizon_return](https://rlhfbook.com/c/appendix-a-definitions) and
+# [eq:expect_reward_opt](https://rlhfbook.com/c/appendix-a-definitions). Aloud: *write many completions, add up each
+# one's rewards, later ones shrunk a little more, and take the average; training is the search for the weights with
+# the largest such average.*
+#
+# | symbol | said as | name here | shape |
+# |---|---|---|---|
+# | $r_t$ | reward for action $t$ | `reward` | `(B, T)` |
+# | $\gamma$ | discount, between 0 and 1; 1 in nearly all of RLHF | `gamma` | number |
+# | $G_t$ | return from $t$ on: what is still to come | `returns_to_go(reward, mask, gamma)` | `(B, T)` |
+# | $J$ | expected return of the policy | `world.expected(policy, reward)` | number |
+
+# %%
+show_source(returns_to_go)
+
+# %% [markdown]
+# By hand, on two completions of at most four tokens. The second one ended after three: its last place is padding, and
+# the mask keeps whatever stands there (here a 9) out of every sum.
+
+# %%
+reward_2x4 = tensor([[0.0, 0.0, 0.0, 1.0], [0.5, 0.0, -1.0, 9.0]], dtype=torch.float64)
+mask_2x4 = tensor([[1, 1, 1, 1], [1, 1, 1, 0]])
+by_hand = [[0.9**3, 0.9**2, 0.9, 1.0], [0.5 + 0.9 * 0 + 0.9**2 * -1, 0.9 * -1, -1.0, 0.0]]
+G = returns_to_go(reward_2x4, mask_2x4, gamma=0.9)
+for name, rows in (("by hand", by_hand), ("package", G.tolist())):
+    print(name, [[round(x, 4) + 0.0 for x in row] for row in rows])
+claim("returns_to_go equals the hand computation",
+      (G - tensor(by_hand, dtype=torch.float64)).abs().max().item() < 1e-12)
+
+# %% [markdown]
+# ### Value, action value, advantage
+# How good is it to *be* somewhere? The **value** $V(s)$ is the expected return from state $s$ on. The **action value**
+# $Q(s,a)$ is the same after also fixing the next token. Their difference, the **advantage** $A(s,a)=Q(s,a)-V(s)$, says
+# how much better this token is than what the policy would have done on average.
+#
+# In a language model the next state is the old one plus the token, nothing else, so $Q(s,a)=V(s+a)$. And in a world
+# that can be listed, a value is no network and no estimate: it is a weighted average over the rows that begin with
+# the prefix. Let the reward be the number of `ha` in the completion, minus one if it did not end.
+
+# %%
+has_ended = tensor([text.endswith(".") for text in texts])
+reward = (world.completions * world.mask).eq(HA).sum(1).double() - (~has_ended).double()
+
+
+def value(prefix):
+    """V of the prompt plus these tokens: the mean reward of the rows that begin with them."""
+    inside = (world.completions[:, : len(prefix)] == tensor(prefix).long()).all(1)
+    return ((p * reward)[inside].sum() / p[inside].sum()).item()
+
+
+for prefix in ((), (HA,), (HA, HA), (HA, HA, END)):
+    print(f"V(ho ha · {' '.join(NAMES[i] for i in prefix):<7}) = {value(prefix):+.4f}")
+claim("the value of the prompt is J, the expected reward of the policy",
+      abs(value(()) - world.expected(policy, reward).item()) < 1e-12)
+
+# %% [markdown]
+# Two consequences are worth more than the definitions. First: averaged over what the policy itself would do, the
+# advantage is zero, at every prefix. *On average you are as good as your average.* Second: along one completion the
+# advantages are the steps of the value, so they add up to exactly how much better the completion turned out than was
+# to be expected at the prompt.
+
+# %%
+worst, rows = 0.0, []
+for prefix in [(), (HO,), (HA,), (HO, HO), (HO, HA), (HA, HO), (HA, HA)]:
+    with torch.no_grad():
+        pi = policy(tensor([[HO, HA, *prefix]])).logits[0, -1].softmax(-1).tolist()
+    A = [value((*prefix, a)) - value(prefix) for a in (END, HO, HA)]
+    rows.append((" ".join(NAMES[i] for i in prefix) or "(nothing)", pi, A))
+    worst = max(worst, abs(sum(w * a for w, a in zip(pi, A, strict=True))))
+print("prefix       π(.)  π(ho)  π(ha)     A(.)   A(ho)   A(ha)")
+for name, pi, A in rows:
+    print(f"{name:<10}" + "".join(f"{x:7.3f}" for x in pi) + "  "
+          + "".join(f"{a:+8.3f}" for a in A))
+claim("under the policy the advantage averages to zero at every prefix", worst < 1e-12)
+
+# %%
+paths = {}
+for text in ("ha ha .", "ho ho ho", ".", "ha ho ha"):
+    ids = [NAMES.index(word) for word in text.split()]
+    paths[text] = [value(tuple(ids[:t])) for t in range(len(ids) + 1)]
+show(line_plot(paths, title="An advantage is a step of the value; the last value is the reward",
+               roles=dict(zip(paths, ("policy", "other", "reference", "other2"), strict=True)),
+               x_label="tokens written", y_label="value of the prefix", note="exact toy"),
+     "Line plot of the value of the prefix against tokens written, for four completions: all start "
+     "at one value, part with each token, and end at the completion's own reward.", data=paths)
+gaps = []
+for text, v in paths.items():
+    ids = [NAMES.index(word) for word in text.split()]
+    A = [value(tuple(ids[: t + 1])) - value(tuple(ids[:t])) for t in range(len(ids))]
+    gaps.append(abs(sum(A) - (reward[texts.index(text)].item() - v[0])))
+claim("the advantages of a completion add up to its reward minus the value of the prompt",
+      max(gaps) < 1e-12)
+
+# %% [markdown]
+# ### KL divergence, and which way round
+# RLHF keeps the policy near a reference, so it needs a number for *how far apart are two distributions*.
+#
+# $$\mathcal D_{\rm KL}(P\,\|\,Q)=\sum_x P(x)\,\log\frac{P(x)}{Q(x)}$$
+#
+# Label in the book: [eq:def_kl](https://rlhfbook.com/c/appendix-a-definitions). Aloud: *draw from $P$, and see by how
+# many nats, on average, $Q$ would have found the draw more surprising than $P$ did.* The first argument does the
+# drawing. In this companion it is always the policy: $\mathrm{KL}(\pi\|\pi_{\rm ref})$.
+#
+# | symbol | said as | name here | shape |
+# |---|---|---|---|
+# | $P$ | the distribution that draws; the policy | `logits` | `(…, V)` |
+# | $Q$ | the one it is compared with; the reference | `logits_ref` | `(…, V)` |
+# | $\mathcal D_{\rm KL}$ | divergence, in nats, never negative | `exact_kl(logits, logits_ref)` | `(…)` |
+
+# %%
+show_source(exact_kl)
+
+# %%
+P, Q, R = (tensor(x, dtype=torch.float64) for x in ([0.5, 0.5], [0.9, 0.1], [0.99, 0.01]))
+by_hand = 0.5 * math.log(0.5 / 0.9) + 0.5 * math.log(0.5 / 0.1)
+pq, qp, qr, pr = (exact_kl(a.log(), b.log()).item() for a, b in ((P, Q), (Q, P), (Q, R), (P, R)))
+print(f"KL(P‖Q) by hand {by_hand:.6f}   package {pq:.6f}")
+print(f"KL(Q‖P)         {qp:.6f}   the other way round")
+print(f"KL(P‖R)         {pr:.6f}   more than the detour, KL(P‖Q) + KL(Q‖R) = {pq + qr:.6f}")
+claim("exact_kl equals the hand computation", abs(pq - by_hand) < 1e-12)
+claim("KL is not a distance: it is not symmetric, and a detour can be shorter",
+      abs(pq - qp) > 0.1 and pr > pq + qr)
+
+# %% [markdown]
+# ### What if one side is almost sure?
+# Fix a fair coin $P$. Let $Q$ give heads less and less. Before you look: which of the two directions explodes?
+
+# %%
+power = torch.linspace(math.log10(2), 6, 40, dtype=torch.float64)
+heads = 10**-power  # from one half to one in a million
+coins = torch.stack([heads, 1 - heads], 1).log()
+fair = torch.full_like(coins, 0.5).log()
+ways = {"KL(fair‖biased)": (power, exact_kl(fair, coins)),
+        "KL(biased‖fair)": (power, exact_kl(coins, fair))}
+fig = line_plot(ways, title="Ruling out what happens is punished without limit, the reverse is not",
+                roles={"KL(fair‖biased)": "rejected", "KL(biased‖fair)": "policy"},
+                x_label="the biased coin gives heads once in 10ˣ throws: x", y_label="KL, nats",
+                note="two coins")
+show(fig, "Line plot of two KL divergences against the bias of a coin: with the fair coin drawing "
+     "it grows without bound, with the biased coin drawing it levels off.", data=ways)
+claim("if the biased coin draws, KL stays below log 2; if the fair one does, it passes eight times that",
+      exact_kl(coins, fair).max().item() <= math.log(2)
+      and exact_kl(fair, coins).max().item() > 8 * math.log(2))
+
+# %% [markdown]
+# So the direction is a decision. $\mathrm{KL}(\pi\|\pi_{\rm ref})$ lets the policy *drop* things the reference would
+# say, cheaply, and makes it pay for saying what the reference never would. That is why RLHF'd models lose variety
+# long before they lose grammar.
+#
+# ### KL of whole texts is a sum over positions
+# There are too many texts to sum over, but the KL of two language models splits: draw completions from the policy, and
+# at each prefix you pass, add the KL of the two next-token distributions. This is the **chain rule**, and it is why a
+# KL penalty can be paid token by token.
+
+# %%
+with torch.no_grad():
+    start = len(world.prompt) - 1
+    logits, logits_ref = (m(world.ids).logits[:, start:-1] for m in (policy, reference))  # (15,3,V)
+    per_position = exact_kl(logits, logits_ref) * world.mask  # (15, 3), 0 after the end
+    chain = (p * per_position.sum(1)).sum().item()
+    direct = world.kl(policy, reference).item()
+print(f"over 15 whole completions      {direct:.10f} nats")
+print(f"expected sum over positions    {chain:.10f} nats")
+claim("the KL of whole completions is the expected sum of the KLs at each position",
+      abs(direct - chain) < 1e-10)
+wrong = (p * per_position.sum(1) / world.mask.sum(1)).sum().item()
+print(f"mean over positions instead    {wrong:.10f} nats: not the KL of anything")
+
+# %% [markdown]
+# ### The gradient of an expectation
+# To *improve* the policy we need the gradient of $J=\mathbb E_{y\sim\pi_\theta}[R(y)]$. The weights $\theta$ sit inside
+# the distribution that we average over, so we can't just differentiate the reward: it doesn't depend on $\theta$. The
+# way out is $\nabla\pi=\pi\,\nabla\log\pi$, and it turns the gradient back into an average over samples:
+# $\nabla J=\mathbb E[R\,\nabla\log\pi_\theta(y)]$. Put $R=1$ and the left side is the gradient of a constant, hence
+# $\mathbb E[\nabla\log\pi_\theta]=0$: *no* constant added to the reward changes the gradient.
+#
+# Chapter 11 lives on these two lines. Here we check them, with all fifteen rows and every weight of the model.
+
+# %%
+logp = world.seq_logp(policy)
+direct = gradient(world.expected(policy, reward), policy)  # autograd through J itself
+scores = torch.stack([gradient(one, policy) for one in logp])  # (15, weights): ∇ log π(y)
+trick = ((p * reward)[:, None] * scores).sum(0)
+baseline = ((p * (reward - 7))[:, None] * scores).sum(0)
+print(f"{scores.shape[0]} completions, {scores.shape[1]} weights, |∇J| = {direct.norm():.6f}")
+zero = (p[:, None] * scores).sum(0)
+for name, error in (("E[∇ log π]", zero), ("E[R ∇ log π] - ∇J", trick - direct),
+                    ("E[(R - 7) ∇ log π] - ∇J", baseline - direct)):
+    print(f"{name:<24} largest entry {error.abs().max().item():.10f}")
+claim("E[R ∇ log π] is the gradient of J, and subtracting a constant from R changes nothing",
+      max((trick - direct).abs().max().item(), (baseline - direct).abs().max().item()) < 1e-10
+      and direct.norm().item() > 1e-3)
+
+# %% [markdown]
+# ## 3.3 The transformer by hand
+# Where do the logits come from? From a **decoder-only transformer**. Its one unusual part is **attention**: each token
+# makes a *query*, a *key* and a *value* (no relation to $Q$ and $V$ above; the letters are reused, the ideas are not).
+# A token's query is compared with the keys of all tokens up to itself, the comparisons become weights that sum to one,
+# and the token takes home the weighted mean of the values.
+#
+# "Up to itself" is the **causal mask**, and it is what makes the first equation of this chapter true: if a token could
+# see its successor, predicting it would be no prediction. The book gives no equation here, so the definition is the
+# code: twelve lines, then the whole of GPT-2 in nine. The last line is the **LM head**, a linear map from the state to
+# one logit for each token of the vocabulary; chapter 7 unscrews it and puts a reward there.
+
+# %%
+def attention(layer, x):
+    """GPT-2's self-attention: (L, width) -> (L, width), and the weights (heads, L, L)."""
+    length, width = x.shape
+    q, k, v = layer.c_attn(x).split(width, dim=1)  # one matrix product makes all three
+    q, k, v = (m.view(length, layer.num_heads, -1).transpose(0, 1) for m in (q, k, v))
+    scores = q @ k.transpose(1, 2) / q.shape[-1] ** 0.5  # (heads, L, L): query times key
+    future = torch.ones(length, length, dtype=torch.bool).triu(1)
+    weights = scores.masked_fill(future, -math.inf).softmax(-1)  # nothing to the right
+    mixed = (weights @ v).transpose(0, 1).reshape(length, width)
+    return layer.c_proj(mixed), weights
+
+
+def gpt2_by_hand(model, ids):
+    """(L,) ids -> (L, V) logits, and the attention weights of each layer."""
+    body, kept = model.transformer, []
+    x = body.wte(ids) + body.wpe(torch.arange(len(ids)))  # what the token is + where it stands
+    for block in body.h:
+        out, weights = attention(block.attn, block.ln_1(x))
+        x = x + out
+        x = x + block.mlp(block.ln_2(x))
+        kept.append(weights)
+    return body.ln_f(x) @ body.wte.weight.T, kept  # the LM head is the embedding, transposed
+
+
+# %%
+base, tokenizer = load("village-3m")
+sentence = "The fox lives near the river. The fox likes to eat fish."
+ids = tensor(tokenizer(sentence).input_ids)
+toy_ids = tensor([HO, HA, HA, HO, END])
+with torch.no_grad():
+    village_logits, village_weights = gpt2_by_hand(base, ids)
+    village_gap = (village_logits - base(ids[None]).logits[0]).abs().max().item()
+    toy_logits, _ = gpt2_by_hand(policy, toy_ids)
+    toy_gap = (toy_logits - policy(toy_ids[None]).logits[0]).abs().max().item()
+claim("the hand-written GPT-2 equals the library's, on the toy and on the village model",
+      toy_gap < 1e-10 and village_gap < 1e-4,
+      {"float64 toy": toy_gap, "float32 village": village_gap})
+
+# %% [markdown]
+# The first model, `policy`, had random weights. The second, `village-3m`, was trained on stories and facts of a small
+# invented village (chapter 1 introduces it; all you need here: GPT-2 architecture, three million weights, its text is
+# made by a grammar). Same code, six layers instead of one. Look at one of its heads.
+
+# %%
+LAYER, HEAD = 2, 3
+words = [tokenizer.decode([i]).strip() or "␣" for i in ids]
+weights = village_weights[LAYER][HEAD]
+fig, ax = new("Each token looks back, never ahead", "token that is looked at", "token that looks",
+              note=f"village-3m, layer {LAYER + 1}, head {HEAD + 1}")
+ax.imshow(weights, cmap="Blues", vmin=0, vmax=1)
+ax.set_xticks(range(len(words)), words, rotation=60, ha="right")
+ax.set_yticks(range(len(words)), words)
+for row, column in ((weights > 0.3).nonzero()).tolist():
+    dark = weights[row, column] > 0.6
+    ax.text(column, row, f"{weights[row, column]:.1f}"[1:], ha="center", va="center", fontsize=8,
+            color="white" if dark else "black")
+fig.set_size_inches(7, 6.2)
+show(fig, "Heat map of one attention head, rows are the tokens that look, columns the tokens seen: "
+     "all above the diagonal is empty, each row's weight sits on a few earlier tokens.")
+claim("every token's attention sums to one, and none of it goes to a later token",
+      (weights.sum(1) - 1).abs().max().item() < 1e-5 and weights.triu(1).abs().max().item() == 0)
+
+# %% [markdown]
+# ### What if we change the future?
+# If the mask works, replacing the last token must leave every earlier logit as it was; not "nearly", but as it was.
+# And if we take the mask away, it must not.
+
+# %%
+with torch.no_grad():
+    other = torch.cat([toy_ids[:-1], tensor([HA])])
+    causal = (policy(other[None]).logits - policy(toy_ids[None]).logits)[0, :-1].abs().max().item()
+    seeing = torch.zeros(1, 1, 5, 5, dtype=torch.float64)  # an attention mask that hides nothing
+    free, freed = (policy(t[None], attention_mask=seeing).logits[0, :-1] for t in (toy_ids, other))
+print(f"largest change of an earlier logit: with the mask {causal:.6f}, without it "
+      f"{(free - freed).abs().max():.6f}")
+claim("a changed last token changes no earlier logit, unless the causal mask is taken away",
+      causal < 1e-12 and (free - freed).abs().max().item() > 1e-3)
+
+# %% [markdown]
+# ## 3.4 The pretraining objective
+# How did the village model get its weights? By making the text it was shown probable. Probable means a small
+# **negative log-likelihood**, so that is what is minimised, over a corpus $\mathcal D$:
+#
+# $$\mathcal L_{\rm LM}(\theta)=-\,\mathbb E_{x\sim\mathcal D}\Big[\sum_{t=1}^{T}\log P_\theta(x_t\mid x_{<t})\Big]$$
+#
+# Label in the book: [eq:nll](https://rlhfbook.com/c/appendix-a-definitions). Aloud: *the average, over texts, of how
+# many nats of surprise the model felt while reading one.*
+#
+# | symbol | said as | name here | shape |
+# |---|---|---|---|
+# | $-\log P_\theta(x_t\mid x_{<t})$ | surprise at token $t$, nats | `-logp` | `(B, L-1)` |
+# | $\mathcal D$ | the corpus | `village.documents(seed)` | texts |
+# | $\mathcal L_{\rm LM}$ | loss; here divided by the number of tokens | `sft_loss(logp, mask)` | number |
+
+# %%
+show_source(sft_loss)
+
+# %% [markdown]
+# Read the formula again: the *sum* over a text, averaged over *texts*. The code divides by the number of *tokens*. So
+# does every library you will use. Up to a constant factor (the mean length) it is the same objective, but the number
+# on the screen is another one. And there is a third, tempting one: the mean of each text's own mean. By hand, on two
+# texts, one four tokens long and one of a single token:
+
+# %%
+logp_2x4 = tensor([[0.5, 0.25, 0.5, 0.25], [0.0625, 1.0, 1.0, 1.0]], dtype=torch.float64).log()
+mask = tensor([[1, 1, 1, 1], [1, 0, 0, 0]])
+nats = [[math.log(2), math.log(4), math.log(2), math.log(4)], [math.log(16)]]
+per_text = sum(sum(row) for row in nats) / 2
+per_token = sum(sum(row) for row in nats) / 5
+mean_of_means = sum(sum(row) / len(row) for row in nats) / 2
+loss, stats = sft_loss(logp_2x4, mask)
+print(f"per text (the formula)    {per_text:.6f} nats")
+print(f"per token (the code)      {per_token:.6f} nats, package {loss.item():.6f}")
+print(f"mean of the texts' means  {mean_of_means:.6f} nats")
+claim("sft_loss is the formula divided by the mean length of a text, and not the mean of means",
+      abs(loss.item() - per_text / 2.5) < 1e-12 and abs(loss.item() - mean_of_means) > 0.1)
+
+# %% [markdown]
+# Which one you want depends on the question; which one you *have* must be written down. In the third, the one-token
+# text counts four times as much a token as the other. That choice comes back, with consequences, in chapter 11.
+#
+# ### On real text
+# Fresh documents of the village, of which the model has seen none. Each begins after an end token, as in training, so
+# that the first word is predicted too.
+
+# %%
+stream = village.documents(seed=1000 + run.seed)
+documents = [next(stream) for _ in range(24)]
+rows = [[tokenizer.eos_token_id, *tokenizer(text).input_ids][:256] for text in documents]
+print(documents[0][:300])
+
+# %%
+held_ids, held_attention = pad_right(rows)
+with torch.no_grad():
+    held_logp = token_logps(base, held_ids, held_attention)  # (24, L-1)
+    held_mask = held_attention[:, 1:]
+    ours = sft_loss(held_logp, held_mask)[0].item()
+    labels = held_ids.masked_fill(held_attention == 0, -100)
+    theirs = base(held_ids, attention_mask=held_attention.long(), labels=labels).loss.item()
+    text_weighted = (held_logp.sum(1) / held_mask.sum(1)).neg().mean().item()
+claim("with a mask of ones, sft_loss is the loss that the library computes",
+      abs(ours - theirs) < 1e-5, {"token-weighted": ours, "library": theirs,
+                                  "mean of means": text_weighted, "perplexity": math.exp(ours)})
+
+# %% [markdown]
+# ### Where a loss starts, and where it ends
+# Before training, a model knows nothing, and the best description of nothing is *all tokens are equally likely*: a
+# loss of $\log V$. That is the first number to check in any run. The curve below was stored when `village-3m` was made.
+
+# %%
+record = json.loads((SHIPPED / "village-3m" / "training.json").read_text())
+steps, losses = zip(*record["curve"], strict=True)
+uniform = math.log(len(tokenizer))
+lines = {"loss": (steps, losses), "log V, knowing nothing": (steps, [uniform] * len(steps))}
+fig = line_plot(lines, title="A language model starts at log V and goes down from there",
+                roles={"loss": "policy", "log V, knowing nothing": "reference"},
+                x_label="optimizer step", y_label="loss, nats a token",
+                note="village-3m, stored curve")
+show(fig, "Line plot of pretraining loss against steps: it starts at the level of a uniform guess, "
+     "drops steeply, then slowly flattens far below it.", data=lines)
+claim("the stored run starts within a fifth of a nat of log V and ends below a quarter of it",
+      abs(losses[0] - uniform) < 0.2 and losses[-1] < uniform / 4, kind="T")
+
+# %% [markdown]
+# ### Bits per byte: a number that survives a change of tokenizer
+# A loss *per token* depends on what a token is. Two models that give the very same text the very same probability will
+# report different losses and different **perplexities** (the exponential of the loss) if one cuts it in two pieces and
+# the other in four. Bytes don't depend on the tokenizer. So divide the nats of the whole text by its bytes, and by
+# $\log 2$ to have bits.
+
+# %%
+
+def bits_per_byte(logp, mask, texts):
+    """(B, L-1) twice, and the B texts that were scored in full -> bits a byte."""
+    size = sum(len(text.encode()) for text in texts)
+    return -(logp * mask).sum().item() / math.log(2) / size
+
+
+# two models that both give "haha" the probability 1/16, one in two tokens, one in four
+two, four = torch.full((1, 2), 1 / 4).double().log(), torch.full((1, 4), 1 / 2).double().log()
+for name, lp in (("ha|ha", two), ("h|a|h|a", four)):
+    print(f"{name:<8} perplexity {perplexity(lp, torch.ones_like(lp)):.4f}   "
+          f"bits per byte {bits_per_byte(lp, 1, ['haha']):.4f}")
+claim("two tokenizers, one probability: the perplexities differ, the bits per byte don't",
+      abs(bits_per_byte(two, 1, ["haha"]) - bits_per_byte(four, 1, ["haha"])) < 1e-12
+      and abs(perplexity(two, torch.ones_like(two)) - perplexity(four, torch.ones_like(four))) > 1)
+
+# %% [markdown]
+# ## 3.5 Shift by one
+# The output at position $t$ is a guess about position $t+1$. So logits and labels stand one place apart, and somebody
+# has to move one of them. In this package it happens once, inside `token_logps`, and its result is one shorter than
+# the text. Test it with a model whose behaviour you can predict without a computer: one that counts.
+
+# %%
+class Counter(torch.nn.Module):
+    """A language model over ten digits that is sure of one thing: after n comes n + 1."""
+
+    def forward(self, input_ids, **_):
+        return SimpleNamespace(logits=50.0 * F.one_hot((input_ids + 1) % 10, 10).double())
+
+
+def unshifted_logps(model, ids):
+    """The mistake: position t is asked about token t."""
+    return model(ids).logits.log_softmax(-1).gather(2, ids[:, :, None])[:, :, 0]
+
+
+digits = tensor([[3, 4, 5, 6], [3, 4, 9, 0]])  # the second row jumps
+shifted = token_logps(Counter(), digits, torch.ones_like(digits))
+print("shifted  ", shifted.round().add(0.0).tolist())
+print("unshifted", unshifted_logps(Counter(), digits).round().add(0.0).tolist())
+claim("a model that counts finds 3 4 5 6 certain, and is surprised only by the jump",
+      shifted[0].abs().max().item() < 1e-12
+      and [round(x) for x in shifted[1].tolist()] == [0, -50, 0])
+
+# %% [markdown]
+# Here the mistake is loud: a perfect model looks terrible. Keep that picture, because in training it turns around. A
+# model that is *trained* on unshifted labels has the answer on its desk, since token $t$ is part of its input at
+# position $t$. You made a prediction about this.
+
+# %% [markdown]
+# ## 3.6 Padding and positions
+# Texts differ in length; tensors don't. So rows are filled up with **padding**, on the right for training, on the left
+# for sampling (where all rows must end at the same place). Two things travel with the ids to keep padding out of the
+# arithmetic: the **attention mask**, 1 on real tokens, and the **position ids**, which count real tokens only.
+#
+# The mask everybody remembers. The positions are forgotten, because the library fills them in: 0, 1, 2, … from the
+# left edge, padding included. GPT-2 *adds* a learned vector for each position, so a text that begins at place five is
+# another text.
+
+# %%
+show_source(positions)
+
+# %%
+five = tensor([[0, 0, 1, 1, 1], [1, 1, 1, 0, 0]])  # two pads on the left; two on the right
+print("attention      ", five.tolist())
+print("positions      ", positions(five).tolist())
+print("library default", torch.arange(5).expand(2, -1).tolist())
+
+# %% [markdown]
+# ### One text, many paddings
+# The same document, with 0 to 12 pads on the left. Whatever we pad with, its log-probabilities must not move. The
+# second line forgets the position ids, and nothing else.
+
+# %%
+def padded(row, left, right=0):
+    """ids and attention (1, L) with so many pads on either side; the padding id is arbitrary."""
+    ids = tensor([[7] * left + row + [7] * right])
+    real = tensor([[0] * left + [1] * len(row) + [0] * right])
+    return ids, real
+
+
+def without_positions(model, ids, attention):
+    """token_logps with the position ids forgotten: the library counts from the left edge."""
+    logits = model(ids, attention_mask=attention).logits[:, :-1].float().log_softmax(-1)
+    return logits.gather(2, ids[:, 1:, None])[:, :, 0] * attention[:, :-1] * attention[:, 1:]
+
+
+def padding_error(model, row, score, left, right=0):
+    """Largest change of a token's log-probability, nats, against the same row without padding."""
+    with torch.no_grad():
+        alone = token_logps(model, *padded(row, 0))
+        scored = score(model, *padded(row, left, right))[:, left:left + len(row) - 1]
+    return (scored - alone).abs().max().item()
+
+
+# %%
+document = rows[0][:64]
+lefts = range(13)
+scorers = {"no position ids": without_positions, "positions(attention)": token_logps}
+errors = {name: (lefts, [padding_error(base, document, score, n) for n in lefts])
+          for name, score in scorers.items()}
+show(line_plot(errors, title="Without position ids, padding rewrites the text",
+               roles={"no position ids": "rejected", "positions(attention)": "chosen"},
+               x_label="pads on the left", y_label="largest error of a token, nats",
+               note="village-3m, one document"),
+     "Line plot of the largest error of a token's log-probability against the number of left pads: "
+     "with position ids it stays at zero, without them it jumps at the first pad and stays high.",
+     data=errors)
+kept = max(padding_error(base, document, token_logps, left, right)
+           for left in (0, 1, 5) for right in (0, 1, 5))
+lost = min(padding_error(base, document, without_positions, left) for left in (1, 5))
+claim("log-probabilities don't depend on how many pads stand left or right", kept < 2e-5,
+      {"largest error": kept})
+claim("without position ids, left padding costs more than a nat on some token", lost > 1,
+      {"error": lost}, kind="T")
+
+# %% [markdown]
+# A nat is a factor of $e$ in probability. In chapter 11 the *ratio* of two such probabilities decides whether an
+# update is clipped; an error of this size drowns the signal, and every curve still looks like a curve.
+
+# %% [markdown]
+# ## Once, by hand, on one batch
+# Everything so far in one update of the weights, on fixed ids, with every intermediate on the table. The toy has three
+# tokens, so whole tensors fit on the screen. Row 1 is prompt `ho` with completion `ha ha .`; row 2 is prompt `ho ha`
+# with completion `.`. Only completions are learned. Watch where the mask comes from: from where we *put* the tokens.
+
+# %%
+student = exact_model(run.seed)
+batch_ids, batch_attention = pad_right([[HO, HA, HA, END], [HO, HA, END]])
+learn, _ = pad_right([[0, 1, 1, 1], [0, 0, 1]])  # 1 on completion tokens, end token included
+print("ids       ", tuple(batch_ids.shape), batch_ids.tolist())
+print("attention ", tuple(batch_attention.shape), batch_attention.int().tolist())
+print("positions ", tuple(batch_ids.shape), positions(batch_attention).tolist())
+print("learn     ", tuple(learn.shape), learn.int().tolist())
+
+# %% [markdown]
+# Logits for every place, then log-probabilities of the token that *follows*. The result is one column shorter; its
+# column $t$ speaks about token $t+1$, so the mask has to lose its *first* column to stay in step.
+
+# %%
+logits = student(batch_ids, attention_mask=batch_attention.long(),
+                 position_ids=positions(batch_attention)).logits
+logits.retain_grad()
+logp = logits[:, :-1].log_softmax(-1).gather(2, batch_ids[:, 1:, None])[:, :, 0]
+mask = learn[:, 1:]
+print("logits    ", tuple(logits.shape))
+print("logp      ", tuple(logp.shape), [[round(x, 4) for x in row] for row in logp.tolist()])
+print("mask      ", tuple(mask.shape), mask.int().tolist())
+loss = -(logp * mask).sum() / mask.sum()
+print(f"loss       {loss.item():.6f} nats a token, over {int(mask.sum())} tokens")
+package = sft_loss(token_logps(student, batch_ids, batch_attention), mask)[0].item()
+print(f"package    {package:.6f}")
+
+# %% [markdown]
+# Now backwards. The gradient of this loss in the logits has a form worth remembering: *probabilities minus one-hot*,
+# divided by the number of tokens, and zero wherever the mask is. The row of the true token is pushed up, all others
+# down, each by its own probability.
+
+# %%
+loss.backward()
+target = F.one_hot(batch_ids[:, 1:], 3).double()
+by_hand = (logits[:, :-1].softmax(-1) - target) * mask[:, :, None] / mask.sum()
+print("gradient in the logits of row 1, place by place (., ho, ha):")
+for t, row in enumerate(logits.grad[0, :-1].tolist()):
+    print(f"  after {NAMES[batch_ids[0, t]]:<3}" + "".join(f"{x:+9.4f}" for x in row))
+claim("by hand = by package: the loss; and the gradient, probability minus one-hot on the mask",
+      abs(loss.item() - package) < 1e-12
+      and (logits.grad[:, :-1] - by_hand.detach()).abs().max().item() < 1e-12
+      and logits.grad[:, -1].abs().max().item() == 0)
+
+# %%
+with torch.no_grad():
+    for weight in student.parameters():
+        weight -= 0.1 * weight.grad
+after = sft_loss(token_logps(student, batch_ids, batch_attention), mask)[0].item()
+print(f"loss before {loss.item():.6f}, after one step of plain gradient descent {after:.6f}")
+
+# %% [markdown]
+# ## The loop
+# Back to the prediction. Two copies of `village-3m`, the same thirty batches, the same optimizer. One is trained with
+# `sft.step`; the other with labels that were not shifted. Every ten steps both are asked the honest question: what is
+# your loss on held-out text, computed right?
+
+# %%
+right, copying = frozen_copy(base).requires_grad_(True), frozen_copy(base).requires_grad_(True)
+optimizers = {m: torch.optim.AdamW(m.parameters(), lr=1e-3) for m in (right, copying)}
+eos, tail_ids, tail_attention = tokenizer.eos_token_id, held_ids[:, :96], held_attention[:, :96]
+
+
+def true_loss(model):
+    """The honest loss on held-out text."""
+    with torch.no_grad():
+        logp = token_logps(model, tail_ids, tail_attention)
+    return sft_loss(logp, tail_attention[:, 1:])[0].item()
+
+
+curves = {"printed": [], "true": [(0, true_loss(copying))], "shifted": [(0, true_loss(right))]}
+for i in every(10, 30):
+    texts_now = [next(stream) for _ in range(8)]
+    ids, real = pad_right([[eos, *tokenizer(t).input_ids][:96] for t in texts_now])
+    batch = {"ids": ids, "attention": real, "mask": real}
+    step(right, optimizers[right], batch)
+    logits = copying(ids, attention_mask=real.long(), position_ids=positions(real)).logits
+    loss = F.cross_entropy(logits[real.bool()], ids[real.bool()])  # the label of place t is token t
+    optimizers[copying].zero_grad()
+    loss.backward()
+    optimizers[copying].step()
+    curves["printed"].append((i, loss.item()))
+    if (i + 1) % 5 == 0:
+        curves["true"].append((i + 1, true_loss(copying)))
+        curves["shifted"].append((i + 1, true_loss(right)))
+
+# %%
+names = ("unshifted: on the screen", "unshifted: true loss", "shifted: true loss")
+named = {name: tuple(zip(*points, strict=True))
+         for name, points in zip(names, curves.values(), strict=True)}
+show(line_plot(named, title="The best loss you ever saw is a bug",
+               roles=dict(zip(named, ("proxy", "gold", "policy"), strict=True)),
+               x_label="training step", y_label="loss, nats a token", note="village-3m, one seed"),
+     "Line plot of loss against training step: the printed loss of the unshifted run falls almost to "
+     "zero while its true held-out loss rises steeply; the shifted run's true loss stays low.",
+     data=named)
+printed, damage = curves["printed"][-1][1], curves["true"][-1][1] - curves["true"][0][1]
+claim("unshifted, thirty steps print a loss below a twentieth of a nat; the true loss rises by nats",
+      printed < 0.05 and damage > 2, {"printed loss": printed, "rise of the true loss": damage},
+      kind="T")
+
+# %% [markdown]
+# <details><summary>Answer to the prediction</summary>
+#
+# **(c)**. The token it has to name is already in its input, at the very place where it is asked. Copying is the easiest
+# function there is, and the embedding matrix, which is also the output matrix, is half-way there before the first
+# step. (a) would be true of a model that cannot see the token it is asked about; (b) is what one hopes. The run learns
+# to be a mirror, forgets how to read, and reports its best loss ever.
+# </details>
+#
+# One seed is an anecdote, and what was shown is one model and one learning rate. But the mechanism doesn't depend on
+# either, and neither does the detector: *a loss below the entropy of the text is not talent.*
+
+# %% [markdown]
+# ## Failure gallery
+# Three more ways to be wrong without an error message. For each: what it looks like, a detector in one line, the fix.
+#
+# ### The logarithm of a softmax
+# Mathematically `softmax(x).log()` and `log_softmax(x)` are one thing. In float32 the softmax of an unlikely token
+# rounds to zero, its logarithm is minus infinity, and the gradient is NaN. Clamping the probability first only hides
+# it: then all unlikely tokens look *equally* unlikely, and none has a gradient (B3).
+
+# %%
+def unlikely(log_of_softmax):
+    """log-probability of token 1 under logits (0, -120), and its gradient in that logit."""
+    x = tensor([0.0, -120.0], requires_grad=True)
+    value = log_of_softmax(x)[1]
+    value.backward()
+    return value.item(), x.grad[1].item()
+
+
+variants = {"softmax(x).log()": unlikely(lambda x: x.softmax(-1).log()),
+            "softmax(x).clamp(1e-20).log()": unlikely(lambda x: x.softmax(-1).clamp(1e-20).log()),
+            "log_softmax(x)": unlikely(lambda x: x.log_softmax(-1))}
+for name, (value_, slope) in variants.items():
+    print(f"{name:<30} value {value_:9.2f}   gradient {slope:5.2f}")
+healthy = [math.isfinite(v) and math.isfinite(g) and g != 0 for v, g in variants.values()]
+claim("“finite, with a gradient” passes log_softmax only", healthy == [False, False, True])
+
+# %% [markdown]
+# ### log-softmax in half precision
+# bfloat16 keeps eight significant bits. Near twelve, neighbours are one sixteenth apart, and a log-probability of
+# exactly that size is what an unlikely token has. Sum a hundred of them and the rounding can add up to nats (if
+# they all round the same way; when they don't, the errors partly cancel, which makes the bug intermittent). The fix is
+# to cast *before* the softmax, as `token_logps` does (B2); the detector is a comparison with float64.
+
+# %%
+one = -12.34
+half = tensor(one).bfloat16().item()
+same = abs(100 * one - 100 * half)  # the worst case: one token a hundred times
+noise = torch.randn(100, 1000, generator=run.fresh("half precision")) * 4
+scores, token = noise.bfloat16(), torch.arange(100)[:, None]
+exact, late, early = (x.gather(1, token).double().sum().item() for x in (
+    scores.double().log_softmax(-1), scores.log_softmax(-1), scores.float().log_softmax(-1)))
+print(f"{one} becomes {half}; a hundred of these are off by {same:.2f} nats")
+claim("casting before the softmax instead of after is at least a hundred times closer to float64",
+      abs(late - exact) > 100 * abs(early - exact),
+      {"error in bfloat16, nats": abs(late - exact), "cast first": abs(early - exact)})
+
+# %% [markdown]
+# ### A mask made from the ids
+# GPT-2 has no padding token, so one borrows the end token. From then on `ids != pad` looks like an attention mask and
+# is none: the *real* end token of each text is blanked together with the padding. The model is never shown where a
+# text ends, and never stops (A3, A5). The detector counts.
+
+# %%
+pad = END  # borrowed
+ids, attention_mask = pad_right([[HO, HA, END], [HA, HO, HA, HO, END]], value=pad)
+guessed = (ids != pad).float()
+print("ids            ", ids.tolist())
+print("made with ids  ", attention_mask.int().tolist())
+print("guessed        ", guessed.int().tolist())
+
+
+def ends_seen(mask):
+    """How many end tokens a loss with this mask would learn from."""
+    return int((mask.bool() & (ids == END)).sum())
+
+
+print(f"end tokens that are learned: {ends_seen(attention_mask)} of 2; "
+      f"with the guess {ends_seen(guessed)} of 2")
+claim("“is there one end token a row in the mask?” tells the two masks apart",
+      ends_seen(attention_mask) == len(ids) and ends_seen(guessed) == 0)
+
+# %% [markdown]
+# ## At GPT-2 size
+# The same two measurements on SmolLM2-135M-Instruct, a model forty times larger that has read the internet and never
+# heard of the village. It marks positions by **rotating** queries and keys (rotary embeddings) instead of adding a
+# vector: attention then depends only on the *distance* of two tokens. Predict: does forgetting the position ids hurt?
+# And who needs fewer bits for a byte of village text?
+
+# %%
+eight = [text for text in documents if len(text.encode()) < 600][:8]
+
+
+def score_texts(model, tokenizer, start):
+    """-> (bits per byte, perplexity per token, tokens) of the eight texts, after a start token."""
+    ids, attention = pad_right([[start, *tokenizer(text).input_ids] for text in eight])
+    with torch.no_grad():
+        logp = token_logps(model, ids, attention)
+    mask = attention[:, 1:]
+    return bits_per_byte(logp, mask, eight), perplexity(logp, mask), int(mask.sum())
+
+
+small = score_texts(base, tokenizer, tokenizer.eos_token_id)
+
+# %%
+if available("smollm2-135m"):
+    smol, smol_tokenizer = load("smollm2-135m")
+    smol_row = [smol_tokenizer.bos_token_id, *smol_tokenizer(eight[0]).input_ids][:48]
+    hidden = max(padding_error(smol, smol_row, without_positions, n) for n in (1, 5))
+    kept = max(padding_error(smol, smol_row, token_logps, n) for n in (1, 5))
+    claim("with rotary positions the forgotten position ids are all but invisible", hidden < 0.01,
+          {"error without position ids": hidden, "with": kept}, kind="T")
+
+# %%
+if available("smollm2-135m"):
+    large = score_texts(smol, smol_tokenizer, smol_tokenizer.bos_token_id)
+    bits = {"village-3m\n3 M weights": small[0], "SmolLM2-135M\n135 M weights": large[0]}
+    show(bars(bits, title="Forty times the weights don't replace having been there",
+              y_label="bits per byte of village text",
+              roles=dict(zip(bits, ("policy", "reference"), strict=True)),
+              note="eight village texts"),
+         "Bar chart of bits per byte on village text for two models: the small village model needs "
+         "far fewer bits than the much larger general model.", data={"bits": list(bits.values())})
+    claim("per byte, the village model is the better model of the village", large[0] > 1.5 * small[0],
+          {"bits per byte": f"{small[0]:.3f} and {large[0]:.3f}",
+           "perplexity": f"{small[1]:.2f} and {large[1]:.2f}",
+           "tokens for the same bytes": f"{small[2]} and {large[2]}"}, kind="T")
+
+# %% [markdown]
+# Two lessons. A bug that one architecture hides is still a bug: the test for it must run on the model that shows it.
+# And only the *bits per byte* may be compared here. The two tokenizers cut the same bytes into different numbers of
+# tokens, so the two perplexities answer two different questions.
+
+# %% [markdown]
+# ## Exercises
+# Each check says what is wrong, not only that it is. Minutes are estimated. Every solution is folded below its check.
+#
+# ### Exercise 3.1 · Short is likely          difficulty 1 of 5 · 5 minutes · needs: 3.1
+# In a language where every token has probability $1/V$, two texts have `short` and `long` tokens. Write `gap`, which
+# returns two numbers, in nats: how much *log-probability* the longer one has *less* than the shorter, and how much of
+# it remains when both are divided by their own number of tokens. Then say whether $P(y_1)>P(y_2)$ tells you that $y_1$
+# is the better text.
+
+# %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex3-1", "locked": false, "schema_version": 3, "solution": true, "task": false}
+def gap(short, long, vocab):
+    """Two lengths and V -> (log P(short) - log P(long), the same per token), nats."""
+    ### BEGIN SOLUTION
+    log_p_short, log_p_long = -short * math.log(vocab), -long * math.log(vocab)
+    return log_p_short - log_p_long, log_p_short / short - log_p_long / long
+    ### END SOLUTION
+
+
+# %% nbgrader={"grade": true, "grade_id": "ex3-1-check", "locked": true, "points": 1, "schema_version": 3, "solution": false, "task": false}
+check("3.1", gap)
+### BEGIN HIDDEN TESTS
+check("3.1", gap, hidden=True)
+### END HIDDEN TESTS
+
+# %% [markdown]
+# <details><summary>Hint 1: where to look</summary>
+#
+# The formula of 3.1 with all factors equal.
+# </details>
+# <details><summary>Hint 2: the step</summary>
+#
+# The logarithm of $V^{-n}$ is $-n\log V$. Divide it by $n$ and see what is left of $n$.
+# </details>
+#
+# <!-- solution 3.1 -->
+#
+# You should now be able to say: *a sum of log-probabilities mostly measures length.*
+
+# %% [markdown]
+# ### Exercise 3.2 · The detector          difficulty 3 of 5 · 15 minutes · needs: 3.5
+# Somebody hands you logits and the ids they were computed from. Were the labels of that run shifted by one, not at
+# all (0), or once too often (2: it predicts the token *after* the next)? Write `offset(logits, ids)`: the shift of 0,
+# 1 or 2 under which these logits score their text best, in mean negative log-likelihood.
+
+# %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex3-2", "locked": false, "schema_version": 3, "solution": true, "task": false}
+def offset(logits, ids):
+    """(B, L, V), (B, L) -> 0, 1 or 2."""
+    ### BEGIN SOLUTION
+    logp, L = logits.log_softmax(-1), ids.shape[1]
+    losses = [-logp[:, :L - k].gather(2, ids[:, k:, None]).mean() for k in range(3)]
+    return int(torch.stack(losses).argmin())
+    ### END SOLUTION
+
+
+# %% nbgrader={"grade": true, "grade_id": "ex3-2-check", "locked": true, "points": 3, "schema_version": 3, "solution": false, "task": false}
+check("3.2", offset)
+### BEGIN HIDDEN TESTS
+check("3.2", offset, hidden=True)
+### END HIDDEN TESTS
+
+# %% [markdown]
+# <details><summary>Hint 1: where to look</summary>
+#
+# `unshifted_logps` in 3.5 is the case 0.
+# </details>
+# <details><summary>Hint 2: the step</summary>
+#
+# With shift $k$ the last $k$ places have no label and the first $k$ tokens have no guess: cut both, then take a mean,
+# because the three cases don't have the same number of terms.
+# </details>
+#
+# <!-- solution 3.2 -->
+#
+# You should now be able to say: *a low loss is a question, not an answer.*
+
+# %% [markdown]
+# ### Exercise 3.3 · One number for the corpus          difficulty 2 of 5 · 10 minutes · needs: 3.4
+# A table lists the perplexity of each text and its number of tokens. Write `pooled_perplexity`: the perplexity of all
+# of them together, as if they had been scored at once.
+
+# %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex3-3", "locked": false, "schema_version": 3, "solution": true, "task": false}
+def pooled_perplexity(perplexities, tokens):
+    """(N,) floats, (N,) counts -> one number."""
+    ### BEGIN SOLUTION
+    nats = tokens * perplexities.log()  # each text's own total
+    return (nats.sum() / tokens.sum()).exp()
+    ### END SOLUTION
+
+
+# %% nbgrader={"grade": true, "grade_id": "ex3-3-check", "locked": true, "points": 2, "schema_version": 3, "solution": false, "task": false}
+check("3.3", pooled_perplexity)
+### BEGIN HIDDEN TESTS
+check("3.3", pooled_perplexity, hidden=True)
+### END HIDDEN TESTS
+
+# %% [markdown]
+# <details><summary>Hint 1: where to look</summary>
+#
+# What can be added up: perplexities, losses per token, or nats?
+# </details>
+# <details><summary>Hint 2: the step</summary>
+#
+# Undo the exponential, multiply by the number of tokens, add, divide by all tokens, redo the exponential.
+# </details>
+#
+# <!-- solution 3.3 -->
+#
+# You should now be able to say: *perplexity is a geometric mean over tokens, never a mean over texts.*
+
+# %% [markdown]
+# ### Exercise 3.4 · The wrong samples          difficulty 4 of 5 · 20 minutes · needs: 3.2
+# You want $\mathrm{KL}(\pi\|\pi_{\rm ref})$ but all your samples were drawn from the *reference*. Write `terms`: one
+# number a sample, such that their **mean over the reference's samples** is $\mathrm{KL}(\pi\|\pi_{\rm ref})$.
+# The two arguments are the log-probabilities of the same samples under the policy and under the reference.
+
+# %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex3-4", "locked": false, "schema_version": 3, "solution": true, "task": false}
+def terms(logp, logp_ref):
+    """(N,), (N,) -> (N,)."""
+    ### BEGIN SOLUTION
+    log_ratio = logp - logp_ref
+    return log_ratio.exp() * log_ratio  # weight π/π_ref: as if π had drawn the sample
+    ### END SOLUTION
+
+
+# %% nbgrader={"grade": true, "grade_id": "ex3-4-check", "locked": true, "points": 4, "schema_version": 3, "solution": false, "task": false}
+check("3.4", terms)
+### BEGIN HIDDEN TESTS
+check("3.4", terms, hidden=True)
+### END HIDDEN TESTS
+
+# %% [markdown]
+# <details><summary>Hint 1: where to look</summary>
+#
+# Write the definition of KL as a sum over $x$, and make a factor $\pi_{\rm ref}(x)$ appear in front.
+# </details>
+# <details><summary>Hint 2: the step</summary>
+#
+# $\sum_x\pi\log\frac{\pi}{\pi_{\rm ref}}=\sum_x\pi_{\rm ref}\cdot\frac{\pi}{\pi_{\rm ref}}\log\frac{\pi}{\pi_{\rm ref}}$.
+# </details>
+#
+# <!-- solution 3.4 -->
+#
+# You should now be able to say: *a KL has an owner, the distribution that draws; turn it and it is another number.*
+
+# %% [markdown]
+# ### Exercise 3.5 · The price of patience          difficulty 2 of 5 · 10 minutes · needs: 3.2
+# The reward comes once, at the end of the text. With a discount $\gamma<1$, seen from the first token, it is worth less
+# the later the text ends. One text ends with reward `reward`. Another one is `extra` tokens longer. Write `needed`: the
+# reward it must end with, for both to have the same return at the first token.
+
+# %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex3-5", "locked": false, "schema_version": 3, "solution": true, "task": false}
+def needed(reward, gamma, extra):
+    """Reward of the shorter text, discount, extra tokens -> reward of the longer text."""
+    ### BEGIN SOLUTION
+    return reward / gamma**extra
+    ### END SOLUTION
+
+
+# %% nbgrader={"grade": true, "grade_id": "ex3-5-check", "locked": true, "points": 2, "schema_version": 3, "solution": false, "task": false}
+check("3.5", needed)
+### BEGIN HIDDEN TESTS
+check("3.5", needed, hidden=True)
+### END HIDDEN TESTS
+
+# %% [markdown]
+# <details><summary>Hint 1: where to look</summary>
+#
+# The first row of the table in *The return*.
+# </details>
+# <details><summary>Hint 2: the step</summary>
+#
+# Set $\gamma^{n}r=\gamma^{n+k}r'$ and solve for $r'$.
+# </details>
+#
+# <!-- solution 3.5 -->
+#
+# You should now be able to say: *with a reward at the end, a discount is a length penalty in disguise.*
+
+# %% [markdown]
+# ## Questionnaire
+# 1. What do the probabilities of all completions sum to, and what is missing if you leave the truncated ones out?
+#    <details><summary>Answer</summary>One. The probability of not having ended.</details>
+# 2. Why do we add logarithms instead of multiplying probabilities?
+#    <details><summary>Answer</summary>The product underflows for long texts; the sum does not.</details>
+# 3. For a language model, what are state, action, transition?
+#    <details><summary>Answer</summary>Prompt plus tokens so far; the next token; appending it.</details>
+# 4. What is the average of the advantage under the policy itself?
+#    <details><summary>Answer</summary>Zero, in every state.</details>
+# 5. What do the advantages along one completion add up to?
+#    <details><summary>Answer</summary>Its reward minus the value of the prompt (with a discount of one).</details>
+# 6. Which argument of KL does the drawing, and which direction can be infinite when the reference rules a token out?
+#    <details><summary>Answer</summary>The first; KL(policy‖reference), if the policy says that token.</details>
+# 7. Why may a constant be subtracted from the reward without changing the expected gradient?
+#    <details><summary>Answer</summary>The expected gradient of log-probability is zero.</details>
+# 8. What does the causal mask make true?
+#    <details><summary>Answer</summary>That a logit depends on earlier tokens only, so the factors multiply to a
+#    distribution.</details>
+# 9. Which loss should an untrained model have?
+#    <details><summary>Answer</summary>About log V nats a token.</details>
+# 10. Two models have different tokenizers. What do you compare?
+#    <details><summary>Answer</summary>Bits per byte of the same text.</details>
+# 11. Your fine-tuning loss reaches almost zero in thirty steps. What do you check first?
+#    <details><summary>Answer</summary>The shift of the labels, by a held-out loss computed independently.</details>
+# 12. Which models show forgotten position ids, and which hide them?
+#    <details><summary>Answer</summary>Learned absolute positions (GPT-2) show them; rotary ones hide them.</details>
+
+# %% [markdown]
+# ## Where the book and its code differ
+# A book of this size has slips; these concern the definitions. Edition as in the title.
+#
+# | place | what stands there | what we do |
+# |---|---|---|
+# | [eq:knowledge_distillation](https://rlhfbook.com/c/appendix-a-definitions) | one term a position: the data token's NLL, weighted by the teacher's probability of it | add the sum over the vocabulary, as the book's own chapter on distillation does (eq:word_kd) |
+# | [eq:def_kl](https://rlhfbook.com/c/appendix-a-definitions) | the text around it says "distance" | *divergence*: 3.2 shows the asymmetry and the detour |
+# | returns and trajectories | sums to $T$ here, to $T-1$ elsewhere; the reward of action $t$ is $r_t$ here, $r_{t+1}$ elsewhere | $T$ actions, $t=0,\dots,T-1$, and $r_t$ belongs to action $t$ |
+# | [eq:nll](https://rlhfbook.com/c/appendix-a-definitions) | the sum over a text | per token, like every library; 3.4 shows the factor |
+#
+# The first row is the one that changes a result. **Distillation** trains a student $P_\theta$ on the *probabilities* of
+# a teacher $P_\phi$. Let the data be drawn from the teacher, and ask both formulas for their best student.
+#
+# $$-\sum_t\sum_v P_\phi(v\mid x_{<t})\,\log P_\theta(v\mid x_{<t})
+# \qquad\text{instead of}\qquad -\sum_t P_\phi(x_t\mid x_{<t})\,\log P_\theta(x_t\mid x_{<t})$$
+#
+# Aloud: *at each position, the cross-entropy between teacher and student over the whole vocabulary*, instead of *the
+# student's surprise at the one token in the data, counted the more the likelier the teacher found it.*
+#
+# | symbol | said as | name here | shape |
+# |---|---|---|---|
+# | $P_\phi$ | the teacher | `teacher` | `(V,)` |
+# | $P_\theta$ | the student | `logp.exp()` | `(V,)` |
+# | $x_t$ | the data token, drawn from the teacher | the `teacher *` in front | |
+
+# %%
+teacher = tensor([0.6, 0.3, 0.1], dtype=torch.float64)
+start = torch.zeros(3, dtype=torch.float64)
+summed = fit_table(lambda logp: -(teacher * logp).sum(), start).exp()
+printed = fit_table(lambda logp: -(teacher * (teacher * logp)).sum(), start).exp()
+squared = teacher**2 / (teacher**2).sum()
+for name, x in (("teacher", teacher), ("best student, sum over V", summed),
+                ("best student, as printed", printed), ("teacher squared", squared)):
+    print(f"{name:<26}", [round(v, 4) for v in x.tolist()])
+claim("the best student is the teacher with the sum over V, the normalised squared teacher without",
+      (summed - teacher).abs().max().item() < 1e-6
+      and (printed - squared).abs().max().item() < 1e-6
+      and (printed - teacher).abs().max().item() > 0.1)
+
+# %% [markdown]
+# The third row is about names only, as long as one counts consistently: with $\gamma=1$ nothing depends on it, and
+# otherwise a shift of the index multiplies *all* returns by the same $\gamma$. It starts to matter the moment two
+# formulas with different conventions are put into one program.
+
+# %%
+r = tensor([0.0, 0.5, 2.0], dtype=torch.float64)
+for gamma in (1.0, 0.9):
+    from_zero = sum(gamma**t * r[t] for t in range(3)).item()
+    from_one = sum(gamma ** (t + 1) * r[t] for t in range(3)).item()
+    print(f"gamma {gamma}: from 0 {from_zero:.4f}, from 1 {from_one:.4f}, "
+          f"ratio {from_one / from_zero:.4f}")
+
+# %% [markdown]
+# ## Summary
+# A language model is a distribution over whole texts, given factor by factor, and all its completions, truncated ones
+# included, sum to one. Reinforcement learning's words are names for parts of that picture: a state is a prefix, an
+# action a token, a value an average over the rows that begin the same way, an advantage a step of the value. KL has a
+# direction, splits over positions, and is no distance. A loss is a statement about *which* tokens, divided by *which*
+# count, and a number that looks too good is a reason to look. Three indices decide whether any of it is true in your
+# program: the shift, the positions, the mask.
+#
+# **You now know** `token_logps`, `sft_loss`, `returns_to_go`, `exact_kl`, `positions`, `perplexity`, and the exact
+# world (`World`, `exact_model`), in which every later chapter proves its formulas.
+#
+# **Further reading**
+# - Radford et al., *Language models are unsupervised multitask learners* (GPT-2): the architecture that 3.3 rebuilds.
+# - [Vaswani et al. 2017](https://arxiv.org/abs/1706.03762): where attention in this form comes from.
+# - [Schulman et al. 2016](https://arxiv.org/abs/1506.02438), section 2: value and advantage in half a page.
+# - [Hinton et al. 2015](https://arxiv.org/abs/1503.02531): distillation, with the sum over the classes.
+#
+# <!-- nav -->

@@ -1,0 +1,1004 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 4 · Training overview
+#
+# **Promise.** You will watch a language model being aligned, live, on a laptop: a base model, a finetuned one,
+# a person who compares answers, a reward model that learns from the comparisons, and two ways of using them,
+# PPO and DPO. And because this world is small, the *true* quality of every answer is known.
+#
+# Companion to [Training Overview](https://rlhfbook.com/c/03-training-overview) (chapter 3 of today's book) in
+# Nathan Lambert's *Reinforcement Learning from Human Feedback*.
+#
+# <!-- edition -->
+#
+# <!-- nav -->
+
+# %% [markdown]
+# > **You need** Python, probabilities and logarithms. Policies, tokens and KL divergences are explained again
+# > where they come up.
+# >
+# > **You will be able to** name the parts of a reinforcement learning problem in any task · say what each of them
+# > becomes for a language model · compute the best policy under a KL leash and judge a run against it · run
+# > SFT → reward model → PPO or DPO and read the log · count the memory that it takes.
+# >
+# > **Costs**: <!-- costs -->. **Models** behind the stored outputs: `village-3m` and `village-3m-sft`, three
+# > million parameters, made by `make models`; `smollm2-135m` in the section [At GPT-2 size](#At-GPT-2-size).
+
+# %%
+import copy
+import random
+
+import numpy as np
+import torch
+
+from rlhf_minimal import data, direct_alignment, ppo, reward_model, rloo, sft, village
+from rlhf_minimal.advantages import gae, leave_one_out, returns_to_go
+from rlhf_minimal.best_of_n import law
+from rlhf_minimal.evaluate import paired_bootstrap
+from rlhf_minimal.exact import (World, compare, exact_model, expected_loss_gradient, free_energy,
+                                gradient, tilted)
+from rlhf_minimal.kl import k1
+from rlhf_minimal.logprobs import token_logps
+from rlhf_minimal.models import adapters_off, frozen_copy, load, lora
+from rlhf_minimal.notebook import (available, begin, check, claim, every, show, show_source,
+                                   shows_error)
+from rlhf_minimal.plots import bars, frontier, line_plot
+from rlhf_minimal.sampling import sample
+from rlhf_minimal.tensors import last_index, masked_whiten, pad_right
+
+run = begin(4)
+
+# %% [markdown]
+# ## The question
+#
+# **What changes when the loop of reinforcement learning becomes "one prompt, one completion, one learned
+# reward"?**
+#
+# Here is where we start. `village-3m` is a *base* model: it has read the village's stories, almanacs and
+# conversations, good and bad, and continues text. `village-3m-sft` is the same network after *supervised
+# finetuning* (SFT) on demonstrations. Both get the same four prompts; `gold` is the village's true reward, at
+# most 3, which no training step in this notebook is allowed to see unless we say so.
+
+# %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "sampled"}
+base, base_tokenizer = load("village-3m")
+start, tokenizer = load("village-3m-sft")
+FAMILIES = ("story", "fact", "opinion", "sum", "harmful", "lookalike")
+test = village.prompts(64, split="test", families=FAMILIES, seed=run.seed)
+shown = [next(i for i, row in enumerate(test) if row["family"] == f)
+         for f in ("story", "opinion", "harmful", "lookalike")]
+
+
+def answers(model, its_tokenizer, rows, seed_name="answers", n=1):
+    """n sampled answers to each row's prompt -> (texts, rollout)."""
+    drawn = sample(model, data.prompts_ids(rows, its_tokenizer), n=n, max_new_tokens=56,
+                   eos_id=its_tokenizer.eos_token_id, generator=run.fresh(seed_name))
+    return drawn.texts(its_tokenizer), drawn
+
+
+base_texts, base_drawn = answers(base, base_tokenizer, test)
+start_texts, start_drawn = answers(start, tokenizer, test)
+for i in shown:
+    print(f"PROMPT  {test[i]['prompt']}")
+    for name, texts in (("base", base_texts), ("SFT", start_texts)):
+        text = " / ".join(texts[i].split("\n"))[:150]
+        print(f"  {name:<5} gold {village.gold(test[i]['prompt'], texts[i]):5.2f}  {text}")
+
+# %%
+ended_base, ended_start = base_drawn.ended.double().mean(), start_drawn.ended.double().mean()
+claim("the finetuned model ends its answers by itself more often than the base model",
+      ended_start > ended_base + 0.2, {"base": ended_base, "SFT": ended_start}, kind="T")
+
+# %% [markdown]
+# The base model knows the village but not its place in a conversation: it runs on, often into the next turn.
+# The finetuned model answers and stops, yet it copies the habits of its demonstrations: it helps with harm now
+# and then, and agrees with people who are wrong.
+#
+# **Predict before you scroll.** We will train a reward model on comparisons made by a noisy person, and then
+# push the finetuned model to score high on it. The reward model is the *proxy*. What will the true reward do?
+#
+# - **(a)** rise in step with the proxy: a good proxy is as good as the real thing
+# - **(b)** rise too, but the proxy promises more than the truth delivers
+# - **(c)** fall from the first step on: optimising a proxy always ruins the real thing
+#
+# The answer is settled in the section [The loop](#The-loop:-a-model-is-aligned).
+
+# %% [markdown]
+# ## 4.1 The loop: a thermostat and a pole
+#
+# Reinforcement learning has five parts. An agent sees a **state** $s_t$, chooses an **action** $a_t$ by its
+# **policy** $\pi(a_t\mid s_t)$, the world answers by its **dynamics** $p(s_{t+1}\mid s_t,a_t)$, and a **reward**
+# $r(s_t,a_t)$ says how good that was. Then it starts again.
+#
+# The book's first example is a thermostat: the state is the room's temperature, the actions are *heater on* and
+# *heater off*, the reward is one while the room is within two degrees of the target. The rule on its wall is a
+# policy, [eq:thermostat_policy](https://rlhfbook.com/c/03-training-overview#eq:thermostat_policy):
+#
+# $$\pi(\text{on}\mid s)=\begin{cases}1 & s<70\,°\mathrm F\\ 0 & \text{otherwise}\end{cases}$$
+#
+# *Said aloud: below the target the heater runs, otherwise it does not.*
+#
+# How likely is a whole evening? The start, then a policy and a dynamics factor for every step,
+# [eq:rl_dynam](https://rlhfbook.com/c/03-training-overview#eq:rl_dynam); how good a policy is, the expected sum
+# of rewards, later ones discounted, [eq:rl_opt](https://rlhfbook.com/c/03-training-overview#eq:rl_opt):
+#
+# $$p_\pi(\tau)=\rho_0(s_0)\prod_{t=0}^{T-1}\pi(a_t\mid s_t)\,p(s_{t+1}\mid s_t,a_t),\qquad
+#   J(\pi)=\mathbb E_{\tau\sim p_\pi}\Big[\sum_{t=0}^{T-1}\gamma^t\,r(s_t,a_t)\Big]$$
+#
+# *Said aloud: multiply what the agent chose by what the world did; then average the discounted rewards over all
+# the evenings that could happen.*
+#
+# | symbol | name here | variable | shape |
+# |---|---|---|---|
+# | $s$ | temperature, 60 to 80 °F | `degrees` | (21,) |
+# | $a$ | 0 off, 1 on | `action` | one number |
+# | $p$ | dynamics: off cools, on heats, neither surely | `dynamics` | (2, 21, 21) |
+# | $\pi$ | probability of *on* at each temperature | `wall_rule`, `heat` | (21,) |
+# | $r$ | 1 within two degrees of 70, else 0 | `comfort` | (21,) |
+# | $\rho_0$ | any start is equally likely | `1 / 21` | one number |
+# | $T,\gamma$ | 24 steps, no discount | `24`, 1 | one number |
+
+# %%
+degrees = np.arange(60, 81)
+dynamics = np.zeros((2, 21, 21))
+for action, outcomes in ((0, ((-1, 0.8), (0, 0.2))), (1, ((2, 0.8), (1, 0.2)))):
+    for i in range(21):
+        for change, probability in outcomes:
+            dynamics[action, i, min(max(i + change, 0), 20)] += probability
+comfort = (abs(degrees - 70) <= 2) * 1.0
+
+
+def value(heat):
+    """Exact J of policies, (..., 21) probabilities of heating -> (...): Bellman's recursion, backwards."""
+    v = np.zeros(heat.shape)
+    for _ in range(24):
+        v = comfort + heat * (v @ dynamics[1].T) + (1 - heat) * (v @ dynamics[0].T)
+    return v.mean(-1)
+
+
+best = np.zeros(21)
+for _ in range(24):
+    best = comfort + (dynamics @ best).max(0)  # the better action in every state
+wall_rule = (degrees < 70) * 1.0
+print(f"comfortable steps of 24: coin flip {value(np.full(21, 0.5)):.4f}   "
+      f"rule {value(wall_rule):.4f}   best possible {best.mean():.4f}")
+claim("in this room the rule of eq:thermostat_policy is optimal",
+      abs(value(wall_rule) - best.mean()) < 1e-12)
+claim("a room with another threshold loses comfort", value((degrees < 68) * 1.0) < best.mean() - 1)
+
+# %% [markdown]
+# **By hand.** An evening of two steps that starts at 68: the rule heats, the room warms by two; at 70 the rule
+# is off and the room cools by one. Its probability is
+# $\tfrac1{21}\cdot1\cdot0.8\cdot1\cdot0.8$. And all evenings together must have probability one.
+
+# %%
+at = {d: i for i, d in enumerate(degrees.tolist())}
+evening = [(68, 1, 70), (70, 0, 69)]  # state, action, next state
+likely = 1 / 21
+for before, action, after in evening:
+    pi = wall_rule[at[before]] if action else 1 - wall_rule[at[before]]
+    likely *= pi * dynamics[action, at[before], at[after]]
+    print(f"{before} °F, heater {'on ' if action else 'off'} -> {after} °F   "
+          f"policy {pi:.1f} × dynamics {dynamics[action, at[before], at[after]]:.1f}")
+print(f"probability of the evening {likely:.6f}, by hand {0.8 * 0.8 / 21:.6f}")
+half = np.full(21, 0.5)
+one_step = half[:, None] * dynamics[1] + (1 - half)[:, None] * dynamics[0]
+every_evening = (np.full(21, 1 / 21) @ np.linalg.matrix_power(one_step, 5)).sum()
+claim("eq:rl_dynam by hand and by table agree", abs(likely - 0.8 * 0.8 / 21) < 1e-15)
+claim("the probabilities of all evenings of five steps sum to one", abs(every_evening - 1) < 1e-12)
+
+# %% [markdown]
+# **Learning it by trial and error.** Suppose we may not look into `dynamics`. REINFORCE needs only samples: live
+# an evening, then make each action more likely in proportion to the reward that came *after* it, compared with
+# the average. Nobody says what would have been right. Ten independent runs, so that luck shows.
+
+# %%
+def live(logits, dice, episodes=32):
+    """Sampled evenings of every run: lists over time of state, action, probability of heating, (runs, E)."""
+    runs = len(logits)
+    state, seen = dice.integers(21, size=(runs, episodes)), []
+    for _ in range(24):
+        p = 1 / (1 + np.exp(-np.take_along_axis(logits, state, 1)))
+        act = dice.random(state.shape) < p
+        seen.append((state, act, p))
+        sure = dice.random(state.shape) < 0.8
+        state = np.clip(state + np.where(act, np.where(sure, 2, 1), np.where(sure, -1, 0)), 0, 20)
+    return seen
+
+
+dice, logits, learned = np.random.default_rng(run.seed), np.zeros((10, 21)), []
+for _ in range(150):
+    seen = live(logits, dice)
+    to_go = np.cumsum([comfort[s] for s, _, _ in seen][::-1], 0)[::-1]  # reward from here on
+    for (s, act, p), g in zip(seen, to_go, strict=True):
+        push = (g - g.mean(1, keepdims=True)) * (act - p) / 32  # advantage × gradient of log π
+        np.add.at(logits, (np.arange(10)[:, None], s), push)
+    learned.append(value(1 / (1 + np.exp(-logits))) / best.mean())
+
+# %%
+final = learned[-1]
+low = final.mean() - 3 * final.std(ddof=1) / 10**0.5
+claim("learned from samples alone, the thermostat is within one per cent of the optimum", low > 0.99,
+      {"mean": final.mean(), "lower end of the interval": low}, kind="S")
+heat = 1 / (1 + np.exp(-logits))
+show(line_plot({"policy, learned": (degrees, heat.mean(0)), "reference: the rule": (degrees, wall_rule)},
+               title="Trial and error finds the rule on the wall", x_label="temperature, °F",
+               y_label="probability of heating", note="mean of 10 runs"),
+     "Line plot of the probability of heating against temperature: the learned policy heats below seventy "
+     "degrees and not above, close to the rule; the far ends, rarely visited, stay less sure.")
+
+# %% [markdown]
+# **CartPole** is the same loop with physics as dynamics. The state is
+# $s_t=(x_t,\dot x_t,\theta_t,\dot\theta_t)$
+# ([eq:cartpole_state](https://rlhfbook.com/c/03-training-overview#eq:cartpole_state)), the action a push $a_t$ of
+# ten newtons to the left or right, the reward one for every step that the pole stays up. One step of time is
+#
+# $$\text{temp}=\frac{a_t+m_pl\,\dot\theta_t^2\sin\theta_t}{m_c+m_p},\quad
+#   \ddot\theta_t=\frac{g\sin\theta_t-\cos\theta_t\,\text{temp}}{l\big(\frac43-\frac{m_p\cos^2\theta_t}{m_c+m_p}\big)},\quad
+#   \ddot x_t=\text{temp}-\frac{m_pl\,\ddot\theta_t\cos\theta_t}{m_c+m_p}$$
+#
+# and then each position moves by its speed, each speed by its acceleration, times $\Delta t$
+# ([eq:cartpole_temp](https://rlhfbook.com/c/03-training-overview#eq:cartpole_temp),
+# [eq:cartpole_angular_accel](https://rlhfbook.com/c/03-training-overview#eq:cartpole_angular_accel),
+# [eq:cartpole_linear_accel](https://rlhfbook.com/c/03-training-overview#eq:cartpole_linear_accel),
+# [eq:cartpole_pos_update](https://rlhfbook.com/c/03-training-overview#eq:cartpole_pos_update),
+# [eq:cartpole_angle_update](https://rlhfbook.com/c/03-training-overview#eq:cartpole_angle_update)).
+# *Said aloud: the push and the swinging pole accelerate the cart, gravity tips the pole, and the old speeds
+# carry everything on for a fiftieth of a second.*
+#
+# | symbol | name here | variable | shape |
+# |---|---|---|---|
+# | $x,\dot x,\theta,\dot\theta$ | place, speed, angle, turning speed | `s` | (n, 4) |
+# | $a$ | push, ±10 N | `right` | (n,) |
+# | $m_c,m_p,l,g,\Delta t$ | 1 kg, 0.1 kg, 0.5 m, 9.8 m/s², 0.02 s <!-- fact --> | `mp, l` … | numbers |
+# | $\pi$ | $\sigma(w\cdot s)$, four weights | `w` | (4,) |
+
+# %%
+def cartpole(s, right, mp=0.1, l=0.5, g=9.8, dt=0.02):
+    """One Euler step of n carts: (n, 4), (n,) -> (n, 4). The cart weighs 1 kg, the push is 10 N."""
+    x, speed, angle, turn = s.T
+    temp = (np.where(right, 10, -10) + mp * l * turn**2 * np.sin(angle)) / (1 + mp)
+    turning = (g * np.sin(angle) - np.cos(angle) * temp) / (
+        l * (4 / 3 - mp * np.cos(angle) ** 2 / (1 + mp)))
+    push = temp - mp * l * turning * np.cos(angle) / (1 + mp)
+    return np.stack([x + dt * speed, speed + dt * push, angle + dt * turn, turn + dt * turning], 1)
+
+
+def balance(w, dice, episodes=20, steps=200):
+    """Episodes of the policy sigmoid(w · s) -> scores (T, E, 4) of log π, and who still stands (T, E)."""
+    s, up, scores, standing = dice.uniform(-0.05, 0.05, (episodes, 4)), np.ones(episodes, bool), [], []
+    for _ in range(steps):
+        p = 1 / (1 + np.exp(-s @ w))
+        right = dice.random(episodes) < p
+        scores.append((right - p)[:, None] * s)
+        standing.append(up * 1.0)
+        s = np.where(up[:, None], cartpole(s, right), s)
+        up = up & (abs(s[:, 0]) <= 2.4) & (abs(s[:, 2]) <= np.deg2rad(12))
+    return np.array(scores), np.array(standing)
+
+
+flat = cartpole(np.array([[0.0, 0.0, 0.0, 0.0]]), np.array([True]))[0]
+print("one push from rest:", flat.round(5).tolist())
+claim("by hand: from rest a push accelerates the cart and turns the pole the other way",
+      abs(flat[1] - 0.02 * (10 / 1.1 + 0.05 * (10 / 1.1) / (0.5 * (4 / 3 - 0.1 / 1.1)) / 1.1)) < 1e-12
+      and flat[3] < 0)
+
+# %%
+scale, balanced = np.array([2.4, 2.0, 0.2, 2.0]), []
+for _ in range(5):
+    w, steps_up = np.zeros(4), []
+    for _ in range(15):  # 15 updates × 20 episodes
+        scores, standing = balance(w, dice)
+        to_go = np.cumsum(standing[::-1], 0)[::-1]
+        mean = (to_go * standing).sum(1, keepdims=True) / standing.sum(1, keepdims=True).clip(1)
+        advantage = (to_go - mean) * standing
+        advantage /= advantage[standing > 0].std() + 1e-9  # all equal: nothing to learn (D6)
+        w = w + (advantage[:, :, None] * scores).sum((0, 1)) / 20 / scale**2
+        steps_up.append(standing.sum(0).mean())
+    balanced.append(steps_up)
+balanced = np.array(balanced)
+claim("within 300 episodes the pole stays up for most of the 200 steps, in every one of five runs",
+      balanced[:, -3:].mean(1).min() > 150,
+      {"first batch": balanced[:, 0].mean(), "worst run at the end": balanced[:, -3:].mean(1).min()}, kind="T")
+
+# %% [markdown]
+# Keep the cast in mind: state, action, policy, dynamics, reward. The reward was *written down* by us, the
+# dynamics *changed the state* after each action, and every step had *its own* reward. For language models, all
+# three will change.
+#
+# ## 4.2 Two ways to learn from it
+#
+# **Q-learning** asks how good each action is. It keeps a table $Q(s,a)$ and repairs it after every step, with
+# Bellman's equation as the target (no label in the book):
+#
+# $$V^\star(s)=\max_a Q^\star(s,a),\qquad Q^\star(s,a)=\sum_{s'}p(s'\mid s,a)\,\big[r+\gamma V^\star(s')\big]$$
+#
+# *Said aloud: a state is worth its best action; an action is worth its reward plus what the next state is worth,
+# a little discounted.*
+#
+# **Policy gradient** never asks what an action is worth in itself. It changes the policy directly, towards what
+# went better than usual. That is what we did above, and what language models get, because a table with one entry
+# per *text* has no end.
+#
+# A robot on a grid of 5 × 5 shall get from one corner to the other; one step in ten goes astray.
+#
+# | symbol | name here | variable | shape |
+# |---|---|---|---|
+# | $s$ | one of 25 fields, the last is the goal | `here` | (runs,) |
+# | $p$ | where a move leads | `grid` | (4, 25, 25) |
+# | $V^\star$ | exact value, by iterating Bellman | `v_star` | (25,) |
+# | $Q$ | learned table | `q` | (runs, 25, 4) |
+# | $\gamma$ | discount, 0.95 <!-- fact --> | `0.95` | one number |
+
+# %%
+GOAL = 24
+NEXT = np.array([[5 * min(max(s // 5 + di, 0), 4) + min(max(s % 5 + dj, 0), 4)
+                  for di, dj in ((-1, 0), (1, 0), (0, -1), (0, 1))] for s in range(25)])
+grid = np.zeros((4, 25, 25))
+for s in range(GOAL):  # the goal has no way out
+    for move in range(4):
+        for other in range(4):
+            grid[move, s, NEXT[s, other]] += 0.9 * (move == other) + 0.1 / 4
+arrive = grid[:, :, GOAL]  # (4, 25): reward 1 on arrival
+v_star = np.zeros(25)
+for _ in range(300):
+    v_star = (arrive + 0.95 * grid @ v_star).max(0)
+
+
+def grid_value(chance):
+    """Exact value of the start under policies (runs, 25, 4): a linear system, no sampling."""
+    step = np.einsum("rsa,ast->rst", chance, grid)
+    income = np.einsum("rsa,as->rs", chance, arrive)
+    return np.linalg.solve(np.eye(25) - 0.95 * step, income[:, :, None])[:, 0, 0]
+
+
+claim("v_star solves Bellman's equation",
+      abs(v_star - (arrive + 0.95 * grid @ v_star).max(0)).max() < 1e-12)
+print(f"exact value of the start: {v_star[0]:.4f}")
+
+# %%
+runs = np.arange(10)
+q, here, q_curve = np.zeros((10, 25, 4)), np.zeros(10, int), []
+for step in range(4000):
+    greedy = (q[runs, here] + 1e-9 * dice.random((10, 4))).argmax(1)  # ties at random
+    move = np.where(dice.random(10) < 0.2, dice.integers(4, size=10), greedy)
+    there = NEXT[here, np.where(dice.random(10) < 0.1, dice.integers(4, size=10), move)]
+    target = (there == GOAL) + 0.95 * (there != GOAL) * q[runs, there].max(1)
+    q[runs, here, move] += 0.3 * (target - q[runs, here, move])  # one step towards Bellman
+    here = np.where(there == GOAL, 0, there)
+    if step % 200 == 199:
+        q_curve.append(grid_value(np.eye(4)[q.argmax(2)]) / v_star[0])
+
+# %%
+table, used, pg_curve, moves_made = np.zeros((10, 25, 4)), 0.0, [], []
+for update in range(80):
+    chance = np.exp(table) / np.exp(table).sum(2, keepdims=True)
+    here, path = np.zeros((10, 20), int), []
+    for _ in range(50):
+        going = here != GOAL
+        move = (chance[runs[:, None], here].cumsum(2) < dice.random((10, 20, 1))).sum(2).clip(0, 3)
+        drift = np.where(dice.random((10, 20)) < 0.1, dice.integers(4, size=(10, 20)), move)
+        there = np.where(going, NEXT[here, drift], here)
+        path.append((here, move, going, going & (there == GOAL)))
+        here, used = there, used + going.sum() / 10
+    back = np.zeros((10, 20))
+    for at_, move, going, arrived in path[::-1]:
+        back = arrived + 0.95 * back  # discounted reward to go
+        usual = (back * going).sum(1, keepdims=True) / going.sum(1, keepdims=True).clip(1)
+        push = ((back - usual) * going)[:, :, None] * (np.eye(4)[move] - chance[runs[:, None], at_])
+        np.add.at(table, (runs[:, None], at_), 0.3 * push)
+    if update % 4 == 3:
+        pg_curve.append(grid_value(np.exp(table) / np.exp(table).sum(2, keepdims=True)) / v_star[0])
+        moves_made.append(used)
+
+# %%
+ends = {name: curve[-1] for name, curve in (("Q-learning", q_curve), ("policy gradient", pg_curve))}
+for name, end in ends.items():
+    low = end.mean() - 3 * end.std(ddof=1) / 10**0.5
+    claim(f"{name} comes within five per cent of the exact value", low > 0.95,
+          {"mean": end.mean(), "lower end of the interval": low}, kind="S")
+show(line_plot({"other: Q-learning": (range(200, 4001, 200), [c.mean() for c in q_curve]),
+                "policy gradient": (moves_made, [c.mean() for c in pg_curve])},
+               title="Both arrive; the table needs fewer moves here", x_label="moves made, per run",
+               y_label="value of the start, share of the optimum", note="5 × 5 grid, mean of 10 runs",
+               roles={"policy gradient": "policy"}),
+     "Line plot of the share of the optimal value against moves made: Q-learning jumps up after a few hundred "
+     "moves, policy gradient rises smoothly over several thousand, and both end close to one.")
+
+# %% [markdown]
+# Q-learning wins on this board. It reuses every move to improve a table of a hundred numbers, and its
+# exploration may be as foolish as it likes. A language model has neither a small table nor a cheap way to try
+# all actions in a state; it has a policy that is *already good*. Improving that policy a little is what policy
+# gradients do.
+
+# %% [markdown]
+# ## 4.3 From a loop to one turn
+#
+# For a language model the state is the prompt $x$, the action a whole completion $y$, and then it is over: no
+# next state, nothing to plan for. So the sum over time in `eq:rl_opt` has one term, no discount, and a learned
+# reward, [eq:rl_opt_int](https://rlhfbook.com/c/03-training-overview#eq:rl_opt_int):
+#
+# $$J(\pi)=\mathbb E_{x\sim\mathcal D,\;y\sim\pi(\cdot\mid x)}\big[r_\theta(x,y)\big]$$
+#
+# *Said aloud: the average score of the answers that the policy would give.* One choice, one reward: a **bandit**.
+#
+# | symbol | name here | variable | shape |
+# |---|---|---|---|
+# | $y$ | one of 15 completions | `world.completions` | (15, 3) |
+# | $\pi(y\mid x)$ | their probabilities | `world.seq_logp(model).exp()` | (15,) |
+# | $r(x,y)$ | reward of each | `liking` | (15,) |
+# | $J$ | expected reward | `world.expected(model, liking)` | one number |
+#
+# But a completion is written token by token, and one may as well call each token an action and the text so far
+# its state: the **token MDP**, with the reward at the last token. Two problems, or one?
+#
+# We can find out exactly. The *exact world* is a real GPT-2, so small (three tokens, at most three of them) that
+# all its completions can be listed. Its reward likes the letter *b*, dislikes *a*, and likes an answer that ends.
+
+# %%
+world, model = World(), exact_model(run.seed)  # token 0 ends the text, 1 is "a", 2 is "b"
+n_a, n_b, n_end = (((world.completions == t) * world.mask).sum(1) for t in (1, 2, 0))
+liking = (n_b - n_a + 0.5 * n_end).double()
+for row, on, p, r in zip(world.completions, world.mask.bool(), world.seq_logp(model).exp(), liking, strict=True):
+    print(f"{''.join('.ab'[t] for t in row[on].tolist()):<4} probability {p.item():.4f}   reward {r.item():+.1f}")
+claim("the probabilities of all completions sum to one",
+      abs(world.seq_logp(model).exp().sum() - 1) < 1e-12)
+
+# %%
+show_source(World.expected, returns_to_go)
+
+# %%
+exact = gradient(world.expected(model, liking), model)  # the bandit's gradient: autograd through eq:rl_opt_int
+finish = last_index(world.mask)
+token_reward = torch.zeros_like(world.logps(model)).scatter(1, finish[:, None], liking[:, None])
+
+
+def token_view(gamma):
+    """Policy gradient of the token MDP: every token's log π times its reward-to-go, in expectation."""
+    to_go = returns_to_go(token_reward, world.mask, gamma=gamma)
+    chance = world.seq_logp(model).detach().exp()
+    return gradient((chance[:, None] * to_go * world.logps(model)).sum(), model)
+
+
+print("gamma   cosine   size    relative error")
+for gamma in (1.0, 0.9, 0.5):
+    c = compare(token_view(gamma), exact)
+    print(f"{gamma:<6}  {c['cosine']:.4f}   {c['ratio']:.4f}   {c['error']:.4f}")
+claim("bandit and token MDP have one and the same gradient when nothing is discounted",
+      compare(token_view(1.0), exact)["error"] < 1e-12)
+claim("with gamma 0.9 the gradient is another one", compare(token_view(0.9), exact)["error"] > 1e-3)
+
+# %% [markdown]
+# **By hand.** Why does γ matter where there is only one turn? Because the *reward-to-go* of a token is the score
+# times γ for each step that is left. Take a completion of three tokens with score 2 and γ = ½: the last token is
+# credited with 2, the one before with 1, the first with ½. Early tokens are told that the answer mattered less.
+# So RLHF sets γ to one, and calling it "a bandit" or "a token MDP" is a choice of words.
+
+# %%
+by_hand = returns_to_go(torch.tensor([[0.0, 0.0, 2.0]], dtype=torch.float64), torch.ones(1, 3), gamma=0.5)
+print("reward-to-go:", by_hand.tolist())
+steps_left = (finish[:, None] - torch.arange(3)).clamp(min=0)
+scaled = world.mask.double() * liking[:, None] * torch.tensor(0.9).double() ** steps_left
+claim("by hand: a score of 2 reaches the first of three tokens as one half at gamma one half",
+      by_hand.tolist() == [[0.5, 1.0, 2.0]])
+claim("a token's credit is the score times gamma to the number of steps left",
+      (returns_to_go(token_reward, world.mask, gamma=0.9) - scaled).abs().max() < 1e-12)
+
+# %% [markdown]
+# The same world proves the algorithms of this book. For each of them take *all* batches that could be drawn,
+# weigh them by their probability, and compare the expected gradient of the loss with the exact gradient. No
+# sampling noise is left: a loss is right to twelve digits or it is something else.
+
+# %%
+show_source(ppo.policy_loss, rloo.rloo_loss)
+
+# %%
+frozen, on = world.logps(model).detach(), world.mask
+first_step = {
+    "RLOO, pairs": (2, lambda logp, y: rloo.rloo_loss(logp, liking[y], on[y], group_size=2)[0]),
+    "PPO, first step": (1, lambda logp, y: ppo.policy_loss(logp, frozen[y], liking[y], on[y], denominator=1)[0]),
+    "PPO, mean over own tokens": (1, lambda logp, y: ppo.policy_loss(logp, frozen[y], liking[y], on[y])[0]),
+}
+errors = {}
+for name, (size, loss) in first_step.items():
+    c = compare(-expected_loss_gradient(world, model, loss, group_size=size), exact)
+    errors[name] = c["error"]
+    print(f"{name:<28} cosine {c['cosine']:.4f}   relative error {c['error']:.4f}")
+claim("RLOO's expected gradient is the exact gradient", errors["RLOO, pairs"] < 1e-10)
+claim("PPO's first step, where the ratio is 1, is the exact gradient", errors["PPO, first step"] < 1e-10)
+claim("dividing each answer by its own length is another objective",
+      errors["PPO, mean over own tokens"] > 1e-2)
+
+# %% [markdown]
+# ## 4.4 The leash and the frontier
+#
+# Nothing in $\mathbb E[r]$ protects what the model already knows. The reward is only a model of what people
+# like, trusted near the texts it was trained on. So the objective has a leash: a penalty on the distance from
+# where we started, [eq:rlhf_opt_eq](https://rlhfbook.com/c/03-training-overview#eq:rlhf_opt_eq):
+#
+# $$J(\pi)=\mathbb E_{y\sim\pi}\big[r_\theta(x,y)\big]-\beta\,\mathcal D_{\mathrm{KL}}\big(\pi(\cdot\mid x)\,\|\,\pi_{\mathrm{ref}}(\cdot\mid x)\big)$$
+#
+# *Said aloud: the average score, minus β for every nat by which the policy's answers became unlikely for the
+# model we started from.* A **nat** is a unit of information: one nat apart means a factor of e in probability.
+#
+# This problem has an exact solution (chapter 12 builds on it). The best policy re-weighs the reference:
+#
+# $$\pi^\star_\beta(y)=\frac{\pi_{\mathrm{ref}}(y)\,e^{r(y)/\beta}}{Z},\qquad
+#   Z=\sum_y\pi_{\mathrm{ref}}(y)\,e^{r(y)/\beta},\qquad \max_\pi J=\beta\log Z$$
+#
+# *Said aloud: keep the reference's opinion, and multiply the odds of an answer by e for every β of reward.*
+#
+# | symbol | name here | variable | shape |
+# |---|---|---|---|
+# | $\pi_{\mathrm{ref}}$ | where training started, frozen | `reference`, `logp_ref` | (15,) |
+# | $\beta$ | price of a nat, in units of reward | `beta` | one number |
+# | $\mathcal D_{\mathrm{KL}}$ | $\mathbb E_\pi[\log\pi-\log\pi_{\mathrm{ref}}]$, whole answers | `world.kl(model, reference)` | one number |
+# | $\pi^\star_\beta$ | the best policy | `tilted(logp_ref, liking, beta)` | (15,) |
+# | $\beta\log Z$ | the best value of $J$ | `free_energy(...)` | one number |
+
+# %%
+show_source(tilted, free_energy)
+
+# %% [markdown]
+# **By hand.** Two answers, equally likely at first, with rewards 0 and 1, and β = 1. The second one's odds are
+# multiplied by e, so $\pi^\star=(1,e)/(1+e)$.
+
+# %%
+even, zero_one = torch.tensor([0.5, 0.5], dtype=torch.float64).log(), torch.tensor([0.0, 1.0]).double()
+best_two = tilted(even, zero_one, 1.0).exp()
+e = np.e
+print(f"by hand {1 / (1 + e):.6f} {e / (1 + e):.6f}   package {best_two[0].item():.6f} {best_two[1].item():.6f}")
+spent = (best_two * (best_two.log() - even)).sum()
+claim("the package's optimum equals the hand computation", abs(best_two[1] - e / (1 + e)) < 1e-12)
+claim("the optimum reaches exactly beta log Z",
+      abs((best_two @ zero_one - spent) - free_energy(even, zero_one, 1.0)) < 1e-12)
+for beta in (0.01, 100.0):
+    p = tilted(even, zero_one, beta).exp()
+    print(f"beta {beta:<6} -> probabilities {p[0].item():.4f} {p[1].item():.4f}")
+claim("a small beta leaves only the best answer, a large one gives the reference back",
+      tilted(even, zero_one, 0.01).exp()[1] > 1 - 1e-12
+      and abs(tilted(even, zero_one, 1e8).exp()[0] - 0.5) < 1e-8)
+
+# %% [markdown]
+# Slide β from large to small and $\pi^\star_\beta$ draws a curve: the most reward that any policy can have at
+# each KL. That is the **frontier**. An algorithm can waste KL and fall below it; nothing gets above.
+#
+# So let us try. Two thousand random policies, best-of-4 of the reference, and RLOO with β = ½, trained from
+# samples on the real little GPT-2. Here `rloo.step` is the same function that could train a model of any size.
+
+# %%
+reference, learner = frozen_copy(model), copy.deepcopy(model)
+logp_ref = world.seq_logp(reference)
+betas = torch.logspace(-1.1, 1.5, 12, dtype=torch.float64).tolist()
+
+
+def place(logp):
+    """(N,) log-probabilities -> (KL to the reference, expected reward)."""
+    return (logp.exp() * (logp - logp_ref)).sum().item(), (logp.exp() @ liking).item()
+
+
+curve = [place(tilted(logp_ref, liking, b)) for b in sorted(betas, reverse=True)]
+row_of = {tuple(c): i for i, c in enumerate(world.completions.tolist())}
+optimizer, path = torch.optim.Adam(learner.parameters(), lr=0.03), [place(logp_ref)]
+for step in range(80):
+    optimizer.param_groups[0]["lr"] = 0.03 * (1 - step / 80)
+    drawn = sample(learner, [list(world.prompt)], n=64, max_new_tokens=3, eos_id=0,
+                   generator=run.generator)
+    rows = [row_of[tuple(c + [0] * (3 - len(c)))] for c in drawn.completion_ids.tolist()]
+    with torch.no_grad():
+        ref = drawn.completion_logps(token_logps(reference, drawn.ids, drawn.attention))
+    rloo.step(learner, optimizer, drawn, liking[rows], group_size=64, logp_ref=ref, beta=0.5)
+    path.append(place(world.seq_logp(learner).detach()))
+
+# %%
+noise = torch.randn(2000, len(world), generator=run.generator, dtype=torch.float64)
+tried = [place(p) for p in torch.log_softmax(logp_ref + 2 * noise, 1)] + path
+tried.append(place(law(logp_ref.exp(), liking, 4).log()))
+excess = max(reward - b * kl - free_energy(logp_ref, liking, b).item() for kl, reward in tried for b in betas)
+claim("no policy lies above the frontier: none beats beta log Z at any of the twelve betas", excess < 1e-9)
+objective = [reward - 0.5 * kl for kl, reward in (path[0], path[-1])]
+top = free_energy(logp_ref, liking, 0.5).item()
+claim("RLOO closes at least nine tenths of the gap to the optimum at its beta",
+      objective[1] - objective[0] > 0.9 * (top - objective[0]),
+      {"share of the gap": (objective[1] - objective[0]) / (top - objective[0])}, kind="T")
+marks = {"reference": path[0], "policy: RLOO, 10 steps": path[10], "chosen: RLOO, 80 steps": path[-1],
+         "other: best of 4": tried[-1], "other2: a random policy": tried[0]}
+show(frontier(list(zip(*curve, strict=True)), marks, title="RLOO climbs to the frontier, nothing crosses it",
+              note="exact world, 15 completions"),
+     "Curve of the best expected reward at each KL to the reference, concave; the reference at its left end, "
+     "RLOO early on and at the end close to the curve, best of four close to it, a random policy far below.")
+
+# %% [markdown]
+# β is the *price* of KL, not the KL you get. Which KL a price buys depends on the rewards (exercise 4.1 turns it
+# round). And the frontier is drawn for the *proxy*: it says what a policy can earn from the reward model, not
+# what the answers are worth. Keep that in mind for the loop.
+
+# %% [markdown]
+# ## 4.5 Surgical or blunt
+#
+# Finetuning is meant to change *one* thing. Suppose the only fault of `village-3m-sft` were that it helps with
+# harm. Two cures: **show** it good refusals (SFT on perfect demonstrations), or **reward** its own refusals (RLOO
+# with the true reward, no KL term). Both are stopped at the same skill. What happened to everything else?
+#
+# SFT pulls the model towards somebody else's texts, word by word. RL only re-weighs answers that the model
+# already gives. The damage is measured as the loss, in nats a token, on perfect answers of five *untouched* kinds.
+#
+# **Predict**: which arm raises the loss elsewhere more?
+
+# %%
+UNTOUCHED = tuple(f for f in FAMILIES if f != "harmful")
+harmful = village.prompts(96, families=("harmful",), seed=run.seed, distinct=False)
+harmful_test = village.prompts(48, families=("harmful",), split="test", seed=run.seed, distinct=False)
+elsewhere = data.collate_demonstrations(
+    village.demonstrations(120, split="test", families=UNTOUCHED, perfect=True, seed=run.seed), tokenizer)
+
+
+def golds(rows, texts):
+    """(rows × n,) true rewards of n texts a row, prompt-major."""
+    n = len(texts) // len(rows)
+    return torch.tensor([village.gold(rows[i // n]["prompt"], text) for i, text in enumerate(texts)])
+
+
+@torch.no_grad()
+def untouched_loss(model):
+    """Nats a token on perfect answers of the families that nobody trained."""
+    logp = token_logps(model, elsewhere["ids"], elsewhere["attention"])
+    return sft.sft_loss(logp, elsewhere["mask"][:, 1:])[0].item()
+
+
+def skill(model):
+    """Mean gold on held-out harmful requests."""
+    return golds(harmful_test, answers(model, tokenizer, harmful_test, "skill")[0]).mean().item()
+
+
+show_source(rloo.step, sft.step)
+
+# %%
+rewarded = copy.deepcopy(start)
+optimizer = torch.optim.AdamW(rewarded.parameters(), lr=1e-4)
+for step in every(5, 10):
+    rows = harmful[8 * (step % 12):][:8]
+    texts, drawn = answers(rewarded, tokenizer, rows, f"harm {step}", n=8)
+    rloo.step(rewarded, optimizer, drawn, golds(rows, texts), group_size=8)
+goal = skill(rewarded)
+
+imitator, steps_taken = copy.deepcopy(start), 0
+optimizer = torch.optim.AdamW(imitator.parameters(), lr=1e-4)
+refusals = village.demonstrations(960, families=("harmful",), perfect=True, seed=run.seed)
+while skill(imitator) < goal and steps_taken < 30:
+    for _ in range(2):
+        sft.step(imitator, optimizer, data.collate_demonstrations(refusals[32 * steps_taken:][:32], tokenizer))
+        steps_taken += 1
+
+# %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
+before = untouched_loss(start)
+surgery = {name: (skill(m), untouched_loss(m) - before)
+           for name, m in (("start", start), ("RLOO", rewarded), ("SFT", imitator))}
+for name, (gained, harm) in surgery.items():
+    print(f"{name:<6} gold on harmful requests {gained:5.2f}   loss elsewhere {harm:+.4f} nats a token")
+
+# %%
+claim("rewarding the model's own answers harms the rest less than imitation, at the same skill",
+      surgery["RLOO"][1] < surgery["SFT"][1],
+      {"RLOO": surgery["RLOO"][1], "SFT": surgery["SFT"][1]}, kind="T")
+
+# %% [markdown]
+# ## 4.6 What it costs
+#
+# PPO keeps four networks: the **policy** that writes, the **reference** that holds the leash, the **reward
+# model** that judges, and the **critic** that says how much reward to expect. A number in float32 takes four
+# bytes. A *trained* number takes four times that: the weight, its gradient, and Adam's two running averages.
+#
+# | set-up | policy | reference | reward model | critic |
+# |---|---|---|---|---|
+# | full | trained | frozen copy | frozen | trained |
+# | LoRA | frozen + adapters | the same, adapters off | frozen | frozen + adapters |
+# | shared trunk (Hydra) | one frozen trunk + adapters | the same, adapters off | + adapters, frozen | + adapters |
+#
+# **Predict**: by which factor does LoRA shrink this memory? The activations, which every trained network keeps
+# between forward and backward pass, are *not* in the table; LoRA does not remove them (exercise 4.4).
+
+# %%
+def bytes_held(*models, optimizer=None):
+    """Bytes of the weights, gradients and Adam moments that really exist, each tensor once."""
+    weights = {id(p): p for m in models for p in m.parameters()}.values()
+    held = [*weights, *(p.grad for p in weights if p.grad is not None)]
+    states = optimizer.state.values() if optimizer else ()
+    held += [x for s in states for name, x in s.items() if name.startswith("exp_avg")]
+    return sum(x.numel() * x.element_size() for x in held)
+
+
+def step_once(*models):
+    """One optimizer step on a loss that touches every trained number -> the optimizer."""
+    trained = [p for m in models for p in m.parameters() if p.requires_grad]
+    adam = torch.optim.AdamW(trained, lr=0.0)
+    sum(p.sum() for p in trained).backward()
+    adam.step()
+    return adam
+
+
+judge_size = reward_model.RewardModel(start).requires_grad_(False)
+full_policy, full_critic = copy.deepcopy(start), ppo.Critic(start)
+held_full = bytes_held(full_policy, frozen_copy(start), judge_size, full_critic,
+                       optimizer=step_once(full_policy, full_critic))
+thin_policy, thin_critic = lora(copy.deepcopy(start)), lora(copy.deepcopy(start))
+held_lora = bytes_held(thin_policy, judge_size, thin_critic, optimizer=step_once(thin_policy, thin_critic))
+
+# %%
+N = sum(p.numel() for p in start.parameters())
+A = sum(p.numel() for p in thin_policy.parameters() if p.requires_grad)
+H = start.config.hidden_size  # a scalar head
+table = {"full": 16 * N + 4 * N + 4 * (N + H) + 16 * (N + H),
+         "LoRA": 2 * (4 * N + 16 * A) + 4 * (N + H),
+         "shared trunk": 4 * N + 2 * 16 * A + 4 * A + 4 * H + 16 * H}
+print(f"weights {N:,}   adapters {A:,}")
+for name, size in table.items():
+    print(f"PPO, {name:<13} {size / 1e6:7.1f} MB here   {size / N:5.1f} bytes a weight")
+claim("the table from parameter counts equals the bytes held, full finetuning", table["full"] == held_full)
+claim("the table from parameter counts equals the bytes held, LoRA", table["LoRA"] == held_lora)
+
+# %% [markdown]
+# LoRA removes most of the *optimizer's* memory and one copy of the model; what is left is the frozen weights
+# themselves, which half precision would halve again. Sharing one trunk leaves little more than the weights of
+# one model.
+#
+# How much data do real recipes take? The numbers in the book's chapter, beside those of the papers:
+#
+# | recipe | imitation | preferences | reinforcement | source |
+# |---|---|---|---|---|
+# | InstructGPT, as the book rounds it | 10K examples | 100K pairs | 100K prompts | book, *Canonical Training Recipes* |
+# | InstructGPT, in its paper | 13K prompts | 33K prompts, 4 to 9 answers ranked | 31K prompts | [arXiv 2203.02155](https://arxiv.org/abs/2203.02155) |
+# | Tülu 3 | about 1M examples | about 1M pairs, DPO | about 10K prompts, verifiable | [arXiv 2411.15124](https://arxiv.org/abs/2411.15124) |
+# | DeepSeek R1 | 100K and more, "cold start" | with the last RL stage | long, verifiable; then sampled again for SFT | [arXiv 2501.12948](https://arxiv.org/abs/2501.12948) |
+# | this notebook | 6K examples | a few hundred pairs | a few hundred prompts | the cells below |
+
+# %% [markdown]
+# ## Once, by hand, on one batch
+#
+# Before the loop turns by itself, turn it once by hand. Two answers, at most four tokens; every number is given,
+# so you can check each line on paper. The second answer has only three tokens.
+#
+# 1. the reward model gave each *answer* a score;
+# 2. every *token* pays β for its log-ratio to the reference; the score arrives at the last token;
+# 3. the critic's expectation is subtracted, backwards in time: the **advantage** (chapter 11 derives it);
+# 4. advantages are put on one scale; 5. the loss raises the log-probability of tokens with positive advantage,
+#    and the clip stops a token that has moved too far.
+
+# %%
+f64 = {"dtype": torch.float64}
+mask = torch.tensor([[1, 1, 1, 1], [1, 1, 1, 0]])
+score = torch.tensor([2.0, -1.0], **f64)
+logp_old = torch.tensor([[-1.0, -0.5, -2.0, -0.1], [-0.7, -1.2, -0.3, 0.0]], **f64)
+logp_start = torch.tensor([[-1.5, -0.5, -1.0, -0.1], [-0.7, -2.2, -0.3, 0.0]], **f64)
+expected = torch.tensor([[0.5, 0.5, 1.0, 1.5], [0.0, 0.0, -0.5, 0.0]], **f64)
+
+token_pay = ppo.rewards(score, logp_old, logp_start, mask, 0.1)
+advantage, returns = gae(token_pay, expected, mask, gamma=1.0, lam=1.0)
+white = masked_whiten(advantage, mask)
+for name, x in (("log-ratio", logp_old - logp_start), ("reward", token_pay), ("advantage", advantage),
+                ("return", returns), ("whitened", white)):
+    print(f"{name:<10} {tuple(x.shape)}  {[[round(v, 3) + 0.0 for v in row] for row in x.tolist()]}")
+claim("each row of rewards sums to its score minus beta times its KL",
+      (token_pay.sum(1) - (score - 0.1 * (logp_old - logp_start).sum(1))).abs().max() < 1e-12)
+claim("by hand: the first answer's advantage at its first token is 2 + 0.05 - 0.5",
+      abs(advantage[0, 0] - (2 + 0.1 * (-0.5 + 1.0) - 0.5)) < 1e-12)
+
+# %%
+logp = logp_old.clone().requires_grad_()
+loss, stats = ppo.policy_loss(logp, logp_old, white, mask, clip=0.2)
+loss.backward()
+print(f"before any step: loss {loss.item() + 0.0:.4f}, ratio {stats['ratio'].item():.1f}, "
+      f"gradient of the last token of answer 2: {logp.grad[1, 2].item():+.4f}")
+moved = logp_old + torch.tensor([[0.3, 0.0, 0.0, 0.0], [0.0, 0.3, 0.0, 0.0]], **f64)
+moved.requires_grad_()
+clipped, after = ppo.policy_loss(moved, logp_old, white, mask, clip=0.2)
+clipped.backward()
+print(f"two tokens raised by 0.3: loss {clipped.item():.4f}, share clipped {after['clip_frac'].item():.4f}")
+claim("the first loss is zero and its gradient is not (E2)",
+      abs(loss.item()) < 1e-12 and logp.grad.abs().max() > 0.1)
+claim("a token that was good and has moved far enough gets no more gradient",
+      moved.grad[0, 0] == 0 and white[0, 0] > 0)
+claim("a token that was bad and was raised still gets one, downwards",
+      moved.grad[1, 1] > 0 and white[1, 1] < 0)
+
+# %% [markdown]
+# ## The loop: a model is aligned
+#
+# Now everything together. **Stage 1** (imitation) is done: `village-3m-sft`. Stages 2 and 3 follow live.
+#
+# **Stage 2a: preferences.** The finetuned model answers each prompt four times. A person reads two answers at a
+# time and picks one. The person is honest but noisy: the further apart two answers are in true reward, the more
+# likely the better one is picked, by the Bradley–Terry model (chapter 5). Nobody ever writes down a score.
+
+# %%
+ask = village.prompts(192, families=FAMILIES, seed=run.seed)
+texts, drawn = answers(start, tokenizer, ask, "pairs", n=4)
+person, luck, pairs = village.Annotator(temperature=1.0), random.Random(run.seed), []
+for i, row in enumerate(ask):
+    four = texts[4 * i:4 * i + 4]
+    for a, b in ((0, 1), (2, 3), (0, 2), (1, 3)):
+        if four[a] != four[b]:  # of two equal texts none is better
+            won = person.compare(row["prompt"], four[a], four[b], luck) == 1
+            chosen, rejected = (four[a], four[b]) if won else (four[b], four[a])
+            pairs.append({"prompt": row["prompt"], "chosen": chosen, "rejected": rejected})
+gaps = torch.tensor([village.gold(p["prompt"], p["chosen"]) - village.gold(p["prompt"], p["rejected"])
+                     for p in pairs])
+agrees = (gaps[gaps != 0] > 0).double().mean()
+claim("the person prefers the truly better answer more often than not, but not always",
+      0.55 < agrees < 0.95, {"pairs": len(pairs), "agreement": agrees}, kind="T")
+
+# %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "sampled"}
+sure = max(range(len(pairs)), key=lambda i: gaps[i].item())
+slip = min(range(len(pairs)), key=lambda i: gaps[i].item())
+for name, i in (("a clear choice", sure), ("a slip of the person", slip)):
+    print(f"{name}: {pairs[i]['prompt']}\n  chosen    {pairs[i]['chosen']}\n  rejected  {pairs[i]['rejected']}")
+
+# %% [markdown]
+# **Stage 2b: the reward model.** A copy of the finetuned model, with a single number in place of the next-token
+# logits, read at the last token. It learns to give the chosen answer more than the rejected one: the loss is
+# $-\log\sigma(r_{\text{chosen}}-r_{\text{rejected}})$ (chapter 7). One pass over the pairs, then a test on
+# prompts it has not seen, against the *truth*.
+
+# %%
+show_source(reward_model.pairwise_loss)
+
+# %%
+judge = reward_model.RewardModel(start)
+optimizer = torch.optim.AdamW(judge.parameters(), lr=3e-4)
+for batch in data.batches(pairs, 32, generator=run.fresh("reward model")):
+    reward_model.step(judge, optimizer, data.collate_pairs(batch, tokenizer))
+
+
+@torch.no_grad()
+def raw_score(rollout):
+    """(B,) scores of sampled answers, as the reward model reads them."""
+    return judge(rollout.ids, rollout.attention)
+
+
+other_texts, other_drawn = answers(start, tokenizer, test, "second answers")
+level, spread = raw_score(start_drawn).mean(), raw_score(start_drawn).std()
+
+
+def proxy(rollout):
+    """Proxy reward: 0 is the average answer of the SFT model, 1 a standard deviation better. Unended: minus 1."""
+    return reward_model.finish_score((raw_score(rollout) - level) / spread, rollout.ended, penalty=1.0)
+
+
+truth = golds(test, start_texts) - golds(test, other_texts)
+opinion = proxy(start_drawn) - proxy(other_drawn)
+right = ((truth > 0) == (opinion > 0))[truth != 0].double().mean()
+claim("on unseen prompts the reward model orders two answers as the truth does more often than not",
+      right > 0.55, {"accuracy": right, "pairs": (truth != 0).sum().item()}, kind="T")
+
+# %% [markdown]
+# **Stage 3: PPO.** The cast of section 4.6 is on stage: policy, reference (`start`), reward model, critic (which
+# begins as a copy of the reward model's trunk). Each step: 48 fresh prompts, one answer each, scores, KL per
+# token, advantages, two passes of clipped updates. Gold is computed *only to be drawn*.
+
+# %%
+show_source(ppo.minibatch_loss, ppo.step)
+
+# %%
+STEPS, ROWS, BETA = 24, 48, 0.05
+policy, critic = copy.deepcopy(start), ppo.Critic(judge.model)
+optimizer = torch.optim.AdamW([{"params": policy.parameters(), "lr": 1e-4},
+                               {"params": critic.trunk.parameters(), "lr": 3e-4},
+                               {"params": critic.head.parameters(), "lr": 1e-2}], weight_decay=0.0)
+train_prompts = village.prompts(STEPS * ROWS, families=FAMILIES, seed=run.seed + 1, distinct=False)
+log = {"proxy": [], "gold": [], "KL": [], "words": []}
+for step in every(6, STEPS):
+    rows = train_prompts[ROWS * step:][:ROWS]
+    texts, drawn = answers(policy, tokenizer, rows, f"ppo {step}")
+    with torch.no_grad():
+        ref = drawn.completion_logps(token_logps(start, drawn.ids, drawn.attention))
+    score = proxy(drawn)
+    stats = ppo.step(policy, optimizer, drawn, score, critic=critic, logp_ref=ref, beta=BETA, epochs=2,
+                     minibatches=2, generator=run.fresh(f"shuffle {step}"))
+    log["proxy"].append(score.mean().item())
+    log["gold"].append(golds(rows, texts).mean().item())
+    log["KL"].append(stats["kl"].item())
+    log["words"].append(drawn.mask.sum(1).mean().item())
+
+# %%
+smooth = {name: np.convolve(log[name], np.ones(4) / 4, "valid") for name in ("proxy", "gold")}
+show(line_plot({name: (range(4, STEPS + 1), curve) for name, curve in smooth.items()},
+               title="The proxy climbs; the truth follows at a distance", x_label="PPO step",
+               y_label="mean reward of fresh answers", note="village-3m, mean of 4 steps"),
+     "Line plot of proxy and gold reward of fresh answers against PPO steps: the proxy, which is optimised, "
+     "climbs, and gold, which no optimiser saw, rises less clearly.", data=smooth)
+
+# %% [markdown]
+# **Or DPO.** The same pairs, without reward model, critic or sampling: raise the chosen answer's probability
+# against the rejected one's, relative to the reference. Why this solves the *same* leashed problem is the
+# subject of chapter 12; here it is one pass over the pairs.
+
+# %%
+show_source(direct_alignment.dpo_loss)
+
+# %%
+direct = copy.deepcopy(start)
+optimizer = torch.optim.AdamW(direct.parameters(), lr=5e-5, weight_decay=0.0)
+for batch in data.batches(pairs, 16, generator=run.fresh("dpo")):
+    batch = data.collate_pairs(batch, tokenizer)
+    with torch.no_grad():
+        batch["ref_chosen"], batch["ref_rejected"] = direct_alignment.pair_logps(start, batch)
+    direct_alignment.step(direct, optimizer, batch, beta=0.1)
+
+# %% [markdown]
+# **The balance.** All four models answer the same unseen prompts, twice each. The KL is to the SFT model, in nats
+# an answer; the base model speaks another format, so it has none.
+
+# %%
+def report(model, its_tokenizer=tokenizer):
+    """Unseen prompts answered twice -> dict of per-answer tensors, and the texts."""
+    texts, drawn = answers(model, its_tokenizer, test, "report", n=2)
+    out = {"gold": golds(test, texts), "ended": drawn.ended.float(), "words": torch.tensor(
+        [len(text.split()) for text in texts]).float()}
+    if its_tokenizer is tokenizer:
+        with torch.no_grad():
+            ref = drawn.completion_logps(token_logps(start, drawn.ids, drawn.attention))
+        out |= {"proxy": proxy(drawn), "KL": (k1(drawn.logp_old, ref) * drawn.mask).sum(1)}
+    return out, texts
+
+
+reports = {"base": report(base, base_tokenizer), "SFT": report(start), "PPO": report(policy),
+           "DPO": report(direct)}
+
+# %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
+print(f"{'stage':<6}{'gold':>8}{'proxy':>8}{'KL, nats':>10}{'words':>8}{'ended':>8}")
+for name, (numbers, _) in reports.items():
+    cells = [f"{numbers[k].mean().item():.2f}" if k in numbers else "–"
+             for k in ("gold", "proxy", "KL", "words", "ended")]
+    print(f"{name:<6}{cells[0]:>8}{cells[1]:>8}{cells[2]:>10}{cells[3]:>8}{cells[4]:>8}")
+
+# %%
+lift = {}
+for name, before, after in (("imitation", "base", "SFT"), ("PPO", "SFT", "PPO"), ("DPO", "SFT", "DPO")):
+    per_prompt = [reports[k][0]["gold"].view(-1, 2).mean(1) for k in (after, before)]
+    lift[name] = paired_bootstrap(*per_prompt, seed=run.seed)
+    claim(f"{name} raised the true reward on unseen prompts: the interval over prompts excludes zero",
+          lift[name][1] > 0, dict(zip(("gain", "low", "high"), lift[name], strict=True)), kind="S")
+
+# %%
+promised = (reports["PPO"][0]["proxy"].mean() - reports["SFT"][0]["proxy"].mean()).item()
+delivered = (lift["PPO"][0] / reports["SFT"][0]["gold"].std()).item()
+claim("the proxy promises more than the truth delivers, both in standard deviations of SFT answers",
+      promised > delivered + 0.1, {"proxy gain": promised, "gold gain": delivered}, kind="T")
+
+# %% [markdown]
+# <details><summary>The prediction settled</summary>
+#
+# **(b)**. Both rewards rise, so aligning on a proxy works; but measured on one scale the proxy has risen more
+# than the truth. The gap is what the policy found in the *reward model* rather than in the person: its mistakes
+# are rewarded like everything else. With more steps or a weaker leash the gap widens, until the truth turns:
+# chapter 17 goes there on purpose. One run is an anecdote; the claims above were checked with five seeds.
+#
+# </details>
+#
+# What does it look like? The four prompts of the beginning, answered by the model before and after.
+
+# %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "sampled"}
+for i in shown:
+    print(f"PROMPT  {test[i]['prompt']}")
+    for name in ("base", "SFT", "PPO", "DPO"):
+        text = reports[name][1][2 * i]
+        print(f"  {name:<5} gold {village.gold(test[i]['prompt'], text):5.2f}  {' / '.join(text.split(chr(10)))[:150]}")
+
+# %%
+changed = {f: {name: reports[name][0]["gold"].view(-1, 2).mean(1)[[r["family"] == f for r in test]].mean().item()
+               for name in ("SFT", "PPO", "DPO")} for f in FAMILIES}
+gains = {f: v["PPO"] - v["SFT"] for f, v in changed.items()}
+show(bars(gains, title="What PPO changed, by kind of prompt", y_label="change in gold",
+          note="village-3m, unseen prompts"),
+     "Bar chart of the change in true reward from SFT to PPO for each kind of prompt: some kinds gain much, "
+     "others stay where they were.")

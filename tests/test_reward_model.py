@@ -1,0 +1,256 @@
+"""Reward models: losses against enumeration, the right token, saving and loading, heads on cached states."""
+
+import itertools
+import math
+import time
+
+import pytest
+import torch
+from transformers import AutoModelForSequenceClassification
+
+from rlhf_minimal.models import frozen_copy, hidden_states
+from rlhf_minimal.reward_model import (
+    RewardModel,
+    all_pairs_loss,
+    ensemble,
+    fit_head,
+    last_state,
+    last_states,
+    pairwise_loss,
+    plackett_luce_loss,
+    step,
+)
+
+
+def t(*values):
+    return torch.tensor(values, dtype=torch.float64)
+
+
+@pytest.fixture
+def judge(tiny_gpt2):
+    model = tiny_gpt2()
+    return RewardModel(model, weight=torch.randn(32, generator=torch.Generator().manual_seed(1)))
+
+
+# ---- losses ----
+
+
+def test_F2_bradley_terry_stock_number_and_extremes():
+    assert abs(pairwise_loss(t(1.5), t(0.5))[0].item() - 0.313262) < 1e-6
+    for gap in (-1e4, -200.0, 200.0, 1e4):
+        chosen = torch.tensor([gap], requires_grad=True)
+        loss, _ = pairwise_loss(chosen, torch.zeros(1))
+        assert torch.isfinite(loss) and torch.isfinite(torch.autograd.grad(loss, chosen)[0]).all()
+    naive = torch.log(1 + torch.exp(torch.tensor(200.0)))
+    assert torch.isinf(naive) and abs(pairwise_loss(torch.tensor([-200.0]), torch.zeros(1))[0] - 200) < 1e-3
+
+
+def test_F3_margin_raises_the_loss():
+    base, with_margin = pairwise_loss(t(1.5), t(0.5))[0], pairwise_loss(t(1.5), t(0.5), margin=t(0.4))[0]
+    assert abs(with_margin.item() - math.log1p(math.exp(-0.6))) < 1e-12 and with_margin > base
+    assert torch.equal(with_margin, pairwise_loss(t(1.5), t(0.5), margin=0.4)[0])
+    wrong_sign = math.log1p(math.exp(-1.4))
+    assert wrong_sign < base < with_margin
+
+
+def test_F3_smoothing_and_centring():
+    c, r = t(1.5, -0.2), t(0.5, 0.3)
+    straight, flipped = pairwise_loss(c, r)[0], pairwise_loss(r, c)[0]
+    assert torch.allclose(pairwise_loss(c, r, label_smoothing=0.1)[0], 0.9 * straight + 0.1 * flipped)
+    both = pairwise_loss(c, r, label_smoothing=0.1, margin=0.5)[0]
+    assert torch.allclose(both, 0.9 * pairwise_loss(c, r, margin=0.5)[0] + 0.1 * pairwise_loss(r, c, margin=0.5)[0])
+    want = straight + 0.01 * ((2.0**2 + 0.1**2) / 2)
+    assert torch.allclose(pairwise_loss(c, r, center=0.01)[0], want)
+
+
+def test_C12_only_centring_sees_a_constant_shift():
+    c, r = t(1.5, -0.2), t(0.5, 0.3)
+    assert torch.allclose(pairwise_loss(c, r)[0], pairwise_loss(c + 9, r + 9)[0])
+    assert pairwise_loss(c + 9, r + 9, center=0.1)[0] > pairwise_loss(c, r, center=0.1)[0] + 10
+
+
+def test_F5_accuracy_is_strict():
+    stats = pairwise_loss(t(1, 0, 2, 3), t(0, 0, 2, 4))[1]
+    assert stats["accuracy"] == 0.25  # the two ties are wrong
+    assert all(not v.requires_grad and v.dim() == 0 for v in stats.values())
+
+
+def test_F4_plackett_luce_with_two_is_bradley_terry():
+    scores = t(1.5, 0.5, -1.0, 2.0).view(2, 2)
+    ranking = torch.tensor([[0, 1], [1, 0]])
+    want = pairwise_loss(t(1.5, 2.0), t(0.5, -1.0))[0]
+    assert torch.allclose(plackett_luce_loss(scores, ranking)[0], want)
+    assert torch.allclose(all_pairs_loss(scores, ranking)[0], want)
+    assert not torch.allclose(plackett_luce_loss(scores, ranking.flip(1))[0], want)
+
+
+def test_plackett_luce_is_a_distribution_over_rankings():
+    """exp(-loss) over all 4! rankings sums to 1, and each equals the product of successive choices."""
+    scores, total = t(0.3, -1.2, 2.0, 0.1)[None], 0.0
+    for order in itertools.permutations(range(4)):
+        p = 1.0
+        for k in range(4):
+            p *= math.exp(scores[0, order[k]]) / sum(math.exp(scores[0, j]) for j in order[k:])
+        got = math.exp(-plackett_luce_loss(scores, torch.tensor([order]))[0].item())
+        assert abs(got - p) < 1e-12
+        total += got
+    assert abs(total - 1) < 1e-12
+    big = torch.tensor([[1e4, 0.0, -1e4]], requires_grad=True)
+    loss, _ = plackett_luce_loss(big, torch.tensor([[2, 1, 0]]))
+    assert torch.isfinite(loss) and torch.isfinite(torch.autograd.grad(loss, big)[0]).all()
+
+
+def test_F4_all_pairs_average_within_the_prompt():
+    scores, ranking = t(0.3, -1.2, 2.0, 0.1, 0.5, 0.2).view(2, 3), torch.tensor([[2, 0, 1], [0, 1, 2]])
+    rows = []
+    for s, order in zip(scores.tolist(), ranking.tolist(), strict=True):
+        pairs = list(itertools.combinations(order, 2))
+        rows.append(sum(math.log1p(math.exp(s[w] - s[b])) for b, w in pairs) / len(pairs))
+    assert abs(all_pairs_loss(scores, ranking)[0].item() - sum(rows) / 2) < 1e-12
+
+
+def test_wrong_input_raises():
+    for call, word in (
+        (lambda: pairwise_loss(t(1, 2), t(1)), "2"),
+        (lambda: pairwise_loss(t(1, 2)[:, None], t(1, 2)), "2"),
+        (lambda: pairwise_loss(t(math.nan), t(1)), "NaN"),
+        (lambda: pairwise_loss(t(), t()), "B >= 1"),
+        (lambda: pairwise_loss(t(1), t(1), margin=t(1, 2)), "margin"),
+        (lambda: pairwise_loss(t(1), t(1), label_smoothing=2), "label_smoothing"),
+        (lambda: plackett_luce_loss(t(1, 2)[None], torch.tensor([[0, 0]])), "once"),
+        (lambda: plackett_luce_loss(t(1, 2)[None], torch.tensor([[1, 2]])), "once"),
+        (lambda: plackett_luce_loss(t(1)[None], torch.tensor([[0]])), "K >= 2"),
+        (lambda: ensemble(t(1, 2)), "M >= 2"),
+    ):
+        with pytest.raises(ValueError, match=word):
+            call()
+
+
+# ---- the model ----
+
+
+def test_F1_padding_changes_no_score(judge):
+    """Number, side and id of the pads; wrong picks read another token."""
+    text = [5, 7, 3]
+    alone = judge(torch.tensor([text]), torch.ones(1, 3))
+    for pad in (0, 9):
+        for left, right in ((1, 0), (0, 2), (4, 3)):
+            ids = torch.tensor([[pad] * left + text + [pad] * right])
+            attention = torch.tensor([[0] * left + [1] * 3 + [0] * right])
+            assert (judge(ids, attention) - alone).abs() < 1e-5
+    ids, attention = torch.tensor([[9, 5, 7, 3]]), torch.tensor([[0, 1, 1, 1]])
+    states = hidden_states(judge, ids, attention)
+    wrong = judge.model.score(states[:, attention.sum() - 1])  # place 2, not 3
+    assert (wrong - alone).abs() > 1e-2
+    assert (judge.model.score(states[:, 3]) - alone).abs() < 1e-5
+
+
+def test_F1_C10_what_follows_eos_changes_nothing(judge):
+    ids = torch.tensor([[5, 7, 0, 4, 4], [5, 7, 0, 8, 1]])
+    attention = torch.tensor([[1, 1, 1, 0, 0]] * 2)
+    a, b = judge(ids, attention)
+    assert (a - b).abs() < 1e-5
+    a, b = judge(ids, torch.ones(2, 5))  # read on, and it does
+    assert (a - b).abs() > 1e-2
+
+
+def test_F6_the_end_token_is_scored(judge):
+    with_end, without = torch.tensor([[5, 7, 0]]), torch.tensor([[5, 7]])
+    assert (judge(with_end, torch.ones(1, 3)) - judge(without, torch.ones(1, 2))).abs() > 1e-2
+
+
+def test_F7_permuting_the_batch_permutes_the_scores(judge):
+    ids = torch.randint(0, 20, (5, 6), generator=torch.Generator().manual_seed(0))
+    attention = torch.ones(5, 6)
+    attention[1, 4:], attention[3, :3] = 0, 0
+    order = torch.tensor([3, 0, 4, 1, 2])
+    judge.train()  # no dropout left, even in training mode
+    assert (judge(ids, attention)[order] - judge(ids[order], attention[order])).abs().max() < 1e-5
+    assert judge(ids, attention).std() > 0.1
+
+
+def test_starts_at_zero_in_float32_and_leaves_the_policy_alone(tiny_gpt2):
+    policy = tiny_gpt2()
+    before = frozen_copy(policy)
+    model = RewardModel(policy)
+    batch = {"ids": torch.randint(0, 20, (6, 5)), "attention": torch.ones(6, 5)}
+    score = model(**{"ids": batch["ids"], "attention": batch["attention"]})
+    assert (score == 0).all() and score.dtype == torch.float32 and score.shape == (6,)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    first, *_, last = [step(model, optimizer, batch) for _ in range(8)]
+    assert abs(first["loss"] - math.log(2)) < 1e-6 and last["loss"] < 0.3 and last["accuracy"] == 1
+    assert all(torch.equal(p, q) for p, q in zip(policy.parameters(), before.parameters(), strict=True))
+    assert RewardModel(policy.transformer)(batch["ids"], batch["attention"]).shape == (6,)  # a trunk is as good
+
+
+@pytest.mark.parametrize("kind", ["tiny_gpt2", "tiny_llama"])
+def test_saves_and_loads_exactly_and_as_sequence_classification(kind, request, tmp_path):
+    model = RewardModel(request.getfixturevalue(kind)(), weight=torch.randn(32))
+    ids, attention = torch.randint(1, 20, (3, 5)), torch.ones(3, 5)
+    model.save_pretrained(tmp_path)
+    again = RewardModel.from_pretrained(tmp_path)
+    assert torch.allclose(model(ids, attention), again(ids, attention), atol=1e-6) and not again.training
+    weights, loaded = model.state_dict(), again.state_dict()
+    assert weights.keys() == loaded.keys() and all(torch.equal(weights[k], loaded[k]) for k in weights)
+    hub = AutoModelForSequenceClassification.from_pretrained(tmp_path)
+    one = hub(input_ids=ids[:1], attention_mask=attention[:1].long()).logits[0, 0]  # one row, no pads: theirs agrees
+    assert (one - model(ids, attention)[0]).abs() < 1e-5
+    assert hub.num_labels == 1 and "score.weight" in hub.state_dict()
+    with pytest.raises(OSError):
+        RewardModel.from_pretrained(tmp_path / "nothing")
+
+
+def test_F1_the_stock_class_reads_the_token_before_eos_when_pad_is_eos(judge, tmp_path):
+    judge.save_pretrained(tmp_path)
+    hub = AutoModelForSequenceClassification.from_pretrained(tmp_path)
+    hub.config.pad_token_id = 0
+    ids, attention = torch.tensor([[5, 7, 3, 0]]), torch.ones(1, 4)  # 0 is EOS, and a real token here
+    theirs = hub(input_ids=ids, attention_mask=attention.long()).logits[0, 0]
+    assert (theirs - judge(ids[:, :3], attention[:, :3])[0]).abs() < 1e-5
+    assert (theirs - judge(ids, attention)[0]).abs() > 1e-2
+
+
+# ---- heads on cached states ----
+
+
+def test_last_states_feed_the_head(judge):
+    ids = torch.randint(1, 20, (7, 5))
+    attention = torch.ones(7, 5)
+    attention[2, 3:] = 0
+    states = last_states(judge, ids, attention, batch=3)
+    assert states.shape == (7, 32) and not states.requires_grad and last_state(judge, ids, attention).requires_grad
+    assert (states @ judge.model.score.weight[0] - judge(ids, attention)).abs().max() < 1e-4
+
+
+SETTINGS = [{}, {"label_smoothing": 0.1}, {"margin": 0.3}, {"margin": 0.5, "label_smoothing": 0.2}]
+
+
+@pytest.mark.parametrize("settings", SETTINGS)
+def test_fit_head_is_at_the_minimum_of_pairwise_loss(settings):
+    torch.manual_seed(0)
+    chosen, rejected = torch.randn(300, 6, dtype=torch.float64) + 0.3, torch.randn(300, 6, dtype=torch.float64)
+    weight = fit_head(chosen, rejected, l2=0.01, **settings).requires_grad_()
+    size = (chosen - rejected).square().mean(0).sqrt()
+    loss = pairwise_loss(chosen @ weight, rejected @ weight, **settings)[0] + 0.005 * (weight * size).square().sum()
+    assert torch.autograd.grad(loss, weight)[0].abs().max() < 1e-8
+    assert torch.allclose(fit_head(100 * chosen, 100 * rejected, l2=0.01, **settings) * 100, weight)  # free of units
+
+
+def test_fit_head_recovers_the_truth_in_under_a_second():
+    torch.manual_seed(0)
+    truth = torch.randn(192) / 192**0.5
+    a, b = torch.randn(4096, 192), torch.randn(4096, 192)
+    first = torch.rand(4096) < torch.sigmoid((a - b) @ truth)
+    start = time.perf_counter()
+    weight = fit_head(torch.where(first[:, None], a, b), torch.where(first[:, None], b, a))
+    assert time.perf_counter() - start < 3  # 0.2 s on an idle core
+    assert torch.cosine_similarity(weight, truth, dim=0) > 0.9
+    separable = fit_head(torch.ones(4, 2), torch.zeros(4, 2))
+    assert torch.isfinite(separable).all() and (separable > 0).all()
+    assert fit_head(torch.tensor([[1.0, 5.0]]), torch.tensor([[0.0, 5.0]]))[1] == 0  # a feature that never differs
+
+
+def test_ensemble():
+    got = ensemble(t(1, 2, 3, 6).view(2, 2))
+    assert got["mean"].tolist() == [2, 4] and got["min"].tolist() == [1, 2]
+    assert torch.allclose(got["spread"], t(2**0.5, 8**0.5))  # n - 1, as everywhere
