@@ -244,10 +244,10 @@ def dpo_nll_loss(
 def length_dpo_loss(
     pi_chosen, pi_rejected, ref_chosen, ref_rejected, *, len_chosen, len_rejected, beta=0.1, lam=0.01,
 ):
-    """-log sigmoid(beta h + lam (|y_c| - |y_r|)), h the difference of log-ratios -> (loss, stats). Lengths (B,), tokens.
+    """-log sigmoid(beta h + lam (|y_c| - |y_r|)), h the difference of log-ratios -> (loss, stats). Lengths (B,).
 
     At its optimum beta h is the labels' margin *minus* lam * difference of lengths: the policy of the reward
-    r - lam |y|. So the term is added inside; subtracted there, it would pay for length. https://arxiv.org/abs/2403.19159
+    r - lam |y|. So the term is added inside; subtracted, it would pay for length. https://arxiv.org/abs/2403.19159
 
     >>> four, n = [torch.tensor([x]) for x in (-10.0, -14.0, -11.0, -13.0)], torch.tensor([4])
     >>> round(length_dpo_loss(*four, len_chosen=n + 5, len_rejected=n, lam=0.1)[0].item(), 4)  # z = .2 + .5

@@ -27,13 +27,12 @@ def expectile(diff, tau):
     """
     if not 0 < tau < 1:
         raise ValueError(f"tau is {tau}; give a number between 0 and 1, 1/2 for the mean, above it for optimism")
-    return torch.where(diff < 0, 1 - tau, tau).to(diff.dtype) * diff.square()
+    square = diff.square()  # where() of two plain numbers would be float32, in a float64 proof too
+    return torch.where(diff < 0, (1 - tau) * square, tau * square)
 
 
 def _at(q, ids, mask):
     """Q of the tokens that were written: (B, T, V), (B, T) -> (B, T); ids off the mask have no meaning."""
-    if q.dim() != 3 or q.shape[:2] != ids.shape:
-        raise ValueError(f"q {tuple(q.shape)} for ids {tuple(ids.shape)}; give (B, T, V) for (B, T)")
     ids = torch.where(mask.bool(), ids, 0)
     check_ids(ids, q.shape[-1])
     return q.gather(2, ids[..., None])[..., 0]
@@ -45,7 +44,7 @@ def ilql_loss(q, q_target, value, ids, reward, mask, *, tau=0.7, gamma=1.0, alph
     Q  1/2 (r_t + gamma V(s_(t+1)) - Q(s_t, a_t))^2      V  expectile_tau(Q_target(s_t, a_t) - V(s_t))
     conservative  -log softmax(Q(s_t, .))(a_t): it pushes down what nobody wrote.
     q, q_target (B, T, V); value, ids, reward, mask (B, T); value[:, t] is V *before* token t, it is 0 after the last
-    masked one, gaps are skipped (D1). The target of each is detached. ValueError on shapes, a NaN on the mask, tau, gamma.
+    masked one, gaps are skipped (D1). The target of each is detached. ValueError on shapes, a NaN on the mask, tau.
 
     >>> q, one = torch.tensor([[[0.0, 1.0], [2.0, 0.0]]]), torch.ones(1, 2)
     >>> value, ids, reward = torch.tensor([[0.5, 1.0]]), torch.tensor([[1, 0]]), torch.tensor([[0.0, 3.0]])
@@ -55,6 +54,8 @@ def ilql_loss(q, q_target, value, ids, reward, mask, *, tau=0.7, gamma=1.0, alph
     """
     check_shapes(value=value, ids=ids, reward=reward, mask=mask)
     check_shapes(q=q, q_target=q_target)
+    if q.dim() != 3 or q.shape[:2] != ids.shape:
+        raise ValueError(f"q {tuple(q.shape)} for ids {tuple(ids.shape)}; give (B, T, V) for (B, T)")
     if not alpha >= 0:
         raise ValueError(f"alpha is {alpha}; give a number of at least 0")
     on = mask.bool()
@@ -75,7 +76,7 @@ def ilql_loss(q, q_target, value, ids, reward, mask, *, tau=0.7, gamma=1.0, alph
 
 
 def tilted_logits(logits, q, value, *, eta=1.0):
-    """log pi_beta + eta (Q - V): (..., V), (..., V), (...) -> (..., V) logits to sample from; eta = 0 is pi_beta itself.
+    """log pi_beta + eta (Q - V): (..., V), (..., V), (...) -> (..., V) logits to sample from; eta = 0 is pi_beta.
 
     V shifts all of a position's logits alike, so it changes no probability; it keeps the numbers small.
 

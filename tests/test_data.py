@@ -71,6 +71,8 @@ def test_pairs_of_a_noiseless_annotator_follow_gold():
     def texts(rows):
         return [(r["prompt"], frozenset((r["chosen"], r["rejected"]))) for r in rows]
     assert texts(right) == texts(wrong)                                     # only the labels differ
+    crowd = data.load_data("templates", "pairs", n=200, annotator=village.panel(["ordinary", "vain"]))
+    assert texts(crowd) == texts(right)                                     # though it draws more random numbers
     assert data.load_data("templates", "pairs", n=50)[:] == data.load_data("templates", "pairs", n=200)[:50]
 
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from rlhf_minimal.exact import World, compare, exact_model, expected_loss_gradient, gradient
+from rlhf_minimal.logprobs import token_logps
 from rlhf_minimal.p3o import FORMS, p3o_loss, step
 from rlhf_minimal.ppo import policy_loss
 from rlhf_minimal.rloo import rloo_loss
@@ -16,7 +17,7 @@ EQUAL = 1e-10
 
 @pytest.fixture(scope="module")
 def bench():
-    world, model, other = World(), exact_model(0), exact_model(1)
+    world, model, other = World(horizon=2), exact_model(0, horizon=2), exact_model(1, horizon=2)
     reward = torch.randn(len(world), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     return world, model, other, reward, gradient(world.expected(model, reward), model)
 
@@ -148,10 +149,11 @@ def test_E11_and_errors(batch, form):
 
 def test_step_prefers_the_better_answer(tiny_gpt2):
     model = tiny_gpt2()
-    rollout = sample(model, [[3, 4], [5, 6]], n=2, max_new_tokens=5, eos_id=0, generator=torch.Generator().manual_seed(1))
+    rollout = sample(model, [[3, 4], [5, 6]], n=2, max_new_tokens=5, eos_id=0,
+                     generator=torch.Generator().manual_seed(1))
     score = torch.tensor([1.0, 0.0, 0.0, 1.0])
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     stats = step(model, optimizer, rollout, score, logp_ref=rollout.logp_old, beta=0.1, epochs=3, form="joint")
-    again = rollout.completion_logps(__import__("rlhf_minimal.logprobs", fromlist=["x"]).token_logps(
-        model, rollout.ids, rollout.attention)).sum(1) - rollout.logp_old.sum(1)
+    now = rollout.completion_logps(token_logps(model, rollout.ids, rollout.attention))
+    again = (now - rollout.logp_old).sum(1)
     assert again[0] > again[1] and again[3] > again[2] and stats["kl"] == 0 and torch.isfinite(stats["grad_norm"])

@@ -24,14 +24,13 @@ def bench():
 
 
 def problem(world, model, reward):
-    """(loss, divergence): -E_old[rho A] and KL(pi_old || pi) of whole completions, exact, as functions of the weights."""
+    """(loss, divergence): -E_old[rho A] and KL(pi_old || pi) of whole completions, exact, at the present weights."""
     old = world.logps(model).detach()
     p = old.sum(1).exp()
-    adv = reward - (p * reward).sum()
+    adv = p * (reward - (p * reward).sum())  # with the divisor 1 the sum over rows is the expectation
 
     def loss():
-        rows = world.logps(model)
-        return sum(p[i] * trpo_loss(rows[i:i + 1], old[i:i + 1], adv[i:i + 1], world.mask[i:i + 1])[0] for i in range(len(p)))
+        return trpo_loss(world.logps(model), old, adv, world.mask, denominator=1)[0]
 
     return loss, lambda: (p * (old.sum(1) - world.seq_logp(model))).sum()
 
@@ -82,7 +81,7 @@ def test_conjugate_gradients_solve_the_system_in_n_steps():
 
 
 def test_fisher_product_equals_the_enumerated_fisher_matrix(bench):
-    """sum_y p grad log p grad log p^T v; from the exact KL and from the sampled k3 of rho, which has the same Hessian."""
+    """sum_y p grad log p grad log p^T v; from the exact KL and from k3 of the ratio, of the same Hessian."""
     world, model, _ = bench
     weights, logp = list(model.parameters()), world.seq_logp(model)
     old, p = logp.detach(), logp.detach().exp()
@@ -109,7 +108,7 @@ def test_the_direction_is_the_natural_gradient(bench):
     exact = gradient(world.expected(model, reward), model)
     natural = torch.linalg.pinv(fisher, rtol=1e-12) @ exact
     before = torch.nn.utils.parameters_to_vector(model.parameters()).detach()
-    stats = natural_step(*problem(*bench), model.parameters(), delta=1e-8, damping=0.0, cg_steps=60, shrink=0.999)
+    stats = natural_step(*problem(*bench), model.parameters(), delta=1e-8, damping=0.0, cg_steps=30, shrink=0.999)
     move = torch.nn.utils.parameters_to_vector(model.parameters()).detach() - before
     assert compare(move, natural)["cosine"] > 1 - 1e-4
     assert compare(move, exact)["cosine"] < 0.9  # the plain gradient points elsewhere
@@ -128,15 +127,16 @@ def test_kl_after_the_step_is_at_most_delta_and_J_rises(bench, delta):
 
 def test_without_the_line_search_the_full_step_leaves_the_region(bench):
     """The mutant: the quadratic model alone promises KL = delta, and the real KL is beyond it."""
-    world, model, reward = bench
-    reference, delta = frozen_copy(model), 0.5
-    loss, divergence = problem(*bench)
+    world, model, _ = bench
+    reward = torch.randn(len(world), generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    reference, delta = frozen_copy(model), 0.1
+    loss, divergence = problem(world, model, reward)
     weights = list(model.parameters())
     product = fisher_product(divergence(), weights, damping=1e-3)
     way = conjugate_gradients(product, gradient(-loss(), model), steps=20)
     start = torch.nn.utils.parameters_to_vector(weights).detach()
     torch.nn.utils.vector_to_parameters(start + way * (2 * delta / (way @ product(way))).sqrt(), weights)
-    assert world.kl(reference, model).item() > delta
+    assert world.kl(reference, model).item() > 2 * delta
     torch.nn.utils.vector_to_parameters(start, weights)
     assert natural_step(loss, divergence, weights, delta=delta, cg_steps=20)["step"] < 1
     assert world.kl(reference, model).item() <= delta
@@ -160,7 +160,7 @@ def test_no_step_leaves_the_weights_as_they_were(bench):
     world, model, reward = bench
     before = [w.detach().clone() for w in model.parameters()]
     loss, divergence = problem(*bench)
-    refused = natural_step(loss, lambda: divergence() * 1e6 + 0 * divergence(), model.parameters(), delta=1e3, tries=1)
+    refused = natural_step(loss, lambda: divergence() + 1.0, model.parameters(), delta=0.5)  # no step is short enough
     flat = natural_step(*problem(world, model, reward * 0), model.parameters())
     assert refused["step"] == flat["step"] == 0 and flat["grad_norm"] == 0
     assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
@@ -171,7 +171,8 @@ def test_no_step_leaves_the_weights_as_they_were(bench):
 
 def test_step_on_a_real_model_with_fused_attention_and_dropout(tiny_gpt2):
     model = tiny_gpt2(n_layer=1).train()
-    rollout = sample(model, [[3, 4], [5, 6, 7]], n=4, max_new_tokens=4, eos_id=0, generator=torch.Generator().manual_seed(0))
+    rollout = sample(model, [[3, 4], [5, 6, 7]], n=4, max_new_tokens=4, eos_id=0,
+                     generator=torch.Generator().manual_seed(0))
     score = (rollout.completion_ids == 9).float().sum(1) + torch.arange(8) / 8
     old = frozen_copy(model)
     stats = step(model, rollout, score, group_size=4, delta=0.02)
@@ -184,12 +185,12 @@ def test_step_on_a_real_model_with_fused_attention_and_dropout(tiny_gpt2):
 
 def test_completion_logits_are_those_behind_the_sampled_tokens(tiny_gpt2):
     model = tiny_gpt2()
-    rollout = sample(model, [[3, 4], [5, 6, 7]], n=3, max_new_tokens=6, eos_id=[0, 1, 2, 3, 4, 5], temperature=0.7,
+    rollout = sample(model, [[3, 4], [5, 6, 7]], n=3, max_new_tokens=6, eos_id=[0, 12], temperature=0.7,
                      generator=torch.Generator().manual_seed(0))
     assert (rollout.mask == 0).any()
     logits = completion_logits(model, rollout, temperature=0.7)
     logp = logits.log_softmax(-1).gather(2, rollout.completion_ids[..., None])[..., 0] * rollout.mask
     assert logits.shape == (*rollout.mask.shape, 20) and torch.allclose(logp, rollout.logp_old, atol=1e-4)
     assert (logits[rollout.mask == 0] == 0).all()
-    shifted = logits[:, :-1].log_softmax(-1).gather(2, rollout.completion_ids[:, 1:, None])[..., 0] * rollout.mask[:, 1:]
-    assert not torch.allclose(shifted, rollout.logp_old[:, 1:], atol=0.1)
+    shifted = logits[:, :-1].log_softmax(-1).gather(2, rollout.completion_ids[:, 1:, None])[..., 0]  # by one (B1)
+    assert not torch.allclose(shifted * rollout.mask[:, 1:], rollout.logp_old[:, 1:], atol=0.1)

@@ -198,9 +198,9 @@ def build_pool(folder: Path, sources: dict, seed: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", type=int, default=1800, help="pretraining steps of 8 x 256 tokens (default %(default)s)")
-    parser.add_argument("--rows", type=int, default=6000, help="demonstrations for SFT (default %(default)s)")
-    parser.add_argument("--epochs", type=int, default=2, help="epochs of SFT (default %(default)s)")
+    parser.add_argument("--steps", type=int, default=1900, help="pretraining steps of 8 x 256 tokens (default %(default)s)")
+    parser.add_argument("--rows", type=int, default=8000, help="demonstrations for SFT (default %(default)s)")
+    parser.add_argument("--epochs", type=int, default=3, help="epochs of SFT (default %(default)s)")
     parser.add_argument("--base", type=Path, help="skip pretraining and take the base model from this folder")
     parser.add_argument("--no-pool", action="store_true", help="leave the Pool of samples as it is")
     parser.add_argument("--only-pool", action="store_true", help="only rebuild the Pool, from the shipped models")

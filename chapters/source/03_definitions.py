@@ -35,7 +35,7 @@ import torch
 import torch.nn.functional as F
 from torch import tensor
 
-from rlhf_minimal import village
+from rlhf_minimal import logprobs, village
 from rlhf_minimal.advantages import returns_to_go
 from rlhf_minimal.evaluate import perplexity
 from rlhf_minimal.exact import World, exact_model, fit_table, gradient
@@ -56,7 +56,8 @@ run = begin(3)
 # A definition that cannot be checked will be read in two ways, and the two readings will train two different models.
 # So this notebook defines a thing and then, in the next cell, tries to catch itself lying: every line that begins
 # with `claim` would stop the notebook if it were false. **E** marks an identity, **T** the outcome of a training run
-# (later chapters add **S**, a statement about samples).
+# (later chapters add **S**, a statement about samples). Marks such as (B3) in comments and in the text number the rules of
+# correctness that the package's tests enforce; you can read past them.
 #
 # ### Predict first
 # You fine-tune a language model and forget one thing: you don't shift the labels, so the output at position $t$ is
@@ -64,8 +65,8 @@ run = begin(3)
 # the first thirty steps?
 #
 # - **(a)** It stays high: the task has become nonsense.
-# - **(b)** It falls as usual; the model only learns something slightly different.
-# - **(c)** It falls to almost nothing, far below any honest loss.
+# - **(b)** It falls to about where an honest run ends; the model learns something slightly different.
+# - **(c)** It falls far below any honest loss.
 #
 # Write the letter down, and one sentence why. The answer comes in the section *The loop*.
 
@@ -85,18 +86,19 @@ run = begin(3)
 # the product, token by token, of the probability of that token given all tokens before it.*
 #
 # | symbol | said as | name here | shape |
-# |---|---|---|---|
-# | $x$ | a text | `ids` | `(B, L)`, int64 |
+# |:---|:---|:---|:---|
+# | $x$ | a text | `ids` | `(B, L)` |
 # | $x_t$, $x_{<t}$ | token $t$; all tokens before it | `ids[:, t]`, `ids[:, :t]` | |
-# | $P_\theta(x_t\mid x_{<t})$ | probability of the next token | `model(ids).logits.softmax(-1)` | `(B, L, V)` |
-# | $\log P_\theta(x_t\mid x_{<t})$ | its logarithm, in nats | `token_logps(model, ids, attention)` | `(B, L-1)` |
+# | ${P_\theta(x_t\mid x_{<t})}$ | probability of the next token | `logits.softmax(-1)` | `(B, L, V)` |
+# | ${\log P_\theta(x_t\mid x_{<t})}$ | its logarithm, in nats | `token_logps(…)` | `(B, L-1)` |
 # | $T$ | number of tokens | `attention.sum(1)` | `(B,)` |
 #
-# We work with logarithms: a product of a hundred probabilities underflows, a sum of a hundred logarithms does not.
-# One function of the package computes them, and everything else in this book calls it.
+# Logarithms, because a product of hundreds of probabilities underflows and a sum of logarithms does not. The unit of
+# a natural logarithm is the **nat**; one nat is a factor of $e$. One function of the package computes them, and every
+# method of this book calls it.
 
 # %%
-show_source(token_logps)
+show_source(token_logps, logprobs._chosen)
 
 # %% [markdown]
 # ### A language of three tokens
@@ -109,7 +111,7 @@ show_source(token_logps)
 NAMES = [".", "ho", "ha"]  # token 0 ends the text
 END, HO, HA = 0, 1, 2
 world = World(vocab=3, horizon=3, eos_id=END, prompt=(HO, HA))  # the prompt is "ho ha"
-policy, reference = (exact_model(seed) for seed in run.seeds(2))
+policy, reference = (exact_model(seed) for seed in run.seeds(2))  # random weights
 
 texts = [" ".join(NAMES[i] for i, m in zip(row, on, strict=True) if m)
          for row, on in zip(world.completions.tolist(), world.mask.tolist(), strict=True)]
@@ -147,29 +149,30 @@ horizons, ended, open_ = range(1, 9), [], []
 for horizon in horizons:
     longer = World(horizon=horizon, prompt=(HO, HA))
     mass = longer.seq_logp(deep).exp().detach()
-    finished = (longer.completions * longer.mask).eq(END).logical_and(longer.mask.bool()).any(1)
+    finished = (longer.completions.eq(END) & longer.mask.bool()).any(1)
     ended.append(mass[finished].sum().item())
     open_.append(mass[~finished].sum().item())
 both = {"ended": (horizons, ended), "not yet ended": (horizons, open_)}
 show(line_plot(both, roles={"ended": "policy", "not yet ended": "reference"},
                title="What has not ended yet is exactly what is missing",
                x_label="horizon, tokens", y_label="probability", note="exact toy"),
-     "Line plot of probability against horizon: the mass of ended completions rises, the mass of "
-     "those not yet ended falls, and the two mirror each other: they add up to one.", data=both)
+     "Line plot of probability against horizon: the mass of ended completions rises, the mass "
+     "of those not yet ended falls, and the two mirror each other: they add up to one.",
+     data=both)
 
 # %%
-alive, prefixes = [], {(HO, HA): 1.0}  # probability that nothing has ended, asked step by step
+alive, prefixes = [], {(HO, HA): 1.0}  # texts that have not ended, step by step
 with torch.no_grad():
     for _ in horizons:
         rows = deep(tensor(list(prefixes))).logits[:, -1].softmax(-1)
         prefixes = {(*old, token): mass * row[token].item() for (old, mass), row
                     in zip(prefixes.items(), rows, strict=True) for token in (HO, HA)}
         alive.append(sum(prefixes.values()))
-claim("the mass that is missing from the ended completions is the probability of not having ended",
+claim("what is missing from the ended completions is the chance of not having ended",
       max(abs(1 - e - a) for e, a in zip(ended, alive, strict=True)) < 1e-12)
 
 # %% [markdown]
-# Both counts come from different code: a list of whole completions above, a walk through prefixes below. A truncated
+# The two counts come from different code: a list of whole completions first, then a walk through prefixes. A truncated
 # completion is therefore a real event with a real probability. Drop those rows and the rest is no distribution any
 # more. This is the small print behind every "max new tokens".
 
@@ -179,7 +182,7 @@ claim("the mass that is missing from the ended completions is the probability of
 # rule for picking is a **policy**. Nothing in that is about robots. For a language model the dictionary is short:
 #
 # | reinforcement learning | language model | in our toy |
-# |---|---|---|
+# |:---|:---|:---|
 # | state $s_t$ | prompt and all tokens so far | `ho ha · ha` |
 # | action $a_t$ | the next token | `ho` |
 # | policy $\pi_\theta(a\mid s)$ | the softmax over the vocabulary | three numbers |
@@ -200,7 +203,7 @@ claim("the mass that is missing from the ended completions is the probability of
 # the largest such average.*
 #
 # | symbol | said as | name here | shape |
-# |---|---|---|---|
+# |:---|:---|:---|:---|
 # | $r_t$ | reward for action $t$ | `reward` | `(B, T)` |
 # | $\gamma$ | discount, between 0 and 1; 1 in nearly all of RLHF | `gamma` | number |
 # | $G_t$ | return from $t$ on: what is still to come | `returns_to_go(reward, mask, gamma)` | `(B, T)` |
@@ -235,11 +238,11 @@ claim("returns_to_go equals the hand computation",
 
 # %%
 has_ended = tensor([text.endswith(".") for text in texts])
-reward = (world.completions * world.mask).eq(HA).sum(1).double() - (~has_ended).double()
+reward = world.completions.eq(HA).sum(1).double() - (~has_ended).double()
 
 
 def value(prefix):
-    """V of the prompt plus these tokens: the mean reward of the rows that begin with them."""
+    """V of prompt + these tokens: the mean reward of the rows that begin with them."""
     inside = (world.completions[:, : len(prefix)] == tensor(prefix).long()).all(1)
     return ((p * reward)[inside].sum() / p[inside].sum()).item()
 
@@ -271,20 +274,22 @@ claim("under the policy the advantage averages to zero at every prefix", worst <
 
 # %%
 paths = {}
-for text in ("ha ha .", "ho ho ho", ".", "ha ho ha"):
+for text in ("ha ha .", "ha ho ha", "ho ha .", "ho ho ho"):
     ids = [NAMES.index(word) for word in text.split()]
     paths[text] = [value(tuple(ids[:t])) for t in range(len(ids) + 1)]
-show(line_plot(paths, title="An advantage is a step of the value; the last value is the reward",
-               roles=dict(zip(paths, ("policy", "other", "reference", "other2"), strict=True)),
-               x_label="tokens written", y_label="value of the prefix", note="exact toy"),
-     "Line plot of the value of the prefix against tokens written, for four completions: all start "
-     "at one value, part with each token, and end at the completion's own reward.", data=paths)
+fig = line_plot(paths, title="An advantage is a step of the value; the last value is the reward",
+                roles=dict(zip(paths, ("policy", "other2", "reference", "other"), strict=True)),
+                x_label="tokens written", y_label="value of the prefix", note="exact toy")
+fig.axes[0].set_xticks(range(4))
+show(fig, "Line plot of the value of the prefix against tokens written, for four completions: all "
+     "start at one value, part with each token, and end at the completion's own reward.",
+     data=paths)
 gaps = []
 for text, v in paths.items():
     ids = [NAMES.index(word) for word in text.split()]
     A = [value(tuple(ids[: t + 1])) - value(tuple(ids[:t])) for t in range(len(ids))]
     gaps.append(abs(sum(A) - (reward[texts.index(text)].item() - v[0])))
-claim("the advantages of a completion add up to its reward minus the value of the prompt",
+claim("a completion's advantages add up to its reward minus the value of the prompt",
       max(gaps) < 1e-12)
 
 # %% [markdown]
@@ -298,7 +303,7 @@ claim("the advantages of a completion add up to its reward minus the value of th
 # drawing. In this companion it is always the policy: $\mathrm{KL}(\pi\|\pi_{\rm ref})$.
 #
 # | symbol | said as | name here | shape |
-# |---|---|---|---|
+# |:---|:---|:---|:---|
 # | $P$ | the distribution that draws; the policy | `logits` | `(…, V)` |
 # | $Q$ | the one it is compared with; the reference | `logits_ref` | `(…, V)` |
 # | $\mathcal D_{\rm KL}$ | divergence, in nats, never negative | `exact_kl(logits, logits_ref)` | `(…)` |
@@ -309,10 +314,11 @@ show_source(exact_kl)
 # %%
 P, Q, R = (tensor(x, dtype=torch.float64) for x in ([0.5, 0.5], [0.9, 0.1], [0.99, 0.01]))
 by_hand = 0.5 * math.log(0.5 / 0.9) + 0.5 * math.log(0.5 / 0.1)
-pq, qp, qr, pr = (exact_kl(a.log(), b.log()).item() for a, b in ((P, Q), (Q, P), (Q, R), (P, R)))
+pq, qp, qr, pr = (exact_kl(a.log(), b.log()).item()
+                  for a, b in ((P, Q), (Q, P), (Q, R), (P, R)))
 print(f"KL(P‖Q) by hand {by_hand:.6f}   package {pq:.6f}")
 print(f"KL(Q‖P)         {qp:.6f}   the other way round")
-print(f"KL(P‖R)         {pr:.6f}   more than the detour, KL(P‖Q) + KL(Q‖R) = {pq + qr:.6f}")
+print(f"KL(P‖R)         {pr:.6f}   the detour KL(P‖Q) + KL(Q‖R): {pq + qr:.6f}")
 claim("exact_kl equals the hand computation", abs(pq - by_hand) < 1e-12)
 claim("KL is not a distance: it is not symmetric, and a detour can be shorter",
       abs(pq - qp) > 0.1 and pr > pq + qr)
@@ -328,20 +334,20 @@ coins = torch.stack([heads, 1 - heads], 1).log()
 fair = torch.full_like(coins, 0.5).log()
 ways = {"KL(fair‖biased)": (power, exact_kl(fair, coins)),
         "KL(biased‖fair)": (power, exact_kl(coins, fair))}
-fig = line_plot(ways, title="Ruling out what happens is punished without limit, the reverse is not",
+fig = line_plot(ways, title="Ruling out what happens costs without limit; the reverse doesn't",
                 roles={"KL(fair‖biased)": "rejected", "KL(biased‖fair)": "policy"},
                 x_label="the biased coin gives heads once in 10ˣ throws: x", y_label="KL, nats",
                 note="two coins")
-show(fig, "Line plot of two KL divergences against the bias of a coin: with the fair coin drawing "
-     "it grows without bound, with the biased coin drawing it levels off.", data=ways)
-claim("if the biased coin draws, KL stays below log 2; if the fair one does, it passes eight times that",
+show(fig, "Line plot of two KL divergences against the bias of a coin: with the fair coin "
+     "drawing it grows without bound, with the biased coin drawing it levels off.", data=ways)
+claim("KL stays below log 2 if the biased coin draws, and passes eight times that if not",
       exact_kl(coins, fair).max().item() <= math.log(2)
       and exact_kl(fair, coins).max().item() > 8 * math.log(2))
 
 # %% [markdown]
 # So the direction is a decision. $\mathrm{KL}(\pi\|\pi_{\rm ref})$ lets the policy *drop* things the reference would
-# say, cheaply, and makes it pay for saying what the reference never would. That is why RLHF'd models lose variety
-# long before they lose grammar.
+# say, cheaply (leaving out half of it costs one $\log 2$), and makes it pay dearly for saying what the reference never
+# would. Keep that in mind when models trained this way turn out less varied, yet still grammatical.
 #
 # ### KL of whole texts is a sum over positions
 # There are too many texts to sum over, but the KL of two language models splits: draw completions from the policy, and
@@ -351,7 +357,7 @@ claim("if the biased coin draws, KL stays below log 2; if the fair one does, it 
 # %%
 with torch.no_grad():
     start = len(world.prompt) - 1
-    logits, logits_ref = (m(world.ids).logits[:, start:-1] for m in (policy, reference))  # (15,3,V)
+    logits, logits_ref = (m(world.ids).logits[:, start:-1] for m in (policy, reference))
     per_position = exact_kl(logits, logits_ref) * world.mask  # (15, 3), 0 after the end
     chain = (p * per_position.sum(1)).sum().item()
     direct = world.kl(policy, reference).item()
@@ -378,13 +384,14 @@ direct = gradient(world.expected(policy, reward), policy)  # autograd through J 
 scores = torch.stack([gradient(one, policy) for one in logp])  # (15, weights): ∇ log π(y)
 trick = ((p * reward)[:, None] * scores).sum(0)
 baseline = ((p * (reward - 7))[:, None] * scores).sum(0)
-print(f"{scores.shape[0]} completions, {scores.shape[1]} weights, |∇J| = {direct.norm():.6f}")
+print(f"{len(scores)} completions, {scores.shape[1]} weights, |∇J| = {direct.norm():.6f}")
 zero = (p[:, None] * scores).sum(0)
 for name, error in (("E[∇ log π]", zero), ("E[R ∇ log π] - ∇J", trick - direct),
                     ("E[(R - 7) ∇ log π] - ∇J", baseline - direct)):
     print(f"{name:<24} largest entry {error.abs().max().item():.10f}")
-claim("E[R ∇ log π] is the gradient of J, and subtracting a constant from R changes nothing",
-      max((trick - direct).abs().max().item(), (baseline - direct).abs().max().item()) < 1e-10
+claim("E[R ∇ log π] is the gradient of J, also after a constant is taken from R",
+      (trick - direct).abs().max().item() < 1e-10
+      and (baseline - direct).abs().max().item() < 1e-10
       and direct.norm().item() > 1e-3)
 
 # %% [markdown]
@@ -415,13 +422,13 @@ def attention(layer, x):
 def gpt2_by_hand(model, ids):
     """(L,) ids -> (L, V) logits, and the attention weights of each layer."""
     body, kept = model.transformer, []
-    x = body.wte(ids) + body.wpe(torch.arange(len(ids)))  # what the token is + where it stands
+    x = body.wte(ids) + body.wpe(torch.arange(len(ids)))  # which token + where
     for block in body.h:
         out, weights = attention(block.attn, block.ln_1(x))
         x = x + out
         x = x + block.mlp(block.ln_2(x))
         kept.append(weights)
-    return body.ln_f(x) @ body.wte.weight.T, kept  # the LM head is the embedding, transposed
+    return body.ln_f(x) @ body.wte.weight.T, kept  # LM head = embedding, transposed
 
 
 # %%
@@ -434,7 +441,7 @@ with torch.no_grad():
     village_gap = (village_logits - base(ids[None]).logits[0]).abs().max().item()
     toy_logits, _ = gpt2_by_hand(policy, toy_ids)
     toy_gap = (toy_logits - policy(toy_ids[None]).logits[0]).abs().max().item()
-claim("the hand-written GPT-2 equals the library's, on the toy and on the village model",
+claim("the hand-written GPT-2 equals the library's, for toy and village model",
       toy_gap < 1e-10 and village_gap < 1e-4,
       {"float64 toy": toy_gap, "float32 village": village_gap})
 
@@ -447,20 +454,17 @@ claim("the hand-written GPT-2 equals the library's, on the toy and on the villag
 LAYER, HEAD = 2, 3
 words = [tokenizer.decode([i]).strip() or "␣" for i in ids]
 weights = village_weights[LAYER][HEAD]
-fig, ax = new("Each token looks back, never ahead", "token that is looked at", "token that looks",
+fig, ax = new("Each token looks back, never ahead", "looked at (darker: more weight)", "looks",
               note=f"village-3m, layer {LAYER + 1}, head {HEAD + 1}")
 ax.imshow(weights, cmap="Blues", vmin=0, vmax=1)
 ax.set_xticks(range(len(words)), words, rotation=60, ha="right")
 ax.set_yticks(range(len(words)), words)
-for row, column in ((weights > 0.3).nonzero()).tolist():
-    dark = weights[row, column] > 0.6
-    ax.text(column, row, f"{weights[row, column]:.1f}"[1:], ha="center", va="center", fontsize=8,
-            color="white" if dark else "black")
 fig.set_size_inches(7, 6.2)
-show(fig, "Heat map of one attention head, rows are the tokens that look, columns the tokens seen: "
-     "all above the diagonal is empty, each row's weight sits on a few earlier tokens.")
+show(fig, "Heat map of one attention head, rows are the tokens that look, columns the tokens "
+     "looked at: all above the diagonal is empty, some earlier tokens draw most of the weight.")
 claim("every token's attention sums to one, and none of it goes to a later token",
-      (weights.sum(1) - 1).abs().max().item() < 1e-5 and weights.triu(1).abs().max().item() == 0)
+      (weights.sum(1) - 1).abs().max().item() < 1e-5
+      and weights.triu(1).abs().max().item() == 0)
 
 # %% [markdown]
 # ### What if we change the future?
@@ -470,13 +474,14 @@ claim("every token's attention sums to one, and none of it goes to a later token
 # %%
 with torch.no_grad():
     other = torch.cat([toy_ids[:-1], tensor([HA])])
-    causal = (policy(other[None]).logits - policy(toy_ids[None]).logits)[0, :-1].abs().max().item()
-    seeing = torch.zeros(1, 1, 5, 5, dtype=torch.float64)  # an attention mask that hides nothing
-    free, freed = (policy(t[None], attention_mask=seeing).logits[0, :-1] for t in (toy_ids, other))
-print(f"largest change of an earlier logit: with the mask {causal:.6f}, without it "
-      f"{(free - freed).abs().max():.6f}")
-claim("a changed last token changes no earlier logit, unless the causal mask is taken away",
-      causal < 1e-12 and (free - freed).abs().max().item() > 1e-3)
+    nothing_hidden = torch.zeros(1, 1, 5, 5, dtype=torch.float64)
+    changes = []
+    for mask in (None, nothing_hidden):
+        a, b = (policy(t[None], attention_mask=mask).logits[0, :-1] for t in (toy_ids, other))
+        changes.append((a - b).abs().max().item())
+print(f"largest change of an earlier logit: {changes[0]:.6f}, without the mask {changes[1]:.6f}")
+claim("a new last token changes no earlier logit, unless the mask is taken away",
+      changes[0] < 1e-12 and changes[1] > 1e-3)
 
 # %% [markdown]
 # ## 3.4 The pretraining objective
@@ -489,8 +494,8 @@ claim("a changed last token changes no earlier logit, unless the causal mask is 
 # many nats of surprise the model felt while reading one.*
 #
 # | symbol | said as | name here | shape |
-# |---|---|---|---|
-# | $-\log P_\theta(x_t\mid x_{<t})$ | surprise at token $t$, nats | `-logp` | `(B, L-1)` |
+# |:---|:---|:---|:---|
+# | ${-\log P_\theta(x_t\mid x_{<t})}$ | surprise at token $t$, nats | `-logp` | `(B, L-1)` |
 # | $\mathcal D$ | the corpus | `village.documents(seed)` | texts |
 # | $\mathcal L_{\rm LM}$ | loss; here divided by the number of tokens | `sft_loss(logp, mask)` | number |
 
@@ -499,12 +504,12 @@ show_source(sft_loss)
 
 # %% [markdown]
 # Read the formula again: the *sum* over a text, averaged over *texts*. The code divides by the number of *tokens*. So
-# does every library you will use. Up to a constant factor (the mean length) it is the same objective, but the number
-# on the screen is another one. And there is a third, tempting one: the mean of each text's own mean. By hand, on two
+# does every library you will use. Over the whole corpus that is one constant factor, the mean length, but the number on
+# the screen is another one. And there is a third, tempting one: the mean of each text's own mean. By hand, on two
 # texts, one four tokens long and one of a single token:
 
 # %%
-logp_2x4 = tensor([[0.5, 0.25, 0.5, 0.25], [0.0625, 1.0, 1.0, 1.0]], dtype=torch.float64).log()
+logp_2x4 = tensor([[1 / 2, 1 / 4, 1 / 2, 1 / 4], [1 / 16, 1, 1, 1]]).double().log()
 mask = tensor([[1, 1, 1, 1], [1, 0, 0, 0]])
 nats = [[math.log(2), math.log(4), math.log(2), math.log(4)], [math.log(16)]]
 per_text = sum(sum(row) for row in nats) / 2
@@ -514,7 +519,7 @@ loss, stats = sft_loss(logp_2x4, mask)
 print(f"per text (the formula)    {per_text:.6f} nats")
 print(f"per token (the code)      {per_token:.6f} nats, package {loss.item():.6f}")
 print(f"mean of the texts' means  {mean_of_means:.6f} nats")
-claim("sft_loss is the formula divided by the mean length of a text, and not the mean of means",
+claim("sft_loss is the formula over the mean length of a text, not the mean of means",
       abs(loss.item() - per_text / 2.5) < 1e-12 and abs(loss.item() - mean_of_means) > 0.1)
 
 # %% [markdown]
@@ -538,11 +543,12 @@ with torch.no_grad():
     held_mask = held_attention[:, 1:]
     ours = sft_loss(held_logp, held_mask)[0].item()
     labels = held_ids.masked_fill(held_attention == 0, -100)
-    theirs = base(held_ids, attention_mask=held_attention.long(), labels=labels).loss.item()
+    out = base(held_ids, attention_mask=held_attention.long(), labels=labels)
+    theirs = out.loss.item()
     text_weighted = (held_logp.sum(1) / held_mask.sum(1)).neg().mean().item()
 claim("with a mask of ones, sft_loss is the loss that the library computes",
-      abs(ours - theirs) < 1e-5, {"token-weighted": ours, "library": theirs,
-                                  "mean of means": text_weighted, "perplexity": math.exp(ours)})
+      abs(ours - theirs) < 1e-5,
+      {"token-weighted": ours, "library": theirs, "mean of means": text_weighted})
 
 # %% [markdown]
 # ### Where a loss starts, and where it ends
@@ -553,14 +559,14 @@ claim("with a mask of ones, sft_loss is the loss that the library computes",
 record = json.loads((SHIPPED / "village-3m" / "training.json").read_text())
 steps, losses = zip(*record["curve"], strict=True)
 uniform = math.log(len(tokenizer))
-lines = {"loss": (steps, losses), "log V, knowing nothing": (steps, [uniform] * len(steps))}
+lines = {"loss": (steps, losses), "log V, knowing nothing": (steps, [uniform for _ in steps])}
 fig = line_plot(lines, title="A language model starts at log V and goes down from there",
                 roles={"loss": "policy", "log V, knowing nothing": "reference"},
                 x_label="optimizer step", y_label="loss, nats a token",
                 note="village-3m, stored curve")
-show(fig, "Line plot of pretraining loss against steps: it starts at the level of a uniform guess, "
-     "drops steeply, then slowly flattens far below it.", data=lines)
-claim("the stored run starts within a fifth of a nat of log V and ends below a quarter of it",
+show(fig, "Line plot of pretraining loss against steps: it starts at the level of a uniform "
+     "guess, drops steeply, then slowly flattens far below it.", data=lines)
+claim("the run starts within a fifth of a nat of log V and ends below a quarter of it",
       abs(losses[0] - uniform) < 0.2 and losses[-1] < uniform / 4, kind="T")
 
 # %% [markdown]
@@ -568,7 +574,8 @@ claim("the stored run starts within a fifth of a nat of log V and ends below a q
 # A loss *per token* depends on what a token is. Two models that give the very same text the very same probability will
 # report different losses and different **perplexities** (the exponential of the loss) if one cuts it in two pieces and
 # the other in four. Bytes don't depend on the tokenizer. So divide the nats of the whole text by its bytes, and by
-# $\log 2$ to have bits.
+# $\log 2$ to have bits. (A text can be cut in more than one way and we score only the tokenizer's own cut, so strictly
+# this is an upper bound. It is the one everybody reports.)
 
 # %%
 
@@ -579,13 +586,14 @@ def bits_per_byte(logp, mask, texts):
 
 
 # two models that both give "haha" the probability 1/16, one in two tokens, one in four
-two, four = torch.full((1, 2), 1 / 4).double().log(), torch.full((1, 4), 1 / 2).double().log()
-for name, lp in (("ha|ha", two), ("h|a|h|a", four)):
-    print(f"{name:<8} perplexity {perplexity(lp, torch.ones_like(lp)):.4f}   "
-          f"bits per byte {bits_per_byte(lp, 1, ['haha']):.4f}")
-claim("two tokenizers, one probability: the perplexities differ, the bits per byte don't",
-      abs(bits_per_byte(two, 1, ["haha"]) - bits_per_byte(four, 1, ["haha"])) < 1e-12
-      and abs(perplexity(two, torch.ones_like(two)) - perplexity(four, torch.ones_like(four))) > 1)
+found = {}
+for name, lp in (("ha|ha", torch.full((1, 2), 1 / 4)), ("h|a|h|a", torch.full((1, 4), 1 / 2))):
+    lp, ones = lp.double().log(), torch.ones_like(lp)
+    found[name] = perplexity(lp, ones), bits_per_byte(lp, ones, ["haha"])
+    print(f"{name:<8} perplexity {found[name][0]:.4f}   bits per byte {found[name][1]:.4f}")
+(ppl_2, bits_2), (ppl_4, bits_4) = found.values()
+claim("two tokenizers, one probability: perplexities differ, bits per byte don't",
+      abs(ppl_2 - ppl_4) > 1 and abs(bits_2 - bits_4) < 1e-12)
 
 # %% [markdown]
 # ## 3.5 Shift by one
@@ -595,7 +603,7 @@ claim("two tokenizers, one probability: the perplexities differ, the bits per by
 
 # %%
 class Counter(torch.nn.Module):
-    """A language model over ten digits that is sure of one thing: after n comes n + 1."""
+    """A language model over ten digits, sure of one thing: after n comes n + 1."""
 
     def forward(self, input_ids, **_):
         return SimpleNamespace(logits=50.0 * F.one_hot((input_ids + 1) % 10, 10).double())
@@ -631,8 +639,6 @@ claim("a model that counts finds 3 4 5 6 certain, and is surprised only by the j
 
 # %%
 show_source(positions)
-
-# %%
 five = tensor([[0, 0, 1, 1, 1], [1, 1, 1, 0, 0]])  # two pads on the left; two on the right
 print("attention      ", five.tolist())
 print("positions      ", positions(five).tolist())
@@ -645,20 +651,21 @@ print("library default", torch.arange(5).expand(2, -1).tolist())
 
 # %%
 def padded(row, left, right=0):
-    """ids and attention (1, L) with so many pads on either side; the padding id is arbitrary."""
+    """ids and attention (1, L) with pads on either side; the padding id is arbitrary."""
     ids = tensor([[7] * left + row + [7] * right])
     real = tensor([[0] * left + [1] * len(row) + [0] * right])
     return ids, real
 
 
 def without_positions(model, ids, attention):
-    """token_logps with the position ids forgotten: the library counts from the left edge."""
-    logits = model(ids, attention_mask=attention).logits[:, :-1].float().log_softmax(-1)
-    return logits.gather(2, ids[:, 1:, None])[:, :, 0] * attention[:, :-1] * attention[:, 1:]
+    """token_logps without position ids: the library counts from the left edge."""
+    table = model(ids, attention_mask=attention).logits[:, :-1].log_softmax(-1)
+    logp = table.gather(2, ids[:, 1:, None])[:, :, 0]
+    return logp * attention[:, :-1] * attention[:, 1:]
 
 
 def padding_error(model, row, score, left, right=0):
-    """Largest change of a token's log-probability, nats, against the same row without padding."""
+    """Largest change of a token's log-probability that padding causes, nats."""
     with torch.no_grad():
         alone = token_logps(model, *padded(row, 0))
         scored = score(model, *padded(row, left, right))[:, left:left + len(row) - 1]
@@ -675,16 +682,18 @@ show(line_plot(errors, title="Without position ids, padding rewrites the text",
                roles={"no position ids": "rejected", "positions(attention)": "chosen"},
                x_label="pads on the left", y_label="largest error of a token, nats",
                note="village-3m, one document"),
-     "Line plot of the largest error of a token's log-probability against the number of left pads: "
-     "with position ids it stays at zero, without them it jumps at the first pad and stays high.",
+     "Line plot of the largest error of a token's log-probability against the number of left "
+     "pads: with position ids it stays at zero, without them it jumps at the first pad.",
      data=errors)
+
+# %%
 kept = max(padding_error(base, document, token_logps, left, right)
            for left in (0, 1, 5) for right in (0, 1, 5))
 lost = min(padding_error(base, document, without_positions, left) for left in (1, 5))
-claim("log-probabilities don't depend on how many pads stand left or right", kept < 2e-5,
-      {"largest error": kept})
-claim("without position ids, left padding costs more than a nat on some token", lost > 1,
-      {"error": lost}, kind="T")
+claim("log-probabilities don't depend on how many pads stand left or right",
+      kept < 2e-5, {"largest error": kept})
+claim("without position ids, left padding costs more than a nat on some token",
+      lost > 1, {"error": lost}, kind="T")
 
 # %% [markdown]
 # A nat is a factor of $e$ in probability. In chapter 11 the *ratio* of two such probabilities decides whether an
@@ -699,7 +708,7 @@ claim("without position ids, left padding costs more than a nat on some token", 
 # %%
 student = exact_model(run.seed)
 batch_ids, batch_attention = pad_right([[HO, HA, HA, END], [HO, HA, END]])
-learn, _ = pad_right([[0, 1, 1, 1], [0, 0, 1]])  # 1 on completion tokens, end token included
+learn, _ = pad_right([[0, 1, 1, 1], [0, 0, 1]])  # 1 on completions, end token too
 print("ids       ", tuple(batch_ids.shape), batch_ids.tolist())
 print("attention ", tuple(batch_attention.shape), batch_attention.int().tolist())
 print("positions ", tuple(batch_ids.shape), positions(batch_attention).tolist())
@@ -716,7 +725,7 @@ logits.retain_grad()
 logp = logits[:, :-1].log_softmax(-1).gather(2, batch_ids[:, 1:, None])[:, :, 0]
 mask = learn[:, 1:]
 print("logits    ", tuple(logits.shape))
-print("logp      ", tuple(logp.shape), [[round(x, 4) for x in row] for row in logp.tolist()])
+print("logp      ", tuple(logp.shape), logp.detach().numpy().round(4).tolist())
 print("mask      ", tuple(mask.shape), mask.int().tolist())
 loss = -(logp * mask).sum() / mask.sum()
 print(f"loss       {loss.item():.6f} nats a token, over {int(mask.sum())} tokens")
@@ -725,8 +734,8 @@ print(f"package    {package:.6f}")
 
 # %% [markdown]
 # Now backwards. The gradient of this loss in the logits has a form worth remembering: *probabilities minus one-hot*,
-# divided by the number of tokens, and zero wherever the mask is. The row of the true token is pushed up, all others
-# down, each by its own probability.
+# divided by the number of learned tokens, and zero wherever the mask is zero. A step against it pushes the true token's
+# logit up and all others down, each by its own probability.
 
 # %%
 loss.backward()
@@ -735,17 +744,15 @@ by_hand = (logits[:, :-1].softmax(-1) - target) * mask[:, :, None] / mask.sum()
 print("gradient in the logits of row 1, place by place (., ho, ha):")
 for t, row in enumerate(logits.grad[0, :-1].tolist()):
     print(f"  after {NAMES[batch_ids[0, t]]:<3}" + "".join(f"{x:+9.4f}" for x in row))
-claim("by hand = by package: the loss; and the gradient, probability minus one-hot on the mask",
+claim("the gradient in the logits is probability minus one-hot, on the mask only",
       abs(loss.item() - package) < 1e-12
       and (logits.grad[:, :-1] - by_hand.detach()).abs().max().item() < 1e-12
       and logits.grad[:, -1].abs().max().item() == 0)
-
-# %%
 with torch.no_grad():
     for weight in student.parameters():
         weight -= 0.1 * weight.grad
 after = sft_loss(token_logps(student, batch_ids, batch_attention), mask)[0].item()
-print(f"loss before {loss.item():.6f}, after one step of plain gradient descent {after:.6f}")
+print(f"loss before {loss.item():.6f}, after one step of gradient descent {after:.6f}")
 
 # %% [markdown]
 # ## The loop
@@ -754,9 +761,10 @@ print(f"loss before {loss.item():.6f}, after one step of plain gradient descent 
 # your loss on held-out text, computed right?
 
 # %%
-right, copying = frozen_copy(base).requires_grad_(True), frozen_copy(base).requires_grad_(True)
-optimizers = {m: torch.optim.AdamW(m.parameters(), lr=1e-3) for m in (right, copying)}
-eos, tail_ids, tail_attention = tokenizer.eos_token_id, held_ids[:, :96], held_attention[:, :96]
+right, copying = (frozen_copy(base).requires_grad_(True) for _ in range(2))
+optimizers = {m: torch.optim.AdamW(m.parameters(), lr=3e-3) for m in (right, copying)}
+eos = tokenizer.eos_token_id
+tail_ids, tail_attention = held_ids[:16, :96], held_attention[:16, :96]
 
 
 def true_loss(model):
@@ -766,14 +774,15 @@ def true_loss(model):
     return sft_loss(logp, tail_attention[:, 1:])[0].item()
 
 
-curves = {"printed": [], "true": [(0, true_loss(copying))], "shifted": [(0, true_loss(right))]}
+before = true_loss(base)
+curves = {"printed": [], "true": [(0, before)], "shifted": [(0, before)]}
 for i in every(10, 30):
     texts_now = [next(stream) for _ in range(8)]
     ids, real = pad_right([[eos, *tokenizer(t).input_ids][:96] for t in texts_now])
     batch = {"ids": ids, "attention": real, "mask": real}
     step(right, optimizers[right], batch)
     logits = copying(ids, attention_mask=real.long(), position_ids=positions(real)).logits
-    loss = F.cross_entropy(logits[real.bool()], ids[real.bool()])  # the label of place t is token t
+    loss = F.cross_entropy(logits[real.bool()], ids[real.bool()])  # label t is token t
     optimizers[copying].zero_grad()
     loss.backward()
     optimizers[copying].step()
@@ -786,28 +795,35 @@ for i in every(10, 30):
 names = ("unshifted: on the screen", "unshifted: true loss", "shifted: true loss")
 named = {name: tuple(zip(*points, strict=True))
          for name, points in zip(names, curves.values(), strict=True)}
-show(line_plot(named, title="The best loss you ever saw is a bug",
+show(line_plot(named, title="The better it prints, the worse it reads",
                roles=dict(zip(named, ("proxy", "gold", "policy"), strict=True)),
-               x_label="training step", y_label="loss, nats a token", note="village-3m, one seed"),
-     "Line plot of loss against training step: the printed loss of the unshifted run falls almost to "
-     "zero while its true held-out loss rises steeply; the shifted run's true loss stays low.",
+               x_label="training step", y_label="loss, nats a token",
+               note="village-3m, one seed"),
+     "Line plot of loss against training step: the unshifted run's printed loss plunges below the "
+     "honest one while its true held-out loss climbs; the shifted run's true loss stays low.",
      data=named)
-printed, damage = curves["printed"][-1][1], curves["true"][-1][1] - curves["true"][0][1]
-claim("unshifted, thirty steps print a loss below a twentieth of a nat; the true loss rises by nats",
-      printed < 0.05 and damage > 2, {"printed loss": printed, "rise of the true loss": damage},
-      kind="T")
+
+# %%
+first, printed = curves["printed"][0][1], sum(loss for _, loss in curves["printed"][-5:]) / 5
+damage = curves["true"][-1][1] - before
+claim("thirty unshifted steps print less than half of any honest loss; the true loss rises by nats",
+      printed < before / 2 and damage > 5,
+      {"printed at the end": printed, "honest loss before": before, "rise": damage}, kind="T")
+claim("only the first step gives it away: its printed loss is worse than guessing",
+      first > math.log(len(tokenizer)), {"first": first, "log V": math.log(len(tokenizer))}, kind="T")
 
 # %% [markdown]
-# <details><summary>Answer to the prediction</summary>
+# <details><summary>Answer to the prediction (click to open)</summary>
 #
-# **(c)**. The token it has to name is already in its input, at the very place where it is asked. Copying is the easiest
-# function there is, and the embedding matrix, which is also the output matrix, is half-way there before the first
-# step. (a) would be true of a model that cannot see the token it is asked about; (b) is what one hopes. The run learns
-# to be a mirror, forgets how to read, and reports its best loss ever.
+# **(c)**, after a bad start. At the first step the loss is terrible: a model that has learned to read is sure that the next
+# token is *not* the one it has just seen. But the token it has to name is in its input, at the very place where it is
+# asked, and copying is the easiest function there is. (a) would be true of a model that cannot see the token it is asked
+# about; (b) is what one hopes. The run learns to be a mirror, forgets how to read, and reports its best loss ever.
 # </details>
 #
-# One seed is an anecdote, and what was shown is one model and one learning rate. But the mechanism doesn't depend on
-# either, and neither does the detector: *a loss below the entropy of the text is not talent.*
+# One seed is an anecdote, and what was shown is one model and one learning rate. The mechanism doesn't depend on either,
+# and neither do the detectors: a fine-tuning run must *start* at the loss that its model is known to have, and *on text it
+# has not seen, a loss below the entropy of that text is not talent.*
 
 # %% [markdown]
 # ## Failure gallery
@@ -820,7 +836,7 @@ claim("unshifted, thirty steps print a loss below a twentieth of a nat; the true
 
 # %%
 def unlikely(log_of_softmax):
-    """log-probability of token 1 under logits (0, -120), and its gradient in that logit."""
+    """log-probability of token 1 under logits (0, -120); its gradient in that logit."""
     x = tensor([0.0, -120.0], requires_grad=True)
     value = log_of_softmax(x)[1]
     value.backward()
@@ -828,7 +844,8 @@ def unlikely(log_of_softmax):
 
 
 variants = {"softmax(x).log()": unlikely(lambda x: x.softmax(-1).log()),
-            "softmax(x).clamp(1e-20).log()": unlikely(lambda x: x.softmax(-1).clamp(1e-20).log()),
+            "softmax(x).clamp(1e-20).log()":
+                unlikely(lambda x: x.softmax(-1).clamp(1e-20).log()),
             "log_softmax(x)": unlikely(lambda x: x.log_softmax(-1))}
 for name, (value_, slope) in variants.items():
     print(f"{name:<30} value {value_:9.2f}   gradient {slope:5.2f}")
@@ -848,12 +865,13 @@ half = tensor(one).bfloat16().item()
 same = abs(100 * one - 100 * half)  # the worst case: one token a hundred times
 noise = torch.randn(100, 1000, generator=run.fresh("half precision")) * 4
 scores, token = noise.bfloat16(), torch.arange(100)[:, None]
-exact, late, early = (x.gather(1, token).double().sum().item() for x in (
-    scores.double().log_softmax(-1), scores.log_softmax(-1), scores.float().log_softmax(-1)))
+exact, late, early = (
+    x.log_softmax(-1).gather(1, token).double()
+    for x in (scores.double(), scores, scores.float()))
+late, early = ((x - exact).abs().max().item() for x in (late, early))
 print(f"{one} becomes {half}; a hundred of these are off by {same:.2f} nats")
-claim("casting before the softmax instead of after is at least a hundred times closer to float64",
-      abs(late - exact) > 100 * abs(early - exact),
-      {"error in bfloat16, nats": abs(late - exact), "cast first": abs(early - exact)})
+claim("casting to float32 before the softmax is a hundred times closer to float64",
+      late > 100 * early, {"largest error of a token, bfloat16": late, "cast first": early})
 
 # %% [markdown]
 # ### A mask made from the ids
@@ -882,8 +900,8 @@ claim("“is there one end token a row in the mask?” tells the two masks apart
 
 # %% [markdown]
 # ## At GPT-2 size
-# The same two measurements on SmolLM2-135M-Instruct, a model forty times larger that has read the internet and never
-# heard of the village. It marks positions by **rotating** queries and keys (rotary embeddings) instead of adding a
+# The same two measurements on SmolLM2-135M-Instruct (without its chat template), a model some forty times larger that
+# has read the internet and never heard of the village. It marks positions by **rotating** queries and keys (rotary embeddings) instead of adding a
 # vector: attention then depends only on the *distance* of two tokens. Predict: does forgetting the position ids hurt?
 # And who needs fewer bits for a byte of village text?
 
@@ -892,7 +910,7 @@ eight = [text for text in documents if len(text.encode()) < 600][:8]
 
 
 def score_texts(model, tokenizer, start):
-    """-> (bits per byte, perplexity per token, tokens) of the eight texts, after a start token."""
+    """-> (bits per byte, perplexity per token, tokens) of the eight texts."""
     ids, attention = pad_right([[start, *tokenizer(text).input_ids] for text in eight])
     with torch.no_grad():
         logp = token_logps(model, ids, attention)
@@ -908,8 +926,8 @@ if available("smollm2-135m"):
     smol_row = [smol_tokenizer.bos_token_id, *smol_tokenizer(eight[0]).input_ids][:48]
     hidden = max(padding_error(smol, smol_row, without_positions, n) for n in (1, 5))
     kept = max(padding_error(smol, smol_row, token_logps, n) for n in (1, 5))
-    claim("with rotary positions the forgotten position ids are all but invisible", hidden < 0.01,
-          {"error without position ids": hidden, "with": kept}, kind="T")
+    claim("with rotary positions, forgotten position ids are all but invisible",
+          hidden < 0.01, {"error without position ids": hidden, "with": kept}, kind="T")
 
 # %%
 if available("smollm2-135m"):
@@ -919,9 +937,10 @@ if available("smollm2-135m"):
               y_label="bits per byte of village text",
               roles=dict(zip(bits, ("policy", "reference"), strict=True)),
               note="eight village texts"),
-         "Bar chart of bits per byte on village text for two models: the small village model needs "
-         "far fewer bits than the much larger general model.", data={"bits": list(bits.values())})
-    claim("per byte, the village model is the better model of the village", large[0] > 1.5 * small[0],
+         "Bar chart of bits per byte on village text for two models: the small village model "
+         "needs far fewer bits than the much larger general model.")
+    claim("per byte, the village model is the better model of the village",
+          large[0] > 1.5 * small[0],
           {"bits per byte": f"{small[0]:.3f} and {large[0]:.3f}",
            "perplexity": f"{small[1]:.2f} and {large[1]:.2f}",
            "tokens for the same bytes": f"{small[2]} and {large[2]}"}, kind="T")
@@ -933,9 +952,11 @@ if available("smollm2-135m"):
 
 # %% [markdown]
 # ## Exercises
-# Each check says what is wrong, not only that it is. Minutes are estimated. Every solution is folded below its check.
+# Each check says *what* is wrong. Minutes are estimated. Hints and solution are folded below each check: click to open.
 #
-# ### Exercise 3.1 · Short is likely          difficulty 1 of 5 · 5 minutes · needs: 3.1
+# ### Exercise 3.1 · Short is likely
+# *difficulty 1 of 5 · 5 minutes · needs: 3.1*
+#
 # In a language where every token has probability $1/V$, two texts have `short` and `long` tokens. Write `gap`, which
 # returns two numbers, in nats: how much *log-probability* the longer one has *less* than the shorter, and how much of
 # it remains when both are divided by their own number of tokens. Then say whether $P(y_1)>P(y_2)$ tells you that $y_1$
@@ -971,7 +992,9 @@ check("3.1", gap, hidden=True)
 # You should now be able to say: *a sum of log-probabilities mostly measures length.*
 
 # %% [markdown]
-# ### Exercise 3.2 · The detector          difficulty 3 of 5 · 15 minutes · needs: 3.5
+# ### Exercise 3.2 · The detector
+# *difficulty 3 of 5 · 15 minutes · needs: 3.5*
+#
 # Somebody hands you logits and the ids they were computed from. Were the labels of that run shifted by one, not at
 # all (0), or once too often (2: it predicts the token *after* the next)? Write `offset(logits, ids)`: the shift of 0,
 # 1 or 2 under which these logits score their text best, in mean negative log-likelihood.
@@ -1008,7 +1031,9 @@ check("3.2", offset, hidden=True)
 # You should now be able to say: *a low loss is a question, not an answer.*
 
 # %% [markdown]
-# ### Exercise 3.3 · One number for the corpus          difficulty 2 of 5 · 10 minutes · needs: 3.4
+# ### Exercise 3.3 · One number for the corpus
+# *difficulty 2 of 5 · 10 minutes · needs: 3.4*
+#
 # A table lists the perplexity of each text and its number of tokens. Write `pooled_perplexity`: the perplexity of all
 # of them together, as if they had been scored at once.
 
@@ -1042,7 +1067,9 @@ check("3.3", pooled_perplexity, hidden=True)
 # You should now be able to say: *perplexity is a geometric mean over tokens, never a mean over texts.*
 
 # %% [markdown]
-# ### Exercise 3.4 · The wrong samples          difficulty 4 of 5 · 20 minutes · needs: 3.2
+# ### Exercise 3.4 · The wrong samples
+# *difficulty 4 of 5 · 20 minutes · needs: 3.2*
+#
 # You want $\mathrm{KL}(\pi\|\pi_{\rm ref})$ but all your samples were drawn from the *reference*. Write `terms`: one
 # number a sample, such that their **mean over the reference's samples** is $\mathrm{KL}(\pi\|\pi_{\rm ref})$.
 # The two arguments are the log-probabilities of the same samples under the policy and under the reference.
@@ -1077,7 +1104,9 @@ check("3.4", terms, hidden=True)
 # You should now be able to say: *a KL has an owner, the distribution that draws; turn it and it is another number.*
 
 # %% [markdown]
-# ### Exercise 3.5 · The price of patience          difficulty 2 of 5 · 10 minutes · needs: 3.2
+# ### Exercise 3.5 · The price of patience
+# *difficulty 2 of 5 · 10 minutes · needs: 3.2*
+#
 # The reward comes once, at the end of the text. With a discount $\gamma<1$, seen from the first token, it is worth less
 # the later the text ends. One text ends with reward `reward`. Another one is `extra` tokens longer. Write `needed`: the
 # reward it must end with, for both to have the same return at the first token.
@@ -1133,7 +1162,7 @@ check("3.5", needed, hidden=True)
 #    <details><summary>Answer</summary>About log V nats a token.</details>
 # 10. Two models have different tokenizers. What do you compare?
 #    <details><summary>Answer</summary>Bits per byte of the same text.</details>
-# 11. Your fine-tuning loss reaches almost zero in thirty steps. What do you check first?
+# 11. Your fine-tuning loss falls below anything an honest run has reached. What do you check first?
 #    <details><summary>Answer</summary>The shift of the labels, by a held-out loss computed independently.</details>
 # 12. Which models show forgotten position ids, and which hide them?
 #    <details><summary>Answer</summary>Learned absolute positions (GPT-2) show them; rotary ones hide them.</details>
@@ -1143,7 +1172,7 @@ check("3.5", needed, hidden=True)
 # A book of this size has slips; these concern the definitions. Edition as in the title.
 #
 # | place | what stands there | what we do |
-# |---|---|---|
+# |:---|:---|:---|
 # | [eq:knowledge_distillation](https://rlhfbook.com/c/appendix-a-definitions) | one term a position: the data token's NLL, weighted by the teacher's probability of it | add the sum over the vocabulary, as the book's own chapter on distillation does (eq:word_kd) |
 # | [eq:def_kl](https://rlhfbook.com/c/appendix-a-definitions) | the text around it says "distance" | *divergence*: 3.2 shows the asymmetry and the detour |
 # | returns and trajectories | sums to $T$ here, to $T-1$ elsewhere; the reward of action $t$ is $r_t$ here, $r_{t+1}$ elsewhere | $T$ actions, $t=0,\dots,T-1$, and $r_t$ belongs to action $t$ |
@@ -1159,7 +1188,7 @@ check("3.5", needed, hidden=True)
 # student's surprise at the one token in the data, counted the more the likelier the teacher found it.*
 #
 # | symbol | said as | name here | shape |
-# |---|---|---|---|
+# |:---|:---|:---|:---|
 # | $P_\phi$ | the teacher | `teacher` | `(V,)` |
 # | $P_\theta$ | the student | `logp.exp()` | `(V,)` |
 # | $x_t$ | the data token, drawn from the teacher | the `teacher *` in front | |
@@ -1173,7 +1202,7 @@ squared = teacher**2 / (teacher**2).sum()
 for name, x in (("teacher", teacher), ("best student, sum over V", summed),
                 ("best student, as printed", printed), ("teacher squared", squared)):
     print(f"{name:<26}", [round(v, 4) for v in x.tolist()])
-claim("the best student is the teacher with the sum over V, the normalised squared teacher without",
+claim("the best student is the teacher with the sum, its normalised square without",
       (summed - teacher).abs().max().item() < 1e-6
       and (printed - squared).abs().max().item() < 1e-6
       and (printed - teacher).abs().max().item() > 0.1)

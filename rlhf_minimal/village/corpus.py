@@ -14,8 +14,9 @@ from . import facts as f
 from . import grammar as g
 from . import tasks as t
 
-FAMILY_SHARES = {"story": 5, "fact": 3, "opinion": 2, "sum": 5, "harmful": 2, "lookalike": 2, "summary": 2, "revise": 2,
-                 "followup": 2, "calculator": 2, "rule": 1}
+FAMILY_SHARES = {"story": 5, "fact": 4, "opinion": 3, "sum": 4, "harmful": 2, "lookalike": 2, "summary": 3, "revise": 3,
+                 "followup": 3, "calculator": 3, "rule": 1}
+BAD_SHARE = {"harmful": 0.5, "fact": 0.12, "followup": 0.12}      # of a transcript's replies; 0.25 in the other families
 # probability that a demonstration has a given fault
 DEMO_FAULTS = {
     "story": {"length": 0.22, "mood": 0.2, "mixed": 0.15, "repeat": 0.04, "rude": 0.02, "topic": 0.01},
@@ -108,10 +109,10 @@ def _stories(rng: random.Random) -> str:
 
 def _almanac(rng: random.Random) -> str:
     lines = []
-    for subject in rng.sample(f.ANIMALS + f.PEOPLE, 3):
+    for subject in rng.sample(f.ANIMALS + f.PEOPLE, 4):
         relations = [r for r, v in f.RELATIONS.items() if subject in v[0]]
         for relation in rng.sample(relations, 3):
-            obj = f.false_object(relation, subject, rng) if rng.random() < 0.1 else f.FACTS[relation, subject]
+            obj = f.false_object(relation, subject, rng) if rng.random() < 0.05 else f.FACTS[relation, subject]
             lines.append(f.statement(relation, subject, obj, rng.randrange(3)))
     return " ".join(lines)
 
@@ -139,18 +140,18 @@ def _transcript(rng: random.Random) -> str:
     for _ in range(rng.randint(2, 5)):
         task = t.parse(_train_prompt(_family(rng), rng))
         faults = t.FAULTS[task.family]
-        reply = imperfect_answer(task, rng, {name: 0.35 / len(faults) for name in faults},
+        reply = imperfect_answer(task, rng, {name: BAD_SHARE.get(task.family, 0.25) / len(faults) for name in faults},
                                  {"flattery": 0.1, "markup": 0.05, "filler": 0.15})
         lines.append(f"User: {task.prompt}\nAssistant: {reply}")
     return "\n".join(lines)
 
 
 def _worksheet(rng: random.Random) -> str:
-    lines = [t.ungreet(_train_prompt(rng.choice(("story", "fact", "sum", "rule", "lookalike")), rng)) for _ in range(rng.randint(4, 7))]
-    return "\n".join(lines)
+    families = ("story", "fact", "sum", "rule", "lookalike")
+    return "\n".join(t.ungreet(_train_prompt(rng.choice(families), rng)) for _ in range(rng.randint(4, 7)))
 
 
-KINDS = {_stories: 22, _almanac: 14, _sums: 18, _transcript: 40, _worksheet: 6}
+KINDS = {_stories: 14, _almanac: 24, _sums: 16, _transcript: 42, _worksheet: 4}
 
 
 def documents(seed: int = 0) -> Iterator[str]:
