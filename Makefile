@@ -6,17 +6,18 @@ PY := .venv/bin/python
 INSTALL := $(PY) -m pip install --quiet --disable-pip-version-check
 READY := .venv/.installed
 
-.PHONY: help setup run lab test test-code test-unit test-sources test-notebooks test-controls models build claims clean
+.PHONY: help setup run lab test test-code test-unit test-sources test-notebooks test-controls models build claims oracle clean
 .NOTPARALLEL:
 
 help:
-	@echo "make setup              an environment in .venv (CPU build of torch: TORCH_INDEX=https://download.pytorch.org/whl/cpu)"
+	@echo "make setup              an environment in .venv (TORCH_INDEX=URL takes torch from there, e.g. its CPU builds)"
 	@echo "make run CHAPTER=04     execute a chapter here and now, into build/run/ (without CHAPTER: all)"
 	@echo "make lab                open the chapters in JupyterLab"
 	@echo "make test               everything that CI checks"
 	@echo "make build CHAPTER=04   execute a chapter's source and store it in chapters/ (without CHAPTER: all)"
 	@echo "make claims SEED=3      all claims with another seed; the table is chapters/status/claims.md"
 	@echo "make models             rebuild the village's models from a seed"
+	@echo "make oracle             compare with TRL, transformers and torch, in .venv-oracle; the table is benchmarks/oracle.md"
 	@echo "make clean              remove build/ and caches"
 
 setup: $(READY)
@@ -48,6 +49,19 @@ claims: $(READY)
 
 models: $(READY)
 	@$(PY) -m tools.make_models
+
+# The outside implementations, apart from everything else: TRL is no dependency. torch first, so that no CUDA is pulled.
+ORACLE := .venv-oracle/bin/python -m
+CPU_TORCH := $(or $(TORCH_INDEX),https://download.pytorch.org/whl/cpu)
+
+.venv-oracle/.installed: benchmarks/oracle-requirements.txt constraints.txt
+	@test -x .venv-oracle/bin/python || $(PYTHON) -m venv .venv-oracle
+	@$(ORACLE) pip install --quiet --extra-index-url $(CPU_TORCH) "$$(grep '^torch==' benchmarks/oracle-requirements.txt)"
+	@$(ORACLE) pip install --quiet -r benchmarks/oracle-requirements.txt -c constraints.txt
+	@touch $@
+
+oracle: .venv-oracle/.installed
+	@OMP_NUM_THREADS=1 $(ORACLE) benchmarks.oracle
 
 # What CI runs, in this order; `make -k test` goes on after a failure.
 test: test-code test-unit test-sources test-notebooks test-controls

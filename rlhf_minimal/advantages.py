@@ -25,6 +25,9 @@ def returns_to_go(reward, mask, gamma=1.0):
     """G_t = r_t + gamma * G_(next masked t): rewards (B,T), mask (B,T) -> (B,T), 0 off the mask.
 
     Masked-out places, gaps included, neither add nor discount (D1). `eq:finite_horizon_return`.
+
+    >>> returns_to_go(torch.tensor([[1.0, 4.0]]), torch.ones(1, 2), gamma=0.5).tolist()  # 1 + 4/2
+    [[3.0, 4.0]]
     """
     zero = torch.zeros_like(as_float(reward))
     return gae(reward, zero, mask, gamma=gamma, lam=1.0)[1]
@@ -37,6 +40,10 @@ def gae(reward, value, mask, *, gamma=1.0, lam=0.95):
     delta_t = r_t + gamma V_(t+1) - V_t,  A_t = delta_t + gamma lam A_(t+1),  ret = A + V (raw, before whitening: D3).
     value[:, t] is V *before* token t; t+1 is the next *masked* place, and after the last one V and A are 0: a
     truncated row counts as ended (D1, D2). `eq:GAE_DFN`. Schulman et al. 2016.
+
+    >>> adv, ret = gae(torch.tensor([[0.0, 1.0]]), torch.tensor([[0.5, 0.25]]), torch.ones(1, 2), lam=0.5)
+    >>> adv.tolist(), ret.tolist()  # deltas -0.25, 0.75; -0.25 + 0.75 / 2 = 0.125
+    ([[0.125, 0.75]], [[0.625, 1.0]])
     """
     check_shapes(reward=reward, value=value, mask=mask)
     _unit(gamma=gamma, lam=lam)
@@ -69,6 +76,9 @@ def leave_one_out(score, group_size):
 
     Equals G/(G-1) times the centred score. Rows of a prompt are adjacent. ValueError unless G >= 2 divides B.
     `eq:RLOO_advantage`. Kool et al. 2019, Ahmadian et al. 2024.
+
+    >>> leave_one_out(torch.tensor([3.0, 1.0, 5.0, 5.0]), 2).tolist()  # 3 - 1, 1 - 3
+    [2.0, -2.0, 0.0, 0.0]
     """
     s = _groups(score, group_size)
     return ((s - s.mean(1, keepdim=True)) * (group_size / (group_size - 1))).flatten()
@@ -80,6 +90,10 @@ def group_normalize(score, group_size, *, scale=True):
 
     A group of equal scores gives exactly 0 (D6). `scale=False` is the first half of Dr. GRPO (E7).
     ValueError unless G >= 2 divides B. `eq:GRPO_ADV`, `eq:DrGRPO_ADV`. Shao et al. 2024, Liu et al. 2025.
+
+    >>> adv = group_normalize(torch.tensor([3.0, 1.0, 5.0, 5.0]), 2)
+    >>> [round(x, 4) for x in adv.tolist()]  # (3 - 2) / sqrt 2; equal scores: 0
+    [0.7071, -0.7071, 0.0, 0.0]
     """
     s = _groups(score, group_size)
     s = s - s.mean(1, keepdim=True)
@@ -87,7 +101,11 @@ def group_normalize(score, group_size, *, scale=True):
 
 
 def per_token(adv, mask):
-    """Advantages (B,) or (B,T) -> (B,T), detached, 0 off the mask; (B,) is one a row, even where B = T (D10)."""
+    """Advantages (B,) or (B,T) -> (B,T), detached, 0 off the mask; (B,) is one a row, even where B = T (D10).
+
+    >>> per_token(torch.tensor([2.0, 3.0]), torch.tensor([[1, 1], [1, 0]])).tolist()
+    [[2.0, 2.0], [3.0, 0.0]]
+    """
     if adv.dim() == 1 and len(adv) == len(mask):
         adv = adv[:, None].expand(mask.shape)
     return check_mask(adv.detach(), mask, "adv")[0]

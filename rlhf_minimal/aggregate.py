@@ -21,6 +21,11 @@ def aggregate(x, mask, mode, *, denominator=None):
     token_mean and fixed, rows for the other two. With the count of the *whole* optimizer step, micro-batches (E14) and
     processes (J1) add up to the one big batch. ValueError on an empty batch, unless a denominator is given: then a
     differentiable 0 (J5). `eq:loss_per_token`, `eq:loss_per_sequence`, `eq:loss_fixed_length`.
+
+    >>> import torch
+    >>> x, mask = torch.tensor([[1.0, 1.0], [3.0, 0.0]]), torch.tensor([[1, 1], [1, 0]])
+    >>> {mode: round(aggregate(x, mask, mode).item(), 4) for mode in MODES}  # 5/3, (1 + 3)/2, (2 + 3)/2, 5/4
+    {'token_mean': 1.6667, 'sequence_mean': 2.0, 'sequence_sum': 2.5, 'fixed': 1.25}
     """
     if mode not in MODES:
         raise ValueError(f"mode is {mode!r}; choose one of {', '.join(MODES)}")

@@ -29,8 +29,8 @@ def prefer_first(logp_a, logp_b):
 def both_orders(there, back):
     """Mean preference for an answer over both places: there = p_A with it first, back = p_A with it second.
 
-    (there + 1 - back) / 2. Swapping the answers turns x into 1 - x, so one that sees the place alone comes out at exactly
-    1/2. Biases that are not about the place stay.
+    (there + 1 - back) / 2. Swapping the answers turns x into 1 - x, so one that sees the place alone comes out at
+    exactly 1/2. Biases that are not about the place stay.
 
     >>> both_orders(torch.tensor([0.9, 0.75]), torch.tensor([0.9, 0.25])).tolist()  # all place; all answer
     [0.5, 0.75]

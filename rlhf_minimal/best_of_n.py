@@ -20,13 +20,21 @@ def _groups(group_size, **named):
 
 @implements("eq:rs_selection_per_prompt", "eq:selection_function")
 def select(score, group_size):
-    """Row number, in the whole batch, of each prompt's best answer: (B,) -> (B/G,) int64; of equals the first (I1)."""
+    """Row number, in the whole batch, of each prompt's best answer: (B,) -> (B/G,) int64; of equals the first (I1).
+
+    >>> select(torch.tensor([0.1, 0.9, 5.0, 4.0]), 2).tolist()
+    [1, 2]
+    """
     (groups,) = _groups(group_size, score=score)
     return groups.argmax(1) + torch.arange(len(groups), device=score.device) * group_size
 
 
 def kl_bound(n):
-    """log n - (n - 1) / n nats: an upper bound on KL(best-of-n || policy), strict where answers can repeat (I2)."""
+    """log n - (n - 1) / n nats: an upper bound on KL(best-of-n || policy), strict where answers can repeat (I2).
+
+    >>> round(kl_bound(2), 4)  # log 2 - 1/2
+    0.1931
+    """
     if n < 1:
         raise ValueError(f"n={n}: give at least 1")
     return math.log(n) - (n - 1) / n
@@ -43,6 +51,9 @@ def curve(score, value, group_size, ns):
 
     All subsets of size n count equally (exact order statistics, without replacement); of equal scores any may win.
     score, value (B,), prompt-major. Average over dim 0 for the curve. https://arxiv.org/abs/2112.09332 (appendix)
+
+    >>> curve(torch.tensor([0.0, 1.0]), torch.tensor([0.0, 1.0]), 2, [1, 2]).tolist()
+    [[0.5, 1.0]]
     """
     scores, values = _groups(group_size, score=score, value=value)
     wrong = [n for n in ns if not 1 <= n <= group_size]
@@ -56,7 +67,11 @@ def curve(score, value, group_size, ns):
 
 
 def law(probability, score, n):
-    """Exact distribution of best-of-n over N listed answers (ties at random): (N,), (N,) -> (N,), sums to 1."""
+    """Exact distribution of best-of-n over N listed answers (ties at random): (N,), (N,) -> (N,), sums to 1.
+
+    >>> law(torch.tensor([0.5, 0.5]), torch.tensor([0.0, 1.0]), 2).tolist()
+    [0.25, 0.75]
+    """
     check_shapes(probability=probability, score=score)
     above, level = score[None, :] > score[:, None], score[None, :] == score[:, None]
     top = 1 - (probability * above).sum(1)  # P(score <= mine)

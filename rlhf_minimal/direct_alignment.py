@@ -61,6 +61,10 @@ def dpo_loss(pi_chosen, pi_rejected, ref_chosen, ref_rejected, *, beta=0.1, labe
 
     label_smoothing e gives cDPO, whose optimum is at beta * margin = log((1 - e) / e) (G3).
     https://arxiv.org/abs/2305.18290
+
+    >>> four = [torch.tensor([x]) for x in (-10.0, -14.0, -11.0, -13.0)]
+    >>> round(dpo_loss(*four)[0].item(), 4)  # -log s(0.1 (1 + 1))
+    0.5981
     """
     chosen, rejected, stats = _log_ratios(pi_chosen, pi_rejected, ref_chosen, ref_rejected, beta)
     loss = _smooth(lambda z: -F.logsigmoid(z), beta * (chosen - rejected), label_smoothing).mean()
@@ -71,6 +75,10 @@ def rdpo_loss(pi_chosen, pi_rejected, ref_chosen, ref_rejected, *, beta=0.1, lab
     """Robust DPO: [(1 - e) l(z) - e l(-z)] / (1 - 2e), unbiased if a share e of labels is flipped -> (loss, stats).
 
     Not cDPO (G3): the weight of the flipped term is negative. Undefined at e = 1/2. https://arxiv.org/abs/2403.00409
+
+    >>> four = [torch.tensor([x]) for x in (-10.0, -14.0, -11.0, -13.0)]
+    >>> round(rdpo_loss(*four, label_smoothing=0.1)[0].item(), 4)  # (0.9 * 0.5981 - 0.1 * 0.7981) / 0.8
+    0.5731
     """
     chosen, rejected, stats = _log_ratios(pi_chosen, pi_rejected, ref_chosen, ref_rejected, beta)
     e, z = label_smoothing, beta * (chosen - rejected)
@@ -85,6 +93,10 @@ def ipo_loss(pi_chosen, pi_rejected, ref_chosen, ref_rejected, *, beta=0.1, labe
 
     Works on what it is given. Recommended: averages a token (`sequence_logps(average=True)`), the authors' correction;
     sums are the equation as printed. They differ a lot for unequal lengths (G4).
+
+    >>> four = [torch.tensor([x]) for x in (-10.0, -14.0, -11.0, -13.0)]
+    >>> round(ipo_loss(*four)[0].item(), 4)  # (2 - 5)^2
+    9.0
     """
     chosen, rejected, stats = _log_ratios(pi_chosen, pi_rejected, ref_chosen, ref_rejected, beta)
     loss = _smooth(lambda h: (h - 1 / (2 * beta)) ** 2, chosen - rejected, label_smoothing).mean()
@@ -92,7 +104,12 @@ def ipo_loss(pi_chosen, pi_rejected, ref_chosen, ref_rejected, *, beta=0.1, labe
 
 
 def hinge_loss(pi_chosen, pi_rejected, ref_chosen, ref_rejected, *, beta=0.1, label_smoothing=0.0):
-    """max(0, 1 - beta h), as SLiC with a reference -> (loss, stats). https://arxiv.org/abs/2309.06657"""
+    """max(0, 1 - beta h), as SLiC with a reference -> (loss, stats). https://arxiv.org/abs/2309.06657
+
+    >>> four = [torch.tensor([x]) for x in (-10.0, -14.0, -11.0, -13.0)]
+    >>> round(hinge_loss(*four)[0].item(), 4)  # 1 - 0.2
+    0.8
+    """
     chosen, rejected, stats = _log_ratios(pi_chosen, pi_rejected, ref_chosen, ref_rejected, beta)
     loss = _smooth(lambda z: F.relu(1 - z), beta * (chosen - rejected), label_smoothing).mean()
     return loss, stats | {"loss": loss.detach()}
@@ -102,6 +119,9 @@ def simpo_loss(avg_chosen, avg_rejected, *, beta=2.0, gamma=1.0):
     """-log sigmoid(beta (avg_c - avg_r) - gamma) -> (loss, stats). No reference, length-normalised.
 
     gamma is the margin itself, not gamma / beta (G5). https://arxiv.org/abs/2405.14734
+
+    >>> round(simpo_loss(torch.tensor([-1.0]), torch.tensor([-1.0]))[0].item(), 4)  # -log s(-1)
+    1.3133
     """
     _rows(avg_chosen=avg_chosen, avg_rejected=avg_rejected)
     _above_zero(beta=beta)
@@ -113,6 +133,9 @@ def cpo_loss(pi_chosen, pi_rejected, *, beta=0.1, alpha=1.0, label_smoothing=0.0
     """-log sigmoid(beta (pi_c - pi_r)) - alpha pi_c -> (loss, stats): DPO without a reference, plus the chosen NLL.
 
     Sums, as in the paper (trainers often average the NLL over tokens). https://arxiv.org/abs/2401.08417. Not CPL.
+
+    >>> round(cpo_loss(torch.tensor([-10.0]), torch.tensor([-14.0]))[0].item(), 4)  # -log s(0.4) + 10
+    10.513
     """
     _rows(pi_chosen=pi_chosen, pi_rejected=pi_rejected)
     _above_zero(beta=beta)
@@ -123,7 +146,11 @@ def cpo_loss(pi_chosen, pi_rejected, *, beta=0.1, alpha=1.0, label_smoothing=0.0
 
 
 def log1mexp(x):
-    """log(1 - e^x) for x <= 0, accurate near 0 and far below (G6); at 0 itself finite, without gradient."""
+    """log(1 - e^x) for x <= 0, accurate near 0 and far below (G6); at 0 itself finite, without gradient.
+
+    >>> round(log1mexp(torch.tensor([0.25]).log()).item(), 4)  # log 3/4
+    -0.2877
+    """
     x = x.clamp(max=-torch.finfo(x.dtype).tiny)
     near = x > -math.log(2)
     # each branch sees only arguments it can take: `where` alone would let the other one's gradient through as nan
@@ -136,6 +163,10 @@ def orpo_loss(avg_chosen, avg_rejected, *, beta=0.1):
     """NLL of the chosen answer - beta log sigmoid(log odds ratio) -> (loss, stats). https://arxiv.org/abs/2403.07691
 
     odds = p / (1 - p) of the *average* log-probability: of a sum p is about 0, the term nearly linear in length (G6).
+
+    >>> loss, stats = orpo_loss(torch.tensor([0.5]).log(), torch.tensor([0.25]).log())  # odds 1 and 1/3
+    >>> round(loss.item(), 4), round(stats["log_odds"].item(), 4)  # log 2 + 0.1 log 4/3, log 3
+    (0.7219, 1.0986)
     """
     _rows(avg_chosen=avg_chosen, avg_rejected=avg_rejected)
     worst = torch.stack([avg_chosen.detach().max(), avg_rejected.detach().max()]).max().item()
@@ -156,6 +187,10 @@ def kto_loss(logratio, desirable, kl_reference, *, beta=0.1, w_desirable=1.0, w_
     logratio r (B,): log pi - log pi_ref. desirable (B,): 0/1. kl_reference: log-ratios of *mismatched* prompts and
     answers, any number, scored anew (rolling finished ratios changes no mean: G7); z0 = max(0, their mean), detached.
     https://arxiv.org/abs/2402.01306
+
+    >>> loss, _ = kto_loss(torch.tensor([1.0, 0.2]), torch.tensor([1, 0]), torch.tensor([0.2]))
+    >>> round(loss.item(), 4)  # (1 - s(0.08) + 1 - s(0)) / 2
+    0.49
     """
     kl_reference = torch.as_tensor(kl_reference, dtype=logratio.dtype, device=logratio.device).detach().reshape(-1)
     _rows(logratio=logratio, desirable=desirable)
@@ -177,6 +212,10 @@ def cpl_loss(logp_chosen, logp_rejected, mask_chosen, mask_rejected, *, alpha=0.
 
     logp, mask (B, T) of each side; T may differ. lam < 1 is the conservative form: it keeps mass on the data. At
     lam = gamma = 1 it is DPO with the reference terms left out. https://arxiv.org/abs/2310.13639
+
+    >>> one, chosen, rejected = torch.ones(1, 2), torch.tensor([[-1.0, -1.0]]), torch.tensor([[-2.0, -2.0]])
+    >>> round(cpl_loss(chosen, rejected, one, one)[0].item(), 4)  # -log s(0.1 * 2)
+    0.5981
     """
     _above_zero(alpha=alpha, gamma=gamma)
     parts = []

@@ -40,12 +40,19 @@ def pass_at_k(n, correct, k):
     """Chance that at least one of k of the n samples is correct: 1 - C(n-c, k) / C(n, k), unbiased (I3).
 
     Numbers or tensors. 1 - (1 - c/n)^k is biased downwards. https://arxiv.org/abs/2107.03374
+
+    >>> pass_at_k(4, 1, 2)  # 1 - 3/6
+    0.5
     """
     return _elementwise(lambda *x: _chosen_all(*x, none=True), n, correct, k)
 
 
 def pass_hat_k(n, correct, k):
-    """pass^k: chance that *all* of k of the n samples are correct, C(c, k) / C(n, k), unbiased. Numbers or tensors."""
+    """pass^k: chance that *all* of k of the n samples are correct, C(c, k) / C(n, k), unbiased. Numbers or tensors.
+
+    >>> round(pass_hat_k(4, 2, 2), 4)  # 1/6
+    0.1667
+    """
     return _elementwise(lambda *x: _chosen_all(*x, none=False), n, correct, k)
 
 
@@ -63,6 +70,10 @@ def win_rate(a, b):
     """Share of items on which a beats b, ties 1/2 -> (rate, low, high), Wilson's 95 % interval (I4).
 
     a, b: N numbers each, item by item. Ties count as coin flips: with many the interval is too wide, never too narrow.
+
+    >>> rate, low, high = win_rate([1, 1, 0, 0], [0, 0, 0, 1])  # two wins, a tie, a loss
+    >>> rate, 0 < low < rate < high < 1
+    (0.625, True)
     """
     a, b = _pair(a, b)
     rate = ((a > b).sum().item() + (a == b).sum().item() / 2) / len(a)
@@ -79,7 +90,11 @@ def paired_bootstrap(a, b, *, seed=0, resamples=4000, level=0.95):
 
 
 def expected_calibration_error(prob, label, bins=10):
-    """Mean over items of |mean probability - share of 1s| in the item's bin of equal width. label 0/1."""
+    """Mean over items of |mean probability - share of 1s| in the item's bin of equal width. label 0/1.
+
+    >>> round(expected_calibration_error([0.8, 0.8], [1, 0]), 4)
+    0.3
+    """
     prob, label = _pair(prob, label)
     if prob.min() < 0 or prob.max() > 1:
         raise ValueError(f"probabilities from {prob.min().item()} to {prob.max().item()}; they lie in [0, 1]")
@@ -95,7 +110,11 @@ def _ranks(x):
 
 
 def spearman(a, b):
-    """Rank correlation of two lists of N >= 2 numbers, ties with their mean rank. ValueError where one is constant."""
+    """Rank correlation of two lists of N >= 2 numbers, ties with their mean rank. ValueError where one is constant.
+
+    >>> round(spearman([1, 2, 3], [10, 30, 20]), 4)
+    0.5
+    """
     a, b = (_ranks(x).double() for x in _pair(a, b))
     a, b = a - a.mean(), b - b.mean()
     if not (a.any() and b.any()):
@@ -104,7 +123,11 @@ def spearman(a, b):
 
 
 def perplexity(logp, mask):
-    """exp(mean NLL over all masked tokens): token-weighted, not a mean over texts (I5). logp, mask (B, T)."""
+    """exp(mean NLL over all masked tokens): token-weighted, not a mean over texts (I5). logp, mask (B, T).
+
+    >>> round(perplexity(torch.tensor([[0.5, 0.5]]).log(), torch.ones(1, 2)), 4)
+    2.0
+    """
     return masked_mean(-logp, mask).exp().item()
 
 
@@ -114,7 +137,11 @@ def _grams(text, n):
 
 
 def distinct_n(texts, n):
-    """Different n-grams of words / all n-grams, over all the texts together; 0 where there are none."""
+    """Different n-grams of words / all n-grams, over all the texts together; 0 where there are none.
+
+    >>> distinct_n(["a b", "a c"], 1)
+    0.75
+    """
     counts = sum((_grams(text, n) for text in texts), Counter())
     return len(counts) / counts.total() if counts else 0.0
 
@@ -124,13 +151,21 @@ def _f1(hits, candidate, reference):
 
 
 def rouge_n(candidate, reference, n=1):
-    """F1 of the n-grams of words that two texts share, each counted as often as in both."""
+    """F1 of the n-grams of words that two texts share, each counted as often as in both.
+
+    >>> rouge_n("the cat", "the dog")
+    0.5
+    """
     a, b = _grams(candidate, n), _grams(reference, n)
     return _f1((a & b).total(), a.total(), b.total())
 
 
 def rouge_l(candidate, reference):
-    """F1 of the longest common subsequence of words."""
+    """F1 of the longest common subsequence of words.
+
+    >>> rouge_l("the cat sat", "sat the cat")
+    0.6666666666666666
+    """
     a, b = candidate.split(), reference.split()
     row = [0] * (len(b) + 1)
     for word in a:
@@ -142,7 +177,11 @@ def rouge_l(candidate, reference):
 
 
 def cohen_kappa(a, b):
-    """Agreement of two raters beyond chance: (observed - expected) / (1 - expected). Two lists of labels."""
+    """Agreement of two raters beyond chance: (observed - expected) / (1 - expected). Two lists of labels.
+
+    >>> cohen_kappa("aabb", "aaab")  # seen 3/4, by chance 1/2
+    0.5
+    """
     a, b = list(a), list(b)
     if len(a) != len(b) or not a:
         raise ValueError(f"{len(a)} and {len(b)} labels: give two lists of one length, at least 1")

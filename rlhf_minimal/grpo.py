@@ -32,6 +32,12 @@ def grpo_loss(
     a row's tokens is the published algorithm and not the gradient of J; Dr. GRPO is `scale=False, mode="fixed"`, both
     (E7); DAPO raises the upper clip alone, `clip_high` (E4). k3 is the paper's plain one: as a loss term its gradient
     is that of KL(pi_ref || pi) (C3). denominator: rows or tokens of the whole optimizer step, as in `aggregate`.
+
+    >>> import torch
+    >>> old, new = torch.tensor([[0.4], [0.4]]).log(), torch.tensor([[0.6], [0.4]]).log()  # ratios 1.5, 1
+    >>> loss, _ = grpo_loss(new, old, torch.tensor([1.0, 0.0]), torch.ones(2, 1), group_size=2, scale=False)
+    >>> round(loss.item(), 4)  # A = 0.5, -0.5: (-1.2 * 0.5 + 0.5) / 2
+    -0.05
     """
     adv = group_normalize(score.detach(), group_size, scale=scale)
     x, stats = surrogate(logp, logp_old, adv, mask, low=clip, high=clip if clip_high is None else clip_high)
@@ -48,6 +54,12 @@ def gspo_loss(logp, logp_old, score, mask, *, group_size, clip=3e-4, clip_high=N
     """GRPO with one ratio a sequence, exp(mean log-ratio), mean over rows -> (loss, stats) (E5).
 
     https://arxiv.org/abs/2507.18071
+
+    >>> import torch
+    >>> old, new = torch.tensor([[0.2, 0.4], [0.4, 0.4]]).log(), torch.tensor([[0.8, 0.4], [0.4, 0.4]]).log()
+    >>> loss, _ = gspo_loss(new, old, torch.tensor([1.0, 0.0]), torch.ones(2, 2), group_size=2, clip=0.2, scale=False)
+    >>> round(loss.item(), 4)  # sqrt(4 * 1) = 2, clipped to 1.2: (-1.2 * 0.5 + 0.5) / 2
+    -0.05
     """
     adv = group_normalize(score.detach(), group_size, scale=scale)
     (logp, m), (old, _) = check_mask(logp, mask, "logp"), check_mask(logp_old.detach(), mask, "logp_old")
@@ -63,6 +75,12 @@ def cispo_loss(logp, logp_old, score, mask, *, group_size, clip_high=0.2, scale=
     """-min(rho, 1 + clip_high).detach() A log p, mean over tokens -> (loss, stats). https://arxiv.org/abs/2506.13585
 
     Clipped tokens keep a gradient. The bound is 1 + clip_high; some trainers take it as the ratio itself (E4).
+
+    >>> import torch
+    >>> old, new = torch.tensor([[0.4], [0.4]]).log(), torch.tensor([[0.6], [0.4]]).log()  # ratios 1.5, 1
+    >>> loss, _ = cispo_loss(new, old, torch.tensor([1.0, 0.0]), torch.ones(2, 1), group_size=2, scale=False)
+    >>> round(loss.item(), 4)  # (-1.2 * 0.5 log 0.6 + 0.5 log 0.4) / 2
+    -0.0758
     """
     adv = per_token(group_normalize(score.detach(), group_size, scale=scale), mask)
     (logp, m), (old, _) = check_mask(logp, mask, "logp"), check_mask(logp_old.detach(), mask, "logp_old")
@@ -73,7 +91,13 @@ def cispo_loss(logp, logp_old, score, mask, *, group_size, clip_high=0.2, scale=
 
 @implements("eq:tis_backend")
 def truncated_importance(logp_learner, logp_sampler, mask, *, cap=2.0):
-    """min(pi_learner / pi_sampler, cap), detached, 0 off the mask (B, T): weights of tokens another engine drew."""
+    """min(pi_learner / pi_sampler, cap), detached, 0 off the mask (B, T): weights of tokens another engine drew.
+
+    >>> import torch
+    >>> learner, sampler = torch.tensor([[0.8, 0.1]]).log(), torch.tensor([[0.2, 0.2]]).log()
+    >>> [round(x, 4) for x in truncated_importance(learner, sampler, torch.ones(1, 2))[0].tolist()]  # 4, cut to 2; 1/2
+    [2.0, 0.5]
+    """
     new, m = check_mask(logp_learner.detach(), mask, "logp_learner")
     old, _ = check_mask(logp_sampler.detach(), mask, "logp_sampler")
     return (new - old).exp().clamp(max=cap) * m

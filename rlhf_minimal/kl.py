@@ -21,17 +21,30 @@ def _log_ratio(logp, logp_ref):
 
 @implements("eq:kl_expectation")
 def k1(logp, logp_ref):
-    """log pi - log ref, per token, any shape: mean KL, gradient 0 in expectation. For the reward, detached (C2, C3)."""
+    """log pi - log ref, per token, any shape: mean KL, gradient 0 in expectation. For the reward, detached (C2, C3).
+
+    >>> [round(x, 4) for x in k1(torch.tensor([0.5, 0.25]).log(), torch.tensor([0.25, 0.5]).log()).tolist()]  # log 2
+    [0.6931, -0.6931]
+    """
     return _log_ratio(logp, logp_ref)
 
 
 def k2(logp, logp_ref):
-    """Half the squared log-ratio, >= 0: its mean is not KL, its expected gradient is that of KL(pi||ref)."""
+    """Half the squared log-ratio, >= 0: its mean is not KL, its expected gradient is that of KL(pi||ref).
+
+    >>> [round(x, 4) for x in k2(torch.tensor([0.5, 0.25]).log(), torch.tensor([0.25, 0.5]).log()).tolist()]
+    [0.2402, 0.2402]
+    """
     return _log_ratio(logp, logp_ref).square() / 2
 
 
 def k3(logp, logp_ref):
-    """ref/pi - 1 - log(ref/pi), >= 0: mean KL, with less noise than k1; its gradient is that of KL(ref||pi)."""
+    """ref/pi - 1 - log(ref/pi), >= 0: mean KL, with less noise than k1; its gradient is that of KL(ref||pi).
+
+    >>> k = k3(torch.tensor([0.5, 0.25]).log(), torch.tensor([0.25, 0.5]).log())
+    >>> [round(x, 4) for x in k.tolist()]  # 1/2 - 1 + log 2, 2 - 1 - log 2
+    [0.1931, 0.3069]
+    """
     d = _log_ratio(logp, logp_ref)
     return torch.expm1(-d) + d  # expm1: exp(-d) - 1 loses all digits near 0 (C2)
 
@@ -42,6 +55,10 @@ def exact_kl(logits, logits_ref):
 
     Finite where p is 0 (0 log 0 = 0), infinite only where q is 0 and p is not. Not F.kl_div, whose arguments stand the
     other way round (C6). Give logits already divided by the sampling temperature (B4).
+
+    >>> p, q = torch.tensor([0.5, 0.5]), torch.tensor([0.9, 0.1])
+    >>> round(exact_kl(p.log(), q.log()).item(), 4)  # 1/2 log 5/9 + 1/2 log 5
+    0.5108
     """
     check_shapes(logits=logits, logits_ref=logits_ref)
     check_no_nan(logits=logits, logits_ref=logits_ref)
@@ -58,7 +75,11 @@ def _positive(**numbers):
 
 
 class FixedKL:
-    """A KL coefficient that stays. `.beta` is the coefficient; `.update(kl, n)` returns it."""
+    """A KL coefficient that stays. `.beta` is the coefficient; `.update(kl, n)` returns it.
+
+    >>> FixedKL(0.1).update(12.0, 256)
+    0.1
+    """
 
     def __init__(self, beta):
         if not (math.isfinite(beta) and beta >= 0):
@@ -71,7 +92,11 @@ class FixedKL:
 
 
 class AdaptiveKL:
-    """A KL coefficient that steers the KL to `target` nats a *sequence*. Ziegler et al. 2019."""
+    """A KL coefficient that steers the KL to `target` nats a *sequence*. Ziegler et al. 2019.
+
+    >>> round(AdaptiveKL(0.2, 6.0, 10000).update(12.0, 256), 6)  # 0.2 (1 + 0.2 * 256 / 10000)
+    0.201024
+    """
 
     def __init__(self, beta, target, horizon):
         _positive(beta=beta, target=target, horizon=horizon)

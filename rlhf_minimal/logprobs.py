@@ -69,13 +69,23 @@ def token_logps(model, ids, attention, *, temperature=1.0):
     0 unless both tokens are real (A2, B1). The logits are divided by `temperature` (B4). `eq:llming`, in logs.
     `model` is a causal language model, wrapped (DDP) or not; gradients flow if they are switched on.
     Raises ValueError on shapes that differ, an id outside the vocabulary, temperature <= 0, NaN logits at a real token.
+
+    >>> from types import SimpleNamespace
+    >>> def model(input_ids, **_):  # all of four tokens are equally likely
+    ...     return SimpleNamespace(logits=torch.zeros(*input_ids.shape, 4))
+    >>> [round(x, 4) for x in token_logps(model, torch.tensor([[1, 2, 3]]), torch.ones(1, 3))[0].tolist()]  # -log 4
+    [-1.3863, -1.3863]
     """
     logits, pairs = _inputs(model, ids, attention, temperature)
     return _spread(_chosen(logits, ids, pairs), pairs)
 
 
 def entropy(logits):
-    """-sum_v p log p: (...,V) logits -> (...), nats. Give logits already divided by the temperature (E10)."""
+    """-sum_v p log p: (...,V) logits -> (...), nats. Give logits already divided by the temperature (E10).
+
+    >>> round(entropy(torch.zeros(4)).item(), 4)  # log 4
+    1.3863
+    """
     check_no_nan(logits=logits)
     logp = as_float(logits).log_softmax(-1)
     p = logp.exp()
@@ -94,6 +104,13 @@ def sequence_logps(model, ids, attention, mask, *, average=False):
     `mask` has the width of `ids`: 1 on the tokens to be scored, so a prompt does not enter (G1). A row's first real
     token has nothing before it and is neither scored nor counted. A row with an empty mask gives 0.
     Raises ValueError on a mask that leaves the attention, or that is empty everywhere.
+
+    >>> from types import SimpleNamespace
+    >>> def model(input_ids, **_):  # all of four tokens are equally likely
+    ...     return SimpleNamespace(logits=torch.zeros(*input_ids.shape, 4))
+    >>> ids, mask = torch.tensor([[1, 2, 3]]), torch.tensor([[0, 1, 1]])
+    >>> round(sequence_logps(model, ids, torch.ones(1, 3), mask).item(), 4)  # -2 log 4
+    -2.7726
     """
     check_shapes(ids=ids, attention=attention, mask=mask)
     m, real = as_mask(mask), as_mask(attention, "attention")

@@ -44,6 +44,10 @@ def policy_loss(logp, logp_old, adv, mask, *, clip=0.2, denominator=None):
 
     logp, logp_old, mask (B, T); adv (B,) or (B, T). At logp == logp_old its gradient is REINFORCE's (E3), even though
     its value may be 0 (E2). denominator: tokens of the whole optimizer step.
+
+    >>> old, new = torch.tensor([[0.4, 0.4]]).log(), torch.tensor([[0.6, 0.2]]).log()  # ratios 1.5, 0.5
+    >>> round(policy_loss(new, old, torch.tensor([1.0]), torch.ones(1, 2))[0].item(), 4)  # -(1.2 + 0.5) / 2
+    -0.85
     """
     x, stats = surrogate(logp, logp_old, adv, mask, low=clip, high=clip)
     loss = aggregate(x, mask, "token_mean", denominator=denominator)
@@ -51,7 +55,14 @@ def policy_loss(logp, logp_old, adv, mask, *, clip=0.2, denominator=None):
 
 
 def value_loss(value, value_old, ret, mask, *, clip=0.2, denominator=None):
-    """1/2 max((V - R)^2, (clip(V; V_old +- clip) - R)^2), mean over tokens -> (loss, stats). All (B, T); E9."""
+    """1/2 max((V - R)^2, (clip(V; V_old +- clip) - R)^2), mean over tokens -> (loss, stats). All (B, T); E9.
+
+    >>> value, old, ret = torch.tensor([[1.0, 0.0]]), torch.zeros(1, 2), torch.tensor([[0.5, 1.0]])
+    >>> value_loss(value, old, ret, torch.ones(1, 2))[0].item()  # (0.125 + 0.5) / 2
+    0.3125
+    """
+    if not clip >= 0:
+        raise ValueError(f"clip is {clip}; give a number of 0 or more, in the units of the value")
     value, m = check_mask(value, mask, "value")
     old = check_mask(value_old.detach(), mask, "value_old")[0]
     ret = check_mask(ret.detach(), mask, "ret")[0]
@@ -63,7 +74,11 @@ def value_loss(value, value_old, ret, mask, *, clip=0.2, denominator=None):
 
 
 def explained_variance(value, ret, mask):
-    """1 - var(ret - value) / var(ret) over the mask: 1 perfect, 0 no better than a constant; nan if ret is constant."""
+    """1 - var(ret - value) / var(ret) over the mask: 1 perfect, 0 no better than a constant; nan if ret is constant.
+
+    >>> round(explained_variance(torch.tensor([[1.0, 2.0]]), torch.tensor([[1.0, 3.0]]), torch.ones(1, 2)).item(), 4)
+    0.75
+    """
     (value, m), (ret, _) = check_mask(value.detach(), mask, "value"), check_mask(ret.detach(), mask, "ret")
     on = m.bool()
     return 1 - (ret - value)[on].var() / ret[on].var()
@@ -73,6 +88,10 @@ def rewards(score, logp, logp_ref, mask, beta):
     """Reward of each token (B, T), detached: -beta k1 on every token, the score (B,) on the last masked one (C1).
 
     A row sums to score - beta sum_t k1. TRL puts the score one place later (trl#3750).
+
+    >>> logp, ref = torch.tensor([[-1.0, -2.0]]), torch.tensor([[-1.5, -2.5]])
+    >>> rewards(torch.tensor([1.0]), logp, ref, torch.ones(1, 2), 0.5).tolist()  # -0.5 * 0.5 each, the score at the end
+    [[-0.25, 0.75]]
     """
     (logp, m), (ref, _) = check_mask(logp.detach(), mask, "logp"), check_mask(logp_ref.detach(), mask, "logp_ref")
     if score.shape != m.shape[:1]:

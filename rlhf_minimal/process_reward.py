@@ -24,6 +24,10 @@ def outcome_loss(logits, label, mask):
 
     logits, mask (B, T); label (B,) 0/1. Mean within a row, then over rows, as in the equation; a mean over all tokens
     of the batch would let long answers count for more (F8, K37). https://arxiv.org/abs/2110.14168
+
+    >>> logits, mask = torch.tensor([[0.0, 0.0], [2.0, 9.0]]), torch.tensor([[1, 1], [1, 0]])
+    >>> round(outcome_loss(logits, torch.tensor([1, 0]), mask)[0].item(), 4)  # (log 2 + log(1 + e^2)) / 2
+    1.41
     """
     if label.dim() != 1 or label.shape[0] != logits.shape[0]:
         raise ValueError(f"label {tuple(label.shape)} for logits {tuple(logits.shape)}; give one label a row, (B,)")
@@ -37,6 +41,10 @@ def process_loss(logits, labels):
     """Process model: binary cross-entropy at step ends, mean over all labelled steps -> (loss, stats).
 
     logits, labels (B, T); labels 0/1 at the last token of a step, -100 elsewhere. https://arxiv.org/abs/2305.20050
+
+    >>> loss, _ = process_loss(torch.tensor([[0.0, 9.0, 2.0]]), torch.tensor([[1, -100, 0]]))
+    >>> round(loss.item(), 4)  # (log 2 + log(1 + e^2)) / 2
+    1.41
     """
     check_shapes(logits=logits, labels=labels)
     mask = labels != IGNORE
@@ -49,6 +57,9 @@ def answer_score(logits, mask, how="min"):
     """One score an answer from its steps' probabilities: min, mean, product (falls with length) or last -> (B,).
 
     logits, mask (B, T), mask 1 at the step ends; every row needs one.
+
+    >>> answer_score(torch.tensor([[0.0, 9.0, 0.0]]), torch.tensor([[1, 0, 1]]), "product").item()  # 1/2 * 1/2
+    0.25
     """
     logits, m = check_mask(logits, mask, "logits")
     last = last_index(m)  # also refuses rows without steps

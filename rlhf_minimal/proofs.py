@@ -1,7 +1,7 @@
 """The table of estimators: expected gradient of each loss against the exact one, by full enumeration.
 
-`python -m rlhf_minimal.proofs` prints it. The words equal, proportional, biased and zero hold for any weights and rewards;
-the cosines are those of this model.
+`python -m rlhf_minimal.proofs` prints it. The words equal, proportional, biased and zero hold for any weights and
+rewards; the cosines are those of this model.
 """
 
 import torch
@@ -34,7 +34,7 @@ def verdict(grad, exact):
 
 def policy_estimators(reward, mask, eos):
     """[(name, G, loss(logp (G, T), rows))] of the policy losses, on policy; each should be -grad J."""
-    correct, base = (reward > 0).double(), reward.mean()
+    correct, base, length = (reward > 0).double(), reward.mean(), mask.sum(1)
     one, pair = dict(denominator=1), dict(group_size=2)
 
     def on(fn, **settings):
@@ -47,7 +47,7 @@ def policy_estimators(reward, mask, eos):
     return [
         ("REINFORCE, sum over tokens", 1, lambda lp, i: reinforce_loss(lp, reward[i], mask[i])[0]),
         ("REINFORCE, constant baseline", 1, lambda lp, i: reinforce_loss(lp, reward[i] - base, mask[i])[0]),
-        ("REINFORCE, mean over a row's tokens", 1, lambda lp, i: reinforce_loss(lp, reward[i] / mask[i].sum(1), mask[i])[0]),
+        ("REINFORCE, mean over a row's tokens", 1, lambda lp, i: reinforce_loss(lp, (reward / length)[i], mask[i])[0]),
         ("REINFORCE, EOS not in the mask", 1, lambda lp, i: reinforce_loss(lp, reward[i], mask[i] * ~eos[i], **one)[0]),
         ("RLOO", 2, lambda lp, i: rloo_loss(lp, reward[i], mask[i], group_size=2)[0]),
         ("P3O, separate clip", 2, on(p3o_loss)),
@@ -69,14 +69,19 @@ def policy_estimators(reward, mask, eos):
 
 def kl_estimators(ref, kl, mask):
     """[(name, G, loss)] of the ways to hold the policy near a reference; each should be grad KL(pi || ref) of texts."""
+    cost = -kl.sum(1)
+
     def term(fn):
         return lambda lp, i: (fn(lp, ref[i]) * mask[i]).sum()
 
+    def opd(**form):
+        return lambda lp, i: on_policy_loss(lp, ref[i], mask[i], **form)[0]
+
     return [
-        ("k1 in the score, summed", 1, lambda lp, i: reinforce_loss(lp, -kl[i].sum(1), mask[i])[0] * -1),
-        ("k1 in the score, token mean", 1, lambda lp, i: reinforce_loss(lp, kl[i].sum(1) / mask[i].sum(1), mask[i])[0] * -1),
-        ("on-policy distillation, cumulative", 1, lambda lp, i: on_policy_loss(lp, ref[i], mask[i])[0]),
-        ("on-policy distillation, immediate", 1, lambda lp, i: on_policy_loss(lp, ref[i], mask[i], form="immediate")[0]),
+        ("k1 in the score, summed", 1, lambda lp, i: reinforce_loss(lp, cost[i], mask[i])[0]),
+        ("k1 in the score, token mean", 1, lambda lp, i: reinforce_loss(lp, (cost / mask.sum(1))[i], mask[i])[0]),
+        ("on-policy distillation, cumulative", 1, opd()),
+        ("on-policy distillation, immediate", 1, opd(form="immediate")),
         ("k1 in the loss", 1, term(k1)),
         ("k2 in the loss", 1, term(k2)),
         ("k3 in the loss", 1, term(k3)),
@@ -85,7 +90,7 @@ def kl_estimators(ref, kl, mask):
 
 
 def table(seed=0):
-    """[(estimator, target, word, cosine, ratio)] in a world of 15 texts, with reward and reference of their own seeds."""
+    """[(estimator, target, word, cosine, ratio)] in a world of 15 texts; `seed` makes model, reference, reward."""
     world, model, reference = World(), exact_model(seed), exact_model(seed + 1)
     reward = torch.randn(len(world), generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     ref, logp = world.logps(reference).detach(), world.logps(model).detach()

@@ -16,7 +16,13 @@ def completion_logps(model, rollout, *, temperature=1.0):
 
 
 def penalized(score, logp_old, logp_ref, mask, beta):
-    """score - beta * sum_t k1, and that KL, both (B,) and detached: the sequence's *sum*, not its mean (C4, K7)."""
+    """score - beta * sum_t k1, and that KL, both (B,) and detached: the sequence's *sum*, not its mean (C4, K7).
+
+    >>> import torch
+    >>> old, ref, score = torch.tensor([[-1.0, -2.0]]), torch.tensor([[-1.5, -2.5]]), torch.tensor([1.0])
+    >>> [x.tolist() for x in penalized(score, old, ref, torch.ones(1, 2), 0.5)]  # KL 1/2 + 1/2
+    [[0.5], [1.0]]
+    """
     if logp_ref is None:
         if beta:
             raise ValueError(f"beta={beta} without logp_ref: give the reference's log-probabilities (B, T), or beta=0")
@@ -33,6 +39,10 @@ def reinforce_loss(logp, adv, mask, *, denominator=None):
 
     Sums over tokens: only then is its expected gradient -grad J, with any baseline that ignores the sample. A mean over
     tokens, as in the book's code, is another, biased objective (E8). denominator: rows of the whole optimizer step.
+
+    >>> import torch
+    >>> reinforce_loss(torch.tensor([[-1.0, -2.0]]), torch.tensor([2.0]), torch.ones(1, 2))[0].item()  # -2 (-1 - 2)
+    6.0
     """
     adv = per_token(adv, mask)
     logp, _ = check_mask(logp, mask, "logp")  # before the product: 0 * nan is nan (E11)

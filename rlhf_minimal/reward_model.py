@@ -25,6 +25,9 @@ def pairwise_loss(chosen, rejected, *, margin=None, label_smoothing=0.0, center=
     A margin *raises* the loss. label_smoothing mixes both directions. center adds center * mean((r_c + r_r)^2), the
     only part that sees a constant shift (F3, C12). Accuracy counts r_c > r_r strictly: a tie is wrong (F5).
     ValueError on unequal shapes, on NaN, on an empty batch.
+
+    >>> round(pairwise_loss(torch.tensor([1.5]), torch.tensor([0.5]))[0].item(), 4)  # log(1 + 1/e)
+    0.3133
     """
     check_shapes(chosen=chosen, rejected=rejected)
     check_no_nan(chosen=chosen, rejected=rejected)
@@ -79,6 +82,9 @@ def plackett_luce_loss(scores, ranking):
     """-sum_k log(exp r_(k) / sum_{j >= k} exp r_(j)), mean over rows -> (loss, stats).
 
     scores (B, K); ranking (B, K): each row's column numbers, best first. With K = 2 it is Bradley-Terry (F4).
+
+    >>> round(plackett_luce_loss(torch.zeros(1, 3), torch.tensor([[2, 0, 1]]))[0].item(), 4)  # log 3 + log 2
+    1.7918
     """
     ordered = _in_order(scores, ranking)
     rest = ordered.flip(1).logcumsumexp(1).flip(1)
@@ -89,7 +95,11 @@ def plackett_luce_loss(scores, ranking):
 
 @implements("eq:rewardmodelinginstructgpt")
 def all_pairs_loss(scores, ranking):
-    """All K-choose-2 pairs of a prompt, averaged within the prompt first, then over prompts (F4) -> (loss, stats)."""
+    """All K-choose-2 pairs of a prompt, averaged within the prompt first, then over prompts (F4) -> (loss, stats).
+
+    >>> round(all_pairs_loss(torch.tensor([[1.0, 0.0]]), torch.tensor([[0, 1]]))[0].item(), 4)  # one pair: log(1 + 1/e)
+    0.3133
+    """
     ordered = _in_order(scores, ranking)
     better, worse = zip(*combinations(range(ordered.shape[1]), 2), strict=True)
     return pairwise_loss(ordered[:, better].flatten(), ordered[:, worse].flatten())  # every prompt has as many pairs
@@ -181,7 +191,11 @@ def fit_head(chosen, rejected, *, margin=0.0, label_smoothing=0.0, l2=1e-3, step
 
 
 def ensemble(scores):
-    """Scores of M models (M, B) -> dict of (B,): mean, min (pessimistic), spread (unbiased standard deviation)."""
+    """Scores of M models (M, B) -> dict of (B,): mean, min (pessimistic), spread (unbiased standard deviation).
+
+    >>> ensemble(torch.tensor([[1.0, 0.0], [1.0, 2.0]]))["min"].tolist()
+    [1.0, 0.0]
+    """
     if scores.dim() != 2 or len(scores) < 2:
         raise ValueError(f"scores {tuple(scores.shape)}: give (M, B), a row for each of M >= 2 models")
     return {"mean": scores.mean(0), "min": scores.amin(0), "spread": scores.std(0)}
@@ -208,6 +222,9 @@ def finish_score(score, ended, *, clip=None, missing=None, penalty=0.0):
 
     Two conventions for those (C8): `missing` *replaces* the score (OpenAI: -1), `penalty` is *subtracted* (TRL).
     ended (B,) 0/1, as in a rollout.
+
+    >>> finish_score(torch.tensor([3.0, 0.5]), torch.tensor([1, 0]), clip=1.0, missing=-1.0).tolist()
+    [1.0, -1.0]
     """
     check_shapes(score=score, ended=ended)
     if missing is not None and penalty:

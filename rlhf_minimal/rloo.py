@@ -14,6 +14,11 @@ def rloo_loss(logp, score, mask, *, group_size, denominator=None):
     logp, mask (B, T); score (B,), prompt-major, detached here. Its expected gradient is exactly -grad J; a mean that
     includes the sample's own score shrinks it by (G-1)/G.
     ValueError if group_size does not divide B or is 1 (no others). https://arxiv.org/abs/2402.14740
+
+    >>> import torch
+    >>> logp = torch.tensor([[-1.0, -2.0], [-0.5, -0.5]])
+    >>> rloo_loss(logp, torch.tensor([1.0, 0.0]), torch.ones(2, 2), group_size=2)[0].item()  # (3 - 1) / 2
+    1.0
     """
     adv = leave_one_out(score.detach(), group_size)
     loss, stats = reinforce_loss(logp, adv, mask, denominator=denominator)

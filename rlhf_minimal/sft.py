@@ -33,6 +33,10 @@ def sft_loss(logp, mask, *, denominator=None):
 
     denominator: the tokens of the *whole* optimizer step, when this batch is a part of it (H1, E14).
     ValueError on an empty mask without a denominator, on unequal shapes, on NaN at a masked place.
+
+    >>> loss, stats = sft_loss(torch.tensor([[0.5, 0.25]]).log(), torch.ones(1, 2))
+    >>> round(loss.item(), 4), round(stats["perplexity"].item(), 4)  # (log 2 + log 4) / 2, 2 sqrt 2
+    (1.0397, 2.8284)
     """
     loss = aggregate(-logp, mask, "token_mean", denominator=denominator)
     logp, m = check_mask(logp.detach(), mask, "logp")

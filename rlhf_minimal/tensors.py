@@ -49,7 +49,11 @@ def check_mask(x, mask, name="x"):
 
 
 def masked_sum(x, mask, dim=None):
-    """Sum over the mask, of everything or along `dim`; an empty mask sums to 0. x, mask: one shape (...)."""
+    """Sum over the mask, of everything or along `dim`; an empty mask sums to 0. x, mask: one shape (...).
+
+    >>> masked_sum(torch.tensor([[1.0, 2.0], [3.0, 9.0]]), torch.tensor([[1, 1], [1, 0]]), dim=1).tolist()
+    [3.0, 3.0]
+    """
     x, _ = check_mask(x, mask)
     return x.sum() if dim is None else x.sum(dim)
 
@@ -58,6 +62,9 @@ def masked_mean(x, mask, dim=None):
     """Mean over the mask, of everything or along `dim`. x, mask: one shape (...).
 
     With `dim`, a row with an empty mask gives 0; a mask that is empty everywhere raises ValueError (0/0 is nan).
+
+    >>> masked_mean(torch.tensor([[1.0, 2.0], [3.0, 9.0]]), torch.tensor([[1, 1], [1, 0]])).item()  # (1 + 2 + 3) / 3
+    2.0
     """
     x, m = check_mask(x, mask)
     check_not_empty(m)
@@ -75,6 +82,10 @@ def masked_whiten(x, mask, shift_mean=True):
 
     Constant input, or a single entry, gives 0 (or its own mean): everything is taken relative to the first masked
     value, so equal numbers differ by exactly 0 and no rounding is amplified. Raises ValueError on an empty mask.
+
+    >>> white = masked_whiten(torch.tensor([[1.0, 3.0, 99.0]]), torch.tensor([[1, 1, 0]]))  # mean 2, variance 2
+    >>> [round(x, 4) for x in white[0].tolist()]
+    [-0.7071, 0.7071, 0.0]
     """
     x, m = check_mask(x, mask)
     check_not_empty(m)
@@ -97,7 +108,11 @@ def id_list(eos_id):
 
 
 def mask_through_first(ids, eos_id):
-    """(B,T) ids -> (B,T) float32: 1 up to and including the first of any EOS, 0 after it (A4, B10)."""
+    """(B,T) ids -> (B,T) float32: 1 up to and including the first of any EOS, 0 after it (A4, B10).
+
+    >>> mask_through_first(torch.tensor([[9, 9], [4, 5]]), 9).tolist()
+    [[1.0, 0.0], [1.0, 1.0]]
+    """
     if ids.dim() != 2:
         raise ValueError(f"ids is {tuple(ids.shape)}; give completions as (B,T)")
     eos = torch.isin(ids, torch.tensor(id_list(eos_id), device=ids.device)).long()
@@ -105,7 +120,11 @@ def mask_through_first(ids, eos_id):
 
 
 def last_index(mask):
-    """(B,L) mask -> (B,) int64: index of the last 1, under any padding and gaps (F1). ValueError on an empty row."""
+    """(B,L) mask -> (B,) int64: index of the last 1, under any padding and gaps (F1). ValueError on an empty row.
+
+    >>> last_index(torch.tensor([[0, 1, 1], [1, 0, 0]])).tolist()
+    [2, 0]
+    """
     if mask.dim() != 2:
         raise ValueError(f"mask is {tuple(mask.shape)}; give (B,L)")
     m = as_mask(mask).long()
@@ -116,7 +135,11 @@ def last_index(mask):
 
 
 def positions(attention):
-    """(B,L) attention -> (B,L) int64 position ids: the count of real tokens so far minus 1, not below 0 (A2)."""
+    """(B,L) attention -> (B,L) int64 position ids: the count of real tokens so far minus 1, not below 0 (A2).
+
+    >>> positions(torch.tensor([[0, 1, 1], [1, 1, 0]])).tolist()  # padded on the left, on the right
+    [[0, 0, 1], [0, 1, 1]]
+    """
     if attention.dim() != 2:
         raise ValueError(f"attention is {tuple(attention.shape)}; give (B,L)")
     return (as_mask(attention, "attention").long().cumsum(1) - 1).clamp_min(0)
@@ -136,10 +159,18 @@ def _pad(rows, value, left):
 
 
 def pad_left(rows, value=0):
-    """B lists of ids -> (ids int64, attention float32), both (B,L), padded on the left: for prompts (A1)."""
+    """B lists of ids -> (ids int64, attention float32), both (B,L), padded on the left: for prompts (A1).
+
+    >>> [x.tolist() for x in pad_left([[3, 4], [5]])]
+    [[[3, 4], [0, 5]], [[1.0, 1.0], [0.0, 1.0]]]
+    """
     return _pad(rows, value, left=True)
 
 
 def pad_right(rows, value=0):
-    """B lists of ids -> (ids int64, attention float32), both (B,L), padded on the right: for training batches."""
+    """B lists of ids -> (ids int64, attention float32), both (B,L), padded on the right: for training batches.
+
+    >>> [x.tolist() for x in pad_right([[3, 4], [5]])]
+    [[[3, 4], [5, 0]], [[1.0, 1.0], [1.0, 0.0]]]
+    """
     return _pad(rows, value, left=False)

@@ -99,7 +99,7 @@ def test_the_village_reads_its_revision_prompts(principle):
     assert task.family == "revise" and PRINCIPLES[task.info["principle"]] == principle
     assert (task.info["ask"], task.info["text"]) == (ask, text)
     with_critique = revision_prompt(ask, text, principle=principle, critique="It is long.")
-    assert with_critique.endswith("Critique: It is long.") and with_critique != revision_prompt(ask, text, principle=principle)
+    assert with_critique.endswith("Answer: The fox lives in the wood.\nCritique: It is long.")
     prompt = critique_prompt(ask, text, principle=principle)
     assert principle in prompt and ask in prompt and text in prompt and "Revise" not in prompt
 
@@ -116,7 +116,8 @@ def test_principles_are_drawn_evenly_and_by_their_seed():
     counts = collections.Counter(draws)
     chi2 = sum((counts[name] - 1000) ** 2 / 1000 for name in names)
     assert chi2 < 18.5  # 4 degrees of freedom, p = .001
-    assert draws == draw_principles(names, 5000, rng=random.Random(0)) != draw_principles(names, 5000, rng=random.Random(1))
+    again, other = (draw_principles(names, 5000, rng=random.Random(seed)) for seed in (0, 1))
+    assert draws == again != other
     assert draw_principles(names, 0, rng=random.Random(0)) == []
     assert sum((collections.Counter(names[:1] * 5000)[name] - 1000) ** 2 / 1000 for name in names) > 18.5
     for bad in (([], 1), (names, -1), (names, 1.5)):

@@ -142,7 +142,7 @@ def test_naive_maximum_trusts_a_token_that_nobody_wrote_and_the_conservative_ter
 
 
 def test_tilted_logits_of_the_soft_values_are_the_exact_best_policy():
-    """Q* = r + V*, V* = beta log sum pi_ref exp(Q* / beta): at eta = 1 / beta the texts' law is pi_ref e^(r/beta) / Z."""
+    """Q* = r + V*, V* = beta log sum pi_ref exp(Q* / beta): at eta = 1 / beta the law is pi_ref e^(r/beta) / Z."""
     world, model, beta = World(), exact_model(1), 0.5
     reward = torch.randn(len(world), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     rows = {tuple(c[m.bool()].tolist()): i for i, (c, m) in enumerate(zip(world.completions, world.mask, strict=True))}

@@ -94,7 +94,7 @@ def test_dpo_nll_is_dpo_plus_alpha_times_the_nll(four):
 
 
 def test_G11_nll_keeps_the_chosen_answer_from_sinking():
-    """12.3 on three answers: chosen and rejected share a weight, as similar texts do; the margin is won by sinking both."""
+    """12.3 on three answers: chosen and rejected share a weight, as similar texts do: both sink."""
 
     def train(loss_fn):
         weight, start = torch.zeros(2, dtype=torch.float64), torch.full((3,), -math.log(3), dtype=torch.float64)
@@ -111,7 +111,7 @@ def test_G11_nll_keeps_the_chosen_answer_from_sinking():
 
 
 def test_length_dpo_ends_at_the_policy_of_the_reward_minus_lam_times_length():
-    """18.4 by the theorem of 12.1: with soft labels of r, pi_ref exp((r - lam |y|) / beta) / Z and no other is at rest."""
+    """18.4 by the theorem of 12.1: soft labels of r, and only pi_ref exp((r - lam |y|) / beta) / Z is at rest."""
     world, beta, lam = World(), 0.7, 0.4
     ref = world.seq_logp(exact_model(1)).detach()
     reward = torch.randn(len(world), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -256,7 +256,7 @@ def test_shared_critic_reads_the_policys_trunk_and_moves_its_head_alone(tiny_gpt
     policy = tiny_gpt2(n_layer=1)
     critic = SharedCritic(policy)
     ids, attention = torch.tensor([[3, 4, 5, 6], [7, 8, 9, 0]]), torch.tensor([[1, 1, 1, 1], [1, 1, 1, 0]])
-    assert (critic(ids, attention) == 0).all() and len(list(critic.parameters())) == 1  # V = 0, no trunk of its own (D11)
+    assert (critic(ids, attention) == 0).all() and len(list(critic.parameters())) == 1  # no trunk of its own (D11)
     torch.nn.init.ones_(critic.head.weight)
     value = critic(ids, attention)
     assert torch.allclose(value, hidden_states(policy, ids, attention).sum(-1), atol=1e-5)
@@ -275,4 +275,5 @@ def test_ppo_runs_with_a_shared_critic(tiny_gpt2):
     optimizer = torch.optim.Adam([*policy.parameters(), *critic.parameters()], lr=1e-3)
     stats = ppo_step(policy, optimizer, rollout, rollout.completion_ids.float().mean(1), critic=critic, epochs=2)
     a, b = (token_logps(m, rollout.ids, rollout.attention) for m in (policy, before))
-    assert all(torch.isfinite(v).all() for v in stats.values()) and critic.head.weight.norm() > 0 and not torch.equal(a, b)
+    assert all(torch.isfinite(v).all() for v in stats.values())
+    assert critic.head.weight.norm() > 0 and not torch.equal(a, b)

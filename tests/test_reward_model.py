@@ -241,9 +241,9 @@ def test_fit_head_recovers_the_truth_in_under_a_second():
     truth = torch.randn(192) / 192**0.5
     a, b = torch.randn(4096, 192), torch.randn(4096, 192)
     first = torch.rand(4096) < torch.sigmoid((a - b) @ truth)
-    start = time.perf_counter()
+    start = time.process_time()  # not the clock on the wall: a busy machine is no fault of the code
     weight = fit_head(torch.where(first[:, None], a, b), torch.where(first[:, None], b, a))
-    assert time.perf_counter() - start < 3  # 0.2 s on an idle core
+    assert time.process_time() - start < 1
     assert torch.cosine_similarity(weight, truth, dim=0) > 0.9
     separable = fit_head(torch.ones(4, 2), torch.zeros(4, 2))
     assert torch.isfinite(separable).all() and (separable > 0).all()

@@ -65,8 +65,8 @@ def optimizer_for(model, lr: float):
 
 
 def set_rate(optimizer, peak: float, done: float, warm: float = 0.04) -> None:
-    """Linear warm-up, then a cosine down to a tenth; `done` in [0, 1]."""
-    rate = done / warm if done < warm else 0.1 + 0.45 * (1 + math.cos(math.pi * (done - warm) / (1 - warm)))
+    """Linear warm-up, then a cosine down to a fiftieth; `done` in [0, 1]."""
+    rate = done / warm if done < warm else 0.02 + 0.49 * (1 + math.cos(math.pi * (done - warm) / (1 - warm)))
     for group in optimizer.param_groups:
         group["lr"] = peak * rate
 

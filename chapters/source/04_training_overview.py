@@ -72,7 +72,7 @@ run = begin(4)
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "sampled"}
 base, base_tokenizer = load("village-3m")
 start, tokenizer = load("village-3m-sft")
-FAMILIES = ("story", "fact", "opinion", "sum", "harmful", "lookalike")
+FAMILIES = ("story", "opinion", "harmful", "lookalike")
 test = village.prompts(64, split="test", families=FAMILIES, seed=run.seed)
 shown = [next(i for i, row in enumerate(test) if row["family"] == f)
          for f in ("story", "opinion", "harmful", "lookalike")]
@@ -181,11 +181,11 @@ claim("in this room the rule of eq:thermostat_policy is optimal",
 
 # %%
 likely = 1 / 21
-for before, action, after in ((68, 1, 70), (70, 0, 69)):  # state, action, next state
-    chosen_by = wall_rule[before - 60] if action else 1 - wall_rule[before - 60]
-    moved_by = dynamics[action, before - 60, after - 60]
+for here_is, action, leads_to in ((68, 1, 70), (70, 0, 69)):  # state, action, next state
+    chosen_by = wall_rule[here_is - 60] if action else 1 - wall_rule[here_is - 60]
+    moved_by = dynamics[action, here_is - 60, leads_to - 60]
     likely *= chosen_by * moved_by
-    print(f"{before} °F, heater {'on ' if action else 'off'} -> {after} °F   "
+    print(f"{here_is} °F, heater {'on ' if action else 'off'} -> {leads_to} °F   "
           f"policy {chosen_by:.1f} × dynamics {moved_by:.1f}")
 print(f"probability of the evening {likely:.6f}, by hand {0.8 * 0.8 / 21:.6f}")
 coin = dynamics.mean(0)  # one step of a coin-flipping thermostat
@@ -232,7 +232,7 @@ show(line_plot(lines,
                title="Trial and error finds the rule on the wall", x_label="temperature, °F",
                y_label="probability of heating", note="mean of 10 runs"),
      "Line plot of the probability of heating against temperature: the learned policy heats below "
-     "seventy degrees and not above, like the rule on the wall; far from the target it is less sure.")
+     "seventy degrees and not above, like the rule on the wall; far from there it is less sure.")
 
 # %% [markdown]
 # **CartPole** is the same loop with physics as dynamics. The state is
@@ -395,8 +395,8 @@ for update in range(80):
     for at_, move, going, arrived in path[::-1]:
         back = arrived + 0.95 * back  # discounted reward to go
         usual = (back * going).sum(1, keepdims=True) / going.sum(1, keepdims=True).clip(1)
-        score = np.eye(4)[move] - chance[runs[:, None], at_]  # gradient of log π
-        np.add.at(table, (runs[:, None], at_), 0.3 * ((back - usual) * going)[:, :, None] * score)
+        slope = np.eye(4)[move] - chance[runs[:, None], at_]  # gradient of log π
+        np.add.at(table, (runs[:, None], at_), 0.3 * ((back - usual) * going)[:, :, None] * slope)
     if update % 4 == 3:
         chance = np.exp(table) / np.exp(table).sum(2, keepdims=True)
         pg_curve.append(grid_value(chance) / v_star[0])
@@ -411,10 +411,10 @@ q_mean, pg_mean = ([c.mean() for c in curve] for curve in (q_curve, pg_curve))
 q_moves = range(200, 4001, 200)
 show(line_plot({"Q-learning": (q_moves, q_mean), "policy gradient": (moves_made, pg_mean)},
                title="Both arrive; the table needs fewer moves here", x_label="moves made, per run",
-               y_label="value of the start, share of the optimum", note="5 × 5 grid, mean of 10 runs",
-               roles={"Q-learning": "other"}),
-     "Line plot of the share of the optimal value against moves made: Q-learning jumps up after some "
-     "hundred moves, policy gradient rises smoothly over thousands, and both end close to one.")
+               y_label="value of the start, share of the optimum", roles={"Q-learning": "other"},
+               note="5 × 5 grid, mean of 10 runs"),
+     "Line plot of the share of the optimal value against moves made: Q-learning jumps up after "
+     "some hundred moves, policy gradient rises over thousands, and both end close to one.")
 
 # %% [markdown]
 # Q-learning wins on this board. It reuses every move to improve a table of a hundred numbers, and its
@@ -615,12 +615,12 @@ begun, ended_at = (reward - 0.5 * kl for kl, reward in (path[0], path[-1]))
 closed = (ended_at - begun) / (free_energy(logp_ref, liking, 0.5).item() - begun)
 claim("RLOO closes at least nine tenths of the gap to the optimum at its beta",
       closed > 0.9, {"share of the gap": closed}, kind="T")
-marks = {"reference": path[0], "policy: RLOO, 10 steps": path[10], "chosen: RLOO, 60 steps": path[-1],
-         "other: best of 4": tried[-1], "other2: a random policy": tried[0]}
-show(frontier(list(zip(*curve, strict=True)), marks, title="RLOO climbs to the frontier, nothing crosses it",
-              note="exact world, 15 completions"),
-     "Curve of the best expected reward at each KL to the reference, concave; the reference at its left "
-     "end, RLOO at its end on the curve, best of four close to it, a random policy far below.")
+marks = {"reference": path[0], "policy: RLOO, 10 steps": path[10], "other: best of 4": tried[-1],
+         "chosen: RLOO, 60 steps": path[-1], "other2: a random policy": tried[0]}
+show(frontier(list(zip(*curve, strict=True)), marks, note="exact world, 15 completions",
+              title="RLOO climbs to the frontier, nothing crosses it"),
+     "Curve of the best expected reward at each KL to the reference, concave; the reference at its "
+     "left end, RLOO at its end on the curve, best of four close to it, a random policy far below.")
 
 # %% [markdown]
 # β is the *price* of KL, not the KL you get. Which KL a price buys depends on the rewards (exercise 4.1 turns it
@@ -635,7 +635,7 @@ show(frontier(list(zip(*curve, strict=True)), marks, title="RLOO climbs to the f
 # with the true reward, no KL term). Both are stopped at the same skill. What happened to everything else?
 #
 # SFT pulls the model towards somebody else's texts, word by word. RL only re-weighs answers that the model
-# already gives. The damage is measured as the loss, in nats a token, on perfect answers of five *untouched* kinds.
+# already gives. The damage is measured as the loss, in nats a token, on perfect answers of three *untouched* kinds.
 #
 # **Predict**: which arm raises the loss elsewhere more?
 
@@ -689,8 +689,8 @@ while skill(imitator) < goal and steps_taken < 30:
         steps_taken += 1
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
-before = untouched_loss(start)
-surgery = {name: (skill(m), untouched_loss(m) - before)
+loss_before = untouched_loss(start)
+surgery = {name: (skill(m), untouched_loss(m) - loss_before)
            for name, m in (("start", start), ("RLOO", rewarded), ("SFT", imitator))}
 for name, (gained, harm) in surgery.items():
     print(f"{name:<6} gold on harmful requests {gained:5.2f}   loss elsewhere {harm:+.4f} nats")
@@ -748,14 +748,14 @@ held_lora = bytes_held(thin_policy, judge_size, thin_critic,
 N = sum(p.numel() for p in start.parameters())
 A = sum(p.numel() for p in thin_policy.parameters() if p.requires_grad)
 H = start.config.hidden_size  # a scalar head
-table = {"full": 16 * N + 4 * N + 4 * (N + H) + 16 * (N + H),
-         "LoRA": 2 * (4 * N + 16 * A) + 4 * (N + H),
-         "shared trunk": 4 * N + 2 * 16 * A + 4 * A + 4 * H + 16 * H}
+memory = {"full": 16 * N + 4 * N + 4 * (N + H) + 16 * (N + H),
+          "LoRA": 2 * (4 * N + 16 * A) + 4 * (N + H),
+          "shared trunk": 4 * N + 2 * 16 * A + 4 * A + 4 * H + 16 * H}
 print(f"weights {N:,}   adapters {A:,}")
-for name, size in table.items():
+for name, size in memory.items():
     print(f"PPO, {name:<13} {size / 1e6:7.1f} MB here   {size / N:5.1f} bytes a weight")
 claim("the table from parameter counts equals the bytes that are really held, full and LoRA",
-      table["full"] == held_full and table["LoRA"] == held_lora)
+      memory["full"] == held_full and memory["LoRA"] == held_lora)
 
 # %% [markdown]
 # LoRA removes most of the *optimizer's* memory and one copy of the model; what is left is the frozen weights
@@ -786,34 +786,34 @@ claim("the table from parameter counts equals the bytes that are really held, fu
 
 # %%
 f64 = {"dtype": torch.float64}
-mask = torch.tensor([[1, 1, 1, 1], [1, 1, 1, 0]])
-score = torch.tensor([2.0, -1.0], **f64)
+hand_mask = torch.tensor([[1, 1, 1, 1], [1, 1, 1, 0]])
+hand_score = torch.tensor([2.0, -1.0], **f64)
 logp_old = torch.tensor([[-1.0, -0.5, -2.0, -0.1], [-0.7, -1.2, -0.3, 0.0]], **f64)
 logp_start = torch.tensor([[-1.5, -0.5, -1.0, -0.1], [-0.7, -2.2, -0.3, 0.0]], **f64)
 expected = torch.tensor([[0.5, 0.5, 1.0, 1.5], [0.0, 0.0, -0.5, 0.0]], **f64)
 
-token_pay = ppo.rewards(score, logp_old, logp_start, mask, 0.1)
-advantage, returns = gae(token_pay, expected, mask, gamma=1.0, lam=1.0)
-white = masked_whiten(advantage, mask)
+token_pay = ppo.rewards(hand_score, logp_old, logp_start, hand_mask, 0.1)
+advantage, returns = gae(token_pay, expected, hand_mask, gamma=1.0, lam=1.0)
+white = masked_whiten(advantage, hand_mask)
 parts = {"log-ratio": logp_old - logp_start, "reward": token_pay, "advantage": advantage,
          "return": returns, "whitened": white}
 for name, x in parts.items():
     rounded = [[round(v, 3) + 0.0 for v in row] for row in x.tolist()]
     print(f"{name:<10} {tuple(x.shape)}  {rounded}")
 claim("each row of rewards sums to its score minus beta times its KL",
-      (token_pay.sum(1) - (score - 0.1 * (logp_old - logp_start).sum(1))).abs().max() < 1e-12)
+      (token_pay.sum(1) - (hand_score - 0.1 * (logp_old - logp_start).sum(1))).abs().max() < 1e-12)
 claim("by hand: the first answer's advantage at its first token is 2 + 0.05 - 0.5",
       abs(advantage[0, 0] - (2 + 0.1 * (-0.5 + 1.0) - 0.5)) < 1e-12)
 
 # %%
 logp = logp_old.clone().requires_grad_()
-loss, stats = ppo.policy_loss(logp, logp_old, white, mask, clip=0.2)
+loss, stats = ppo.policy_loss(logp, logp_old, white, hand_mask, clip=0.2)
 loss.backward()
 print(f"before any step: loss {abs(loss.item()):.4f}, ratio {stats['ratio'].item():.1f}, "
       f"gradient of the last token of answer 2: {logp.grad[1, 2].item():+.4f}")
 moved = logp_old + torch.tensor([[0.3, 0.0, 0.0, 0.0], [0.0, 0.3, 0.0, 0.0]], **f64)
 moved.requires_grad_()
-clipped, after = ppo.policy_loss(moved, logp_old, white, mask, clip=0.2)
+clipped, after = ppo.policy_loss(moved, logp_old, white, hand_mask, clip=0.2)
 clipped.backward()
 print(f"two tokens raised by 0.3: loss {clipped.item():.4f}, "
       f"share clipped {after['clip_frac'].item():.4f}")
@@ -832,7 +832,7 @@ claim("the clip stops the good token that has moved far enough, not the bad one 
 # likely the better one is picked, by the Bradley–Terry model (chapter 5). Nobody ever writes down a score.
 
 # %%
-ask = village.prompts(192, families=FAMILIES, seed=run.seed)
+ask = village.prompts(128, families=FAMILIES, seed=run.seed)
 texts, drawn = answers(start, tokenizer, ask, "pairs", n=4)
 person, luck, pairs = village.Annotator(temperature=1.0), random.Random(run.seed), []
 for i, row in enumerate(ask):
@@ -881,9 +881,9 @@ level, spread = raw_score(start_drawn).mean(), raw_score(start_drawn).std()
 
 
 def proxy(rollout):
-    """Proxy reward: 0 is the SFT model's average answer, 1 a standard deviation above; unended -1."""
+    """Proxy reward: 0 is the SFT model's average answer, 1 a standard deviation above it."""
     score = (raw_score(rollout) - level) / spread
-    return reward_model.finish_score(score, rollout.ended, penalty=1.0)  # subtracted, as in TRL (C8)
+    return reward_model.finish_score(score, rollout.ended, penalty=1.0)  # minus 1 if cut off (C8)
 
 
 truth = golds(test, start_texts) - golds(test, other_texts)
@@ -894,14 +894,14 @@ claim("on unseen prompts the reward model mostly orders two answers as the truth
 
 # %% [markdown]
 # **Stage 3: PPO.** The cast of section 4.6 is on stage: policy, reference (`start`), reward model, critic (which
-# begins as a copy of the reward model's trunk). Each step: 48 fresh prompts, one answer each, scores, KL per
-# token, advantages, two passes of clipped updates. Gold is computed *only to be drawn*.
+# begins as a copy of the reward model's trunk). Each step: fresh prompts, one answer each, scores, KL per token,
+# advantages, two clipped updates. Gold is computed *only to be drawn*.
 
 # %%
 show_source(ppo.minibatch_loss, ppo.step)
 
 # %%
-STEPS, ROWS, BETA = 24, 48, 0.05
+STEPS, ROWS, BETA = 24, 32, 0.05
 policy, critic = copy.deepcopy(start), ppo.Critic(judge.model)
 optimizer = torch.optim.AdamW([{"params": policy.parameters(), "lr": 1e-4},
                                {"params": critic.trunk.parameters(), "lr": 3e-4},
@@ -915,7 +915,7 @@ for step in every(6, STEPS):
         ref = drawn.completion_logps(token_logps(start, drawn.ids, drawn.attention))
     score = proxy(drawn)
     stats = ppo.step(policy, optimizer, drawn, score, critic=critic, logp_ref=ref, beta=BETA,
-                     epochs=2, minibatches=2, generator=run.fresh(f"shuffle {step}"))
+                     epochs=1, minibatches=2, generator=run.fresh(f"shuffle {step}"))
     for name, x in (("proxy", score), ("gold", golds(rows, texts)), ("KL", stats["kl"])):
         log[name].append(x.mean().item())
 
@@ -974,7 +974,8 @@ for name, (numbers, _) in reports.items():
 
 # %%
 lift = {}
-for name, before, after in (("imitation", "base", "SFT"), ("PPO", "SFT", "PPO"), ("DPO", "SFT", "DPO")):
+arrows = {"imitation": ("base", "SFT"), "PPO": ("SFT", "PPO"), "DPO": ("SFT", "DPO")}
+for name, (before, after) in arrows.items():
     per_prompt = [reports[k][0]["gold"].view(-1, 2).mean(1) for k in (after, before)]
     lift[name] = paired_bootstrap(*per_prompt, seed=run.seed)
     claim(f"{name} raised the true reward on unseen prompts: the interval excludes zero",
@@ -1015,8 +1016,8 @@ def by_family(name):
 began, became = by_family("SFT"), by_family("PPO")
 show(bars({f: became[f] - began[f] for f in FAMILIES}, title="What PPO changed, by kind of prompt",
           y_label="change in gold", note="village-3m, unseen prompts"),
-     "Bar chart of the change in true reward from SFT to PPO for each kind of prompt: some kinds gain "
-     "much, others stay where they were.")
+     "Bar chart of the change in true reward from SFT to PPO for each kind of prompt: some kinds "
+     "gain much, others stay where they were.")
 
 # %% [markdown]
 # ## Failure gallery
@@ -1035,7 +1036,7 @@ show(bars({f: became[f] - began[f] for f in FAMILIES}, title="What PPO changed, 
 
 # %%
 def short_run(make_reference):
-    """Ten RLOO steps in the exact world -> (logged KL of the last step, true KL to where training began)."""
+    """Ten RLOO steps in the exact world -> (logged KL of the last step, true KL to the start)."""
     pupil, truly = copy.deepcopy(model), frozen_copy(model)
     leash, adam = make_reference(pupil), torch.optim.Adam(pupil.parameters(), lr=0.02)
     for _ in range(10):
@@ -1054,7 +1055,7 @@ print(f"logged KL is {'zero' if wrong_kl < 1e-6 else 'not zero'} with an alias, 
       f"{'zero' if right_kl < 1e-6 else 'not zero'} with a frozen copy")
 claim("detector: a logged KL of zero after ten steps gives the alias away; both policies moved",
       wrong_kl < 1e-6 < 1e-3 < min(wrong_true, right_true, right_kl),
-      {"alias, logged": wrong_kl, "true": wrong_true, "copy, logged": right_kl, "true ": right_true})
+      {"alias, logged": wrong_kl, "true": wrong_true, "copy, logged": right_kl, "same": right_true})
 
 # %% [markdown]
 # **Failure 2: a discount under a group baseline (K63, D6).** GRPO and RLOO compare the answers to one prompt.
@@ -1088,9 +1089,10 @@ claim("detector: equal scores give advantages of exactly zero without a discount
 # What one sees: good answers grow longer. In the exact world the best leashed policy for either reward is known.
 
 # %%
-everywhere = score[:, None] * mask - 0.1 * (logp_old - logp_start)
-owed = score - 0.1 * (logp_old - logp_start).sum(1)
-for name, x in (("owed", owed), ("last token", token_pay.sum(1)), ("every token", everywhere.sum(1))):
+everywhere = hand_score[:, None] * hand_mask - 0.1 * (logp_old - logp_start)
+owed = hand_score - 0.1 * (logp_old - logp_start).sum(1)
+sums = {"owed": owed, "last token": token_pay.sum(1), "every token": everywhere.sum(1)}
+for name, x in sums.items():
     print(f"{name:<12} rows sum to {[round(v, 3) for v in x.tolist()]}")
 words = world.mask.sum(1).double()
 lengths = {name: (tilted(logp_ref, r, 1.0).exp() @ words).item()
@@ -1113,8 +1115,9 @@ claim("paid per token, the best policy writes longer answers than the one paid o
 # half precision. If the model is not installed, the next cell says how to get it, and the rest is skipped.
 
 # %%
-SUBJECTS = ("rain", "honey", "the moon", "bread", "chess", "a river", "sleep", "wool", "a bridge", "salt",
-            "an owl", "music", "glass", "a garden", "snow", "a map", "tea", "a clock", "the sea", "paper")
+SUBJECTS = ("rain", "honey", "the moon", "bread", "chess", "a river", "sleep", "wool", "a bridge",
+            "salt", "an owl", "music", "glass", "a garden", "snow", "a map", "tea", "a clock",
+            "the sea", "paper")
 if available("smollm2-135m"):
     small, small_tokenizer = load("smollm2-135m")
     small_policy = lora(small, r=8)
@@ -1142,7 +1145,7 @@ if available("smollm2-135m"):
                      generator=run.fresh(name))
         return out.texts(small_tokenizer), out
 
-    hurried = village.Annotator(gold_weight=0.0, length_bias=-2.0)  # utility: minus 2 for every ten words
+    hurried = village.Annotator(gold_weight=0.0, length_bias=-2.0)  # minus 2 for every ten words
     small_texts, small_drawn = small_answers(4, "small pairs", small_ids[:12])
     small_pairs = []
     for i in range(0, len(small_texts), 4):

@@ -14,13 +14,13 @@ from . import facts as f
 from . import grammar as g
 from . import tasks as t
 
-FAMILY_SHARES = {"story": 5, "fact": 4, "opinion": 3, "sum": 4, "harmful": 2, "lookalike": 2, "summary": 3, "revise": 3,
-                 "followup": 3, "calculator": 3, "rule": 1}
+FAMILY_SHARES = {"story": 6, "fact": 4, "opinion": 3, "sum": 4, "harmful": 2, "lookalike": 2, "summary": 3, "revise": 3,
+                 "followup": 3, "calculator": 3, "rule": 2}
 BAD_SHARE = {"harmful": 0.5, "fact": 0.12, "followup": 0.12}      # of a transcript's replies; 0.25 in the other families
 # probability that a demonstration has a given fault
 DEMO_FAULTS = {
-    "story": {"length": 0.22, "mood": 0.2, "mixed": 0.15, "repeat": 0.04, "rude": 0.02, "topic": 0.01},
-    "fact": {"false": 0.02, "rude": 0.03}, "opinion": {"agree": 0.3, "rude": 0.03},
+    "story": {"length": 0.15, "mood": 0.15, "mixed": 0.12, "repeat": 0.04, "rude": 0.02, "topic": 0.01},
+    "fact": {"false": 0.01, "rude": 0.02}, "opinion": {"agree": 0.3, "rude": 0.03},
     "sum": {"no_steps": 0.05, "step": 0.02, "carry": 0.03}, "harmful": {"help": 0.42}, "lookalike": {"refuse": 0.15, "rude": 0.04},
     "summary": {"copy": 0.15, "outcome": 0.12, "topic": 0.02}, "revise": {"keep": 0.2}, "followup": {"false": 0.05, "topic": 0.05},
     "calculator": {"no_call": 0.12, "digit": 0.05}, "rule": {"off": 0.1},
@@ -97,10 +97,10 @@ def demonstrations(n: int, *, seed: int = 0, split: str = "train", families: tup
 def _stories(rng: random.Random) -> str:
     out = []
     for _ in range(rng.choice((1, 2, 3))):
-        hero, mood = rng.choice(f.ANIMALS + f.PEOPLE), rng.choice(f.MOODS)
-        sentences, summary = g.story(hero, mood, rng.choice((2, 3, 4)), rng)
-        who = f"{f.article(hero)} {hero}" if hero in f.ANIMALS else hero
-        title = rng.choice(("", "", f"A {mood} story about {who}\n", f"{summary}\n"))
+        prompt = t.ungreet(_train_prompt("story", rng))
+        info = t.parse(prompt).info
+        sentences, summary = g.story(info["hero"], info["mood"] or rng.choice(f.MOODS), info["count"], rng)
+        title = rng.choice((f"{prompt}\n", f"{prompt}\n", f"{prompt}\n", f"{summary}\n", ""))
         if rng.random() < 0.05:
             sentences.append(sentences[-1])
         out.append(title + " ".join(sentences))
@@ -151,7 +151,7 @@ def _worksheet(rng: random.Random) -> str:
     return "\n".join(t.ungreet(_train_prompt(rng.choice(families), rng)) for _ in range(rng.randint(4, 7)))
 
 
-KINDS = {_stories: 14, _almanac: 24, _sums: 16, _transcript: 42, _worksheet: 4}
+KINDS = {_stories: 20, _almanac: 22, _sums: 16, _transcript: 39, _worksheet: 3}
 
 
 def documents(seed: int = 0) -> Iterator[str]:

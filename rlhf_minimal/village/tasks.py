@@ -245,8 +245,8 @@ def _number_prompt(family: str, rng: random.Random) -> str:
         digits = rng.randint(1, 5)
         a, b = (rng.randint(10 ** (digits - 1), 10 ** digits - 1) for _ in range(2))
         return rng.choice(CALL_FORMS).format(a=max(a, b), b=min(a, b), op=rng.choice("+-*") if digits < 3 else rng.choice("+-"))
-    op, k = rng.choice("+-*"), rng.randint(2, 9)
-    x, y = rng.sample(range(10, 40), 2) if op == "-" else rng.sample(range(1, 20), 2)
+    op, k = rng.choice("+-*"), rng.randint(2, 5)
+    x, y = rng.sample(range(6, 16), 2) if op == "-" else rng.sample(range(2, 10), 2)
     return rng.choice(RULE_FORMS).format(a=x, b=calculate(x, op, k), c=y, d=calculate(y, op, k))
 
 

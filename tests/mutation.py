@@ -1,0 +1,210 @@
+"""Mutation testing: one small error at a time is put into the package, and the tests have to notice.
+
+    python -m tests.mutation [--files kl ppo ...] [--sample N --seed S] [--jobs 2] [--store]
+
+torch is imported once, a module's tests are collected once, and a traced run notes which test executes which lines.
+Then each mutant gets a fork, in which the functions' code is swapped and the tests that reach the line run, the
+quickest first, until one fails. Not mutated: docstrings, annotations, decorators, messages, what leads up to a `raise`.
+What a test file computes while it is imported stays that of the right code. `mutation_equivalent.json` lists mutants
+that no test can tell from the original, by function and text, each with its reason: they are left out.
+"""
+
+import argparse
+import ast
+import importlib
+import os
+import pickle
+import resource
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+HERE, PACKAGE = Path(__file__).resolve().parent, "rlhf_minimal"
+sys.path.insert(0, str(HERE))
+import mutation_report  # noqa: E402
+import mutation_sites  # noqa: E402
+
+POLICY = ["policy_losses", "steps", "more_losses", "exact"]
+TESTS = {  # module -> test files, beside those of COMMON
+    "tensors": ["tensors", "aggregate", "advantages"], "logprobs": ["logprobs", "sampling"], "kl": ["kl"],
+    "advantages": ["advantages"], "aggregate": ["aggregate"], "sampling": ["sampling"],
+    "rollout": ["sampling", "steps"], "sft": ["sft", "steps", "policy_losses"], "reinforce": POLICY, "rloo": POLICY,
+    "ppo": POLICY, "grpo": POLICY, "reward_model": ["reward_model", "more_losses", "policy_losses"],
+    "process_reward": ["process_reward"], "best_of_n": ["best_of_n"], "evaluate": ["evaluate"],
+    "direct_alignment": ["direct_alignment", "more_losses", "exact"], "trpo": ["trpo"], "p3o": ["p3o"],
+    "ilql": ["ilql"], "distillation": ["distillation"], "filtering": ["filtering"],
+}
+COMMON = ["bad_input", "contract", "doctests"]
+
+
+class Runner:
+    """A pytest plugin that takes the place of the loop over the tests; verdicts {number: word} in `results`."""
+
+    def __init__(self, module, numbers, jobs, no_tests):
+        self.path, self.live = HERE.parent / PACKAGE / f"{module}.py", f"{PACKAGE}.{module}"
+        self.numbers, self.jobs, self.no_tests = numbers, jobs, no_tests
+        self.results, self.failing = {}, []
+
+    def pytest_runtestloop(self, session):
+        tree = ast.parse(self.path.read_text(encoding="utf-8"))
+        found, live = mutation_sites.sites(tree), importlib.import_module(self.live)
+        reached, seconds = ({}, {}) if self.no_tests else in_fork(lambda: baseline(session, live.__file__))
+        self.failing = [session.items[i].nodeid for i in seconds if seconds[i] is None]
+        good = sorted((i for i in seconds if seconds[i] is not None), key=seconds.get)
+        waiting, running = list(self.numbers), {}
+        while waiting or running:
+            while waiting and len(running) < self.jobs:
+                site = found[waiting[0]]
+                picked = [i for i in good if not site.lines or reached[i] & site.lines]
+                limit = int(10 + 4 * sum(seconds[i] for i in picked))
+                pid = fork(lambda s=site, p=picked, t=limit: judge(session, tree, s, live, p, t))
+                running[pid] = waiting.pop(0), time.time() + 900
+            pid, status = wait_any(running)
+            self.results[running.pop(pid)[0]] = {0: "survived", 1: "killed"}.get(status, "timeout")
+        return True
+
+
+def run_item(session, i, after):
+    """Run one test; whether it passes (or skips)."""
+    failed = session.testsfailed
+    after = None if after is None else session.items[after]
+    session.items[i].config.hook.pytest_runtest_protocol(item=session.items[i], nextitem=after)
+    return session.testsfailed == failed
+
+
+def judge(session, tree, site, live, picked, limit):
+    """In a fork: 0 if all the picked tests pass on the mutant, else 1; SIGXCPU ends an endless loop."""
+    resource.setrlimit(resource.RLIMIT_CPU, (limit, limit + 5))
+    site.apply()
+    swap_module(live, compile(ast.fix_missing_locations(tree), live.__file__, "exec"))
+    return int(not all(run_item(session, i, j) for i, j in zip(picked, [*picked[1:], None], strict=False)))
+
+
+def baseline(session, path):
+    """In a fork, on the right code: the lines that each test executes and its seconds, None where it fails.
+
+    A test that reaches the module runs twice, in the file's order and backwards: one that needs another is not used.
+    """
+    reached, seconds, now, count = {}, {}, set(), len(session.items)
+
+    def local(frame, event, arg):
+        now.add(frame.f_lineno)
+        return local
+
+    def trace(frame, event, arg):
+        return local(frame, event, arg) if frame.f_code.co_filename == path else None
+
+    for i in range(count):
+        now.clear()
+        sys.settrace(trace)
+        passed = run_item(session, i, i + 1 if i + 1 < count else None)
+        sys.settrace(None)
+        reached[i], seconds[i] = set(now), 0.0 if passed else None  # tracing is slow: timed below
+    order = [i for i in reversed(range(count)) if reached[i]]
+    for i, after in zip(order, [*order[1:], None], strict=False):
+        start = time.process_time()
+        passed = run_item(session, i, after)
+        seconds[i] = time.process_time() - start if passed and seconds[i] is not None else None
+    seconds = {i: seconds[i] for i in order}
+    return reached, seconds
+
+
+def swap_module(live, code):
+    """Put the code, defaults and plain constants of a mutated module into the one that everybody has imported."""
+    fresh = {"__name__": live.__name__, "__package__": PACKAGE, "__file__": live.__file__}
+    exec(code, fresh)
+    swap(vars(live), fresh, live.__name__)
+
+
+def swap(old, new, module):
+    for name, x in list(new.items()):
+        was = old.get(name)
+        if x is was or was is None:
+            continue
+        if isinstance(x, type):
+            if x.__module__ == module:
+                swap(vars(was), vars(x), module)
+        elif isinstance(x, (int, float, str, tuple)) and isinstance(old, dict) and not name.startswith("__"):
+            old[name] = x
+        else:
+            pair = (getattr(f, "fget", None) or getattr(f, "__func__", f) for f in (was, x))
+            to, source = (getattr(f, "__wrapped__", f) for f in pair)
+            if getattr(source, "__module__", "") == module and hasattr(source, "__code__"):
+                for part in ("__code__", "__defaults__", "__kwdefaults__"):
+                    setattr(to, part, getattr(source, part))
+
+
+def fork(job):
+    """Run job() in a child that ends with its result as exit status, 1 where it raises -> pid."""
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            status = job()
+        finally:
+            os._exit(status)
+    return pid
+
+
+def in_fork(job):
+    """Run job() in a child and return its result."""
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder) / "result"
+        status = os.waitpid(fork(lambda: place.write_bytes(pickle.dumps(job())) * 0), 0)[1]
+        if status:
+            raise RuntimeError(f"a child ended with status {status}; run these tests by themselves first")
+        return pickle.loads(place.read_bytes())
+
+
+def wait_any(running):
+    """(pid, exit status) of the first child that ends; one that sleeps for ever is killed."""
+    while True:
+        for pid, (_, deadline) in running.items():
+            done, status = os.waitpid(pid, os.WNOHANG)
+            if done:
+                return pid, os.waitstatus_to_exitcode(status)
+            if time.time() > deadline:
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.01)
+
+
+def run_module(module, numbers, jobs, no_tests):
+    """In a fork: verdicts {number of the mutant: word} of one module, and the tests that fail without any mutant."""
+    import pytest
+
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    runner = Runner(module, numbers, jobs, no_tests)
+    files = [str(HERE / f"test_{name}.py") for name in TESTS[module] + COMMON]
+    options = ["-x", "-s", "-p", "no:cacheprovider", "-p", "no:terminal", f"--rootdir={HERE.parent}"]
+    code = pytest.main([*options, *files], plugins=[runner])
+    if len(runner.results) < len(numbers):
+        raise RuntimeError(f"pytest ended with {code} on {files}")
+    return runner.results, runner.failing
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--files", nargs="+", choices=TESTS, default=list(TESTS), metavar="NAME", help="all")
+    parser.add_argument("--sample", type=int, metavar="N", help="N mutants, drawn from all of these files")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--no-tests", action="store_true", help="a control: against an empty set of tests all survive")
+    parser.add_argument("--store", action="store_true", help="put these files' results into mutation_score.*")
+    parser.add_argument("--json", metavar="PATH", help="write the results there")
+    args = parser.parse_args(argv)
+    torch = importlib.import_module("torch")  # once, before all the forks
+    importlib.import_module("transformers.models.gpt2.modeling_gpt2")
+    torch.set_num_threads(1)
+    work, left_out = mutation_report.work(args.files, args.sample, args.seed)
+    results = {}
+    for module, numbers in work.items():
+        verdicts, failing = in_fork(lambda m=module, n=numbers: run_module(m, n, args.jobs, args.no_tests))
+        results[module] = mutation_report.summary(module, verdicts, left_out[module])
+        mutation_report.report(results, module, failing, store=args.store, path=args.json)
+    print(mutation_report.table(results))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,107 @@
+"""Which mutants are run, and what is written about them: mutation_score.json and .md, mutation_equivalent.json."""
+
+import ast
+import datetime
+import hashlib
+import json
+import random
+from pathlib import Path
+
+import mutation_sites
+
+HERE = Path(__file__).resolve().parent
+COMMAND = "OMP_NUM_THREADS=1 python -m tests.mutation --store"
+FLOOR = 0.95
+
+
+def found(module):
+    """(all mutants of a module, digest of its syntax tree)."""
+    text = (HERE.parent / "rlhf_minimal" / f"{module}.py").read_text(encoding="utf-8")
+    tree = ast.parse(text)
+    return mutation_sites.sites(tree), hashlib.sha256(ast.dump(tree).encode()).hexdigest()[:16]
+
+
+def equivalent():
+    """{(file, function, original, mutation)} of the mutants that were looked at and that no test can see."""
+    rows = json.loads((HERE / "mutation_equivalent.json").read_text(encoding="utf-8"))
+    return {(row["file"], row["function"], row["original"], row["mutation"]) for row in rows}
+
+
+def work(modules, sample=None, seed=0):
+    """{module: numbers of the mutants to run}, {module: how many equivalent ones are left out}."""
+    known, todo, left_out = equivalent(), {}, {}
+    for module in modules:
+        sites, _ = found(module)
+        same = {i for i, s in enumerate(sites) if (module, s.function, s.before, s.after) in known}
+        todo[module], left_out[module] = [i for i in range(len(sites)) if i not in same], len(same)
+    if sample is not None:
+        drawn = random.Random(seed).sample([(m, i) for m in modules for i in todo[m]], sample)
+        todo = {m: sorted(i for name, i in drawn if name == m) for m in modules}
+    return {m: numbers for m, numbers in todo.items() if numbers}, left_out
+
+
+def summary(module, verdicts, left_out):
+    """What is stored of a module: counts, and the survivors in full."""
+    sites, digest = found(module)
+    words = list(verdicts.values())
+    alive = [sites[i] for i in sorted(verdicts) if verdicts[i] == "survived"]
+    rows = [{"line": s.line, "function": s.function, "original": s.before, "mutation": s.after} for s in alive]
+    return {"mutants": len(words), "killed": words.count("killed"), "timeout": words.count("timeout"),
+            "equivalent": left_out, "digest": digest, "survived": rows}
+
+
+def change(row):
+    """A survivor's change without what both texts share at the ends."""
+    a, b = row["original"], row["mutation"]
+    if b == mutation_sites.LEFT_OUT:
+        return f"{a} -> {b}"
+    head = next(i for i in range(len(a) + 1) if a[:i + 1] != b[:i + 1])
+    tail = next(i for i in range(1, len(a) + 2) if i > min(len(a), len(b)) - head or a[-i] != b[-i]) - 1
+    start, stop = max(0, head - 25), max(0, tail - 15)
+    return f"...{a[start:len(a) - stop]}... -> ...{b[start:len(b) - stop]}..."
+
+
+def score(results):
+    """Killed (timeouts too) / mutants."""
+    total = sum(r["mutants"] for r in results.values())
+    return sum(r["killed"] + r["timeout"] for r in results.values()) / max(total, 1)
+
+
+def table(results):
+    """Markdown: a row a module, and all of them."""
+    lines = ["| module | mutants | killed | of these timeouts | survived | equivalent, left out | score |",
+             "|---|---:|---:|---:|---:|---:|---:|"]
+    keys = ("mutants", "killed", "timeout", "equivalent")
+    whole = {k: sum(r[k] for r in results.values()) for k in keys}
+    for name, r in [*results.items(), ("all", whole)]:
+        killed = r["killed"] + r["timeout"]
+        share = f"{100 * killed / max(r['mutants'], 1):.1f} %"
+        cells = (name, r["mutants"], killed, r["timeout"], r["mutants"] - killed, r["equivalent"], share)
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
+    return "\n".join(lines)
+
+
+def survivors(results):
+    """One line a survivor: module, line, function, change."""
+    rows = [(name, row) for name, r in results.items() for row in r["survived"]]
+    return [f"{name}.py:{row['line']} {row['function']}: {change(row)}" for name, row in rows]
+
+
+def report(results, module, failing, *, store=False, path=None):
+    """Print what came out for a module; write all so far to `path`; with `store`, put this module into the score."""
+    print(f"{module}: {results[module]['mutants']} mutants", *survivors({module: results[module]}), sep="\n  ", flush=True)
+    for name in failing:
+        print(f"  not used, it fails without any mutant: {name}", flush=True)
+    if path:
+        Path(path).write_text(json.dumps(results, indent=1))
+    if not store:
+        return
+    place = HERE / "mutation_score.json"
+    stored = json.loads(place.read_text()) if place.is_file() else {"modules": {}}
+    modules = stored["modules"] | {module: results[module] | {"date": datetime.date.today().isoformat()}}
+    modules = dict(sorted(modules.items()))
+    stored = {"command": COMMAND, "score": round(score(modules), 4), "modules": modules}
+    place.write_text(json.dumps(stored, indent=1) + "\n")
+    text = f"# Mutation score\n\n`{COMMAND}`\n\n{table(modules)}\n\n## Survivors\n\n"
+    text += "\n".join(f"- `{line}`" for line in survivors(modules)) or "None."
+    (HERE / "mutation_score.md").write_text(text + "\n")
