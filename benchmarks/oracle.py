@@ -13,8 +13,8 @@ import warnings
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-MODULES = ("oracle_basics", "oracle_preference", "oracle_policy")
-COMPARED = ("advantages", "aggregate", "direct_alignment", "grpo", "kl", "logprobs", "ppo", "process_reward", "reinforce",
+MODULES = tuple(f"oracle_{name}" for name in ("basics", "models", "preference", "policy", "advantages", "ppo"))
+COMPARED = ("advantages", "aggregate", "direct_alignment", "grpo", "kl", "logprobs", "models", "ppo", "process_reward", "reinforce",
             "reward_model", "rloo", "sft", "tensors")
 
 

@@ -77,7 +77,7 @@ def measure(spec):
         loss[key] = max(loss[key], gap(ours, theirs))
         for a, b in zip(our_grads, their_grads, strict=True):
             has_grad, grad[key] = True, max(grad[key], grad_gap(a, b))
-    tolerance = TOLERANCE if spec.tolerance is None else dict.fromkeys(TOLERANCE, spec.tolerance)
+    tolerance = {key: max(least, spec.tolerance or 0.0) for key, least in TOLERANCE.items()}
     worst = {key: max(loss[key], grad[key]) for key in loss}
     within = all(worst[key] <= tolerance[key] for key in worst)  # a NaN is not within
     record = {k: getattr(spec, k) for k in ("name", "ours", "outside", "why", "item")}

@@ -100,6 +100,7 @@ def ppo_run(case, batch, value, value_new, **settings):
 
     ppo_whiten, ppo_mean = ppo_trainer.masked_whiten, ppo_trainer.masked_mean
     replaced = {"forward": forward, "get_reward": get_reward, "masked_mean": mean, "unwrap_model_for_generation": unwrap,
+                "gc": SimpleNamespace(collect=lambda: None), "empty_cache": lambda: None,  # slow, and no part of the matter
                 "masked_whiten": whiten, "batch_generation": lambda *_: (batch.ids.clone(), batch.old[:, columns].clone())}
     with mock.patch.multiple(ppo_trainer, **replaced), mock.patch("numpy.random.permutation", np.arange):
         PPOTrainer.train(_ppo_self(case, batch, settings, seen))

@@ -1,4 +1,7 @@
-"""Advantages: what a token, or a whole completion, was worth more than expected. All are detached (D12)."""
+"""Advantages: what a token, or a whole completion, was worth more than expected. All are detached (D12).
+
+They raise ValueError on shapes or groups that do not fit, an empty mask, a NaN on it, gamma or lam outside 0 to 1.
+"""
 
 import torch
 

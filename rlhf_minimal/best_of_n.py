@@ -22,6 +22,8 @@ def _groups(group_size, **named):
 def select(score, group_size):
     """Row number, in the whole batch, of each prompt's best answer: (B,) -> (B/G,) int64; of equals the first (I1).
 
+    ValueError unless G divides B; on a NaN.
+
     >>> select(torch.tensor([0.1, 0.9, 5.0, 4.0]), 2).tolist()
     [1, 2]
     """
@@ -31,6 +33,8 @@ def select(score, group_size):
 
 def kl_bound(n):
     """log n - (n - 1) / n nats: an upper bound on KL(best-of-n || policy), strict where answers can repeat (I2).
+
+    ValueError on n < 1.
 
     >>> round(kl_bound(2), 4)  # log 2 - 1/2
     0.1931

@@ -2,7 +2,7 @@
 
 Arguments are (B,) log-probabilities of the completions' tokens alone (G1): sums, as of `sequence_logps`, or where the
 name says `avg`, means a token (`average=True`). Losses average the pairs. A reference-free loss sets the reference
-ratio to 0 (G8).
+ratio to 0 (G8). All raise ValueError on shapes that differ, no rows, a NaN, a beta that is not above 0.
 """
 
 import math
@@ -74,7 +74,8 @@ def dpo_loss(pi_chosen, pi_rejected, ref_chosen, ref_rejected, *, beta=0.1, labe
 def rdpo_loss(pi_chosen, pi_rejected, ref_chosen, ref_rejected, *, beta=0.1, label_smoothing=0.0):
     """Robust DPO: [(1 - e) l(z) - e l(-z)] / (1 - 2e), unbiased if a share e of labels is flipped -> (loss, stats).
 
-    Not cDPO (G3): the weight of the flipped term is negative. Undefined at e = 1/2. https://arxiv.org/abs/2403.00409
+    Four (B,) sums. Not cDPO (G3): the weight of the flipped term is negative. ValueError at e = 1/2.
+    https://arxiv.org/abs/2403.00409
 
     >>> four = [torch.tensor([x]) for x in (-10.0, -14.0, -11.0, -13.0)]
     >>> round(rdpo_loss(*four, label_smoothing=0.1)[0].item(), 4)  # (0.9 * 0.5981 - 0.1 * 0.7981) / 0.8
@@ -91,8 +92,8 @@ def rdpo_loss(pi_chosen, pi_rejected, ref_chosen, ref_rejected, *, beta=0.1, lab
 def ipo_loss(pi_chosen, pi_rejected, ref_chosen, ref_rejected, *, beta=0.1, label_smoothing=0.0):
     """(h - 1 / (2 beta))^2 with h the difference of log-ratios -> (loss, stats). https://arxiv.org/abs/2310.12036
 
-    Works on what it is given. Recommended: averages a token (`sequence_logps(average=True)`), the authors' correction;
-    sums are the equation as printed. They differ a lot for unequal lengths (G4).
+    Four (B,); works on what it is given. Recommended: averages a token (`sequence_logps(average=True)`), the authors'
+    correction; sums are the equation as printed. They differ a lot for unequal lengths (G4).
 
     >>> four = [torch.tensor([x]) for x in (-10.0, -14.0, -11.0, -13.0)]
     >>> round(ipo_loss(*four)[0].item(), 4)  # (2 - 5)^2
@@ -104,7 +105,7 @@ def ipo_loss(pi_chosen, pi_rejected, ref_chosen, ref_rejected, *, beta=0.1, labe
 
 
 def hinge_loss(pi_chosen, pi_rejected, ref_chosen, ref_rejected, *, beta=0.1, label_smoothing=0.0):
-    """max(0, 1 - beta h), as SLiC with a reference -> (loss, stats). https://arxiv.org/abs/2309.06657
+    """max(0, 1 - beta h), as SLiC with a reference -> (loss, stats). Four (B,) sums. https://arxiv.org/abs/2309.06657
 
     >>> four = [torch.tensor([x]) for x in (-10.0, -14.0, -11.0, -13.0)]
     >>> round(hinge_loss(*four)[0].item(), 4)  # 1 - 0.2
@@ -118,7 +119,7 @@ def hinge_loss(pi_chosen, pi_rejected, ref_chosen, ref_rejected, *, beta=0.1, la
 def simpo_loss(avg_chosen, avg_rejected, *, beta=2.0, gamma=1.0):
     """-log sigmoid(beta (avg_c - avg_r) - gamma) -> (loss, stats). No reference, length-normalised.
 
-    gamma is the margin itself, not gamma / beta (G5). https://arxiv.org/abs/2405.14734
+    avg (B,), nats a token; gamma is the margin itself, not gamma / beta (G5). https://arxiv.org/abs/2405.14734
 
     >>> round(simpo_loss(torch.tensor([-1.0]), torch.tensor([-1.0]))[0].item(), 4)  # -log s(-1)
     1.3133
@@ -162,7 +163,8 @@ def log1mexp(x):
 def orpo_loss(avg_chosen, avg_rejected, *, beta=0.1):
     """NLL of the chosen answer - beta log sigmoid(log odds ratio) -> (loss, stats). https://arxiv.org/abs/2403.07691
 
-    odds = p / (1 - p) of the *average* log-probability: of a sum p is about 0, the term nearly linear in length (G6).
+    avg (B,), nats a token, not above 0. odds = p / (1 - p) of that *average*: of a sum p is about 0, the term nearly
+    linear in length (G6).
 
     >>> loss, stats = orpo_loss(torch.tensor([0.5]).log(), torch.tensor([0.25]).log())  # odds 1 and 1/3
     >>> round(loss.item(), 4), round(stats["log_odds"].item(), 4)  # log 2 + 0.1 log 4/3, log 3

@@ -39,7 +39,8 @@ def _elementwise(fn, *args):
 def pass_at_k(n, correct, k):
     """Chance that at least one of k of the n samples is correct: 1 - C(n-c, k) / C(n, k), unbiased (I3).
 
-    Numbers or tensors. 1 - (1 - c/n)^k is biased downwards. https://arxiv.org/abs/2107.03374
+    Numbers or tensors; ValueError unless c <= n, 1 <= k <= n. 1 - (1 - c/n)^k is biased downwards.
+    https://arxiv.org/abs/2107.03374
 
     >>> pass_at_k(4, 1, 2)  # 1 - 3/6
     0.5
@@ -70,6 +71,7 @@ def win_rate(a, b):
     """Share of items on which a beats b, ties 1/2 -> (rate, low, high), Wilson's 95 % interval (I4).
 
     a, b: N numbers each, item by item. Ties count as coin flips: with many the interval is too wide, never too narrow.
+    ValueError on lists of unequal or no length, on a NaN.
 
     >>> rate, low, high = win_rate([1, 1, 0, 0], [0, 0, 0, 1])  # two wins, a tie, a loss
     >>> rate, 0 < low < rate < high < 1

@@ -32,6 +32,7 @@ def grpo_loss(
     a row's tokens is the published algorithm and not the gradient of J; Dr. GRPO is `scale=False, mode="fixed"`, both
     (E7); DAPO raises the upper clip alone, `clip_high` (E4). k3 is the paper's plain one: as a loss term its gradient
     is that of KL(pi_ref || pi) (C3). denominator: rows or tokens of the whole optimizer step, as in `aggregate`.
+    ValueError on shapes, groups or a mode that do not fit, an empty mask, a NaN on it, beta without logp_ref.
 
     >>> import torch
     >>> old, new = torch.tensor([[0.4], [0.4]]).log(), torch.tensor([[0.6], [0.4]]).log()  # ratios 1.5, 1

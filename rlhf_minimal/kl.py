@@ -1,7 +1,8 @@
 """KL(policy || reference): three estimators, the exact value, and the controllers of its coefficient.
 
 The sample comes from the policy. As a term of a *loss* each estimator has another gradient than its value suggests:
-k1 has none in expectation, k2 that of KL(pi||ref), k3 that of KL(ref||pi). Nothing is clamped (C3).
+k1 has none in expectation, k2 that of KL(pi||ref), k3 that of KL(ref||pi). Nothing is clamped (C3). Units are nats.
+ValueError on shapes that differ and on a NaN.
 Schulman, "Approximating KL divergence", 2020.
 """
 
@@ -30,7 +31,7 @@ def k1(logp, logp_ref):
 
 
 def k2(logp, logp_ref):
-    """Half the squared log-ratio, >= 0: its mean is not KL, its expected gradient is that of KL(pi||ref).
+    """Half the squared log-ratio, any shape, >= 0: its mean is not KL, its expected gradient is that of KL(pi||ref).
 
     >>> [round(x, 4) for x in k2(torch.tensor([0.5, 0.25]).log(), torch.tensor([0.25, 0.5]).log()).tolist()]
     [0.2402, 0.2402]
@@ -39,7 +40,7 @@ def k2(logp, logp_ref):
 
 
 def k3(logp, logp_ref):
-    """ref/pi - 1 - log(ref/pi), >= 0: mean KL, with less noise than k1; its gradient is that of KL(ref||pi).
+    """ref/pi - 1 - log(ref/pi), any shape, >= 0: mean KL, less noise than k1; its gradient is that of KL(ref||pi).
 
     >>> k = k3(torch.tensor([0.5, 0.25]).log(), torch.tensor([0.25, 0.5]).log())
     >>> [round(x, 4) for x in k.tolist()]  # 1/2 - 1 + log 2, 2 - 1 - log 2
@@ -103,7 +104,10 @@ class AdaptiveKL:
         self.beta, self.target, self.horizon = beta, target, horizon
 
     def update(self, kl, n):
-        """beta *= 1 + clip(kl/target - 1, -0.2, 0.2) * n/horizon, for n sequences of mean *summed* KL `kl` (C7)."""
+        """beta *= 1 + clip(kl/target - 1, -0.2, 0.2) * n/horizon, for n sequences of mean *summed* KL `kl` (C7).
+
+        ValueError on kl = NaN or n <= 0. kl in nats.
+        """
         _positive(n=n)
         kl = float(kl)
         if math.isnan(kl):

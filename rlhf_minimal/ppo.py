@@ -43,7 +43,8 @@ def policy_loss(logp, logp_old, adv, mask, *, clip=0.2, denominator=None):
     """-min(rho A, clip(rho, 1 - clip, 1 + clip) A), mean over tokens -> (loss, stats). https://arxiv.org/abs/1707.06347
 
     logp, logp_old, mask (B, T); adv (B,) or (B, T). At logp == logp_old its gradient is REINFORCE's (E3), even though
-    its value may be 0 (E2). denominator: tokens of the whole optimizer step.
+    its value may be 0 (E2). denominator: tokens of the whole optimizer step. ValueError on shapes that do not fit, an
+    empty mask, a NaN on it, a clip outside 0 to 1.
 
     >>> old, new = torch.tensor([[0.4, 0.4]]).log(), torch.tensor([[0.6, 0.2]]).log()  # ratios 1.5, 0.5
     >>> round(policy_loss(new, old, torch.tensor([1.0]), torch.ones(1, 2))[0].item(), 4)  # -(1.2 + 0.5) / 2
@@ -56,6 +57,8 @@ def policy_loss(logp, logp_old, adv, mask, *, clip=0.2, denominator=None):
 
 def value_loss(value, value_old, ret, mask, *, clip=0.2, denominator=None):
     """1/2 max((V - R)^2, (clip(V; V_old +- clip) - R)^2), mean over tokens -> (loss, stats). All (B, T); E9.
+
+    ValueError on shapes that differ, an empty mask, a NaN on it, a negative clip.
 
     >>> value, old, ret = torch.tensor([[1.0, 0.0]]), torch.zeros(1, 2), torch.tensor([[0.5, 1.0]])
     >>> value_loss(value, old, ret, torch.ones(1, 2))[0].item()  # (0.125 + 0.5) / 2

@@ -23,7 +23,8 @@ def outcome_loss(logits, label, mask):
     """Outcome model: every completion token predicts the answer's one outcome -> (loss, stats).
 
     logits, mask (B, T); label (B,) 0/1. Mean within a row, then over rows, as in the equation; a mean over all tokens
-    of the batch would let long answers count for more (F8, K37). https://arxiv.org/abs/2110.14168
+    of the batch would let long answers count for more (F8, K37). ValueError on shapes, on labels other than 0 and 1, on
+    an empty mask. https://arxiv.org/abs/2110.14168
 
     >>> logits, mask = torch.tensor([[0.0, 0.0], [2.0, 9.0]]), torch.tensor([[1, 1], [1, 0]])
     >>> round(outcome_loss(logits, torch.tensor([1, 0]), mask)[0].item(), 4)  # (log 2 + log(1 + e^2)) / 2
@@ -40,7 +41,8 @@ def outcome_loss(logits, label, mask):
 def process_loss(logits, labels):
     """Process model: binary cross-entropy at step ends, mean over all labelled steps -> (loss, stats).
 
-    logits, labels (B, T); labels 0/1 at the last token of a step, -100 elsewhere. https://arxiv.org/abs/2305.20050
+    logits, labels (B, T); labels 0/1 at the last token of a step, -100 elsewhere. ValueError on other labels, or none.
+    https://arxiv.org/abs/2305.20050
 
     >>> loss, _ = process_loss(torch.tensor([[0.0, 9.0, 2.0]]), torch.tensor([[1, -100, 0]]))
     >>> round(loss.item(), 4)  # (log 2 + log(1 + e^2)) / 2

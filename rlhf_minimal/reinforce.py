@@ -39,6 +39,7 @@ def reinforce_loss(logp, adv, mask, *, denominator=None):
 
     Sums over tokens: only then is its expected gradient -grad J, with any baseline that ignores the sample. A mean over
     tokens, as in the book's code, is another, biased objective (E8). denominator: rows of the whole optimizer step.
+    ValueError on shapes that do not fit, an empty mask, a NaN on it.
 
     >>> import torch
     >>> reinforce_loss(torch.tensor([[-1.0, -2.0]]), torch.tensor([2.0]), torch.ones(1, 2))[0].item()  # -2 (-1 - 2)

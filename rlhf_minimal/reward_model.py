@@ -82,6 +82,7 @@ def plackett_luce_loss(scores, ranking):
     """-sum_k log(exp r_(k) / sum_{j >= k} exp r_(j)), mean over rows -> (loss, stats).
 
     scores (B, K); ranking (B, K): each row's column numbers, best first. With K = 2 it is Bradley-Terry (F4).
+    ValueError on a ranking that is none, on K = 1, on a NaN.
 
     >>> round(plackett_luce_loss(torch.zeros(1, 3), torch.tensor([[2, 0, 1]]))[0].item(), 4)  # log 3 + log 2
     1.7918

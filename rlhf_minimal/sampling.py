@@ -98,7 +98,8 @@ def _decode(model, ids, attention, n, steps, eos, temperature, generator):
 
 @torch.no_grad()
 def sample(model, prompts, *, n=1, max_new_tokens, eos_id, temperature=1.0, generator=None):
-    """Sample `n` completions of each prompt (lists of ids) -> Rollout of B = prompts x n rows, prompt-major (D9).
+    """Sample `n` completions of each prompt (lists of ids) -> Rollout of B = prompts x n rows, prompt-major (D9):
+    ids, attention (B,L), mask, logp_old (B,T), nats.
 
     Each row equals the row decoded alone: right cache entry, position and attention (B12). `eos_id`: an int or a list;
     the first of any ends a row (B10). `temperature=0` is greedy, with `logp_old` at temperature 1. T <= max_new_tokens.

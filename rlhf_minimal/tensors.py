@@ -1,6 +1,7 @@
 """Masks, means, positions, padding: the only places where each of these is made.
 
 A mask is bool, int or float of 0/1. Off-mask entries are *replaced* by 0, never multiplied: nan * 0 is nan (E11).
+All raise ValueError on shapes that do not fit, on masks of other values and on a NaN where the mask is 1.
 """
 
 import torch

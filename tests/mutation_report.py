@@ -40,8 +40,10 @@ def work(modules, sample=None, seed=0):
     return {m: numbers for m, numbers in todo.items() if numbers}, left_out
 
 
-def summary(module, verdicts, left_out):
+def summary(module, numbers, verdicts, left_out):
     """What is stored of a module: counts, and the survivors in full."""
+    if sorted(verdicts) != numbers:
+        raise RuntimeError(f"{module}: {len(verdicts)} of {len(numbers)} mutants ran; are its tests collected?")
     sites, digest = found(module)
     words = list(verdicts.values())
     alive = [sites[i] for i in sorted(verdicts) if verdicts[i] == "survived"]
@@ -89,7 +91,8 @@ def survivors(results):
 
 def report(results, module, failing, *, store=False, path=None):
     """Print what came out for a module; write all so far to `path`; with `store`, put this module into the score."""
-    print(f"{module}: {results[module]['mutants']} mutants", *survivors({module: results[module]}), sep="\n  ", flush=True)
+    mine = results[module]
+    print(f"{module}: {mine['mutants']} mutants", *survivors({module: mine}), sep="\n  ", flush=True)
     for name in failing:
         print(f"  not used, it fails without any mutant: {name}", flush=True)
     if path:
@@ -98,7 +101,7 @@ def report(results, module, failing, *, store=False, path=None):
         return
     place = HERE / "mutation_score.json"
     stored = json.loads(place.read_text()) if place.is_file() else {"modules": {}}
-    modules = stored["modules"] | {module: results[module] | {"date": datetime.date.today().isoformat()}}
+    modules = stored["modules"] | {module: mine | {"date": datetime.date.today().isoformat()}}
     modules = dict(sorted(modules.items()))
     stored = {"command": COMMAND, "score": round(score(modules), 4), "modules": modules}
     place.write_text(json.dumps(stored, indent=1) + "\n")

@@ -87,3 +87,11 @@ def test_I2_kl_bound_is_an_upper_bound_strict_where_answers_repeat():
         assert exact[1] < kl_bound(n) and abs(exact[1] - kl_bound(n)) < 2e-3
     with pytest.raises(ValueError):
         kl_bound(0)
+
+
+def test_wrong_input_of_law_and_groups():
+    with pytest.raises(ValueError, match="shapes differ"):
+        law(torch.ones(3) / 3, torch.ones(1), 2)
+    for group in (-1, -2):
+        with pytest.raises(ValueError, match=f"groups of {group}"):
+            select(torch.ones(4), group)

@@ -306,3 +306,88 @@ def test_G11_both_may_fall_while_the_margin_grows():
     moved = logp.detach() - start
     assert moved[0] < -0.1 and moved[1] < moved[0] and moved[2] > 0.1
     assert stats["margin"] > 0.5 and stats["accuracy"] == 1 and stats["logps/chosen"] < start[0]  # and the stats say so
+
+
+# ---- what the stats say, and the edges of the arguments ----
+
+
+def mean(values):
+    values = list(values)
+    return sum(values) / len(values)
+
+
+def test_stats_are_the_numbers_they_are_named_after(rows):
+    c, r, rc, rr = rows
+    beta, pairs = 0.4, list(zip(*[x.tolist() for x in rows], strict=True))
+    with_reference = {
+        "rewards/chosen": mean(beta * (a - x) for a, _, x, _ in pairs),
+        "rewards/rejected": mean(beta * (b - y) for _, b, _, y in pairs),
+        "margin": mean(beta * (a - x - b + y) for a, b, x, y in pairs),
+        "accuracy": mean(a - x > b - y for a, b, x, y in pairs),
+    }
+    without = {
+        "rewards/chosen": mean(beta * a for a, *_ in pairs), "rewards/rejected": mean(beta * b for _, b, *_ in pairs),
+        "margin": mean(beta * (a - b) for a, b, *_ in pairs), "accuracy": mean(a > b for a, b, *_ in pairs),
+    }
+    logps = {"logps/chosen": mean(c.tolist()), "logps/rejected": mean(r.tolist())}
+    ones = torch.ones(6, 1)
+    for stats, want in (
+        *((f(*rows, beta=beta)[1], with_reference) for f in PAIRED),
+        (simpo_loss(c, r, beta=beta)[1], without), (cpo_loss(c, r, beta=beta)[1], without),
+        (orpo_loss(c, r, beta=beta)[1], without),
+        (cpl_loss(c[:, None], r[:, None], ones, ones, alpha=beta)[1], without),
+    ):
+        for name, value in (want | logps).items():
+            assert stats[name].item() == pytest.approx(value, abs=1e-6), name
+    assert cpo_loss(c, r)[1]["nll"].item() == pytest.approx(-mean(c.tolist()))
+    odds = [math.log(math.expm1(-b) / math.expm1(-a)) for a, b in zip(c.tolist(), r.tolist(), strict=True)]
+    assert orpo_loss(c, r)[1]["log_odds"].item() == pytest.approx(mean(odds))
+
+
+def test_G7_kto_stats():
+    _, stats = kto_loss(t(1.0, -2.0, 0.5), torch.tensor([1, 0, 1]), t(0.1, 0.5), beta=0.3)
+    assert stats["rewards/desirable"].item() == pytest.approx(0.3 * 0.75) and stats["kl"].item() == pytest.approx(0.3)
+    assert stats["rewards/undesirable"].item() == pytest.approx(-0.6)
+    one_kind = kto_loss(t(1.0), torch.tensor([1]), t(0.2))[1]
+    assert "rewards/undesirable" not in one_kind and "rewards/desirable" in one_kind
+
+
+def test_every_loss_of_one_pair_and_of_two_sides_is_detached_in_its_stats(rows):
+    c, r = (x.clone().requires_grad_() for x in rows[:2])
+    ones = torch.ones(6, 1)
+    for loss, stats in (
+        simpo_loss(c, r), cpo_loss(c, r), orpo_loss(c, r), kto_loss(c, torch.ones(6), r),
+        cpl_loss(c[:, None], r[:, None], ones, ones),
+    ):
+        assert loss.requires_grad and all(not x.requires_grad and x.dim() == 0 for x in stats.values())
+
+
+def test_edges_of_the_arguments(rows):
+    c, r, rc, rr = rows
+    for f in PAIRED:  # all labels flipped: the pairs turned round
+        assert torch.allclose(f(*rows, label_smoothing=1.0)[0], f(r, c, rr, rc)[0])
+        for wrong in (dict(beta=math.inf), dict(beta=math.nan), dict(label_smoothing=-0.1), dict(label_smoothing=1.1)):
+            with pytest.raises(ValueError, match=next(iter(wrong))):
+                f(*rows, **wrong)
+    assert torch.allclose(orpo_loss(c, r, beta=0.0)[0], -c.mean())  # NLL alone
+    ones = torch.ones(6, 1)
+    for call, word in (
+        (lambda: simpo_loss(c, r, beta=0.0), "beta"), (lambda: cpo_loss(c, r[:1]), "shapes"),
+        (lambda: orpo_loss(c, r[:1]), "shapes"), (lambda: orpo_loss(c, r, beta=-0.1), "beta"),
+        (lambda: orpo_loss(t(0.1), t(-1.0)), "average"), (lambda: simpo_loss(c, r[:1]), "shapes"),
+        (lambda: kto_loss(c, torch.ones(6), rc, beta=0.0), "beta"),
+        (lambda: kto_loss(c, torch.ones(6), rc * math.nan), "NaN"),
+        (lambda: cpl_loss(c[:, None], r[:1, None], ones, ones[:1]), "shapes"),
+        (lambda: cpl_loss(c[:, None], r[:, None], ones, ones, alpha=0.0), "alpha"),
+        (lambda: cpl_loss(c[:, None], r[:, None], ones, ones, gamma=0.0), "gamma"),
+    ):
+        with pytest.raises(ValueError, match=word):
+            call()
+
+
+def test_cpl_gamma_of_one_in_float_and_discounts_from_the_first_token():
+    """At gamma 1/2 the tokens of a row weigh 1, 1/2, 1/4, ...: the first one is not discounted."""
+    c, r, m = t(-1.0, -2.0, -4.0)[None], t(-3.0, -1.0, -2.0)[None], torch.ones(1, 3)
+    loss, stats = cpl_loss(c, r, m, m, alpha=1.0, gamma=0.5)
+    assert stats["logps/chosen"] == -3 and stats["logps/rejected"] == -4
+    assert loss.item() == pytest.approx(-math.log(sigmoid(1.0)))

@@ -153,3 +153,35 @@ def test_gold_table():
     ]
     with pytest.raises(ValueError, match="0 rows"):
         gold_table([])
+
+
+def test_wrong_input_of_the_other_functions():
+    for prob in ([-0.1, 0.5], [0.5, 1.1]):
+        with pytest.raises(ValueError, match="probabilities"):
+            expected_calibration_error(prob, [0, 1])
+    with pytest.raises(ValueError, match="0 and 0 labels"):
+        cohen_kappa([], [])
+    for a, b in (([1.0, 1.0], [1.0, 2.0]), ([1.0, 2.0], [3.0, 3.0])):
+        with pytest.raises(ValueError, match="constant"):
+            spearman(a, b)
+    with pytest.raises(ValueError, match="shapes differ"):
+        spearman([1.0, 2.0], [1.0])
+
+
+def test_wilson_by_hand():
+    """At 3 of 4: centre (p + z^2 / 2n) / (1 + z^2 / n), half width z sqrt(p (1 - p) / n + z^2 / 4n^2) / (1 + z^2 / n)."""
+    z, p, n = 1.959964, 0.75, 4
+    centre = (p + z**2 / 8) / (1 + z**2 / 4)
+    half = z * math.sqrt(p * (1 - p) / n + z**2 / 64) / (1 + z**2 / 4)
+    rate, low, high = win_rate([1.0, 1, 1, 0], [0.0, 0, 0, 1])
+    assert rate == p and low == pytest.approx(centre - half, abs=1e-9) and high == pytest.approx(centre + half, abs=1e-9)
+
+
+def test_paired_bootstrap_takes_level_and_resamples():
+    """For many items the percentiles are those of the normal distribution: +- 1.96 and +- 0.674 standard errors."""
+    a = torch.randn(400, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    se = (a.std() / 20).item()
+    for level, z in ((0.95, 1.96), (0.5, 0.6745)):
+        mean, low, high = paired_bootstrap(a, torch.zeros(400), level=level, resamples=8000)
+        assert mean == pytest.approx(a.mean().item())
+        assert low == pytest.approx(mean - z * se, abs=0.1 * se) and high == pytest.approx(mean + z * se, abs=0.1 * se)

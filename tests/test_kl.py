@@ -164,3 +164,14 @@ def test_controllers_refuse_wrong_input():
         AdaptiveKL(0.2, 6, 10).update(float("nan"), 4)
     with pytest.raises(ValueError, match="n is 0"):
         AdaptiveKL(0.2, 6, 10).update(1.0, 0)
+
+
+def test_C6_rounding_is_cut_from_the_value_and_not_from_the_gradient():
+    torch.manual_seed(0)
+    near = torch.randn(20_000, 8)
+    noisy = near + 1e-4 * torch.randn(20_000, 8)
+    x, y = near.clone().requires_grad_(), near.clone().requires_grad_()
+    raw = (y.softmax(-1) * (y.log_softmax(-1) - noisy.log_softmax(-1))).sum(-1)
+    below = raw < 0
+    got, want = (torch.autograd.grad(kl.sum(), z)[0][below] for kl, z in ((exact_kl(x, noisy), x), (raw, y)))
+    assert len(want) > 10 and got.abs().amax(1).min() > 1e-6 and torch.allclose(got, want, atol=1e-6)

@@ -277,3 +277,27 @@ def test_ppo_runs_with_a_shared_critic(tiny_gpt2):
     a, b = (token_logps(m, rollout.ids, rollout.attention) for m in (policy, before))
     assert all(torch.isfinite(v).all() for v in stats.values())
     assert critic.head.weight.norm() > 0 and not torch.equal(a, b)
+
+
+# ---- edges ----
+
+
+def test_lengths_and_scores_that_do_not_fit(four):
+    one = torch.ones(5)
+    for call, word in (
+        (lambda: length_dpo_loss(*four, len_chosen=one, len_rejected=one[:1]), "shapes"),
+        (lambda: length_dpo_loss(*four, len_chosen=one[:1], len_rejected=one[:1]), "shapes"),
+        (lambda: dpo_nll_loss(*four, lengths=one[:1]), "shapes"),
+        (lambda: online_pairs(one[None], 5), "B >= 1"), (lambda: online_pairs(one, 2), "5 rows"),
+        (lambda: online_pairs(torch.tensor([1.0, math.nan]), 2), "NaN"),
+        (lambda: uncertainty_weighted(torch.tensor([[math.nan], [1.0]])), "NaN"),
+    ):
+        with pytest.raises(ValueError, match=word):
+            call()
+    assert dpo_nll_loss(*four, lengths=one)[0].item() == pytest.approx(dpo_nll_loss(*four)[0].item())  # 1 is allowed
+
+
+def test_stats_of_dpo_nll_are_detached(four):
+    stats = dpo_nll_loss(*four, lengths=torch.full((5,), 2))[1]
+    assert stats["nll"].item() == pytest.approx(-sum(four[0].tolist()) / 10)
+    assert all(not x.requires_grad for x in stats.values())

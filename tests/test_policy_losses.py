@@ -534,3 +534,98 @@ def test_stats_are_detached_scalars(batch):
         assert loss.requires_grad and stats
         assert all(v.dim() == 0 and not v.requires_grad for v in stats.values())
     assert ppo.policy_loss.__equations__ == ("eq:PPO_EQN", "eq:PPO_POL_RATIO")
+
+
+# ---- edges that a wrong comparison, divisor or default would move ----
+
+
+def test_J5_stats_of_a_batch_without_tokens_are_finite(batch):
+    logp, old, score, mask = batch
+    none = mask * 0
+    for _, stats in (
+        policy_loss(logp, old, score, none, denominator=8), value_loss(logp, old, old, none, denominator=8),
+        cispo_loss(logp, old, score, none, group_size=2, denominator=8),
+        grpo_loss(logp, old, score, none, group_size=2, logp_ref=old, beta=0.1, denominator=8),
+    ):
+        assert all(torch.isfinite(x) for x in stats.values())
+
+
+def test_clips_of_zero_and_one_are_allowed_and_the_edge_is_inside(batch):
+    _, old, score, mask = batch
+    for clip in (0.0, 1.0):
+        stats = policy_loss(old, old, score, mask, clip=clip)[1]
+        assert stats["outside_frac"] == stats["clip_frac"] == 0  # a ratio of exactly 1 is not outside 1 +- 0
+    assert value_loss(old, old, old + 1, mask, clip=0.0)[1]["value_clip_frac"] == 0
+    moved = value_loss(old + 1, old, old + 1, mask, clip=0.0)
+    assert abs(moved[0].item() - 0.5) < 1e-12 and moved[1]["value_clip_frac"] == 1
+    for low, high in ((-0.1, 0.2), (1.1, 0.2), (0.2, -0.1)):
+        with pytest.raises(ValueError, match="clip"):
+            surrogate(old, old, score, mask, low=low, high=high)
+
+
+def test_stats_of_policy_losses_by_a_loop(batch):
+    logp, old, score, mask = batch
+    on = [(b, t) for b, t in mask.nonzero().tolist()]
+    rho = {(b, t): math.exp(logp[b, t].item() - old[b, t].item()) for b, t in on}
+    stats = policy_loss(logp, old, score, mask, clip=0.1)[1]
+    assert abs(stats["ratio"].item() - sum(rho.values()) / len(on)) < 1e-12
+    assert abs(stats["outside_frac"].item() - sum(not 0.9 <= r <= 1.1 for r in rho.values()) / len(on)) < 1e-6
+    adv = group_normalize(score, 2)
+    loss, stats = cispo_loss(logp, old, score, mask, group_size=2, clip_high=0.1)
+    naive = -sum(min(rho[b, t], 1.1) * adv[b].item() * logp[b, t].item() for b, t in on) / len(on)
+    assert abs(loss.item() - naive) < 1e-12
+    assert abs(stats["clip_frac"].item() - sum(r > 1.1 for r in rho.values()) / len(on)) < 1e-6
+    value, ret = logp.detach(), old + 0.5
+    stats = value_loss(value, old, ret, mask, clip=0.1)[1]
+    near = value.clamp(old - 0.1, old + 0.1)
+    worse = ((near - ret).square() > (value - ret).square())[mask.bool()]
+    assert abs(stats["value_clip_frac"].item() - worse.float().mean().item()) < 1e-6 and 0 < worse.sum() < len(on)
+    spread = 1 - (ret - value)[mask.bool()].var() / ret[mask.bool()].var()
+    assert torch.allclose(explained_variance(value, ret, mask), spread)
+
+
+def test_E5_gspo_equals_a_loop_with_an_empty_row(batch):
+    logp, old, score, mask = batch
+    mask = mask.clone()
+    mask[3] = 0
+    adv, rows, ratios = group_normalize(score, 2), [], []
+    for b in range(3):
+        n = mask[b].sum().item()
+        rho = math.exp(sum(logp[b, t].item() - old[b, t].item() for t in range(n)) / n)
+        rows.append(-min(rho * adv[b].item(), min(max(rho, 0.95), 1.1) * adv[b].item()))
+        ratios.append(rho)
+    loss, stats = gspo_loss(logp, old, score, mask, group_size=2, clip=0.05, clip_high=0.1)
+    assert abs(loss.item() - sum(rows) / 3) < 1e-12 and abs(stats["ratio"].item() - sum(ratios) / 3) < 1e-12
+    assert torch.isfinite(grad(loss, logp)).all() and (grad(loss, logp)[3] == 0).all()
+    narrow = gspo_loss(logp, old, score, mask, group_size=2, clip=0.05)[0]
+    assert torch.allclose(narrow, gspo_loss(logp, old, score, mask, group_size=2, clip=0.05, clip_high=0.05)[0])
+
+
+def test_kl_ref_counts_rows_that_have_tokens(batch):
+    logp, old, score, mask = batch
+    ref = old - 0.3
+    for keep in ([0, 1, 2], [1]):
+        part = torch.zeros_like(mask)
+        part[keep] = mask[keep]
+        stats = grpo_loss(logp, old, score, part, group_size=2, logp_ref=ref, beta=0.1)[1]
+        assert torch.allclose(stats["kl_ref"], (k3(logp.detach(), ref) * part).sum() / len(keep))
+
+
+def test_penalized_without_a_reference_has_no_kl():
+    score = torch.tensor([1.0, -2.0])
+    reward, kl = penalized(score, torch.zeros(2, 3), None, torch.ones(2, 3), 0.0)
+    assert torch.equal(reward, score) and kl.tolist() == [0, 0]
+
+
+def test_a_row_without_tokens_gets_no_score():
+    old = torch.zeros(2, 3)
+    got = rewards(torch.tensor([5.0, 7.0]), old, old - 0.5, torch.tensor([[0, 0, 0], [1, 1, 0]]), 0.1)
+    assert got.tolist() == [[0, 0, 0], pytest.approx([-0.05, 6.95, 0])]
+    assert rewards(torch.tensor([5.0]), old[:1], old[:1], torch.zeros(1, 3), 0.1).tolist() == [[0, 0, 0]]
+
+
+def test_the_penalty_is_never_minus_zero():
+    from rlhf_minimal.grpo import overlong_penalty
+
+    got = overlong_penalty(torch.tensor([0, 6]), limit=10, buffer=4)
+    assert got.tolist() == [0, 0] and not torch.signbit(got).any()

@@ -84,3 +84,15 @@ def test_answer_score(logits):
     sure = torch.full((2, 4), 2.0)
     longer = answer_score(sure, torch.tensor([[1, 1, 0, 0], [1, 1, 1, 1]]), "product")
     assert longer[1] < longer[0]  # the product falls with length
+
+
+def test_stats_by_hand():
+    """A logit of 0 says 'wrong'; accuracy is the share of labelled tokens, and nothing else is counted."""
+    logits = torch.tensor([[0.0, 3.0, -1.0], [0.0, -2.0, 5.0]], requires_grad=True)
+    mask = torch.tensor([[1, 1, 1], [1, 1, 0]])
+    loss, stats = outcome_loss(logits, torch.tensor([1, 0]), mask)  # right: the 3, and both of the second row
+    assert stats["accuracy"].item() == pytest.approx(3 / 5) and stats["labels"] == 5
+    assert stats["loss"] == loss and all(not x.requires_grad for x in stats.values())
+    for label in (-1, 1.5):
+        with pytest.raises(ValueError, match="0 or 1"):
+            outcome_loss(logits, torch.tensor([1, label]), mask)

@@ -246,7 +246,8 @@ def test_aggregate_against_loops(case):
     each = [[v for v, m in zip(r, k, strict=True) if m] for r, k in zip(x.tolist(), mask.tolist(), strict=True)]
     some, everything = [r for r in each if r], [v for r in each for v in r]
     want = {
-        "token_mean": sum(everything) / len(everything), "sequence_mean": sum(sum(r) / len(r) for r in some) / len(some),
+        "token_mean": sum(everything) / len(everything),
+        "sequence_mean": sum(sum(r) / len(r) for r in some) / len(some),
         "sequence_sum": sum(map(sum, some)) / len(some), "fixed": sum(everything) / x.numel(),
     }
     whole = {"token_mean": len(everything), "fixed": x.numel()}
@@ -272,13 +273,13 @@ def test_nothing_off_the_mask_matters(case, junk):
         assert torch.equal(got, want) and torch.equal(grad, want_grad), name
         assert (grad[off] == 0).all() and torch.isfinite(grad).all(), name
         for key in stats:
-            assert torch.equal(stats[key], want_stats[key]) or stats[key].isnan() and want_stats[key].isnan(), (name, key)
+            assert torch.allclose(stats[key], want_stats[key], rtol=0, atol=0, equal_nan=True), (name, key)
 
 
 @many
 @given(batch(group=2))
 def test_an_empty_row_is_not_counted(case):
-    """Conventions 8: a group of empty completions added to the batch changes no loss but the one with a fixed divisor."""
+    """Conventions 8: a group of empty completions in the batch changes no loss but the one with a fixed divisor."""
     logp, old, number, mask = case
     more = [torch.cat([x, y]) for x, y in ((logp, -torch.ones(2, logp.shape[1])), (old, -torch.ones(2, logp.shape[1])),
                                            (number, torch.tensor([5.0, -5.0])), (mask, torch.zeros(2, logp.shape[1])))]
@@ -373,7 +374,7 @@ def test_extreme_log_probabilities(values, seed):
     a = torch.tensor(values)
     b = a[torch.randperm(len(a), generator=torch.Generator().manual_seed(seed))]
     ref = torch.zeros_like(a) - 3
-    fns = [partial(fn, b, ref, ref) for fn in ()] + [
+    fns = [
         lambda x: da.dpo_loss(x, b, ref, ref), lambda x: da.rdpo_loss(x, b, ref, ref, label_smoothing=0.2),
         lambda x: da.ipo_loss(x, b, ref, ref), lambda x: da.hinge_loss(x, b, ref, ref), lambda x: da.simpo_loss(x, b),
         lambda x: da.cpo_loss(x, b), lambda x: da.orpo_loss(x, b), lambda x: da.orpo_loss(b, x),
@@ -397,7 +398,8 @@ def test_extreme_temperatures_and_weights(case, temperature):
     _, ids, attention = case
     logp = token_logps(MODEL, ids, attention, temperature=temperature)
     grads = torch.autograd.grad(logp.sum(), list(MODEL.parameters()), allow_unused=True)
-    assert torch.isfinite(logp).all() and (logp <= 0).all() and all(torch.isfinite(x).all() for x in grads if x is not None)
+    assert torch.isfinite(logp).all() and (logp <= 0).all()
+    assert all(torch.isfinite(x).all() for x in grads if x is not None)
 
 
 # ---- low precision ----
@@ -411,7 +413,6 @@ def test_bfloat16_models_give_float32_numbers(case):
     logp = token_logps(HALF, ids, attention)
     real = (attention[:, :-1] * attention[:, 1:]).bool()
     assert logp.dtype == torch.float32 and (logp <= 0).all()
-    assert len(set(logp[real].tolist())) > 0.7 * len(set(map(tuple, logp[real][:, None].tolist())))
     for i, r in enumerate(some):
         assert torch.allclose(logp[i][real[i]], alone(r, HALF), atol=0.15)  # padding moves bfloat16 sums a little
     if real.any():

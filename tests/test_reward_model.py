@@ -13,6 +13,7 @@ from rlhf_minimal.reward_model import (
     RewardModel,
     all_pairs_loss,
     ensemble,
+    finish_score,
     fit_head,
     last_state,
     last_states,
@@ -254,3 +255,62 @@ def test_ensemble():
     got = ensemble(t(1, 2, 3, 6).view(2, 2))
     assert got["mean"].tolist() == [2, 4] and got["min"].tolist() == [1, 2]
     assert torch.allclose(got["spread"], t(2**0.5, 8**0.5))  # n - 1, as everywhere
+
+
+# ---- edges ----
+
+
+def test_stats_by_hand():
+    c, r = t(1.0, 2.0, 0.5).requires_grad_(), t(0.0, 3.0, 0.5).requires_grad_()
+    loss, stats = pairwise_loss(c, r, center=0.1)
+    assert stats["chosen"].item() == pytest.approx(3.5 / 3) and stats["rejected"].item() == pytest.approx(3.5 / 3)
+    assert stats["margin"].item() == pytest.approx(0, abs=1e-12) and stats["accuracy"].item() == pytest.approx(1 / 3)
+    assert stats["loss"] == loss and all(not x.requires_grad for x in stats.values())
+    assert pairwise_loss(c, t(0.0, 0.0, 0.0))[1]["margin"].item() == pytest.approx(3.5 / 3)
+
+
+def test_plackett_luce_accuracy_is_the_share_of_best_answers_found():
+    scores = t(3.0, 1.0, 2.0, 1.0, 3.0, 2.0, 2.0, 2.0, 1.0).view(3, 3).requires_grad_()
+    loss, stats = plackett_luce_loss(scores, torch.tensor([[0, 2, 1], [0, 1, 2], [0, 1, 2]]))
+    assert stats["accuracy"].item() == pytest.approx(1 / 3)  # right, wrong, and a tie, which is wrong (F5)
+    assert stats["loss"] == loss and not stats["loss"].requires_grad
+
+
+def test_edges_of_the_arguments():
+    c, r = t(1.0, 0.0), t(0.0, 0.5)
+    assert torch.equal(pairwise_loss(c, r, label_smoothing=1.0)[0], pairwise_loss(r, c)[0])
+    for call, word in (
+        (lambda: pairwise_loss(c, r, margin=math.nan), "NaN"),
+        (lambda: pairwise_loss(c, r, label_smoothing=-0.1), "0 to 1"),
+        (lambda: pairwise_loss(c, r, margin=t(1.0)[:, None]), "margin"),
+        (lambda: plackett_luce_loss(torch.zeros(0, 3), torch.zeros(0, 3, dtype=torch.long)), "K >= 2"),
+        (lambda: plackett_luce_loss(t(1.0, math.nan)[None], torch.tensor([[0, 1]])), "NaN"),
+        (lambda: fit_head(torch.ones(3, 2), torch.ones(1, 2)), "shapes"),
+        (lambda: fit_head(torch.ones(3, 2), torch.full((3, 2), math.nan)), "NaN"),
+        (lambda: ensemble(torch.ones(1, 3)), "M >= 2"), (lambda: ensemble(torch.ones(3)), "M >= 2"),
+        (lambda: finish_score(torch.ones(3), torch.ones(1)), "shapes"),
+    ):
+        with pytest.raises(ValueError, match=word):
+            call()
+    assert finish_score(t(2.0), torch.tensor([False]), missing=-1.0).tolist() == [-1]
+
+
+@pytest.mark.parametrize("settings", SETTINGS)
+def test_fit_head_converges_as_newtons_method_does(settings):
+    """Quadratically: after 7 steps already, where a wrong Hessian would still be on its way."""
+    torch.manual_seed(0)
+    chosen, rejected = torch.randn(300, 6, dtype=torch.float64) + 0.3, torch.randn(300, 6, dtype=torch.float64)
+    soon, late = (fit_head(chosen, rejected, l2=0.01, steps=n, **settings) for n in (7, 50))
+    assert (soon - late).abs().max() < 1e-9 and late.abs().max() > 0.1
+
+
+def test_fit_head_shortens_a_step_that_overshoots():
+    """Nearly separable, with hardly any l2: full Newton steps from 0 overshoot, and the result is the minimum still."""
+    torch.manual_seed(0)
+    x = torch.randn(60, 3, dtype=torch.float64)
+    gap = torch.where((x @ t(1.0, -2.0, 0.5) > 0)[:, None], x, -x) * t(1.0, 100.0, 0.01)
+    weight = fit_head(gap, torch.zeros_like(gap), l2=1e-4).requires_grad_()
+    size = gap.square().mean(0).sqrt()
+    loss = pairwise_loss(gap @ weight, torch.zeros(60, dtype=torch.float64))[0] + 5e-5 * (weight * size).square().sum()
+    slope = torch.autograd.grad(loss, weight)[0] / size
+    assert slope.abs().max() < 1e-8 and loss.item() < 0.05

@@ -90,3 +90,10 @@ def test_a_gradient_that_is_not_finite_moves_nothing():
     with pytest.raises(ValueError, match="nan"):
         update((a * math.nan).sum(), torch.optim.SGD([a], lr=1.0))
     assert torch.equal(a.detach(), torch.ones(2))
+
+
+def test_stats_are_detached_and_say_the_nll_a_token():
+    logp = torch.tensor([[-1.0, -2.0], [-6.0, -9.0]], requires_grad=True)
+    loss, stats = sft_loss(logp, torch.tensor([[1, 1], [1, 0]]), denominator=6)  # half of a step of 6 tokens
+    assert loss.item() == 1.5 and stats["nll"] == 3 and stats["loss"] == 1.5 and stats["tokens"] == 3
+    assert all(not x.requires_grad and x.dim() == 0 for x in stats.values())

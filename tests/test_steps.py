@@ -248,3 +248,51 @@ def test_stats_names(setup):
     wanted = "policy_loss value_loss loss clip_frac outside_frac approx_kl ratio score reward kl grad_norm explained_variance"
     assert set(wanted.split()) <= set(stats)
     assert all(v.dim() == 0 and not v.requires_grad for v in stats.values())
+
+
+# ---- the numbers that a step reports ----
+
+
+@pytest.mark.parametrize("name", ["reinforce", "rloo", "ppo", "grpo"])
+def test_a_step_reports_means_over_rows(setup, name):
+    policy, rollout, score = setup
+    critic = Critic(policy)
+    models = (policy, critic) if name == "ppo" else (policy,)
+    settings = {"reinforce": {}, "rloo": dict(group_size=4), "ppo": dict(critic=critic), "grpo": dict(group_size=4)}[name]
+    module = {"reinforce": reinforce, "rloo": rloo, "ppo": ppo, "grpo": grpo}[name]
+    ref = rollout.logp_old - 0.3 * rollout.mask
+    kl = 0.3 * rollout.mask.sum(1).mean()
+    stats = module.step(policy, sgd(*models), rollout, score, logp_ref=ref, beta=0.1, **settings)
+    assert torch.allclose(stats["score"], score.mean()) and torch.allclose(stats["kl"], kl, atol=1e-5)
+    if name != "grpo":  # there the KL is a term of the loss
+        assert torch.allclose(stats["reward"], score.mean() - 0.1 * kl, atol=1e-5)
+    free = module.step(policy, sgd(*models), rollout, score, **settings)
+    assert torch.allclose(free.get("reward", score.mean()), score.mean()) and free.get("kl", 0.0) == 0
+
+
+def test_minibatch_loss_adds_value_coef_times_the_value_loss(setup):
+    policy, rollout, score = setup
+    critic = Critic(policy)
+    torch.nn.init.normal_(critic.head.weight)
+    frozen = ppo.prepare(critic, rollout, score)
+    frozen["value"] = frozen["value"] + 0.3
+    for settings, coef in (({}, 0.5), (dict(value_coef=2.0), 2.0)):
+        total, stats = ppo.minibatch_loss(policy, critic, rollout, frozen, **settings)
+        assert torch.allclose(total, stats["policy_loss"] + coef * stats["value_loss"]) and stats["value_loss"] > 0
+        assert stats["loss"] == total and not stats["loss"].requires_grad
+
+
+def test_ppo_reports_the_mean_over_updates_and_the_fit_before_them(setup):
+    policy, rollout, score = setup
+    critic = Critic(policy)
+    torch.nn.init.normal_(critic.head.weight)
+    frozen = ppo.prepare(critic, rollout, score)
+    settings = dict(critic=critic, generator=torch.Generator().manual_seed(0))
+    stats = ppo.step(policy, sgd(policy, critic), rollout, score, epochs=3, minibatches=2, **settings)  # lr 0
+    each = [ppo.minibatch_loss(policy, critic, rollout.select(rows), {k: v[rows] for k, v in frozen.items()})[1]
+            for rows in torch.randperm(8, generator=torch.Generator().manual_seed(0)).chunk(2)]
+    assert torch.allclose(stats["value_clip_frac"], torch.zeros(()))
+    assert stats["explained_variance"] == ppo.explained_variance(frozen["value"], frozen["ret"], rollout.mask)
+    got = ppo.step(policy, sgd(policy, critic), rollout, score, epochs=1, minibatches=2, critic=critic,
+                   generator=torch.Generator().manual_seed(0))
+    assert torch.allclose(got["value_loss"], (each[0]["value_loss"] + each[1]["value_loss"]) / 2)

@@ -73,9 +73,13 @@ run = begin(4)
 base, base_tokenizer = load("village-3m")
 start, tokenizer = load("village-3m-sft")
 FAMILIES = ("story", "opinion", "harmful", "lookalike")
-test = village.prompts(64, split="test", families=FAMILIES, seed=run.seed)
-shown = [next(i for i, row in enumerate(test) if row["family"] == f)
-         for f in ("story", "opinion", "harmful", "lookalike")]
+
+
+def questions(n, split, seed):
+    """n prompts, the four kinds in turn."""
+    kinds = [village.prompts(n // 4, split=split, families=(f,), seed=seed, distinct=False)
+             for f in FAMILIES]
+    return [row for four in zip(*kinds, strict=True) for row in four]
 
 
 def answers(model, its_tokenizer, rows, seed_name="answers", n=1):
@@ -85,9 +89,10 @@ def answers(model, its_tokenizer, rows, seed_name="answers", n=1):
     return drawn.texts(its_tokenizer), drawn
 
 
+test = questions(96, "test", run.seed)
 base_texts, base_drawn = answers(base, base_tokenizer, test)
 start_texts, start_drawn = answers(start, tokenizer, test)
-for i in shown:
+for i in range(4):
     print(f"PROMPT  {test[i]['prompt']}")
     for name, texts in (("base", base_texts), ("SFT", start_texts)):
         text = " / ".join(texts[i].split("\n"))[:150]
@@ -832,7 +837,7 @@ claim("the clip stops the good token that has moved far enough, not the bad one 
 # likely the better one is picked, by the Bradley–Terry model (chapter 5). Nobody ever writes down a score.
 
 # %%
-ask = village.prompts(128, families=FAMILIES, seed=run.seed)
+ask = questions(128, "train", run.seed)
 texts, drawn = answers(start, tokenizer, ask, "pairs", n=4)
 person, luck, pairs = village.Annotator(temperature=1.0), random.Random(run.seed), []
 for i, row in enumerate(ask):
@@ -906,7 +911,7 @@ policy, critic = copy.deepcopy(start), ppo.Critic(judge.model)
 optimizer = torch.optim.AdamW([{"params": policy.parameters(), "lr": 1e-4},
                                {"params": critic.trunk.parameters(), "lr": 3e-4},
                                {"params": critic.head.parameters(), "lr": 1e-2}], weight_decay=0.0)
-train_prompts = village.prompts(STEPS * ROWS, families=FAMILIES, seed=run.seed + 1, distinct=False)
+train_prompts = questions(STEPS * ROWS, "train", run.seed + 1)
 log = {"proxy": [], "gold": [], "KL": []}
 for step in every(6, STEPS):
     rows = train_prompts[ROWS * step:][:ROWS]
@@ -1000,7 +1005,7 @@ claim("the proxy promises more than the truth delivers, both in standard deviati
 # What does it look like? The four prompts of the beginning, answered by the model before and after.
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "sampled"}
-for i in shown:
+for i in range(4):
     print(f"PROMPT  {test[i]['prompt']}")
     for name in ("base", "SFT", "PPO", "DPO"):
         text, real = reports[name][1][2 * i], reports[name][0]["gold"][2 * i]
