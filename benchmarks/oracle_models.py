@@ -21,6 +21,7 @@ VOCAB = 24
 def tiny(case, cls=GPT2LMHeadModel, **config):
     """A random GPT-2 without dropout, 2 layers of 16, weights large enough that places and tokens matter."""
     sizes = {"vocab_size": VOCAB, "n_positions": 32, "n_embd": 16, "n_layer": 2, "n_head": 2, "initializer_range": 0.4}
+    sizes |= {"bos_token_id": 1, "eos_token_id": 1}
     off = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.0)
     with torch.random.fork_rng():
         torch.manual_seed(case.seed)
