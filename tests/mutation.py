@@ -65,7 +65,7 @@ class Runner:
                 running[pid] = waiting.pop(0), time.time() + 3600
             pid, status = wait_any(running)
             self.results[running.pop(pid)[0]] = {0: "survived", 1: "killed"}.get(status, "timeout")
-        return True
+        return True  # the loop is done
 
 
 def run_item(session, i, after):
@@ -108,8 +108,7 @@ def baseline(session, path):
         reached[i], seconds[i] = set(now), 0.0 if passed else None  # tracing is slow: timed below
     order = [i for i in reversed(range(count)) if reached[i]]
     for i, after in zip(order, [*order[1:], None], strict=False):
-        start = time.process_time()
-        passed = run_item(session, i, after)
+        start, passed = time.process_time(), run_item(session, i, after)
         seconds[i] = time.process_time() - start if passed and seconds[i] is not None else None
     return reached, {i: seconds[i] for i in order}
 

@@ -11,7 +11,7 @@ import mutation_sites
 import pytest
 
 HERE = Path(__file__).resolve().parent
-QUICK = ["kl", "aggregate", "advantages", "best_of_n"]  # modules whose tests take a second
+QUICK = ["kl", "aggregate"]  # modules whose tests take a second
 
 
 def live(tmp_path, *options):
