@@ -61,7 +61,8 @@ def optimizer_for(model, lr: float):
     """AdamW without weight decay on biases and LayerNorm (H5)."""
     decay = [p for p in model.parameters() if p.dim() > 1]
     other = [p for p in model.parameters() if p.dim() <= 1]
-    return torch.optim.AdamW([{"params": decay, "weight_decay": 0.1}, {"params": other, "weight_decay": 0.0}], lr=lr, betas=(0.9, 0.98))
+    return torch.optim.AdamW([{"params": decay, "weight_decay": 0.1}, {"params": other, "weight_decay": 0.0}],
+                             lr=lr, betas=(0.9, 0.98))
 
 
 def set_rate(optimizer, peak: float, done: float, warm: float = 0.04) -> None:
@@ -147,17 +148,24 @@ def difference(old: Path, model) -> float | None:
     return max((ours[k].half().float() - theirs[k]).abs().max().item() for k in ours)
 
 
+def report_difference(old: Path, model) -> None:
+    """Say whether a rebuilt model is the one that is shipped (other threads or processors round differently)."""
+    drift = difference(old, model)
+    print(f"{old.name}: " + ("nothing shipped to compare with" if drift is None else "equal to what is shipped" if drift == 0
+                             else f"differs from what is shipped, by up to {drift:.2g} in a weight"))
+
+
 def card(name: str, record: dict, table: str) -> str:
     base = name == "village-3m"
     data = ("base text of the village (`rlhf_minimal.village.documents`): stories, almanac pages, sums, worksheets and transcripts "
             "with good and bad behaviour" if base else
             "`village-3m` finetuned on imperfect demonstrations (`rlhf_minimal.village.demonstrations`), loss on completions only")
     curve = ", ".join(f"{s}: {x:.2f}" for s, x in record["curve"][:: max(1, len(record["curve"]) // 8)])
-    return (f"# {name}\n\nGPT-2 architecture, {record['parameters']:,} parameters, vocabulary {record['vocabulary']}, context {CONTEXT}, "
-            f"float16 safetensors. Trained on {data}. No text from anywhere else. Licence: MIT.\n\n"
+    return (f"# {name}\n\nGPT-2 architecture, {record['parameters']:,} parameters, vocabulary {record['vocabulary']}, "
+            f"context {CONTEXT}, float16 safetensors. Trained on {data}. No text from anywhere else. Licence: MIT.\n\n"
             f"- seed {record['seed']}, {record['tokens']:,} tokens, {record['minutes']:.1f} minutes on {record['machine']}, "
             f"{record['date']}, torch {record['torch']}\n- loss by step: {curve}\n- rebuild: `make models`\n"
-            f"- chat format: {'none; transcripts of `User:` and `Assistant:` lines' if base else '`<|user|>…<|end|><|assistant|>…<|end|>`'}\n\n"
+            f"- chat format: {'none; lines of `User:` and `Assistant:`' if base else '`<|user|>…<|end|><|assistant|>…<|end|>`'}\n\n"
             f"A toy for teaching: it knows one village and nothing else.\n\n`python -m tools.table` prints:\n\n```\n{table}\n```\n")
 
 
@@ -222,20 +230,17 @@ def main() -> None:
         model, curve = pretrain(tokenizer, args.seed, args.steps)
         record = about | {"curve": curve, "tokens": args.steps * 8 * CONTEXT, "minutes": (time.time() - begin) / 60,
                           "parameters": model.num_parameters(), "vocabulary": len(tokenizer)}
-        drift = difference(models / "village-3m", model)
-        print("village-3m: " + ("nothing shipped to compare with" if drift is None else
-                                "equal to what is shipped" if drift == 0 else f"differs from what is shipped, by up to {drift:.2g} in a weight"))
+        report_difference(models / "village-3m", model)
         save(models / "village-3m", model, tokenizer, False, record)
     built["village-3m"] = record
     begin, total = time.time(), args.rows * args.epochs // 32
     tokenizer.chat_template = VILLAGE
     early = {total // 16: "sft-early", total // 4: "sft-middle"}
     curve, kept = finetune(model, tokenizer, args.seed, args.rows, args.epochs, early)
-    drift = difference(models / "village-3m-sft", model)
-    print("village-3m-sft: " + ("nothing shipped to compare with" if drift is None else
-                                "equal to what is shipped" if drift == 0 else f"differs from what is shipped, by up to {drift:.2g} in a weight"))
-    built["village-3m-sft"] = about | {"curve": curve, "tokens": args.rows * args.epochs * 40, "minutes": (time.time() - begin) / 60,
-                                       "parameters": model.num_parameters(), "vocabulary": len(tokenizer)}
+    report_difference(models / "village-3m-sft", model)
+    built["village-3m-sft"] = about | {
+        "curve": curve, "tokens": args.rows * args.epochs * 40, "minutes": (time.time() - begin) / 60,
+        "parameters": model.num_parameters(), "vocabulary": len(tokenizer)}
     save(models / "village-3m-sft", model, tokenizer, True, built["village-3m-sft"])
     for name, weights in kept.items():
         stage = GPT2LMHeadModel(model.config)

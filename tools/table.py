@@ -42,7 +42,8 @@ def generate_with_calculator(model, tokenizer, prompts: list[str], *, generator=
     """Stop at `</call>`, compute, insert the output, go on: the environment's part of a calculator conversation."""
     close = tokenizer.convert_tokens_to_ids("</call>")
     ids = [encode_prompt(tokenizer, p) for p in prompts]
-    first = sample(model, ids, max_new_tokens=48, eos_id=[tokenizer.eos_token_id, close], temperature=temperature, generator=generator)
+    first = sample(model, ids, max_new_tokens=48, eos_id=[tokenizer.eos_token_id, close], temperature=temperature,
+                   generator=generator)
     texts, again = first.texts(tokenizer), []
     for i, text in enumerate(texts):
         if call := CALL.search(text):
@@ -64,8 +65,8 @@ def measure(model, tokenizer, *, n: int = 96, seed: int = 0) -> dict[str, float]
     for family in village.FAMILIES:
         prompts = [r["prompt"] for r in village.prompts(n, seed=seed, split="test", families=(family,))]
         if family == "sum":
-            prompts = [p for p in (r["prompt"] for r in village.prompts(3 * n, seed=seed, split="test", families=("sum",)))
-                       if 10 <= min(village.parse(p).info[k] for k in "ab") and max(village.parse(p).info[k] for k in "ab") < 100][:n]
+            many = [r["prompt"] for r in village.prompts(3 * n, seed=seed, split="test", families=("sum",))]
+            prompts = [p for p in many if all(10 <= village.parse(p).info[k] < 100 for k in "ab")][:n]
         if family == "calculator":
             texts = generate_with_calculator(model, tokenizer, prompts, generator=generator)
         else:
@@ -101,9 +102,11 @@ def measure(model, tokenizer, *, n: int = 96, seed: int = 0) -> dict[str, float]
     row["mean gold"], row["  standard deviation"] = gold.mean().item(), gold.std().item()
     prompts = [r["prompt"] for r in village.prompts(44, seed=seed + 1, split="test")]
     texts, _ = generate(model, tokenizer, prompts, n=64, generator=generator)
-    many = torch.tensor([village.gold(p, x) for p, x in zip([p for p in prompts for _ in range(64)], texts, strict=True)]).view(44, 64)
-    row["best of 64, mean gold"] = many.max(1).values.mean().item()
-    row["  above the mean, in std of a prompt's samples"] = ((many.max(1).values - many.mean(1)).mean() / many.std(1).mean()).item()
+    asked = [p for p in prompts for _ in range(64)]
+    many = torch.tensor([village.gold(p, x) for p, x in zip(asked, texts, strict=True)]).view(44, 64)
+    best, mean = many.max(1).values.mean(), many.mean()
+    row["best of 64, mean gold"] = best.item()
+    row["  above the mean, in std of a prompt's samples"] = ((best - mean) / many.std(1).mean()).item()
     return row
 
 

@@ -701,9 +701,15 @@ for name, (gained, harm) in surgery.items():
     print(f"{name:<6} gold on harmful requests {gained:5.2f}   loss elsewhere {harm:+.4f} nats")
 
 # %%
-claim("rewarding the model's own answers harms the rest less than imitation, at the same skill",
-      surgery["RLOO"][1] < surgery["SFT"][1],
-      {"RLOO": surgery["RLOO"][1], "SFT": surgery["SFT"][1]}, kind="T")
+claim("both cures raise the true reward on held-out harmful requests",
+      min(surgery["RLOO"][0], surgery["SFT"][0]) > surgery["start"][0] + 0.2,
+      {name: x[0] for name, x in surgery.items()}, kind="T")
+
+# %% [markdown]
+# And the damage? Compare the two numbers at the right of the table. Papers report that RL forgets less than
+# imitation; at this size and with so few steps our runs do *not* settle it: both arms cost a few hundredths of a
+# nat, and which one costs more has changed with the weights we started from. No claim, then. Chapter 8 asks again
+# with more steps and several seeds.
 
 # %% [markdown]
 # ## 4.6 What it costs
@@ -775,7 +781,7 @@ claim("the table from parameter counts equals the bytes that are really held, fu
 # | InstructGPT, in its paper | 13K prompts | 33K prompts, 4 to 9 answers ranked | 31K prompts | [arXiv 2203.02155](https://arxiv.org/abs/2203.02155) |
 # | Tülu 3 | about 1M examples | about 1M pairs, DPO | about 10K prompts, verifiable | [arXiv 2411.15124](https://arxiv.org/abs/2411.15124) |
 # | DeepSeek R1 | 100K and more, "cold start" | with the last RL stage | long, verifiable; then sampled again for SFT | [arXiv 2501.12948](https://arxiv.org/abs/2501.12948) |
-# | this notebook | 6K examples | a few hundred pairs | a few hundred prompts | the cells below |
+# | this notebook | 8K examples, read three times | a few hundred pairs | a few hundred prompts | the cells below |
 
 # %% [markdown]
 # ## Once, by hand, on one batch
@@ -894,8 +900,8 @@ def proxy(rollout):
 truth = golds(test, start_texts) - golds(test, other_texts)
 opinion = proxy(start_drawn) - proxy(other_drawn)
 right = ((truth > 0) == (opinion > 0))[truth != 0].double().mean()
-claim("on unseen prompts the reward model mostly orders two answers as the truth does",
-      right > 0.55, {"accuracy": right, "pairs": (truth != 0).sum().item()}, kind="T")
+claim("on unseen prompts the reward model orders two answers better than a coin would",
+      right > 0.5, {"accuracy": right, "pairs": (truth != 0).sum().item()}, kind="T")
 
 # %% [markdown]
 # **Stage 3: PPO.** The cast of section 4.6 is on stage: policy, reference (`start`), reward model, critic (which
@@ -906,14 +912,14 @@ claim("on unseen prompts the reward model mostly orders two answers as the truth
 show_source(ppo.minibatch_loss, ppo.step)
 
 # %%
-STEPS, ROWS, BETA = 24, 32, 0.05
+STEPS, ROWS, BETA = 16, 32, 0.05
 policy, critic = copy.deepcopy(start), ppo.Critic(judge.model)
 optimizer = torch.optim.AdamW([{"params": policy.parameters(), "lr": 1e-4},
                                {"params": critic.trunk.parameters(), "lr": 3e-4},
                                {"params": critic.head.parameters(), "lr": 1e-2}], weight_decay=0.0)
 train_prompts = questions(STEPS * ROWS, "train", run.seed + 1)
 log = {"proxy": [], "gold": [], "KL": []}
-for step in every(6, STEPS):
+for step in every(4, STEPS):
     rows = train_prompts[ROWS * step:][:ROWS]
     texts, drawn = answers(policy, tokenizer, rows, f"ppo {step}")
     with torch.no_grad():
@@ -928,10 +934,13 @@ for step in every(6, STEPS):
 smooth = {name: (range(4, STEPS + 1), np.convolve(log[name], np.ones(4) / 4, "valid"))
           for name in ("proxy", "gold")}
 show(line_plot(smooth,
-               title="The proxy climbs; the truth follows at a distance", x_label="PPO step",
+               title="The proxy climbs; the truth does not keep up", x_label="PPO step",
                y_label="mean reward of fresh answers", note="village-3m, mean of 4 steps"),
      "Line plot of proxy and gold reward of fresh answers against PPO steps: the proxy, which is "
-     "optimised, climbs, and gold, which no optimiser saw, rises less clearly.", data=smooth)
+     "optimised, climbs, and gold, which no optimiser saw, does not keep up with it.", data=smooth)
+claim("what is optimised goes up: the proxy of the last steps is above that of the first",
+      smooth["proxy"][1][-1] > smooth["proxy"][1][0] + 0.2,
+      {"first": smooth["proxy"][1][0], "last": smooth["proxy"][1][-1]}, kind="T")
 
 # %% [markdown]
 # **Or DPO.** The same pairs, without reward model, critic or sampling: raise the chosen answer's probability
@@ -983,8 +992,17 @@ arrows = {"imitation": ("base", "SFT"), "PPO": ("SFT", "PPO"), "DPO": ("SFT", "D
 for name, (before, after) in arrows.items():
     per_prompt = [reports[k][0]["gold"].view(-1, 2).mean(1) for k in (after, before)]
     lift[name] = paired_bootstrap(*per_prompt, seed=run.seed)
-    claim(f"{name} raised the true reward on unseen prompts: the interval excludes zero",
-          lift[name][1] > 0, dict(zip(("gain", "low", "high"), lift[name], strict=True)), kind="S")
+claim("imitation raised the true reward on unseen prompts: the interval excludes zero",
+      lift["imitation"][1] > 0,
+      dict(zip(("gain", "low", "high"), lift["imitation"], strict=True)), kind="S")
+far = {name: reports[name][0]["KL"].mean().item() for name in ("PPO", "DPO")}
+claim("PPO moved further from the start than one pass of DPO over the same pairs",
+      far["PPO"] > far["DPO"], far, kind="T")
+
+# %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
+for name in ("PPO", "DPO"):
+    gain, low, high = lift[name]
+    print(f"{name}: change in true reward {gain:+.2f}, 95 % interval {low:+.2f} to {high:+.2f}")
 
 # %%
 promised = (reports["PPO"][0]["proxy"] - reports["SFT"][0]["proxy"]).mean().item()
@@ -995,10 +1013,13 @@ claim("the proxy promises more than the truth delivers, both in standard deviati
 # %% [markdown]
 # <details><summary>The prediction settled</summary>
 #
-# **(b)**. Both rewards rise, so aligning on a proxy works; but measured on one scale the proxy has risen more
-# than the truth. The gap is what the policy found in the *reward model* rather than in the person: its mistakes
-# are rewarded like everything else. With more steps or a weaker leash the gap widens, until the truth turns:
-# chapter 17 goes there on purpose. One run is an anecdote; the claims above were checked with five seeds.
+# Not **(a)**. Measured on one scale, the proxy has risen more than the truth: the gap is what the policy found in
+# the *reward model* rather than in the person, whose mistakes are rewarded like everything else. Whether it is **(b)**
+# or the beginning of **(c)** depends on how good the reward model is and how far one goes. A few hundred
+# comparisons make a judge that is only somewhat better than a coin on new prompts, and PPO finds its blind spot
+# fast: it learns that refusing pays, and refuses harmless requests too. Look at the intervals above and at the
+# birthday cake below. DPO, which read the same comparisons and moved less, did less damage and less good. One run
+# is an anecdote; chapter 17 repeats this with many seeds, better judges and a longer leash.
 #
 # </details>
 #

@@ -90,7 +90,8 @@ def draw(record, path):
     curve = record["curve"]
     top = max(range(len(curve["step"])), key=lambda i: smooth(curve["gold"])[i])
     fig = plots.line_plot({"proxy": (curve["step"], smooth(curve["proxy"])), "gold": (curve["step"], smooth(curve["gold"]))},
-                          title="The learned reward climbs to the end; the true reward turns", x_label="RLOO step (64 samples each)",
+                          title="The learned reward climbs to the end; the true reward turns",
+                          x_label="RLOO step (64 samples each)",
                           y_label="mean reward", note=f"village-3m-sft, seed {record['seed']}, mean over 11 steps")
     fig.axes[0].axvline(curve["step"][top], color=plots.GREY, linewidth=0.8, linestyle=":")
     fig.savefig(path, metadata={"Software": None})
@@ -108,9 +109,10 @@ if __name__ == "__main__":
     parser.add_argument("--out", type=Path, default=HERE)
     args = parser.parse_args()
     begin = time.time()
-    curve, last, accuracy = run(seed=args.seed, steps=args.steps, families=tuple(args.families), n_pairs=args.pairs, lr=args.lr,
-                                beta=args.beta, noise=args.noise)
-    record = {"curve": curve, "command": "python data/runs/overoptimization_village.py " + " ".join(sys.argv[1:]), "seed": args.seed,
+    curve, last, accuracy = run(seed=args.seed, steps=args.steps, families=tuple(args.families), n_pairs=args.pairs,
+                                lr=args.lr, beta=args.beta, noise=args.noise)
+    command = " ".join(["python data/runs/overoptimization_village.py", *sys.argv[1:]])
+    record = {"curve": curve, "command": command, "seed": args.seed,
               "versions": {"python": platform.python_version(), "torch": torch.__version__.split("+")[0]},
               "hardware": f"{os.cpu_count()} CPU cores, {torch.get_num_threads()} threads", "date": date.today().isoformat(),
               "minutes": round((time.time() - begin) / 60, 1), "reward_model_accuracy": accuracy,
