@@ -12,7 +12,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 EDITION = "a66b0bf (21 Aug 2026)"  # commit and date of the book that the chapters follow
 MODELS = ("village-3m", "village-3m-sft", "smollm2-135m", "gpt2")
-NOISE = ("IProgress not found", "CUDA initialization", "Can't initialize NVML", ".*pin_memory")  # harmless, by name
+NOISE = ("IProgress not found", "CUDA initialization", "Can't initialize NVML", ".*pin_memory",  # harmless, by name
+         ".*is_gradient_checkpointing")
 QUIET = ("HF_HUB_DISABLE_PROGRESS_BARS", "HF_DATASETS_DISABLE_PROGRESS_BARS")
 OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE")
 
