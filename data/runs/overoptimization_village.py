@@ -88,24 +88,22 @@ def smooth(y, width=5):
 
 def draw(record, path):
     curve = record["curve"]
-    top = max(range(len(curve["step"])), key=lambda i: smooth(curve["gold"])[i])
     fig = plots.line_plot({"proxy": (curve["step"], smooth(curve["proxy"])), "gold": (curve["step"], smooth(curve["gold"]))},
-                          title="The learned reward climbs to the end; the true reward turns",
+                          title="The learned reward climbs; the true reward falls",
                           x_label="RLOO step (64 samples each)",
                           y_label="mean reward", note=f"village-3m-sft, seed {record['seed']}, mean over 11 steps")
-    fig.axes[0].axvline(curve["step"][top], color=plots.GREY, linewidth=0.8, linestyle=":")
     fig.savefig(path, metadata={"Software": None})
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", type=int, default=120)
+    parser.add_argument("--steps", type=int, default=70)
     parser.add_argument("--pairs", type=int, default=1024)
-    parser.add_argument("--lr", type=float, default=2e-4)
+    parser.add_argument("--lr", type=float, default=1e-4)
     parser.add_argument("--beta", type=float, default=0.0)
     parser.add_argument("--noise", type=float, default=1.0, help="temperature of the annotator")
-    parser.add_argument("--families", nargs="*", default=["story"])
+    parser.add_argument("--families", nargs="*", default=["story", "harmful", "lookalike"])
     parser.add_argument("--out", type=Path, default=HERE)
     args = parser.parse_args()
     begin = time.time()
