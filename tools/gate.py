@@ -43,7 +43,7 @@ def compare(paths, root, *options, cells):
     env["PYTHONPATH"] += os.pathsep + str(ROOT)  # for this plugin, where root is another folder
     masks = ROOT / "tools/sanitize.cfg"
     command = [sys.executable, "-m", "pytest", "-q", "-p", "tools.gate", "-p", "no:cacheprovider", "--nbval",
-               "--nbval-current-env", "--nbval-cell-timeout=120", f"--nbval-sanitize-with={masks}",
+               "--nbval-current-env", "--nbval-cell-timeout=300", f"--nbval-sanitize-with={masks}",
                "-n", str(min(2, len(paths) - 1)), "--dist", "loadscope", *options, *map(str, paths)]
     return subprocess.run(command, cwd=root, env=env).returncode
 
