@@ -119,7 +119,8 @@ def _sampled(rng, split, families):
 
     stored = pool()
     name = stored.meta["model"]
-    stored = stored.select(source=name) if name in stored.source_names else stored
+    same = torch.tensor([x in (name, "wide") for x in stored.source_names])    # "wide": many prompts, a few samples each
+    stored = stored.take(same[stored.source]) if same.any() else stored
     groups = {i: rows for i, rows in stored.groups().items()
               if len(rows) > 1 and (not families or stored.families[i] in families)
               and village.split_of(stored.prompts[i]) == split}

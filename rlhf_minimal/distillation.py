@@ -17,6 +17,7 @@ from .sft import update
 from .tensors import as_float, check_mask, check_shapes, masked_sum
 
 FORMS = ("immediate", "cumulative")
+MIXTURES = ("arithmetic", "geometric")
 
 
 def _pair(student_logits, teacher_logits, mask, temperature=1.0):
@@ -53,6 +54,47 @@ def word_level_loss(student_logits, teacher_logits, mask, *, temperature=1.0, de
     with torch.no_grad():
         kl = exact_kl(t, s) * mask
     return loss, {"loss": loss.detach(), "kl": kl.sum() / mask.sum().clamp(min=1)}
+
+
+def mixed_logps(logits, weights=None, *, how="arithmetic"):
+    """Log-probabilities (..., V) of K teachers' mixture: logits a list of K (..., V), weights K numbers, sum made 1.
+
+    "arithmetic": sum_k w_k q_k, likely where *any* teacher finds it so; it minimises sum_k w_k KL(q_k || p).
+    "geometric": prod_k q_k^w_k / Z, likely where *all* do; it minimises sum_k w_k KL(p || q_k). Default: equal weights.
+
+    >>> a, b = torch.tensor([0.8, 0.2]).log(), torch.tensor([0.5, 0.5]).log()
+    >>> [[round(x, 4) for x in mixed_logps([a, b], how=h).exp().tolist()] for h in MIXTURES]  # 0.65; 2 / (2 + 1)
+    [[0.65, 0.35], [0.6667, 0.3333]]
+    """
+    if how not in MIXTURES:
+        raise ValueError(f"how is {how!r}; choose one of {', '.join(MIXTURES)}")
+    weights = [1.0] * len(logits) if weights is None else [float(w) for w in weights]
+    if not logits or len(weights) != len(logits) or min(weights) < 0 or not 0 < sum(weights) < float("inf"):
+        raise ValueError(f"{len(logits)} teachers, weights {weights}; give one weight a teacher, 0 or more, not all 0")
+    check_shapes(**{f"teacher {k}": x for k, x in enumerate(logits)})
+    used = [(w / sum(weights), x) for w, x in zip(weights, logits, strict=True) if w]  # 0 * log 0 is nan
+    logq = torch.stack([as_float(x).log_softmax(-1) for _, x in used])
+    w = torch.tensor([w for w, _ in used], dtype=logq.dtype, device=logq.device).view(-1, *[1] * (logq.dim() - 1))
+    return (logq + w.log()).logsumexp(0) if how == "arithmetic" else (w * logq).sum(0).log_softmax(-1)
+
+
+def multi_teacher_loss(
+    student_logits, teacher_logits, mask, *, weights=None, how="arithmetic", temperature=1.0, denominator=None,
+):
+    """`word_level_loss` against the mixture of K teachers -> (loss, stats). teacher_logits: a list of K (B, T, V).
+
+    Each teacher is softened by the temperature, then mixed (`mixed_logps`); no gradient reaches one. In the student's
+    logits z the gradient of a token is temperature * (p - q). The arithmetic mixture has the gradient of the weighted
+    mean of the K teachers' own losses; the geometric one is another target. Hinton et al. 2015 name both,
+    https://arxiv.org/abs/1503.02531
+
+    >>> a, b = torch.tensor([[[0.8, 0.2]]]).log(), torch.tensor([[[0.5, 0.5]]]).log()
+    >>> [round(multi_teacher_loss(b, [a, b], torch.ones(1, 1), how=h)[1]["kl"].item(), 4) for h in MIXTURES]
+    [0.0457, 0.0566]
+    """
+    teachers = [_pair(student_logits, t, mask, temperature)[1] for t in teacher_logits]
+    mixed = temperature * mixed_logps(teachers, weights, how=how)  # word_level_loss divides by it again
+    return word_level_loss(student_logits, mixed, mask, temperature=temperature, denominator=denominator)
 
 
 @implements("eq:sequence_kd")

@@ -51,10 +51,12 @@ def grpo_loss(
 
 
 @implements("eq:GSPO_ratio")
-def gspo_loss(logp, logp_old, score, mask, *, group_size, clip=3e-4, clip_high=None, scale=True):
+def gspo_loss(
+    logp, logp_old, score, mask, *, group_size, clip=3e-4, clip_high=None, scale=True, denominator=None,
+):
     """GRPO with one ratio a sequence, exp(mean log-ratio), mean over rows -> (loss, stats) (E5).
 
-    https://arxiv.org/abs/2507.18071
+    denominator: rows of the whole optimizer step, as in `aggregate`. https://arxiv.org/abs/2507.18071
 
     >>> import torch
     >>> old, new = torch.tensor([[0.2, 0.4], [0.4, 0.4]]).log(), torch.tensor([[0.8, 0.4], [0.4, 0.4]]).log()
@@ -67,7 +69,7 @@ def gspo_loss(logp, logp_old, score, mask, *, group_size, clip=3e-4, clip_high=N
     size, some = m.sum(1).clamp(min=1), m.any(1).to(m.dtype)[:, None]
     seq, seq_old = ((x.sum(1) / size)[:, None] for x in (logp, old))
     x, stats = surrogate(seq, seq_old, adv, some, low=clip, high=clip if clip_high is None else clip_high)
-    loss = aggregate(x, some, "sequence_mean")
+    loss = aggregate(x, some, "sequence_mean", denominator=denominator)
     return loss, stats | {"loss": loss.detach()}
 
 

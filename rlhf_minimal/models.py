@@ -184,6 +184,8 @@ def eval_mode(model):
 def lora(model, *, r=8, targets=None, alpha=16):
     """`model` with LoRA adapters in float32, the rest frozen; changes nothing before the first step (B = 0).
 
+    Every step() takes such a model: give its optimizer the weights that require a gradient, and score the reference
+    inside `adapters_off`, without a copy. `model` itself is changed, in place. Memory: benchmarks/lora_memory.md.
     `targets`: names of linear layers; by default the fused c_attn of GPT-2, or q_proj and v_proj. Hu et al. 2021.
     """
     from peft import LoraConfig, get_peft_model

@@ -34,14 +34,18 @@ def _joint(seq, old, adv, clip):
     return -weight * torch.minimum(plain, near) / 2, stats
 
 
-def p3o_loss(logp, logp_old, score, mask, *, clip=0.2, form="separate"):
+def p3o_loss(logp, logp_old, score, mask, *, clip=0.2, form="separate", denominator=None):
     """Pairwise policy gradient, mean over pairs -> (loss, stats). https://arxiv.org/abs/2310.00212
 
     logp, logp_old, mask (B, T); score (B,), detached here, the two rows of a prompt adjacent (D9). At
     logp == logp_old the gradient is -mean of 1/2 (r_1 - r_2) grad log pi(y_1) / pi(y_2): RLOO's at G = 2.
-    form "separate": each answer's ratio rho = exp(sum of log-ratios) is clipped, -min(rho A, clip(rho) A);
-    "joint": the *gap* of the two log-ratios is clipped, under the pair's weight rho_1 rho_2. clip=None: no clip at all;
-    then both have grad J in expectation for old samples too. ValueError on an odd B, another form, a negative clip.
+    form "separate" (the paper's V1): each answer's ratio rho = exp(sum of log-ratios) is clipped, -min(rho A, clip(rho)
+    A); "joint" (V2): the *gap* of the two log-ratios is clipped, under the pair's weight rho_1 rho_2. clip=None: no clip
+    at all; then both have grad J in expectation for old samples too. Where this differs: the paper's off-policy gradient
+    weighs a pair by rho_1 rho_2. "separate" leaves the *other* answer's ratio out (its mean is 1: the same expectation
+    with less noise), "joint" keeps both and clips their product, too. How the paper combines clip and weight inside V1
+    and V2 was not compared with its text, only with summaries of it. denominator: rows of the whole optimizer step.
+    ValueError on an odd B, another form, a negative clip.
 
     >>> logp, old = torch.tensor([[-1.0], [-2.0]]), torch.tensor([[-1.1], [-1.9]])
     >>> pair, one = torch.tensor([1.0, 0.0]), torch.ones(2, 1)
@@ -57,11 +61,12 @@ def p3o_loss(logp, logp_old, score, mask, *, clip=0.2, form="separate"):
     seq, seq_old, some = logp.sum(1), old.sum(1), m.any(1).to(m.dtype)
     if form == "joint":
         x, stats = _joint(seq, seq_old, adv, clip)
-        loss = x.mean()
+        rows = len(score) if denominator is None else denominator
+        loss = aggregate(2 * x[:, None], torch.ones_like(x)[:, None], "sequence_sum", denominator=rows)
     else:
         low, high = (1.0, math.inf) if clip is None else (clip, clip)
         x, stats = surrogate(seq[:, None], seq_old[:, None], adv, some[:, None], low=low, high=high)
-        loss = aggregate(x, some[:, None], "sequence_sum")
+        loss = aggregate(x, some[:, None], "sequence_sum", denominator=denominator)
     return loss, stats | {"loss": loss.detach()}
 
 

@@ -156,15 +156,19 @@ def prepare(critic, rollout, score, *, logp_ref=None, beta=0.0, gamma=1.0, lam=0
     return {"reward": reward, "value": value, "adv": adv, "ret": ret, "kl": kl}
 
 
-def minibatch_loss(policy, critic, rollout, frozen, *, clip=0.2, value_clip=0.2, value_coef=0.5, temperature=1.0):
+def minibatch_loss(
+    policy, critic, rollout, frozen, *, clip=0.2, value_clip=0.2, value_coef=0.5, temperature=1.0, denominator=None,
+):
     """Policy loss + value_coef * value loss of some rows, with their part of `prepare`'s dict -> (loss, stats).
 
+    denominator: tokens of the whole optimizer step, of both losses, where these rows are a part of it (E14).
     PPO-ptx (`eq:objective_pretraining`) is one line more: add gamma * `sft_loss` of a batch of pretraining text to the
     loss before its backward. InstructGPT, https://arxiv.org/abs/2203.02155
     """
     logp, value = completion_logps(policy, rollout, temperature=temperature), values(critic, rollout)
-    loss, stats = policy_loss(logp, rollout.logp_old, frozen["adv"], rollout.mask, clip=clip)
-    loss_v, stats_v = value_loss(value, frozen["value"], frozen["ret"], rollout.mask, clip=value_clip)
+    loss, stats = policy_loss(logp, rollout.logp_old, frozen["adv"], rollout.mask, clip=clip, denominator=denominator)
+    settings = dict(clip=value_clip, denominator=denominator)
+    loss_v, stats_v = value_loss(value, frozen["value"], frozen["ret"], rollout.mask, **settings)
     total = loss + value_coef * loss_v
     return total, stats | stats_v | {"loss": total.detach()}
 

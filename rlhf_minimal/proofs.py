@@ -1,24 +1,89 @@
 """The table of estimators: expected gradient of each loss against the exact one, by full enumeration.
 
-`python -m rlhf_minimal.proofs` prints it. The words equal, proportional, biased and zero hold for any weights and
-rewards; the cosines are those of this model.
+`python -m rlhf_minimal.proofs` prints it, with `--store` it writes `proofs.md`. The words equal, proportional, biased
+and zero hold for any weights and rewards; the cosines are those of this model.
 """
+
+import argparse
+import re
+from itertools import permutations
+from pathlib import Path
 
 import torch
 
+from .direct_alignment import dpo_loss, ipo_loss, rdpo_loss
 from .distillation import on_policy_loss
-from .exact import World, compare, exact_model, expected_loss_gradient, gradient
+from .exact import World, compare, exact_model, expected_loss_gradient, fit_table, gradient, tilted
 from .filtering import correct_only
 from .grpo import cispo_loss, grpo_loss, gspo_loss
-from .kl import k1, k2, k3
+from .kl import exact_kl, k1, k2, k3
 from .p3o import p3o_loss
 from .ppo import policy_loss
 from .reinforce import reinforce_loss
+from .reward_model import pairwise_loss
 from .rloo import rloo_loss
 from .sft import sft_loss
 from .trpo import trpo_loss
 
 TIGHT = 1e-9
+STORED = Path(__file__).with_name("proofs.md")
+HEAD = """# What is proved, and what is biased
+
+Made by `python -m rlhf_minimal.proofs --store`; a test says when it is stale. The world has one prompt and 15 texts, all
+listed, so an expectation is a sum and no number below has sampling noise (`exact.py`). Each estimator's expected
+gradient is compared with the exact one. *equal*: to nine digits. *proportional*: another length, the same direction.
+*biased*: another direction, however many samples. *zero*: no gradient at all. The words hold for any weights and
+rewards; the cosines are those of this model. Biased is not wrong where it is the published algorithm.
+"""
+WHY = r"""
+REINFORCE, sum over tokens: the score-function identity: grad log p of a whole text, weighted by its reward
+REINFORCE, constant baseline: sum p grad log p is 0, so a constant adds nothing
+REINFORCE, mean over a row's tokens: each text is weighted by 1 / its length: it is grad of another J
+REINFORCE, EOS not in the mask: the probability of stopping gets no gradient
+RLOO: the other samples do not depend on this one: as good as a constant baseline
+P3O, separate clip: at ratio 1 nothing is clipped, and it is RLOO of two
+P3O, joint clip: at ratio 1 nothing is clipped, and it is RLOO of two
+TRPO's surrogate: the gradient of a ratio at 1 is grad log p
+PPO, ratio 1, divisor fixed: the gradient of a ratio at 1 is grad log p; one divisor for all texts
+PPO, ratio 1, token mean of one row: a batch of one row is divided by its own length
+group mean, no std, sum: the own score is in the baseline, which takes (G - 1) / G
+Dr. GRPO: (G - 1) / G again, divided by one fixed number of tokens
+GRPO, no std, mean over a row's tokens: the 1 / length of each row
+GRPO, std, sum: each group is weighted by 1 / its own std
+GRPO as published: 1 / length and 1 / std together
+DAPO's token mean, std: 1 / std, and 1 / the group's number of tokens
+GSPO: at ratio 1 the mean log-ratio has the gradient of a mean over tokens
+CISPO, divisor fixed, no std: at ratio 1 the weight is 1 and the rest is the group mean's (G - 1) / G
+STaR, against grad P(correct): SFT on the correct samples is REINFORCE with reward 0 or 1
+k1 in the score, summed: KL is the mean of k1, and grad of its own log p has mean 0
+k1 in the score, token mean: a text's KL is divided by its length: long drift is cheap
+k2 in the score, summed: KL's gradient is the mean of k1 grad log p; half the square is another weight
+k3 in the score, summed: it adds ref / p - 1, whose mean is 0; its product with grad log p has another
+on-policy distillation, cumulative: k1 in the reward with reward-to-go
+on-policy distillation, immediate: today's token is not charged for the states that it leads to
+k1 in the loss: sum p grad log p is 0
+k2 in the loss: right at each place, blind to how today's token changes tomorrow's places
+k3 in the loss: at each place the gradient of the other divergence
+rho k3 in the loss: as k2: right at each place, blind to tomorrow's
+k2 in the loss, a place at a time: grad k2 = k1 grad log p, whose mean is grad KL(pi \|\| ref) there
+rho k3 in the loss, a place at a time: k3 grad log p + grad k3 = k1 grad log p: grad KL(pi \|\| ref) there
+k3 in the loss, a place at a time: the mean of (1 - ref / p) grad log p is grad KL(ref \|\| pi) there
+k1: KL's own definition, as a mean
+k2: half the square of the log-ratio: near KL only where the two are near
+k3: adds ref / p - 1, whose mean is 0
+rho k3: rho is 1 in value
+k1 upside down: the mean of log ref - log p is -KL
+k3 upside down: its mean is chi squared - KL: p / ref where k3 has ref / p
+DPO, soft labels: labels of sigmoid(r - r') make the implicit reward r, up to a constant a prompt
+rDPO, labels flipped with known rate: unbiased for the clean labels' loss
+cDPO, clean labels smoothed: its optimum has a bounded margin: it expects flips
+DPO, flipped labels: it fits the flipped labels' margins
+IPO, soft labels: it fits the share of wins, not the reward
+IPO, against exp(share of wins / beta): least squares on (2 P - 1) / (2 beta) is solved by the mean over rivals
+Bradley-Terry reward model, soft labels: the maximum likelihood is where sigmoid of the gap is the share of wins
+Bradley-Terry reward model, smoothed: smoothing asks for smaller gaps
+"""
+WHY = dict(line.split(": ", 1) for line in WHY.strip().splitlines())
 
 
 def verdict(grad, exact):
@@ -74,19 +139,39 @@ def kl_estimators(ref, kl, mask):
     def term(fn):
         return lambda lp, i: (fn(lp, ref[i]) * mask[i]).sum()
 
+    def score(fn):
+        return lambda lp, i: reinforce_loss(lp, -(fn(lp.detach(), ref[i]) * mask[i]).sum(1), mask[i])[0]
+
     def opd(**form):
         return lambda lp, i: on_policy_loss(lp, ref[i], mask[i], **form)[0]
 
     return [
         ("k1 in the score, summed", 1, lambda lp, i: reinforce_loss(lp, cost[i], mask[i])[0]),
         ("k1 in the score, token mean", 1, lambda lp, i: reinforce_loss(lp, (cost / mask.sum(1))[i], mask[i])[0]),
+        ("k2 in the score, summed", 1, score(k2)),
+        ("k3 in the score, summed", 1, score(k3)),
         ("on-policy distillation, cumulative", 1, opd()),
         ("on-policy distillation, immediate", 1, opd(form="immediate")),
         ("k1 in the loss", 1, term(k1)),
         ("k2 in the loss", 1, term(k2)),
         ("k3 in the loss", 1, term(k3)),
-        ("rho k3 in the loss", 1, term(lambda lp, r: (lp - lp.detach()).exp() * k3(lp, r))),
+        ("rho k3 in the loss", 1, term(rho_k3)),
     ]
+
+
+def rho_k3(logp, ref):
+    """k3 times pi / pi.detach(): the same value, another gradient (C3)."""
+    return (logp - logp.detach()).exp() * k3(logp, ref)
+
+
+def at_each_place(world, model, reference):
+    """{"pi || ref", "ref || pi"}: gradients of the KL summed over places, the way to each place held constant."""
+    def logits(m):
+        return m(input_ids=world.ids, attention_mask=world.attention.long()).logits[:, len(world.prompt) - 1: -1]
+
+    weight, mine, theirs = world.seq_logp(model).detach().exp()[:, None] * world.mask, logits(model), logits(reference)
+    both = {"pi || ref": exact_kl(mine, theirs.detach()), "ref || pi": exact_kl(theirs.detach(), mine)}
+    return {name: gradient((weight * kl).sum(), model) for name, kl in both.items()}
 
 
 def table(seed=0):
@@ -102,15 +187,115 @@ def table(seed=0):
         got = -expected_loss_gradient(world, model, loss, group_size=size)
         rows.append((name, target, *verdict(got, up[target])))
     for name, size, loss in kl_estimators(ref, k1(logp, ref), world.mask):
-        rows.append((name, "KL", *verdict(expected_loss_gradient(world, model, loss, group_size=size), down)))
+        got = expected_loss_gradient(world, model, loss, group_size=size)
+        rows.append((name, "KL", *verdict(got, down)))
+        if name in ("k2 in the loss", "k3 in the loss", "rho k3 in the loss"):
+            which = "ref || pi" if name.startswith("k3") else "pi || ref"
+            target = at_each_place(world, model, reference)[which]
+            rows.append((f"{name}, a place at a time", f"KL({which})".replace("|", "\\|"), *verdict(got, target)))
     return rows
 
 
+def values(seed=0):
+    """[(estimator, word, mean, KL)]: what each estimator's *value* is on average, whole texts, samples from pi."""
+    world, model, reference = World(), exact_model(seed), exact_model(seed + 1)
+    logp, ref = world.seq_logp(model).detach(), world.seq_logp(reference).detach()
+    kl, p = world.kl(model, reference).item(), logp.exp()
+    means = {"k1": k1(logp, ref), "k2": k2(logp, ref), "k3": k3(logp, ref), "rho k3": rho_k3(logp, ref),
+             "k1 upside down": k1(ref, logp), "k3 upside down": k3(ref, logp)}
+    means = {name: (p * x).sum().item() for name, x in means.items()}
+    return [(name, "equal" if abs(x - kl) < TIGHT else "biased", x, kl) for name, x in means.items()]
+
+
+def optima(seed=0, n=4, beta=0.5, flips=0.2):
+    """[(loss, word, distance)]: where preference losses end on a table of n texts with infinitely many labels.
+
+    The target is pi_ref exp(r / beta) / Z, for reward models r itself; the distance is the largest error of a
+    log-probability (of r, its mean taken off).
+    """
+    draw = torch.randn(2, n, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    ref, reward = draw[0].log_softmax(0), draw[1] - draw[1].mean()
+    a, b = torch.tensor(list(permutations(range(n), 2))).T
+    prefer = torch.sigmoid(reward[a] - reward[b])  # the share of labels that say a
+    noisy = (1 - flips) * prefer + flips * (1 - prefer)
+
+    def fit(fn, labels, **settings):
+        def loss(logp):  # a pair at a time: a batch would weigh all of them alike
+            four = (logp[a], logp[b], ref[a], ref[b])
+            each = [fn(*(x[i: i + 1] for x in four), beta=beta, **settings)[0] for i in range(len(a))]
+            return (labels * torch.stack(each)).mean()
+
+        return fit_table(loss, ref, steps=80)
+
+    def model(**settings):
+        def loss(logp):  # log-probabilities, too, are rewards up to a constant
+            each = [pairwise_loss(logp[i: i + 1], logp[j: j + 1], **settings)[0] for i, j in zip(a, b, strict=True)]
+            return (prefer * torch.stack(each)).mean()
+
+        found = fit_table(loss, ref, steps=80)
+        return found - found.mean()
+
+    best, ipo, smooth = tilted(ref, reward, beta), fit(ipo_loss, prefer), dict(label_smoothing=flips)
+    wins = torch.zeros(n, dtype=torch.float64).index_add(0, a, prefer) / n  # against itself a half: a constant
+    rows = [("DPO, soft labels", fit(dpo_loss, prefer), best), ("DPO, flipped labels", fit(dpo_loss, noisy), best),
+            ("rDPO, labels flipped with known rate", fit(rdpo_loss, noisy, **smooth), best),
+            ("cDPO, clean labels smoothed", fit(dpo_loss, prefer, **smooth), best), ("IPO, soft labels", ipo, best),
+            ("IPO, against exp(share of wins / beta)", ipo, tilted(ref, wins, beta)),
+            ("Bradley-Terry reward model, soft labels", model(), reward),
+            ("Bradley-Terry reward model, smoothed", model(**smooth), reward)]
+    far = [(name, (x - want).abs().max().item()) for name, x, want in rows]
+    return [(name, "equal" if x < 1e-5 else "biased", x) for name, x in far]
+
+
 def markdown(rows):
-    """The table's rows as Markdown."""
-    head = ["| estimator | of | relation | cosine | ratio of norms |", "|---|---|---|---:|---:|"]
-    return "\n".join(head + [f"| {name} | {of} | {word} | {c:.3f} | {r:.3f} |" for name, of, word, c, r in rows])
+    """The table's rows as Markdown, each with a line of why."""
+    head = ["| estimator | of | relation | cosine | ratio of norms | why |", "|---|---|---|---:|---:|---|"]
+    return "\n".join(head + [f"| {name} | {of} | {word} | {number(c)} | {number(r)} | {WHY[name]} |"
+                             for name, of, word, c, r in rows])
+
+
+def number(x):
+    """Three decimals; a dash for NaN; no minus zero."""
+    return "–" if x != x else f"{round(x, 3) + 0.0:.3f}"
+
+
+def page(rows, seed=0):
+    """The text of `proofs.md` from the table's rows: gradients, values, optima."""
+    means = [f"| {name} | {word} | {number(x)} | {number(kl)} | {WHY[name]} |" for name, word, x, kl in values(seed)]
+    ends = [f"| {name} | {word} | {number(x)} | {WHY[name]} |" for name, word, x in optima(seed)]
+    return "\n".join([
+        HEAD, "## Expected gradients", "", "J: grad of the expected reward. P: of the share of correct texts. KL: of",
+        "KL(pi \\|\\| ref) of whole texts; with its arguments: summed over places, the way there held constant.", "",
+        markdown(rows), "", "## Expected values of the KL estimators", "",
+        "| estimator | relation | mean | KL | why |", "|---|---|---:|---:|---|", *means, "",
+        "## Where preference losses end", "", "Infinitely many Bradley-Terry labels on a table of four texts; the target",
+        "is pi_ref exp(r / beta) / Z, or r itself. A fifth of the labels is flipped, or smoothed, where it says so.", "",
+        "| loss | relation | largest error | why |", "|---|---|---:|---|", *ends, ""])
+
+
+def facts(text):
+    """{row: (relation, cosine or other first number)} of a page: what must not change unnoticed."""
+    cells = [re.split(r" (?<!\\)\| ", line.strip("| ")) for line in text.splitlines() if line.startswith("| ")]
+    words = ("equal", "proportional", "opposite", "biased", "zero")
+    at = [(row, next((i for i, cell in enumerate(row) if cell in words), None)) for row in cells]
+    return {row[0]: (row[i], row[i + 1]) for row, i in at if i}
+
+
+def differing(stored, fresh):
+    """Names of the rows whose relation or number is another, or that only one of two pages has."""
+    old, new = facts(stored), facts(fresh)
+    return sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
+
+
+def main(argv=None):
+    """The command line: the page on the screen, or in its place."""
+    parser = argparse.ArgumentParser(prog="python -m rlhf_minimal.proofs", description=__doc__.split("\n")[0])
+    parser.add_argument("--store", action="store_true", help=f"write {STORED.name} beside the package's files")
+    if parser.parse_args(argv).store:
+        STORED.write_text(page(table()), encoding="utf-8")
+    else:
+        print(page(table()))
 
 
 if __name__ == "__main__":
-    print(markdown(table()))
+    main()

@@ -3,6 +3,8 @@
 PPO's clip bounds nothing by itself; here the KL after the step is measured, and the step shortened until it fits.
 """
 
+from contextlib import contextmanager
+
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
@@ -56,10 +58,18 @@ def conjugate_gradients(product, b, *, steps=10, tolerance=1e-10):
     return x
 
 
+@contextmanager
+def twice_differentiable():
+    """Inside, attention is computed by the plain kernel: the fused ones have no second derivative. Nothing to choose."""
+    with sdpa_kernel(SDPBackend.MATH):
+        yield
+
+
 def fisher_product(divergence, weights, *, damping=0.0):
     """v -> (F + damping) v, F the Hessian of `divergence` (scalar, with graph) in `weights`, by a double backward.
 
     Of KL(pi_old || pi) at pi = pi_old that Hessian is the Fisher matrix. One backward a product, F is never stored.
+    The forward that made `divergence` has to be run under `twice_differentiable`.
     """
     weights = list(weights)
     slope = flat_gradient(divergence, weights, create_graph=True)
@@ -89,7 +99,7 @@ def natural_step(loss, divergence, weights, *, delta=0.01, damping=1e-3, cg_step
         raise ValueError(f"delta {delta}, damping {damping}, shrink {shrink}, cg_steps {cg_steps}, tries {tries}; give "
                          "delta > 0, damping >= 0, shrink between 0 and 1, cg_steps and tries of 1 or more")
     weights = [w for w in weights if w.requires_grad]
-    with sdpa_kernel(SDPBackend.MATH):  # the fused attention kernels have no second derivative
+    with twice_differentiable():
         before = loss()
         slope = flat_gradient(before, weights)
         product = fisher_product(divergence(), weights, damping=damping)

@@ -1,5 +1,8 @@
 """Small things that several tests share."""
 
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
@@ -30,3 +33,12 @@ def tiny_llama():
         return LlamaForCausalLM(LlamaConfig(**{**size, **ends, **settings})).eval()
 
     return make
+
+
+def pytest_terminal_summary(terminalreporter):
+    """The stored mutation score, as the last line of a report; `python -m tests.mutation --store` measures it."""
+    sys.path.insert(0, str(Path(__file__).parent))
+    import mutation_report
+
+    if (mutation_report.HERE / "mutation_score.json").is_file():
+        terminalreporter.write_line(mutation_report.line())

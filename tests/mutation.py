@@ -1,20 +1,24 @@
 """Mutation testing: one small error at a time is put into the package, and the tests have to notice.
 
-    python -m tests.mutation [--files kl ppo ...] [--sample N --seed S] [--jobs 2] [--store]
+    python -m tests.mutation [--files kl ppo ...] [--sample N --seed S] [--jobs 2] [--store [--again]]
 
 torch is imported once, a module's tests are collected once, and a traced run notes which test executes which lines.
-Then each mutant gets a fork, in which the functions' code is swapped and the tests that reach the line run, the
-quickest first, until one fails. Not mutated: docstrings, annotations, decorators, messages, what leads up to a `raise`.
-What a test file computes while it is imported stays that of the right code. `mutation_equivalent.json` lists mutants
-that no test can tell from the original, by function and text, each with its reason: they are left out.
+Then each mutant gets a fork, in which the functions' code is swapped and the tests that reach the line run until one
+fails: first those that killed other mutants of the function, then the quickest. Not mutated: docstrings, annotations,
+decorators, messages, what leads up to a `raise`. What a test file computes while it is imported stays that of the right
+code. `mutation_equivalent.json` lists mutants that no test can tell from the original, each with its reason: they are
+left out.
+`--again` runs the stored survivors only, after tests were added; it wants the module as it was when it was measured.
 """
 
 import argparse
 import ast
+import collections
 import importlib
 import os
 import pickle
 import resource
+import shutil
 import signal
 import sys
 import tempfile
@@ -26,17 +30,24 @@ sys.path.insert(0, str(HERE))
 import mutation_report  # noqa: E402
 import mutation_sites  # noqa: E402
 
-POLICY = ["policy_losses", "steps", "more_losses", "exact"]
-TESTS = {  # module -> test files, beside those of COMMON
-    "tensors": ["tensors", "aggregate", "advantages"], "logprobs": ["logprobs", "sampling"], "kl": ["kl"],
+POLICY = ["policy_losses", "steps"]
+TESTS = {  # module -> test files, beside its own test_killers_<module>.py and those of COMMON
+    "tensors": ["tensors", "aggregate", "advantages"], "logprobs": ["logprobs"], "kl": ["kl"],
     "advantages": ["advantages"], "aggregate": ["aggregate"], "sampling": ["sampling"],
-    "rollout": ["sampling", "steps", "chat"], "sft": ["sft", "steps", "policy_losses"], "reinforce": POLICY,
-    "rloo": POLICY, "ppo": POLICY, "grpo": POLICY, "reward_model": ["reward_model", "more_losses", "policy_losses"],
+    "rollout": ["sampling"], "sft": ["sft"], "reinforce": POLICY, "rloo": POLICY, "ppo": [*POLICY, "more_losses"],
+    "grpo": [*POLICY, "more_losses"], "reward_model": ["reward_model", "more_losses", "policy_losses"],
     "process_reward": ["process_reward"], "best_of_n": ["best_of_n"], "evaluate": ["evaluate"],
-    "direct_alignment": ["direct_alignment", "more_losses", "exact"], "trpo": ["trpo"], "p3o": ["p3o"],
+    "direct_alignment": ["direct_alignment", "more_losses"], "trpo": ["trpo"], "p3o": ["p3o"],
     "ilql": ["ilql"], "distillation": ["distillation"], "filtering": ["filtering"],
 }
+SLOW = ("learns", "chi_square")  # tests that take seconds are left out; that can only lower the score
 COMMON = ["bad_input", "contract", "defaults", "doctests"]
+
+
+def test_files(module):
+    """The test files of a module: those named above, and test_killers_<module>.py where there is one."""
+    files = [HERE / f"test_{name}.py" for name in [f"killers_{module}", *TESTS[module], *COMMON]]
+    return [str(file) for file in files if file.is_file()]
 
 
 class Runner:
@@ -48,6 +59,7 @@ class Runner:
 
     def pytest_collection_modifyitems(self, items):  # of the examples in docstrings only the module's own
         items[:] = [i for i in items if "test_examples_run" not in i.name or f"{self.live}]" in i.name]
+        items[:] = [i for i in items if not any(word in i.name for word in SLOW)]
 
     def pytest_runtestloop(self, session):
         tree = ast.parse(self.path.read_text(encoding="utf-8"))
@@ -55,16 +67,22 @@ class Runner:
         reached, seconds = ({}, {}) if self.no_tests else in_fork(lambda: baseline(session, live.__file__))
         self.failing = [session.items[i].nodeid for i in seconds if seconds[i] is None]
         good = sorted((i for i in seconds if seconds[i] is not None), key=seconds.get)
-        waiting, running = list(self.numbers), {}
+        waiting, running, kills, notes = list(self.numbers), {}, collections.Counter(), tempfile.mkdtemp()
         while waiting or running:
             while waiting and len(running) < self.jobs:
                 site = found[waiting[0]]
                 picked = [i for i in good if not site.lines or reached[i] & site.lines]
+                picked.sort(key=lambda i, f=site.function: -kills[f, i])
                 limit = int(10 + 4 * sum(seconds[i] for i in picked))
-                pid = fork(lambda s=site, p=picked, t=limit: judge(session, tree, s, live, p, t))
+                note = Path(notes, str(waiting[0]))
+                pid = fork(lambda s=site, p=picked, t=limit, n=note: judge(session, tree, s, live, p, t, n))
                 running[pid] = waiting.pop(0), time.time() + 3600
             pid, status = wait_any(running)
-            self.results[running.pop(pid)[0]] = {0: "survived", 1: "killed"}.get(status, "timeout")
+            number = running.pop(pid)[0]
+            self.results[number] = {0: "survived", 1: "killed"}.get(status, "timeout")
+            note = Path(notes, str(number))
+            kills.update([(found[number].function, int(note.read_text()))] if note.is_file() else [])
+        shutil.rmtree(notes)
         return True  # the loop is done
 
 
@@ -76,14 +94,18 @@ def run_item(session, i, after):
     return session.testsfailed == failed
 
 
-def judge(session, tree, site, live, picked, limit):
-    """In a fork: 0 if all the picked tests pass on the mutant, else 1; SIGXCPU ends an endless loop."""
+def judge(session, tree, site, live, picked, limit, note):
+    """In a fork: 0 if all the picked tests pass on the mutant, else 1 (`note`: which one); SIGXCPU ends an endless loop."""
     resource.setrlimit(resource.RLIMIT_CPU, (limit, limit + 5))
     site.apply()
     fresh = {"__name__": live.__name__, "__package__": PACKAGE, "__file__": live.__file__}
     exec(compile(ast.fix_missing_locations(tree), live.__file__, "exec"), fresh)
     swap(vars(live), fresh, live.__name__)
-    return int(not all(run_item(session, i, j) for i, j in zip(picked, [*picked[1:], None], strict=False)))
+    for i, after in zip(picked, [*picked[1:], None], strict=False):
+        if not run_item(session, i, after):
+            note.write_text(str(i))
+            return 1
+    return 0
 
 
 def baseline(session, path):
@@ -92,6 +114,8 @@ def baseline(session, path):
     A test that reaches the module runs twice, in the file's order and backwards: one that needs another is not used.
     """
     reached, seconds, now, count = {}, {}, set(), len(session.items)
+    stem, heads = Path(path).stem, mutation_sites.heads(ast.parse(Path(path).read_text(encoding="utf-8")))
+    readers = f"test_default[{stem}.", f"test_signature[{stem}."  # they read what stands in a function's first line
 
     def local(frame, event, arg):
         now.add(frame.f_lineno)
@@ -105,6 +129,7 @@ def baseline(session, path):
         sys.settrace(trace)
         passed = run_item(session, i, i + 1 if i + 1 < count else None)
         sys.settrace(None)
+        now |= heads if session.items[i].name.startswith(readers) else set()
         reached[i], seconds[i] = set(now), 0.0 if passed else None  # tracing is slow: timed below
     order = [i for i in reversed(range(count)) if reached[i]]
     for i, after in zip(order, [*order[1:], None], strict=False):
@@ -171,7 +196,7 @@ def run_module(module, numbers, jobs, no_tests):
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     runner = Runner(module, numbers, jobs, no_tests)
     options = ["-x", "-s", "-p", "no:cacheprovider", "-p", "no:terminal", f"--rootdir={HERE.parent}"]
-    pytest.main([*options, *(str(HERE / f"test_{name}.py") for name in TESTS[module] + COMMON)], plugins=[runner])
+    pytest.main([*options, *test_files(module)], plugins=[runner])
     return runner.results, runner.failing
 
 
@@ -183,15 +208,18 @@ def main(argv=None):
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--no-tests", action="store_true", help="a control: against an empty set of tests all survive")
     parser.add_argument("--store", action="store_true", help="put these files' results into mutation_score.*")
+    parser.add_argument("--again", action="store_true", help="only the mutants that are stored as survivors")
     parser.add_argument("--json", metavar="PATH", help="write the results there")
     args = parser.parse_args(argv)
     importlib.import_module("transformers.models.gpt2.modeling_gpt2")  # once, before all the forks
     importlib.import_module("torch").set_num_threads(1)
-    work, left_out = mutation_report.work(args.files, args.sample, args.seed)
+    work, left_out = mutation_report.work(args.files, args.sample, args.seed, again=args.again)
     results = {}
     for module, numbers in work.items():
-        verdicts, failing = in_fork(lambda m=module, n=numbers: run_module(m, n, args.jobs, args.no_tests))
-        results[module] = mutation_report.summary(module, numbers, verdicts, left_out[module])
+        verdicts, failing = {}, []
+        if numbers:
+            verdicts, failing = in_fork(lambda m=module, n=numbers: run_module(m, n, args.jobs, args.no_tests))
+        results[module] = mutation_report.summary(module, numbers, verdicts, left_out[module], again=args.again)
         mutation_report.report(results, module, failing, store=args.store, path=args.json)
     print(mutation_report.table(results))
 

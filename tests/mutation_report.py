@@ -14,11 +14,16 @@ COMMAND = "OMP_NUM_THREADS=1 python -m tests.mutation --store"
 FLOOR = 0.95
 
 
+def parsed(module):
+    """(syntax tree of a module, its digest)."""
+    tree = ast.parse((HERE.parent / "rlhf_minimal" / f"{module}.py").read_text(encoding="utf-8"))
+    return tree, hashlib.sha256(ast.dump(tree).encode()).hexdigest()[:16]
+
+
 def found(module):
     """(all mutants of a module, digest of its syntax tree)."""
-    text = (HERE.parent / "rlhf_minimal" / f"{module}.py").read_text(encoding="utf-8")
-    tree = ast.parse(text)
-    return mutation_sites.sites(tree), hashlib.sha256(ast.dump(tree).encode()).hexdigest()[:16]
+    tree, digest = parsed(module)
+    return mutation_sites.sites(tree), digest
 
 
 def equivalent():
@@ -27,29 +32,48 @@ def equivalent():
     return {(row["file"], row["function"], row["original"], row["mutation"]) for row in rows}
 
 
-def work(modules, sample=None, seed=0):
+def stored():
+    """{module: what is stored of it}."""
+    place = HERE / "mutation_score.json"
+    return json.loads(place.read_text(encoding="utf-8"))["modules"] if place.is_file() else {}
+
+
+def survivors_of(module):
+    """{(function, original, mutation)} stored as survivors. RuntimeError where the module has changed since."""
+    before = stored().get(module)
+    if before is None or before["digest"] != found(module)[1]:
+        raise RuntimeError(f"{module} was not measured as it is now; leave --again out")
+    return {(row["function"], row["original"], row["mutation"]) for row in before["survived"]}
+
+
+def work(modules, sample=None, seed=0, again=False):
     """{module: numbers of the mutants to run}, {module: how many equivalent ones are left out}."""
     known, todo, left_out = equivalent(), {}, {}
     for module in modules:
         sites, _ = found(module)
         same = {i for i, s in enumerate(sites) if (module, s.function, s.before, s.after) in known}
         todo[module], left_out[module] = [i for i in range(len(sites)) if i not in same], len(same)
+        if again:
+            alive = survivors_of(module)
+            todo[module] = [i for i in todo[module] if (sites[i].function, sites[i].before, sites[i].after) in alive]
     if sample is not None:
         drawn = random.Random(seed).sample([(m, i) for m in modules for i in todo[m]], sample)
         todo = {m: sorted(i for name, i in drawn if name == m) for m in modules}
-    return {m: numbers for m, numbers in todo.items() if numbers}, left_out
+    return {m: numbers for m, numbers in todo.items() if numbers or again}, left_out
 
 
-def summary(module, numbers, verdicts, left_out):
-    """What is stored of a module: counts, and the survivors in full."""
+def summary(module, numbers, verdicts, left_out, again=False):
+    """What is stored of a module: counts, and the survivors in full; `again`: the mutants that were killed before too."""
     if sorted(verdicts) != numbers:
         raise RuntimeError(f"{module}: {len(verdicts)} of {len(numbers)} mutants ran; are its tests collected?")
     sites, digest = found(module)
     words = list(verdicts.values())
     alive = [sites[i] for i in sorted(verdicts) if verdicts[i] == "survived"]
     rows = [{"line": s.line, "function": s.function, "original": s.before, "mutation": s.after} for s in alive]
-    return {"mutants": len(words), "killed": words.count("killed"), "timeout": words.count("timeout"),
-            "equivalent": left_out, "digest": digest, "survived": rows}
+    total = len(sites) - left_out if again else len(words)
+    late = words.count("timeout") + (stored()[module]["timeout"] if again else 0)
+    return {"mutants": total, "killed": total - late - len(rows), "timeout": late, "equivalent": left_out,
+            "digest": digest, "survived": rows}
 
 
 def change(row):
@@ -83,6 +107,19 @@ def table(results):
     return "\n".join(lines)
 
 
+def changed():
+    """The modules whose source is not the one that was measured (digests of syntax trees: comments do not count)."""
+    return [name for name, r in stored().items() if parsed(name)[1] != r["digest"]]
+
+
+def line():
+    """One line for the end of a test report, from what is stored; nothing is measured."""
+    modules, late = stored(), changed()
+    mutants = sum(r["mutants"] for r in modules.values())
+    since = f"; changed since: {', '.join(late)}" if late else ""
+    return f"mutation score {100 * score(modules):.1f} % of {mutants} mutants in {len(modules)} modules, as stored{since}"
+
+
 def survivors(results):
     """One line a survivor: module, line, function, change."""
     rows = [(name, row) for name, r in results.items() for row in r["survived"]]
@@ -99,12 +136,10 @@ def report(results, module, failing, *, store=False, path=None):
         Path(path).write_text(json.dumps(results, indent=1))
     if not store:
         return
-    place = HERE / "mutation_score.json"
-    stored = json.loads(place.read_text()) if place.is_file() else {"modules": {}}
-    modules = stored["modules"] | {module: mine | {"date": datetime.date.today().isoformat()}}
+    modules = stored() | {module: mine | {"date": datetime.date.today().isoformat()}}
     modules = dict(sorted(modules.items()))
-    stored = {"command": COMMAND, "score": round(score(modules), 4), "modules": modules}
-    place.write_text(json.dumps(stored, indent=1) + "\n")
+    whole = {"command": COMMAND, "score": round(score(modules), 4), "modules": modules}
+    (HERE / "mutation_score.json").write_text(json.dumps(whole, indent=1) + "\n")
     text = f"# Mutation score\n\n`{COMMAND}`\n\n{table(modules)}\n\n## Survivors\n\n"
     text += "\n".join(f"- `{line}`" for line in survivors(modules)) or "None."
     (HERE / "mutation_score.md").write_text(text + "\n")

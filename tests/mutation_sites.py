@@ -60,6 +60,12 @@ def sites(tree):
     return [site for site in finder.found if site.before != site.after]
 
 
+def heads(tree):
+    """The first line of every function, decorators included: where its defaults are taken to run."""
+    functions = [x for x in ast.walk(tree) if isinstance(x, ast.FunctionDef)]
+    return {min([x.lineno, *(d.lineno for d in x.decorator_list)]) for x in functions}
+
+
 def header(stmt):
     """A statement as one line of text; of a compound one its first line."""
     if hasattr(stmt, "body"):

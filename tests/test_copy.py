@@ -97,7 +97,8 @@ def test_copied_functions_are_the_package_s(files, name):
 def test_dpo_alone_leaves_other_losses_out(files):
     text = files["dpo"].read_text()
     assert "def dpo_loss(" in text and "def step(" in text and "# eq:dpo_core\ndef dpo_loss" in text
-    assert "def kto_loss(" not in text and "def sample(" not in text
+    assert re.findall(r"^def (\w+_loss)\(", text, re.M) == ["dpo_loss"] and "def sample(" not in text
+    assert len(re.findall(r"^def \w+_loss\(", files["direct_alignment"].read_text(), re.M)) == 13  # a control: there all are
     assert text.count("\n") < files["direct_alignment"].read_text().count("\n")
 
 

@@ -7,7 +7,10 @@ import torch
 import torch.nn.functional as F
 
 from rlhf_minimal.distillation import (
+    MIXTURES,
     full_vocabulary_loss,
+    mixed_logps,
+    multi_teacher_loss,
     on_policy_loss,
     reverse_kl_advantage,
     sequence_level_loss,
@@ -207,3 +210,75 @@ def test_step_draws_the_student_to_its_teacher(tiny_gpt2):
             ref = rollout.completion_logps(token_logps(teacher, rollout.ids, rollout.attention))
         kl.append(step(student, optimizer, rollout, ref)["kl"].item())
     assert sum(kl[-3:]) / 3 < 0.65 * kl[0]
+
+
+# ---- several teachers ----
+
+
+@pytest.mark.parametrize("how", MIXTURES)
+@pytest.mark.parametrize("temperature", [1.0, 2.0])
+def test_multi_teacher_gradient_equals_the_hand_formula(batch, how, temperature):
+    """temperature * (p - q) / tokens at each place, q mixed by loops; nothing in the teachers, garbage off the mask."""
+    student, teacher, mask = batch
+    teachers = [teacher.clone(), teacher.flip(-1).clone(), 3 * teacher]
+    for x in teachers:
+        x[mask == 0] = math.nan
+        x.requires_grad_()
+    weights = [2.0, 1.0, 1.0]
+    loss, stats = multi_teacher_loss(student, teachers, mask, weights=weights, how=how, temperature=temperature)
+    got, *none = torch.autograd.grad(loss, [student, *teachers], allow_unused=True)
+    assert none == [None] * 3
+    want, kl = torch.zeros_like(student), 0.0
+    for b, t in mask.nonzero().tolist():
+        qs, p = [(x.detach()[b, t] / temperature).softmax(0) for x in teachers], (student.detach()[b, t] / temperature).softmax(0)
+        if how == "arithmetic":
+            q = sum(w / 4 * x for w, x in zip(weights, qs, strict=True))
+        else:
+            q = math.prod(x ** (w / 4) for w, x in zip(weights, qs, strict=True))
+            q = q / q.sum()
+        want[b, t] = temperature * (p - q) / 4
+        kl += (q * (q / p).log()).sum().item() / 4
+    assert torch.allclose(got, want, atol=1e-12) and abs(stats["kl"].item() - kl) < 1e-12
+
+
+def test_arithmetic_mixture_has_the_gradient_of_the_mean_loss_and_geometric_another(batch):
+    student, teacher, mask = batch
+    two = [teacher, 2 * teacher.flip(-1)]
+    single = torch.autograd.grad(sum(0.5 * word_level_loss(student, x, mask)[0] for x in two), student)[0]
+    mixed = {how: torch.autograd.grad(multi_teacher_loss(student, two, mask, how=how)[0], student)[0] for how in MIXTURES}
+    assert torch.allclose(mixed["arithmetic"], single, atol=1e-12)
+    assert not torch.allclose(mixed["geometric"], single, atol=1e-3)
+
+
+def test_each_mixture_minimises_its_own_divergence():
+    """sum_k w_k KL(q_k || p) has its minimum at the arithmetic mixture, sum_k w_k KL(p || q_k) at the geometric one."""
+    torch.manual_seed(0)
+    qs, weights = list((2 * torch.randn(3, 4, dtype=torch.float64)).log_softmax(-1)), [0.5, 0.3, 0.2]
+    for how in MIXTURES:
+        def total(z, how=how):
+            p = z.log_softmax(-1)
+            each = [(q.exp() * (q - p)).sum() if how == "arithmetic" else (p.exp() * (p - q)).sum() for q in qs]
+            return sum(w * x for w, x in zip(weights, each, strict=True))
+
+        best, other = (mixed_logps(qs, weights, how=h).requires_grad_() for h in (how, MIXTURES[how == MIXTURES[0]]))
+        assert abs(best.exp().sum().item() - 1) < 1e-12
+        assert torch.autograd.grad(total(best), best)[0].abs().max() < 1e-12
+        assert torch.autograd.grad(total(other), other)[0].abs().max() > 1e-3
+
+
+def test_a_token_one_teacher_rules_out_and_bad_weights():
+    a, b = torch.tensor([0.5, 0.5, 0.0]).log(), torch.tensor([0.2, 0.3, 0.5]).log()
+    assert torch.allclose(mixed_logps([a, b]).exp(), torch.tensor([0.35, 0.4, 0.25]))
+    both = torch.tensor([0.1, 0.15, 0.0]).sqrt()  # all have to agree
+    assert torch.allclose(mixed_logps([a, b], how="geometric").exp(), both / both.sum())
+    for how in MIXTURES:  # a teacher of weight 0 is not asked
+        assert torch.allclose(mixed_logps([a, b], [0.0, 3.0], how=how), b)
+    for weights in ([1.0], [-1.0, 2.0], [0.0, 0.0], [math.nan, 1.0]):
+        with pytest.raises(ValueError, match="2 teachers"):
+            mixed_logps([a, b], weights)
+    with pytest.raises(ValueError, match="how is 'mean'"):
+        mixed_logps([a, b], how="mean")
+    with pytest.raises(ValueError, match="0 teachers"):
+        mixed_logps([])
+    with pytest.raises(ValueError, match="shapes differ"):
+        mixed_logps([a, b[:2]])

@@ -4,6 +4,7 @@ import ast
 import json
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import mutation_report
@@ -28,25 +29,42 @@ def total(results, key):
     return sum(r[key] for r in results.values())
 
 
+def known():
+    """The modules that the tool knows, read from its text: importing it would take transformers along."""
+    source = ast.parse((HERE / "mutation.py").read_text())
+    assigned = [x for x in source.body if isinstance(x, ast.Assign)]
+    named = next(x.value for x in assigned if getattr(x.targets[0], "id", "") == "TESTS")
+    return {key.value for key in named.keys}
+
+
 def test_the_stored_score_is_at_least_95_percent():
     stored = json.loads((HERE / "mutation_score.json").read_text())
     modules = stored["modules"]
-    changed = [name for name, r in modules.items() if mutation_report.found(name)[1] != r["digest"]]
-    print(mutation_report.table(modules), f"changed since: {', '.join(changed) or 'none'}", sep="\n")
+    print(mutation_report.table(modules))
     assert stored["score"] == round(mutation_report.score(modules), 4) >= mutation_report.FLOOR
     assert all(r["killed"] + r["timeout"] + len(r["survived"]) == r["mutants"] > 0 for r in modules.values())
     assert mutation_report.table(modules) in (HERE / "mutation_score.md").read_text()
 
 
-def test_stored_modules_are_those_the_tool_knows():
-    """Modules that were not measured yet are printed: `python -m tests.mutation --store --files ...` adds them."""
-    stored = set(json.loads((HERE / "mutation_score.json").read_text())["modules"])
-    source = ast.parse((HERE / "mutation.py").read_text())
-    assigned = [x for x in source.body if isinstance(x, ast.Assign)]
-    named = next(x.value for x in assigned if getattr(x.targets[0], "id", "") == "TESTS")
-    known = {key.value for key in named.keys}
-    print("not measured yet:", ", ".join(sorted(known - stored)) or "none")
-    assert stored and stored <= known
+def test_every_module_the_tool_knows_is_stored():
+    """`python -m tests.mutation --store --files NAME` measures a module. One that has changed since is a warning only."""
+    assert set(mutation_report.stored()) == known()
+    changed = mutation_report.changed()
+    if changed:
+        warnings.warn(f"changed since its mutation score was measured: {', '.join(changed)}", stacklevel=1)
+
+
+def test_control_a_changed_module_is_noticed(monkeypatch):
+    before = mutation_report.stored()
+    monkeypatch.setattr(mutation_report, "stored", lambda: before | {"kl": before["kl"] | {"digest": "0" * 16}})
+    assert "kl" in mutation_report.changed()
+
+
+def test_the_line_at_the_end_of_the_report_says_the_stored_score():
+    stored = json.loads((HERE / "mutation_score.json").read_text())
+    mutants = sum(r["mutants"] for r in stored["modules"].values())
+    line = mutation_report.line()
+    assert line.startswith(f"mutation score {100 * stored['score']:.1f} % of {mutants} mutants") and "\n" not in line
 
 
 def test_a_sample_of_mutants_is_killed(tmp_path):

@@ -1,11 +1,15 @@
 """The generated table of estimators: its words, and that a verdict can be any of them."""
 
 import math
+from functools import cache
 
 import pytest
 import torch
 
-from rlhf_minimal.proofs import markdown, table, verdict
+from rlhf_minimal import proofs
+from rlhf_minimal.proofs import STORED, WHY, differing, facts, markdown, optima, page, table, values, verdict
+
+table = cache(table)  # ten seconds each
 
 WORDS = {
     "REINFORCE, sum over tokens": "equal", "REINFORCE, mean over a row's tokens": "biased", "RLOO": "equal",
@@ -15,6 +19,9 @@ WORDS = {
     "STaR, against grad P(correct)": "equal", "k1 in the score, summed": "equal", "k1 in the loss": "zero",
     "k1 in the score, token mean": "biased", "on-policy distillation, cumulative": "equal",
     "on-policy distillation, immediate": "biased", "k2 in the loss": "biased", "k3 in the loss": "biased",
+    "k2 in the score, summed": "biased", "k3 in the score, summed": "biased",
+    "k2 in the loss, a place at a time": "equal", "rho k3 in the loss, a place at a time": "equal",
+    "k3 in the loss, a place at a time": "equal",
 }
 
 
@@ -34,3 +41,51 @@ def test_a_verdict_can_be_each_of_its_words():
     got = [verdict(x, a)[0] for x in (a, 2 * a, -a, b, 0 * a)]
     assert got == ["equal", "proportional", "opposite", "biased", "zero"]
     assert math.isclose(verdict(b, a)[1], 0.96) and math.isclose(verdict(2 * a, a)[2], 2)
+
+
+def test_the_stored_page_is_not_stale():
+    """Words, and cosines to three decimals. If this fails: python -m rlhf_minimal.proofs --store"""
+    stored, fresh = STORED.read_text(encoding="utf-8"), page(table(0))
+    names = differing(stored, fresh)
+    assert not names, f"{STORED.name} is stale in {names}; run: python -m rlhf_minimal.proofs --store"
+    assert set(facts(fresh)) == set(WHY) and stored.count("\n") == fresh.count("\n")  # every row, with its why
+
+
+def test_a_stale_page_is_noticed():
+    """Negative controls: another word, another third decimal, a row less; the ratio of norms may change."""
+    stored = STORED.read_text(encoding="utf-8")
+    line = next(x for x in stored.splitlines() if x.startswith("| GRPO as published |"))
+    _, name, of, word, cosine, ratio, why, _ = (x.strip() for x in line.split("|"))
+
+    def with_row(*cells):
+        return stored.replace(line, "| " + " | ".join(cells) + " |")
+
+    assert differing(stored, stored) == []
+    other = f"{float(cosine) + 0.001:.3f}"
+    for changed in (with_row(name, of, "equal", cosine, ratio, why), with_row(name, of, word, other, ratio, why),
+                    stored.replace(line + "\n", "")):
+        assert differing(stored, changed) == [name]
+    assert differing(stored, with_row(name, of, word, cosine, "9.999", why)) == []
+
+
+@pytest.mark.parametrize("seed", [0, 3])
+def test_values_and_optima_hold_for_any_seed(seed):
+    got = {name: word for name, word, _, _ in values(seed)}
+    right = {"k1", "k3", "rho k3"}
+    assert got == {name: "equal" if name in right else "biased" for name in got} and right < set(got)
+    ends = {name: (word, x) for name, word, x in optima(seed)}
+    equal = {"DPO, soft labels", "rDPO, labels flipped with known rate", "IPO, against exp(share of wins / beta)",
+             "Bradley-Terry reward model, soft labels"}
+    assert {name for name, (word, _) in ends.items() if word == "equal"} == equal
+    assert all(x > 0.01 for name, (_, x) in ends.items() if name not in equal)  # biased by far, not by rounding
+
+
+def test_the_command_writes_the_page(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(proofs, "table", lambda: [("RLOO", "J", "equal", 1.0, 1.0)])
+    monkeypatch.setattr(proofs, "STORED", tmp_path / "proofs.md")
+    monkeypatch.setattr(proofs, "optima", lambda seed: [])
+    proofs.main(["--store"])
+    text = (tmp_path / "proofs.md").read_text(encoding="utf-8")
+    assert "| RLOO | J | equal | 1.000 | 1.000 |" in text and capsys.readouterr().out == ""
+    proofs.main([])
+    assert capsys.readouterr().out.strip() == text.strip()

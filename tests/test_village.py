@@ -25,8 +25,8 @@ from rlhf_minimal.village.gold import HIGH, LOW, _fitting, mood_score
 
 ROOT = Path(__file__).parents[1]
 # sha256 (12 digits) of what the world makes; if one changes, models and recorded runs no longer fit the text
-CHECKSUMS = {"documents": "1b4deb13fd6e", "prompts": "895410eb3bb9", "demonstrations": "6a5ddc69fbb4",
-             "perfect": "8af635f6b590", "features": "34ce3a7d9e64"}
+CHECKSUMS = {"documents": "1b4deb13fd6e", "prompts": "895410eb3bb9", "demonstrations": "b0f1c79193b5",
+             "perfect": "5cfb20be0d72", "features": "855ca4c12656"}
 SCRIPT = """
 import hashlib, itertools, json
 from rlhf_minimal import village as v

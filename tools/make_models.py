@@ -1,6 +1,6 @@
 """Build the shipped models from a seed: tokenizer, `village-3m` (base), `village-3m-sft`, their cards, and the Pool of samples.
 
-    make models                         # about 20 minutes on 2 cores
+    make models                         # about 25 minutes on 2 cores
     python -m tools.make_models --help
 """
 from __future__ import annotations
@@ -207,7 +207,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--steps", type=int, default=1900, help="pretraining steps of 8 x 256 tokens (default %(default)s)")
-    parser.add_argument("--rows", type=int, default=8000, help="demonstrations for SFT (default %(default)s)")
+    parser.add_argument("--rows", type=int, default=9600, help="demonstrations for SFT (default %(default)s)")
     parser.add_argument("--epochs", type=int, default=3, help="epochs of SFT (default %(default)s)")
     parser.add_argument("--base", type=Path, help="skip pretraining and take the base model from this folder")
     parser.add_argument("--no-pool", action="store_true", help="leave the Pool of samples as it is")
@@ -217,7 +217,7 @@ def main() -> None:
     models = args.out / "models"
     if args.only_pool:
         return pool(args.out, args.seed)
-    print("about 20 minutes on 2 cores: pretraining 12, SFT 2, table 1, Pool 4")
+    print("about 25 minutes on 2 cores: pretraining 12, SFT 6, table 2, Pool 5")
     built = {}
     begin = time.time()
     about = {"seed": args.seed, "machine": f"{os.cpu_count()} CPU cores ({platform.machine()})", "date": date.today().isoformat(),
@@ -246,7 +246,8 @@ def main() -> None:
         stage = GPT2LMHeadModel(model.config)
         stage.load_state_dict(weights)
         save(models.parent / "checkpoints" / name, stage, tokenizer, True, about)
-    loaded = {name: load(str(models / name)) for name in built}
+    folders = {name: models / name for name in built} | ({"village-3m": args.base} if args.base else {})
+    loaded = {name: load(str(folder)) for name, folder in folders.items()}
     table = show({name: measure(*pair) for name, pair in loaded.items()})
     print(table)
     for name, record in built.items():
@@ -257,12 +258,12 @@ def main() -> None:
 
 
 def pool(out: Path, seed: int) -> None:
-    """32 prompts x 64 from the base and two early SFT checkpoints, 128 x 64 and 16 x 512 from village-3m-sft."""
+    """128 prompts x 64 and 16 x 512 from village-3m-sft, 2,048 x 4 ("wide"), 32 x 64 from the base and two early checkpoints."""
     def ask(n, at):
         return [r["prompt"] for r in village.prompts(n, seed=1000 + at, split="train")]
     sft = load(str(out / "models" / "village-3m-sft"))
     shared = ask(128, 0)
-    sources = {"village-3m-sft": (*sft, [(shared, 64), (ask(16, 1), 512)])}
+    sources = {"village-3m-sft": (*sft, [(shared, 64), (ask(16, 1), 512)]), "wide": (*sft, [(ask(2048, 2), 4)])}
     for name, folder in (("village-3m", "models"), ("sft-early", "checkpoints"), ("sft-middle", "checkpoints")):
         if (out / folder / name).exists():
             sources[name] = (*load(str(out / folder / name)), [(shared[:32], 64)])

@@ -63,9 +63,9 @@ def measure(model, tokenizer, *, n: int = 96, seed: int = 0) -> dict[str, float]
     generator, row, golds, all_ended = torch.Generator().manual_seed(seed), {}, [], []
     feats, refused = defaultdict(list), defaultdict(int)
     for family in village.FAMILIES:
-        prompts = [r["prompt"] for r in village.prompts(n, seed=seed, split="test", families=(family,))]
+        prompts = [r["prompt"] for r in village.prompts(n, seed=seed, split="test", families=(family,), distinct=False)]
         if family == "sum":
-            many = [r["prompt"] for r in village.prompts(3 * n, seed=seed, split="test", families=("sum",))]
+            many = [r["prompt"] for r in village.prompts(3 * n, seed=seed, split="test", families=("sum",), distinct=False)]
             prompts = [p for p in many if all(10 <= village.parse(p).info[k] < 100 for k in "ab")][:n]
         if family == "calculator":
             texts = generate_with_calculator(model, tokenizer, prompts, generator=generator)

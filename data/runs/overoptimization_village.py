@@ -39,12 +39,13 @@ def pairs(model, tokenizer, n, annotator, families, generator, rng):
     return rows
 
 
-def fit_reward(policy, tokenizer, rows, generator, *, lr=3e-4, batch=32):
-    """A full reward model after one epoch, and its accuracy on its last quarter of batches (seen once, before the update)."""
+def fit_reward(policy, tokenizer, rows, generator, *, lr=1e-3, batch=32):
+    """A full reward model after one epoch, and its accuracy on its last batches (seen once, before the update)."""
     model = reward_model.RewardModel(policy)
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=0.0)
     order, accuracy = torch.randperm(len(rows), generator=generator).tolist(), []
     for start in range(0, len(order), batch):
+        optimizer.param_groups[0]["lr"] = lr * min(1, (start / batch + 1) / 5) * (1 - start / len(order))
         some = [rows[i] for i in order[start:start + batch]]
         ids, attention = pad_right([encode_pair(tokenizer, p, c)[0] for p, c, _ in some] +
                                    [encode_pair(tokenizer, p, r)[0] for p, _, r in some])

@@ -16,6 +16,8 @@ from . import tasks as t
 
 FAMILY_SHARES = {"story": 6, "fact": 4, "opinion": 3, "sum": 4, "harmful": 2, "lookalike": 2, "summary": 3, "revise": 3,
                  "followup": 3, "calculator": 3, "rule": 2}
+# what people were asked to demonstrate: more of what takes more examples to learn
+DEMO_SHARES = FAMILY_SHARES | {"story": 10, "fact": 8, "sum": 8}
 BAD_SHARE = {"harmful": 0.5, "fact": 0.12, "followup": 0.12}      # of a transcript's replies; 0.25 in the other families
 # probability that a demonstration has a given fault
 DEMO_FAULTS = {
@@ -46,8 +48,8 @@ def split_of(prompt: str) -> str:
 
 
 def prompts(n: int, *, seed: int = 0, split: str = "train", families: tuple[str, ...] | None = None,
-            distinct: bool = True) -> list[dict[str, str]]:
-    """n prompts as {"prompt", "family"}, families in turn of their shares; distinct unless told otherwise."""
+            distinct: bool = True, shares: dict[str, int] = FAMILY_SHARES) -> list[dict[str, str]]:
+    """n prompts as {"prompt", "family"}, families drawn by their shares; distinct unless told otherwise."""
     if split not in ("train", "test"):
         raise ValueError(f"split must be 'train' or 'test', got {split!r}")
     unknown = set(families or ()) - set(t.FAMILIES)
@@ -56,7 +58,7 @@ def prompts(n: int, *, seed: int = 0, split: str = "train", families: tuple[str,
     if n < 1:
         raise ValueError(f"n must be at least 1, got {n}")
     rng = random.Random(1_000_003 * seed + (split == "test"))
-    shares = {k: v for k, v in FAMILY_SHARES.items() if not families or k in families}
+    shares = {k: v for k, v in shares.items() if not families or k in families}
     rows, seen, tries = [], set(), 0
     while len(rows) < n:
         family = rng.choices(tuple(shares), weights=tuple(shares.values()))[0]
@@ -86,7 +88,7 @@ def demonstrations(n: int, *, seed: int = 0, split: str = "train", families: tup
     """n demonstrations as {"prompt", "completion", "family"}; `perfect=True` leaves every fault and flourish out."""
     rng = random.Random(7919 * seed + 11)
     rows = []
-    for row in prompts(n, seed=seed, split=split, families=families, distinct=False):
+    for row in prompts(n, seed=seed, split=split, families=families, distinct=False, shares=DEMO_SHARES):
         task = t.parse(row["prompt"])
         done = t.answer(task, rng) if perfect else imperfect_answer(task, rng, DEMO_FAULTS[task.family], DEMO_STYLE)
         rows.append({"prompt": row["prompt"], "completion": done, "family": row["family"]})

@@ -1,0 +1,119 @@
+"""Answers to the exercises of chapter 12: right ones, written in two ways, and wrong ones with the message they earn."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+
+
+def weight_autograd(pi_c, pi_r, ref_c, ref_r, beta):
+    """The slope of the loss in the margin, by automatic differentiation."""
+    z = (beta * (pi_c - ref_c - pi_r + ref_r)).detach().requires_grad_()
+    return -torch.autograd.grad(-F.logsigmoid(z).sum(), z)[0]
+
+
+def weight_softmax(pi_c, pi_r, ref_c, ref_r, beta):
+    rewards = beta * torch.stack([pi_c - ref_c, pi_r - ref_r])
+    return rewards.softmax(0)[1]
+
+
+def gain_rest(cb, rb, ca, ra):
+    return (1 - ca.exp() - ra.exp()) - (1 - cb.exp() - rb.exp())
+
+
+def gain_expm1(cb, rb, ca, ra):
+    return -cb.exp() * torch.expm1(ca - cb) - rb.exp() * torch.expm1(ra - rb)
+
+
+def gap_bisect(eps, beta):
+    """Bisect the slope of the smoothed loss."""
+    low, high = 0.0, 1e4
+    for _ in range(200):
+        h = (low + high) / 2
+        share = 0.5 * (1 + math.tanh(beta * h / 2))
+        low, high = (h, high) if share < 1 - eps else (low, h)
+    return low
+
+
+def point_loop(table):
+    n = len(table)
+    seen = [float(table[i, j]) for i in range(n) for j in range(n) if i != j]
+    return max(0.0, sum(seen) / len(seen))
+
+
+def point_mask(table):
+    return table[~torch.eye(len(table), dtype=torch.bool)].mean().clamp(min=0)
+
+
+def simpo(z):
+    return F.softplus(-z)
+
+
+def simpo_loop(c, d, n, m, beta, ratio):
+    return [math.log1p(math.exp(-beta * (float(x / k) - float(y / q)) + beta * ratio))
+            for x, y, k, q in zip(c, d, n, m, strict=True)]
+
+
+RIGHT = {
+    "12.1": [weight_autograd, weight_softmax],
+    "12.2": [gain_rest, gain_expm1],
+    "12.3": [gap_bisect, lambda eps, beta: (math.log1p(-eps) - math.log(eps)) / beta],
+    "12.4": [point_loop, point_mask],
+    "12.5": [lambda c, d, n, m, b, g: -F.logsigmoid(b * (c / n - d / m - g)), simpo_loop],
+}
+
+WRONG = {  # {exercise: {the misconception's name: answer}}
+    "12.1": {
+        "what the model gets right teaches it most": lambda pc, pr, rc, rr, b: torch.sigmoid(b * (pc - rc - pr + rr)),
+        "likelihood is the implicit reward": lambda pc, pr, rc, rr, b: torch.sigmoid(-b * (pc - pr)),
+        "beta only scales the step": lambda pc, pr, rc, rr, b: torch.sigmoid(-(pc - rc - pr + rr)),
+        "beta outside the sigmoid": lambda pc, pr, rc, rr, b: b * torch.sigmoid(-b * (pc - rc - pr + rr)),
+        "the loss is the weight": lambda pc, pr, rc, rr, b: -F.logsigmoid(b * (pc - rc - pr + rr)),
+        "another weight": lambda pc, pr, rc, rr, b: b * (pc - rc - pr + rr),
+        "the wrong shape": lambda pc, pr, rc, rr, b: torch.sigmoid(-b * (pc - rc - pr + rr)).mean(),
+        "the wrong kind of answer": lambda pc, pr, rc, rr, b: "w",
+    },
+    "12.2": {
+        "what the pair loses is lost": lambda cb, rb, ca, ra: ca.exp() + ra.exp() - cb.exp() - rb.exp(),
+        "log-probabilities sum to something": lambda cb, rb, ca, ra: cb + rb - ca - ra,
+        "the rejected answer does not count": lambda cb, rb, ca, ra: cb.exp() - ca.exp(),
+        "the chosen answer never loses": lambda cb, rb, ca, ra: rb.exp() - ra.exp(),
+        "unseen answers start at zero": lambda cb, rb, ca, ra: 1 - ca.exp() - ra.exp(),
+        "probabilities of two answers multiply": lambda cb, rb, ca, ra: (cb + rb).exp() - (ca + ra).exp(),
+        "another balance": lambda cb, rb, ca, ra: cb.exp() + rb.exp() + ca.exp() + ra.exp(),
+        "the wrong shape": lambda cb, rb, ca, ra: (cb.exp() + rb.exp() - ca.exp() - ra.exp()).sum(),
+        "the wrong kind of answer": lambda cb, rb, ca, ra: "more",
+    },
+    "12.3": {
+        "the margin is the gap": lambda e, b: math.log((1 - e) / e),
+        "a larger beta asks for a larger gap": lambda e, b: b * math.log((1 - e) / e),
+        "smoothing turns the preference round": lambda e, b: math.log(e / (1 - e)) / b,
+        "cDPO stops where IPO stops": lambda e, b: 1 / (2 * b),
+        "the weights of the two sides are 1 and eps": lambda e, b: math.log(1 / e) / b,
+        "the loss is linear in the gap": lambda e, b: (1 - 2 * e) / b,
+        "another gap": lambda e, b: e / b,
+        "the wrong kind of answer": lambda e, b: math.inf,
+    },
+    "12.4": {
+        "an estimate of a KL may be negative": lambda t: t[~torch.eye(len(t), dtype=torch.bool)].mean(),
+        "every entry is a KL": lambda t: t[~torch.eye(len(t), dtype=torch.bool)].clamp(min=0).mean(),
+        "rolling the batch makes mismatched pairs": lambda t: t.diagonal().roll(1).mean().clamp(min=0),
+        "all entries are mismatched": lambda t: t.mean().clamp(min=0),
+        "a sum for a mean": lambda t: t[~torch.eye(len(t), dtype=torch.bool)].sum().clamp(min=0),
+        "one mismatch a prompt is all there is": lambda t: t.roll(1, dims=1).diagonal().mean().clamp(min=0),
+        "another reference point": lambda t: t.max(),
+        "the wrong kind of answer": lambda t: t,
+    },
+    "12.5": {
+        "gamma is gamma / beta": lambda c, d, n, m, b, g: simpo(b * (c / n - d / m) - g),
+        "the target margin is scale-free": lambda c, d, n, m, b, g: simpo(b * (c / n - d / m) - g / b),
+        "a margin eases the task": lambda c, d, n, m, b, g: simpo(b * (c / n - d / m) + b * g),
+        "sum for mean": lambda c, d, n, m, b, g: simpo(b * (c - d) - b * g),
+        "one length for both answers": lambda c, d, n, m, b, g: simpo(b * (c - d) / (n + m) - b * g),
+        "the pair upside down": lambda c, d, n, m, b, g: simpo(b * (d / m - c / n) - b * g),
+        "a loss is a log-likelihood": lambda c, d, n, m, b, g: -simpo(b * (c / n - d / m) - b * g),
+        "another loss": lambda c, d, n, m, b, g: c / n - d / m,
+        "the wrong shape": lambda c, d, n, m, b, g: simpo(b * (c / n - d / m) - b * g).mean(),
+        "the wrong kind of answer": lambda c, d, n, m, b, g: "loss",
+    },
+}
