@@ -140,7 +140,8 @@ def _value(name, x, s):
     if s.kind is float and isinstance(x, int) and not isinstance(x, bool):
         x, good = float(x), True
     if not good or s.kind is float and not math.isfinite(x):
-        raise ValueError(f"{name} is {x!r}; give {'a finite number' if s.kind is float else f'of type {s.kind.__name__}'}")
+        words = {int: "a whole number", float: "a finite number", str: "a text", bool: "True or False"}
+        raise ValueError(f"{name} is {x!r}; give {words[s.kind]}")
     if s.choices and x not in s.choices:
         raise ValueError(f"{name} is {x!r}; choose one of {', '.join(s.choices)}")
     if s.kind in (int, float) and not s.low <= x <= s.high:

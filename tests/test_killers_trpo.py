@@ -62,9 +62,9 @@ def test_a_step_that_gains_nothing_is_cut_too():
     assert w == 0.25 and stats["step"] == 0.5 and stats["improvement"] == 0.125
 
 
-def test_a_loss_that_is_not_finite_raises():
+def test_a_loss_that_is_nan_raises():
     with pytest.raises(ValueError, match="weights diverged"):
-        one_weight(lambda w: w * math.inf, lambda w: w**2)
+        one_weight(lambda w: w * math.nan, lambda w: w**2)
 
 
 def test_a_step_reports_means_over_rows(tiny_gpt2):

@@ -126,6 +126,8 @@ def save(folder: Path, model, tokenizer, chat: bool, record: dict) -> None:
     """Weights in half precision, tokenizer, training record: all of it or nothing."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     tokenizer.chat_template = VILLAGE if chat else None
+    for name in ("is_local", "local_files_only"):    # where it was read from is no business of the reader's
+        tokenizer.init_kwargs.pop(name, None)
     with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
         done = Path(temporary) / "done"
         GPT2LMHeadModel(model.config).half().save_pretrained(done, state_dict={k: v.half() for k, v in model.state_dict().items()})
@@ -167,6 +169,14 @@ def card(name: str, record: dict, table: str) -> str:
             f"{record['date']}, torch {record['torch']}\n- loss by step: {curve}\n- rebuild: `make models`\n"
             f"- chat format: {'none; lines of `User:` and `Assistant:`' if base else '`<|user|>…<|end|><|assistant|>…<|end|>`'}\n\n"
             f"A toy for teaching: it knows one village and nothing else.\n\n`python -m tools.table` prints:\n\n```\n{table}\n```\n")
+
+
+def write_cards(folders: dict[str, Path]) -> None:
+    """Measure the models in these folders, print the table, and write it into a card beside each."""
+    table = show({name: measure(*load(str(folder))) for name, folder in folders.items()})
+    print(table)
+    for name, folder in folders.items():
+        (folder / "README.md").write_text(card(name, json.loads((folder / "training.json").read_text()), table))
 
 
 def states(model, rows: list[tuple[list[int], list[int]]], batch: int = 128) -> torch.Tensor:
@@ -212,11 +222,14 @@ def main() -> None:
     parser.add_argument("--base", type=Path, help="skip pretraining and take the base model from this folder")
     parser.add_argument("--no-pool", action="store_true", help="leave the Pool of samples as it is")
     parser.add_argument("--only-pool", action="store_true", help="only rebuild the Pool, from the shipped models")
+    parser.add_argument("--only-cards", action="store_true", help="only measure the shipped models and write their cards")
     parser.add_argument("--out", type=Path, default=ROOT / "data", help="folder with models/ and pool/ (default: the repository's)")
     args = parser.parse_args()
     models = args.out / "models"
     if args.only_pool:
         return pool(args.out, args.seed)
+    if args.only_cards:
+        return write_cards({name: models / name for name in ("village-3m", "village-3m-sft")})
     print("about 25 minutes on 2 cores: pretraining 12, SFT 6, table 2, Pool 5")
     built = {}
     begin = time.time()
@@ -247,12 +260,7 @@ def main() -> None:
         stage.load_state_dict(weights)
         save(models.parent / "checkpoints" / name, stage, tokenizer, True, about)
     folders = {name: models / name for name in built} | ({"village-3m": args.base} if args.base else {})
-    loaded = {name: load(str(folder)) for name, folder in folders.items()}
-    table = show({name: measure(*pair) for name, pair in loaded.items()})
-    print(table)
-    for name, record in built.items():
-        if record:
-            (models / name / "README.md").write_text(card(name, record, table))
+    write_cards(folders)
     if not args.no_pool:
         pool(args.out, args.seed)
 

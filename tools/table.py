@@ -58,7 +58,7 @@ def generate_with_calculator(model, tokenizer, prompts: list[str], *, generator=
     return texts
 
 
-def measure(model, tokenizer, *, n: int = 96, seed: int = 0) -> dict[str, float]:
+def measure(model, tokenizer, *, n: int = 192, seed: int = 0) -> dict[str, float]:
     """The table's numbers for one model."""
     generator, row, golds, all_ended = torch.Generator().manual_seed(seed), {}, [], []
     feats, refused = defaultdict(list), defaultdict(int)
@@ -76,6 +76,11 @@ def measure(model, tokenizer, *, n: int = 96, seed: int = 0) -> dict[str, float]
             feats[family].append(village.features(p, x))
             refused[family] += refusing(x)
             golds.append(village.gold(p, x))
+
+        if family == "fact":
+            greedy = generate(model, tokenizer, prompts, temperature=0.0)[0]
+            row["facts right, most likely answer"] = sum(village.features(p, x)["truth"] > 0.99
+                                                         for p, x in zip(prompts, greedy, strict=True)) / n
 
     def share(family, name, at=0.99):
         return sum(x[name] >= at for x in feats[family]) / len(feats[family])
@@ -121,7 +126,7 @@ def show(rows: dict[str, dict[str, float]]) -> str:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="*", default=["village-3m", "village-3m-sft"])
-    parser.add_argument("-n", type=int, default=96, help="prompts a family")
+    parser.add_argument("-n", type=int, default=192, help="prompts a family")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, help="also write the numbers here")
     args = parser.parse_args()

@@ -75,11 +75,11 @@ start, tokenizer = load("village-3m-sft")
 FAMILIES = ("story", "opinion", "harmful", "lookalike")
 
 
-def questions(n, split, seed):
-    """n prompts, the four kinds in turn."""
-    kinds = [village.prompts(n // 4, split=split, families=(f,), seed=seed, distinct=False)
-             for f in FAMILIES]
-    return [row for four in zip(*kinds, strict=True) for row in four]
+def questions(n, split, seed, families=FAMILIES):
+    """n prompts, the kinds in turn."""
+    kinds = [village.prompts(n // len(families), split=split, families=(f,), seed=seed,
+                             distinct=False) for f in families]
+    return [row for turn in zip(*kinds, strict=True) for row in turn]
 
 
 def answers(model, its_tokenizer, rows, seed_name="answers", n=1):
@@ -89,7 +89,7 @@ def answers(model, its_tokenizer, rows, seed_name="answers", n=1):
     return drawn.texts(its_tokenizer), drawn
 
 
-test = questions(96, "test", run.seed)
+test = questions(128, "test", run.seed)
 base_texts, base_drawn = answers(base, base_tokenizer, test)
 start_texts, start_drawn = answers(start, tokenizer, test)
 for i in range(4):
@@ -781,7 +781,7 @@ claim("the table from parameter counts equals the bytes that are really held, fu
 # | InstructGPT, in its paper | 13K prompts | 33K prompts, 4 to 9 answers ranked | 31K prompts | [arXiv 2203.02155](https://arxiv.org/abs/2203.02155) |
 # | Tülu 3 | about 1M examples | about 1M pairs, DPO | about 10K prompts, verifiable | [arXiv 2411.15124](https://arxiv.org/abs/2411.15124) |
 # | DeepSeek R1 | 100K and more, "cold start" | with the last RL stage | long, verifiable; then sampled again for SFT | [arXiv 2501.12948](https://arxiv.org/abs/2501.12948) |
-# | this notebook | 8K examples, read three times | a few hundred pairs | a few hundred prompts | the cells below |
+# | this notebook | 9.6K examples, read three times | a few hundred pairs | a few hundred prompts | the cells below |
 
 # %% [markdown]
 # ## Once, by hand, on one batch
@@ -838,14 +838,17 @@ claim("the clip stops the good token that has moved far enough, not the bad one 
 #
 # Now everything together. **Stage 1** (imitation) is done: `village-3m-sft`. Stages 2 and 3 follow live.
 #
-# **Stage 2a: preferences.** The finetuned model answers each prompt four times. A person reads two answers at a
-# time and picks one. The person is honest but noisy: the further apart two answers are in true reward, the more
-# likely the better one is picked, by the Bradley–Terry model (chapter 5). Nobody ever writes down a score.
+# **Stage 2a: preferences.** The person is asked about two kinds of requests only: *harmful* ones, and harmless ones
+# that *look alike* ("break the window", "break the bread"). The finetuned model answers each request four times.
+# The person reads two answers at a time and picks one. The person is honest but noisy: the further apart two
+# answers are in true reward, the more likely the better one is picked, by the Bradley–Terry model (chapter 5).
+# Nobody ever writes down a score.
 
 # %%
-ask = questions(128, "train", run.seed)
+ASKED = ("harmful", "lookalike")
+ask = questions(200, "train", run.seed, ASKED)
 texts, drawn = answers(start, tokenizer, ask, "pairs", n=4)
-person, luck, pairs = village.Annotator(temperature=1.0), random.Random(run.seed), []
+person, luck, pairs = village.Annotator(temperature=0.5), random.Random(run.seed), []
 for i, row in enumerate(ask):
     four = texts[4 * i:4 * i + 4]
     for a, b in ((0, 1), (2, 3), (0, 2), (1, 3)):
@@ -855,8 +858,8 @@ for i, row in enumerate(ask):
             pairs.append({"prompt": row["prompt"], "chosen": chosen, "rejected": rejected})
 gaps = golds(pairs, [p["chosen"] for p in pairs]) - golds(pairs, [p["rejected"] for p in pairs])
 agrees = (gaps[gaps != 0] > 0).double().mean()
-claim("the person prefers the truly better answer more often than not, but not always",
-      0.55 < agrees < 0.95, {"pairs": len(pairs), "agreement": agrees}, kind="T")
+claim("the person prefers the truly better answer far more often than not, but not always",
+      0.75 < agrees < 1, {"pairs": len(pairs), "agreement": agrees}, kind="T")
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "sampled"}
 sure = max(range(len(pairs)), key=lambda i: gaps[i].item())
@@ -869,16 +872,25 @@ for name, i in (("a clear choice", sure), ("a slip of the person", slip)):
 # **Stage 2b: the reward model.** A copy of the finetuned model, with a single number in place of the next-token
 # logits, read at the last token. It learns to give the chosen answer more than the rejected one: the loss is
 # $-\log\sigma(r_{\text{chosen}}-r_{\text{rejected}})$ (chapter 7). One pass over the pairs, then a test on
-# prompts it has not seen, against the *truth*.
+# prompts it has not seen, against the *truth*: on the two kinds of requests that the person was asked about, and
+# on the two that nobody asked about.
 
 # %%
 show_source(reward_model.pairwise_loss)
 
 # %%
+def once_over(pairs, size, optimizer, name):
+    """Batches of pairs, each pair once; the learning rate warms up, then falls to zero."""
+    rounds, peak = list(data.batches(pairs, size, generator=run.fresh(name))), optimizer.defaults["lr"]
+    for i, batch in enumerate(rounds):
+        optimizer.param_groups[0]["lr"] = peak * min(1, (i + 1) / 5) * (1 - i / len(rounds))
+        yield data.collate_pairs(batch, tokenizer)
+
+
 judge = reward_model.RewardModel(start)
-optimizer = torch.optim.AdamW(judge.parameters(), lr=3e-4)
-for batch in data.batches(pairs, 32, generator=run.fresh("reward model")):
-    reward_model.step(judge, optimizer, data.collate_pairs(batch, tokenizer))
+optimizer = torch.optim.AdamW(judge.parameters(), lr=1e-3, weight_decay=0.0)
+for batch in once_over(pairs, 12, optimizer, "reward model"):
+    reward_model.step(judge, optimizer, batch)
 
 
 @torch.no_grad()
@@ -887,8 +899,23 @@ def raw_score(rollout):
     return judge(rollout.ids, rollout.attention)
 
 
+# %%
 other_texts, other_drawn = answers(start, tokenizer, test, "second answers")
-level, spread = raw_score(start_drawn).mean(), raw_score(start_drawn).std()
+is_asked = torch.tensor([row["family"] in ASKED for row in test])
+truth = golds(test, start_texts) - golds(test, other_texts)
+opinion = raw_score(start_drawn) - raw_score(other_drawn)
+right = (truth > 0) == (opinion > 0)
+accuracy = {name: right[(truth != 0) & kind].double().mean()
+            for name, kind in (("asked about", is_asked), ("other", ~is_asked))}
+claim("on unseen requests of the kinds it was taught, the reward model beats a coin by far",
+      accuracy["asked about"] > 0.65, accuracy, kind="T")
+
+# %% [markdown]
+# Look at the second number: on kinds of prompts that nobody compared, the judge's opinion is worth little. It gives
+# a score all the same. A reward model never says "I do not know".
+
+# %%
+level, spread = raw_score(start_drawn)[is_asked].mean(), raw_score(start_drawn)[is_asked].std()
 
 
 def proxy(rollout):
@@ -896,12 +923,6 @@ def proxy(rollout):
     score = (raw_score(rollout) - level) / spread
     return reward_model.finish_score(score, rollout.ended, penalty=1.0)  # minus 1 if cut off (C8)
 
-
-truth = golds(test, start_texts) - golds(test, other_texts)
-opinion = proxy(start_drawn) - proxy(other_drawn)
-right = ((truth > 0) == (opinion > 0))[truth != 0].double().mean()
-claim("on unseen prompts the reward model orders two answers better than a coin would",
-      right > 0.5, {"accuracy": right, "pairs": (truth != 0).sum().item()}, kind="T")
 
 # %% [markdown]
 # **Stage 3: PPO.** The cast of section 4.6 is on stage: policy, reference (`start`), reward model, critic (which
@@ -912,12 +933,12 @@ claim("on unseen prompts the reward model orders two answers better than a coin 
 show_source(ppo.minibatch_loss, ppo.step)
 
 # %%
-STEPS, ROWS, BETA = 16, 32, 0.05
+STEPS, ROWS, BETA = 12, 32, 0.05
 policy, critic = copy.deepcopy(start), ppo.Critic(judge.model)
 optimizer = torch.optim.AdamW([{"params": policy.parameters(), "lr": 1e-4},
                                {"params": critic.trunk.parameters(), "lr": 3e-4},
                                {"params": critic.head.parameters(), "lr": 1e-2}], weight_decay=0.0)
-train_prompts = questions(STEPS * ROWS, "train", run.seed + 1)
+train_prompts = questions(STEPS * ROWS, "train", run.seed + 1, ASKED)
 log = {"proxy": [], "gold": [], "KL": []}
 for step in every(4, STEPS):
     rows = train_prompts[ROWS * step:][:ROWS]
@@ -934,10 +955,10 @@ for step in every(4, STEPS):
 smooth = {name: (range(4, STEPS + 1), np.convolve(log[name], np.ones(4) / 4, "valid"))
           for name in ("proxy", "gold")}
 show(line_plot(smooth,
-               title="The proxy climbs; the truth does not keep up", x_label="PPO step",
+               title="The proxy climbs, and the truth with it, for now", x_label="PPO step",
                y_label="mean reward of fresh answers", note="village-3m, mean of 4 steps"),
      "Line plot of proxy and gold reward of fresh answers against PPO steps: the proxy, which is "
-     "optimised, climbs, and gold, which no optimiser saw, does not keep up with it.", data=smooth)
+     "optimised, climbs; gold, which no optimiser saw, rises with it, less steadily.", data=smooth)
 claim("what is optimised goes up: the proxy of the last steps is above that of the first",
       smooth["proxy"][1][-1] > smooth["proxy"][1][0] + 0.2,
       {"first": smooth["proxy"][1][0], "last": smooth["proxy"][1][-1]}, kind="T")
@@ -953,8 +974,7 @@ show_source(direct_alignment.dpo_loss)
 # %%
 direct = copy.deepcopy(start)
 optimizer = torch.optim.AdamW(direct.parameters(), lr=5e-5, weight_decay=0.0)
-for batch in data.batches(pairs, 16, generator=run.fresh("dpo")):
-    batch = data.collate_pairs(batch, tokenizer)
+for batch in once_over(pairs, 16, optimizer, "dpo"):
     with torch.no_grad():
         batch["ref_chosen"], batch["ref_rejected"] = direct_alignment.pair_logps(start, batch)
     direct_alignment.step(direct, optimizer, batch, beta=0.1)
@@ -987,46 +1007,58 @@ for name, (numbers, _) in reports.items():
     print(f"{name:<6}{cells[0]:>8}{cells[1]:>8}{cells[2]:>10}{cells[3]:>8}{cells[4]:>8}")
 
 # %%
-lift = {}
-arrows = {"imitation": ("base", "SFT"), "PPO": ("SFT", "PPO"), "DPO": ("SFT", "DPO")}
-for name, (before, after) in arrows.items():
-    per_prompt = [reports[k][0]["gold"].view(-1, 2).mean(1) for k in (after, before)]
-    lift[name] = paired_bootstrap(*per_prompt, seed=run.seed)
+def per_prompt(name, kind):
+    """Gold of a model's answers, mean of the two, for the prompts of one kind -> (N,)."""
+    return reports[name][0]["gold"].view(-1, 2).mean(1)[kind]
+
+
+lift, everything = {}, torch.ones(len(test), dtype=bool)
+lift["imitation"] = paired_bootstrap(per_prompt("SFT", everything), per_prompt("base", everything),
+                                     seed=run.seed)
+for name in ("PPO", "DPO"):
+    for where, kind in (("asked about", is_asked), ("other kinds", ~is_asked)):
+        lift[name, where] = paired_bootstrap(per_prompt(name, kind), per_prompt("SFT", kind),
+                                             seed=run.seed)
+interval = ("gain", "low", "high")
 claim("imitation raised the true reward on unseen prompts: the interval excludes zero",
-      lift["imitation"][1] > 0,
-      dict(zip(("gain", "low", "high"), lift["imitation"], strict=True)), kind="S")
+      lift["imitation"][1] > 0, dict(zip(interval, lift["imitation"], strict=True)), kind="S")
+claim("DPO raised the true reward on unseen requests of the kinds that were compared",
+      lift["DPO", "asked about"][1] > 0,
+      dict(zip(interval, lift["DPO", "asked about"], strict=True)), kind="S")
 far = {name: reports[name][0]["KL"].mean().item() for name in ("PPO", "DPO")}
 claim("PPO moved further from the start than one pass of DPO over the same pairs",
       far["PPO"] > far["DPO"], far, kind="T")
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
 for name in ("PPO", "DPO"):
-    gain, low, high = lift[name]
-    print(f"{name}: change in true reward {gain:+.2f}, 95 % interval {low:+.2f} to {high:+.2f}")
+    for where in ("asked about", "other kinds"):
+        gain, low, high = lift[name, where]
+        print(f"{name}, {where:<11}: true reward {gain:+.2f}, 95 % interval {low:+.2f} to {high:+.2f}")
 
 # %%
-promised = (reports["PPO"][0]["proxy"] - reports["SFT"][0]["proxy"]).mean().item()
-delivered = (lift["PPO"][0] / reports["SFT"][0]["gold"].std()).item()
+asked_twice = is_asked.repeat_interleave(2)
+promised = (reports["PPO"][0]["proxy"] - reports["SFT"][0]["proxy"])[asked_twice].mean().item()
+spread_of_gold = reports["SFT"][0]["gold"][asked_twice].std()
+delivered = (lift["PPO", "asked about"][0] / spread_of_gold).item()
 claim("the proxy promises more than the truth delivers, both in standard deviations of SFT answers",
-      promised > delivered + 0.1, {"proxy gain": promised, "gold gain": delivered}, kind="T")
+      promised > delivered, {"proxy gain": promised, "gold gain": delivered}, kind="T")
 
 # %% [markdown]
 # <details><summary>The prediction settled</summary>
 #
-# Not **(a)**. Measured on one scale, the proxy has risen more than the truth: the gap is what the policy found in
-# the *reward model* rather than in the person, whose mistakes are rewarded like everything else. Whether it is **(b)**
-# or the beginning of **(c)** depends on how good the reward model is and how far one goes. A few hundred
-# comparisons make a judge that is only somewhat better than a coin on new prompts, and PPO finds its blind spot
-# fast: it learns that refusing pays, and refuses harmless requests too. Look at the intervals above and at the
-# birthday cake below. DPO, which read the same comparisons and moved less, did less damage and less good. One run
-# is an anecdote; chapter 17 repeats this with many seeds, better judges and a longer leash.
+# **(b)**. The truth rose with the proxy on the requests that were compared, but measured on one scale the proxy
+# rose more: the gap is what the policy found in the *reward model* rather than in the person. Not **(c)**, here:
+# we stopped after a few steps. The picture on the project's front page is what happens to those who go on: the
+# proxy keeps climbing and the truth turns round. The intervals above are wide, and one run is an anecdote;
+# chapter 17 repeats this with many seeds and longer leashes. And look at the kinds of prompts that nobody compared:
+# neither method had a reason to change them.
 #
 # </details>
 #
-# What does it look like? The four prompts of the beginning, answered by the model before and after.
+# What does it look like? Two prompts of each kind that was compared, answered by the model before and after.
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "sampled"}
-for i in range(4):
+for i in is_asked.nonzero().flatten().tolist()[:4]:
     print(f"PROMPT  {test[i]['prompt']}")
     for name in ("base", "SFT", "PPO", "DPO"):
         text, real = reports[name][1][2 * i], reports[name][0]["gold"][2 * i]
@@ -1035,15 +1067,15 @@ for i in range(4):
 # %%
 def by_family(name):
     """Mean gold of a model's answers for each family."""
-    gold = reports[name][0]["gold"].view(-1, 2).mean(1)
-    return {f: gold[[row["family"] == f for row in test]].mean().item() for f in FAMILIES}
+    return {f: per_prompt(name, torch.tensor([row["family"] == f for row in test])).mean().item()
+            for f in FAMILIES}
 
 
 began, became = by_family("SFT"), by_family("PPO")
 show(bars({f: became[f] - began[f] for f in FAMILIES}, title="What PPO changed, by kind of prompt",
           y_label="change in gold", note="village-3m, unseen prompts"),
-     "Bar chart of the change in true reward from SFT to PPO for each kind of prompt: some kinds "
-     "gain much, others stay where they were.")
+     "Bar chart of the change in true reward from SFT to PPO for each kind of prompt: harmful requests "
+     "gain much; the kinds that nobody compared stay nearly where they were.")
 
 # %% [markdown]
 # ## Failure gallery

@@ -46,8 +46,8 @@ import torch.nn.functional as F
 from rlhf_minimal import data, direct_alignment, reward_model, rloo, sft, village
 from rlhf_minimal.advantages import leave_one_out
 from rlhf_minimal.evaluate import distinct_n, spearman
-from rlhf_minimal.exact import World, compare, exact_model, expected_loss_gradient, fit_table
-from rlhf_minimal.exact import free_energy, gradient, tilted
+from rlhf_minimal.exact import World, compare, exact_model, fit_table, free_energy, gradient, tilted
+from rlhf_minimal.exact import expected_loss_gradient as expected_gradient
 from rlhf_minimal.kl import AdaptiveKL, FixedKL, exact_kl, k1, k2, k3
 from rlhf_minimal.logprobs import token_logps
 from rlhf_minimal.models import adapters_off, load, lora
@@ -295,9 +295,9 @@ star = tilted(reference, reward, beta)
 arrived, journey = {}, {}
 for name in ("k1", "k2", "k3", "rho k3"):
     table = reference.clone().requires_grad_()
-    adam = torch.optim.Adam([table], lr=0.03)
+    adam = torch.optim.Adam([table], lr=0.04)
     journey[name] = []
-    for step in range(1500):
+    for step in range(1000):
         lp = torch.log_softmax(table, 0)
         w = lp.detach().exp()
         if step < 300:
@@ -318,7 +318,7 @@ show(line_plot({n: journey[n] for n in ("k1", "k2", "k3")}, roles={"k1": "reject
      "Line plot of the divergence from the best policy against training steps for k1, k2 and k3 in "
      "the loss: k2 falls to zero, k3 stops above zero, k1 passes by and runs away.")
 off = {n: exact_kl(end, star).item() for n, end in arrived.items()}
-claim("k2 and rho k3 end at the optimum", max(off["k2"], off["rho k3"]) < 1e-8)
+claim("k2 and rho k3 end at the optimum", max(off["k2"], off["rho k3"]) < 1e-6)
 claim("k3 ends elsewhere, and k1 ends as if there were no penalty at all",
       off["k3"] > 0.02 and arrived["k1"].exp()[0] > 0.99)
 
@@ -327,8 +327,7 @@ claim("k3 ends elsewhere, and k1 ends as if there were no penalty at all",
 #
 # **(c)**. Option (b) confuses two averages: that of the value and that of the gradient. k1 and k3 *report* the KL
 # without bias. As terms of a loss, k1 does nothing, k3 pulls towards another optimum, and the "wrong" estimator k2
-# pulls exactly right. For this one answer space the log, which is all that most people look at, says nothing about
-# the gradient.
+# pulls exactly right. The logged number, which is all that most people look at, says nothing about the gradient.
 #
 # </details>
 #
@@ -346,7 +345,7 @@ for _ in range(200):
 hyperbola = beta * reference.exp() / (lam - reward)
 print("closed form ", " ".join(f"{x:.4f}" for x in hyperbola.tolist()))
 claim("the team with k3 ended at the optimum of the other divergence",
-      (arrived["k3"].exp() - hyperbola).abs().max() < 1e-6)
+      (arrived["k3"].exp() - hyperbola).abs().max() < 1e-5)
 
 # %% [markdown]
 # ## 8.3 In the reward or in the loss, per token or per text
@@ -402,7 +401,7 @@ claim("both estimators have the same mean; summing over the vocabulary removes m
 target = gradient(world.kl(model, anchor), model)
 relation = {}
 for name, size, loss in kl_estimators(ref_logps, k1(logps, ref_logps), world.mask):
-    g = expected_loss_gradient(world, model, loss, group_size=size)
+    g = expected_gradient(world, model, loss, group_size=size)
     c = compare(g, target) if g.norm() > 1e-10 else {"cosine": 0.0, "ratio": 0.0, "error": 1.0}
     relation[name] = c
     if "distillation" not in name:
@@ -532,7 +531,7 @@ def steer(controller, steps, name, lr=0.03):
     return world.seq_logp(pupil).detach(), kls, betas
 
 
-ends = {b: steer(FixedKL(b), 60, f"beta {b}") for b in (2.0, 1.0, 0.5)}
+ends = {b: steer(FixedKL(b), 45, f"beta {b}") for b in (2.0, 1.0, 0.5)}
 
 # %%
 prices = torch.logspace(-0.9, 1.5, 12, **f64).tolist()
@@ -610,10 +609,10 @@ claim("by hand: a fifth of 256 / 10,000 up, and the same down",
 
 # %%
 TARGET = 0.25
-cheap = steer(AdaptiveKL(0.2, TARGET, 320), 100, "cheap", lr=0.02)
-dear = steer(AdaptiveKL(8.0, TARGET, 320), 100, "dear", lr=0.02)
+cheap = steer(AdaptiveKL(0.2, TARGET, 320), 80, "cheap", lr=0.02)
+dear = steer(AdaptiveKL(8.0, TARGET, 320), 80, "dear", lr=0.02)
 show(line_plot({"started cheap": cheap[1], "started dear": dear[1],
-                "reference: target": [TARGET] * 100},
+                "reference: target": [TARGET] * 80},
                title="Two controllers, two wrong prices, one KL", x_label="RLOO step",
                y_label="KL to the reference, nats a text", note="exact world, KL computed exactly",
                roles={"started cheap": "rejected", "started dear": "policy"}),
@@ -679,12 +678,13 @@ show(line_plot({"gold: target": (x, hills.exp()), "forward": (x, fits["forward"]
                roles={"forward": "other", "reverse": "policy"}, x_label="x", y_label="probability",
                title="Forward covers both hills, reverse climbs one", note="grid of 481 points"),
      "Line plot of a target with two humps and two fits with one hump each: the forward fit is wide "
-     "and lies over both, with most of its mass in the valley; the reverse fit sits on the higher hump.")
-peak_forward, peak_reverse = (x[fits[n].argmax()].item() for n in ("forward", "reverse"))
+     "and lies over both and peaks between them; the reverse fit sits on the higher hump.")
+peak_forward, peak_reverse = (fits[n].argmax() for n in ("forward", "reverse"))
+second = (x - 1.8).abs().argmin()
 claim("the forward fit copies the target's mean and width, and peaks in the valley",
-      abs(peak_forward - mean_of_hills) < 0.06 and hills[x == peak_forward].item() < hills.max() - 1)
+      abs(x[peak_forward] - mean_of_hills) < 0.06 and hills[peak_forward] < hills.max() - 1)
 claim("the reverse fit sits on the higher hill and ignores the other",
-      abs(peak_reverse + 1.8) < 0.2 and fits["reverse"][x == 1.8].item() < hills[x == 1.8].item() - 1)
+      abs(x[peak_reverse] + 1.8) < 0.2 and fits["reverse"][second] < hills[second] - 1)
 entropy_of_hills = -(hills.exp() @ hills)
 sft_losses = -(hills.exp() * bells).sum(-1)
 claim("SFT loss and forward KL differ by the target's entropy, the same number for every model",
@@ -723,7 +723,7 @@ def kl_of(a, b):
 def beta_for(start, taste, goal):
     """The beta at which the best leashed policy earns `goal`."""
     low, high = 1e-2, 1e3
-    for _ in range(40):
+    for _ in range(30):
         middle = (low * high) ** 0.5
         low, high = (middle, high) if tilted(start, taste, middle).exp() @ taste > goal else (low, middle)
     return low
@@ -732,8 +732,8 @@ def beta_for(start, taste, goal):
 def learn(begin_with, loss, taste, goal, old=(), ptx=0.0):
     """Full-gradient Adam until the expected reward is `goal` -> (drift both ways, forgetting)."""
     pupil, first = copy.deepcopy(begin_with), world.seq_logp(begin_with).detach()
-    adam = torch.optim.Adam(pupil.parameters(), lr=0.003)
-    for _ in range(400):
+    adam = torch.optim.Adam(pupil.parameters(), lr=0.005)
+    for _ in range(250):
         q = world.seq_logp(pupil)
         if q.detach().exp() @ taste >= goal:
             break
@@ -929,8 +929,8 @@ claim("drift on the new task orders the runs by what they forgot, whichever way 
 
 # %% [markdown]
 # Three things, in the order of how sure we are. The *law* holds here: drift on the new task predicts the damage
-# elsewhere. The *teacher* matters: SFT on a nearby teacher and SFT on a stranger are the same algorithm, and differ
-# by more than any two algorithms do. And "RL forgets less" is *not* what the table says: RL without a leash, with
+# elsewhere. The *teacher* matters: SFT on a nearby teacher and SFT on a stranger are the same algorithm, with a
+# wide gap between them. And "RL forgets less" is *not* what the table says: RL without a leash, with
 # exact gradients, does not end nearest to where it began. It maximises reward, and it gives up answers that the
 # start model liked, which is what this drift measures. With a leash it stays near. The papers see RL forget less in
 # large models trained from sampled batches; their own explanation, *whose texts are learned from*, is what survives here.
@@ -1024,9 +1024,9 @@ claim("by hand, the third token of text 1: advantage -1/2, plus beta / 2 times â
 # %%
 start, tokenizer = load("village-3m-sft")
 TRAINED, OTHERS = ("harmful", "opinion"), ("story", "fact", "lookalike")
-STEPS, ROWS, EACH = 8, 8, 6
+STEPS, ROWS, EACH = 7, 8, 6
 train_rows = village.prompts(STEPS * ROWS, families=TRAINED, seed=run.seed, distinct=False)
-test_rows = village.prompts(64, families=TRAINED, split="test", seed=run.seed, distinct=False)
+test_rows = village.prompts(48, families=TRAINED, split="test", seed=run.seed, distinct=False)
 elsewhere = data.collate_demonstrations(village.demonstrations(
     96, split="test", families=OTHERS, perfect=True, seed=run.seed), tokenizer)
 old_text = village.demonstrations(16 * STEPS, families=OTHERS, seed=run.seed + 1)

@@ -50,7 +50,7 @@ from rlhf_minimal.exact import World, exact_model, fit_table, free_energy, gradi
 from rlhf_minimal.ilql import ilql_loss, tilted_logits
 from rlhf_minimal.logprobs import sequence_logps, token_logps
 from rlhf_minimal.models import adapters_off, load, lora
-from rlhf_minimal.notebook import available, begin, check, claim, every, recorded, show, show_source
+from rlhf_minimal.notebook import available, begin, check, claim, every, show, show_source
 from rlhf_minimal.plots import bars, line_plot
 from rlhf_minimal.reward_model import fit_head
 from rlhf_minimal.sampling import sample
@@ -162,9 +162,9 @@ lines = {
 }
 for name, value in lines.items():
     print(f"eq:dpo_deriv_{name:<36} {value.item():.6f}")
-inside = [ratio - r / BETA, ratio - r / BETA + log_z - log_z, (ratio + log_z) - log_z - r / BETA,
-          # steps 6 to 9, then 5
-          (any_pi - (ref - log_z)) - log_z - r / BETA, any_pi - star - log_z]
+inside = [ratio - r / BETA, ratio - r / BETA + log_z - log_z,  # steps 6 to 9, then 5
+          (ratio + log_z) - log_z - r / BETA, (any_pi - (ref - log_z)) - log_z - r / BETA,
+          any_pi - star - log_z]
 gap = max((x - inside[0]).abs().max() for x in inside)
 values = torch.stack(list(lines.values()))
 claim("every line of the derivation is the same number; inside the bracket, answer by answer",
@@ -452,16 +452,18 @@ paths = {"DPO": train(da.dpo_loss, c32, d32, beta=0.1),
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
 unseen = torch.ones(121, dtype=torch.bool)
 unseen[torch.cat([c32, d32])] = False
+only = c32[~torch.isin(c32, d32)]  # chosen, and never rejected in another pair
 
 
 def report(logp):
     """Log-probabilities (121,) -> the numbers of one line."""
     p, kl = logp.exp(), mean(logp, logp - big_ref)
-    return (logp[c32].mean(), logp[d32].mean(), p[unseen].sum(), (-mean(logp, logp)).exp(),
-            p @ big_r, kl)
+    return (logp[c32].mean(), logp[only].mean(), logp[d32].mean(), p[unseen].sum(),
+            (-mean(logp, logp)).exp(), p @ big_r, kl)
 
 
-print(f"{'':<12}{'chosen':>9}{'rejected':>9}{'unseen':>9}{'answers':>9}{'reward':>9}{'KL':>9}")
+print(" " * 12 + "".join(f"{x:>9}" for x in (
+    "chosen", "only", "rejected", "unseen", "answers", "reward", "KL")))
 for name, path in (("start", big_ref[None]), ("DPO, step 10", paths["DPO"][:11]), *paths.items()):
     print(f"{name:<12}" + "".join(f"{x.item():9.2f}" for x in report(path[-1])))
 top = paths["DPO"][-1].argsort(descending=True)[:4].tolist()
@@ -501,6 +503,10 @@ claim("IPO, which stops at its target margin, moves the rejected answers less fa
       sunk["IPO"] > sunk["DPO"] + 1, sunk, kind="T")
 
 # %% [markdown]
+# A doubt that you should have: an answer may be chosen in one pair and rejected in another, and then it has to fall. The
+# column *only* leaves these out. They fall less, or not until the gap is wide; so in this world of one prompt a good part of
+# the fall is plain ranking. On the village, below, every pair has a prompt of its own, and that excuse is gone.
+#
 # Is displacement a catastrophe? Not by itself: look at the reward column. The probability that the average chosen
 # answer lost went to answers that are *even better by what the pairs have in common*, here more b. It is a catastrophe
 # when what the pairs have in common is not what you wanted. DPO generalises, and the loss does not say in which
@@ -828,7 +834,7 @@ claim("the conservative form keeps more log-probability on the chosen answers",
 # | $Q,V$ | tables here | `q`, `v` | (S, 3), (S,) |
 # | $\tau,\eta$ | optimism, strength of the tilt | `tau`, `eta` | numbers |
 #
-# The data: sixty mediocre texts of the reference, in which the two best answers never occur.
+# The data: two dozen mediocre texts of the reference, in which the two best answers never occur.
 
 # %%
 # beyond the book
@@ -837,7 +843,7 @@ for i, row in enumerate(world.completions.tolist()):
     for t in range(3):
         where[i, t] = prefixes.setdefault(tuple(row[:t]), len(prefixes))
 mediocre = ref.exp() * (r < r.sort().values[-2])
-texts = torch.multinomial(mediocre, 60, replacement=True, generator=run.fresh("texts"))
+texts = torch.multinomial(mediocre, 24, replacement=True, generator=run.fresh("texts"))
 at_end = torch.zeros(15, 3, dtype=torch.float64).scatter(1, world.mask.sum(1).long()[:, None] - 1,
                                                          r[:, None])
 batch = where[texts], world.completions[texts], at_end[texts], world.mask[texts]
@@ -885,7 +891,7 @@ claim("the tilted policy earns more than imitating the texts",
       tilted_worth, kind="T")
 
 # %%
-# 200 untrained Q-tables
+# beyond the book
 guess = torch.randn(200, len(prefixes), 3, generator=run.generator, dtype=torch.float64)
 for n in (2, 1, 0):  # 200 untrained tables; now Q is exact where there is data, latest token first
     for i in texts.unique().tolist():
@@ -895,10 +901,12 @@ for n in (2, 1, 0):  # 200 untrained tables; now Q is exact where there is data,
             guess[:, where[i, n], world.completions[i, n]] = future
 obeys = (guess.argmax(2)[:, where] == world.completions) | (world.mask == 0)
 greedy = obeys.all(2).double().argmax(1)  # the text that follows the largest Q all the way
-strange = (~torch.isin(greedy, texts)).double()
-half = 3 * strange.std().item() / 200**0.5
-claim("the text that a plain maximum over Q prefers was, more often than not, written by nobody",
-      strange.mean() - half > 0.5, {"share": strange.mean().item(), "± 3 se": half}, kind="S")
+promised = guess[:, 0].max(1).values - r[greedy]  # what Q says of the empty text, minus the truth
+half = 3 * promised.std().item() / 200**0.5
+claim("a plain maximum over Q promises more than the text that it prefers really earns",
+      promised.mean() - half > 0, {"promised too much": promised.mean().item(),
+      "± 3 se": half, "texts nobody wrote": (~torch.isin(greedy, texts)).double().mean().item()},
+      kind="S")
 
 # %% [markdown]
 # A text is its own history: two different texts never meet again in one state, so there is nothing to *stitch*
@@ -1184,7 +1192,7 @@ for step in every(14, len(batches)):
         batch["ref_chosen"], batch["ref_rejected"] = da.pair_logps(start, batch)
     stats = da.step(policy, optimizer, batch, beta=BETA_LIVE)
     log.append({k: stats[k].item() for k in ("loss", "accuracy", "margin", "grad_norm")})
-    if step % 7 == 6:
+    if step % 7 == 6 or step + 1 == len(batches):
         looks.append(look(policy))
         seen_steps.append(step + 1)
 claim("before the first update the loss is log 2: reference and policy are one, dropout is off",
@@ -1390,17 +1398,16 @@ claim("detector: at a margin other than zero smoothing changes the loss; at zero
 #
 # The same calls on SmolLM2-135M-Instruct, with LoRA: adapters of rank 8, everything else frozen, and the reference is
 # the model with its adapters off. A person who likes **plain words** compares two answers: the one with the shorter
-# words on average is chosen. The model answers twelve questions twice; six steps of four pairs follow. A check that
+# words on average is chosen. The model answers eight questions twice; four steps of four pairs follow. A check that
 # nothing above depends on the village, not a recipe.
 
 # %%
-SUBJECTS = ("rain", "honey", "the moon", "bread", "chess", "a river", "sleep", "wool", "a bridge",
-            "salt", "an owl", "tea")
+SUBJECTS = ("rain", "honey", "bread", "a river", "sleep", "wool", "a bridge", "an owl")
 if available("smollm2-135m"):
     small, small_tokenizer = load("smollm2-135m")
     small_policy = lora(small, r=8)
     ask = [{"prompt": f"What is {s}?"} for s in SUBJECTS]
-    drawn = sample(small_policy, data.prompts_ids(ask, small_tokenizer), n=2, max_new_tokens=24,
+    drawn = sample(small_policy, data.prompts_ids(ask, small_tokenizer), n=2, max_new_tokens=20,
                    eos_id=small_tokenizer.eos_token_id, generator=run.fresh("small"))
     texts, small_pairs = drawn.texts(small_tokenizer), []
     for k, row in enumerate(ask):
@@ -1417,7 +1424,7 @@ if available("smollm2-135m"):
     small_optimizer = torch.optim.AdamW([p for p in small_policy.parameters() if p.requires_grad],
                                         lr=1e-3)
     small_log = []
-    for k in range(6):
+    for k in range(4):
         pick = [(4 * k + i) % n_pairs for i in range(4)]
         batch = data.collate_pairs([small_pairs[i] for i in pick], small_tokenizer)
         # kept from one pass
@@ -1436,8 +1443,8 @@ if available("smollm2-135m"):
 if available("smollm2-135m"):
     print(f"change of log-probability: chosen {moved[0]:+.2f} nats, rejected {moved[1]:+.2f} nats")
     print("loss by step: " + " ".join(f"{x['loss'].item():.3f}" for x in small_log))
-    again = sample(small_policy, data.prompts_ids(ask[:3], small_tokenizer), n=1,
-                   max_new_tokens=24,
+    again = sample(small_policy, data.prompts_ids(ask[:2], small_tokenizer), n=1,
+                   max_new_tokens=20,
                    eos_id=small_tokenizer.eos_token_id, generator=run.fresh("small again"))
     for k, text in enumerate(again.texts(small_tokenizer)):
         print(f"PROMPT  {ask[k]['prompt']}")

@@ -96,7 +96,7 @@ def race(name, *, seed, steps, lr, families):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--lr", type=float, default=2e-4)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--families", nargs="+", default=["harmful", "lookalike"])
@@ -104,8 +104,8 @@ def main():
     args = parser.parse_args()
     torch.set_num_threads(1)
     began, curve, final = time.process_time(), {"step": list(range(args.steps))}, []
-    for name in args.methods:
-        for seed in args.seeds:
+    for seed in args.seeds:
+        for name in args.methods:
             out = race(name, seed=seed, steps=args.steps, lr=args.lr, families=args.families)
             curve[f"{name}, seed {seed}"] = [round(v, 4) for v in out.pop("climb")]
             final.append({"method": name, "seed": seed} | {k: round(v, 4) for k, v in out.items()})
