@@ -1046,12 +1046,13 @@ claim("the proxy promises more than the truth delivers, both in standard deviati
 # %% [markdown]
 # <details><summary>The prediction settled</summary>
 #
-# **(b)**. The truth rose with the proxy on the requests that were compared, but measured on one scale the proxy
-# rose more: the gap is what the policy found in the *reward model* rather than in the person. Not **(c)**, here:
-# we stopped after a few steps. The picture on the project's front page is what happens to those who go on: the
-# proxy keeps climbing and the truth turns round. The intervals above are wide, and one run is an anecdote;
-# chapter 17 repeats this with many seeds and longer leashes. And look at the kinds of prompts that nobody compared:
-# neither method had a reason to change them.
+# **(b)**, as far as one run can tell. On the requests that were compared the truth went up with the proxy, but
+# measured on one scale the proxy rose more: the gap is what the policy found in the *reward model* rather than in
+# the person. Some of it you can read below: a model that refuses everything looks good to a judge who has mostly
+# learned that refusals are liked. Not **(c)**, here: we stopped after a few steps. The picture on the project's
+# front page is what happens to those who go on. The intervals above are wide; chapter 17 repeats this with many
+# seeds and longer leashes. And look at the kinds of prompts that nobody compared: neither method had a reason to
+# change them.
 #
 # </details>
 #

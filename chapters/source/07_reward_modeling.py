@@ -1048,7 +1048,8 @@ claim("what a pair gives to one side it takes from the other: the sum is never p
 # ## The loop: one whole reward model
 #
 # So far the network was frozen. Now a copy of `village-3m-sft` with a scalar head is trained as a whole, with the
-# labels of a person at temperature 1, one pass (over prompts of at most twenty words, to save your time). Beside it: a linear head on frozen states, from the same labels. Then
+# labels of a person at temperature 1, one pass. To save your time it reads only requests for
+# help, harmful ones and harmless look-alikes: what is better there depends on the question. Beside it: a linear head on frozen states, from the same labels. Then
 # a question about passes: is it better to read the *same* pairs a second time, or as many *new* ones once?
 
 # %%
@@ -1057,8 +1058,8 @@ show_source(RewardModel, reward_model.step)
 # %%
 careful = next(person for person in tastes if person.name == "tau 1.0")
 dice = run.fresh("full")
-short = torch.tensor([len(prompt.split()) <= 20 for prompt in wide.prompts])[wide.prompt]
-learn, judged = (two[short[two[:, 0]]] for two in (train, test))
+asks_help = torch.tensor([f in ("harmful", "lookalike") for f in wide.families])[wide.prompt]
+learn, judged = (two[asks_help[two[:, 0]]] for two in (train, test))
 labels = label(learn[torch.randperm(len(learn), generator=dice)[:640]], careful, dice)
 seen_first, seen_next = labels.chunk(2)
 judged = judged[torch.randperm(len(judged), generator=dice)[:192]]
@@ -1102,7 +1103,7 @@ log["new pairs"] = one_pass(full, seen_next, "pass 2")
 exam["320 new pairs"] = examine(full)
 x = states @ fit_head(states[labels[:, 0]], states[labels[:, 1]], l2=HEAD_L2)
 exam["frozen head, 640 pairs"] = {
-    "accuracy": accuracy(x, verdicts), "held-out loss": pairwise_loss(*x[verdicts].T)[0].item()}
+    "accuracy": accuracy(x, judged), "held-out loss": pairwise_loss(*x[verdicts].T)[0].item()}
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
 for name, losses in log.items():
@@ -1217,7 +1218,7 @@ claim("detector: in a chain of alternatives the contexts outgrow the steps of th
 #
 # The same calls on SmolLM2-135M-Instruct. The pairs are the village's requests for help, half of them harmful, half of
 # them harmless look-alikes. What is better depends on the *question*: refuse the one, help with the other; so a
-# taste for politeness is not enough. First a linear head on frozen states; then its last two layers are trained, four
+# taste for politeness is not enough. First a linear head on frozen states; then its last two layers are trained, three
 # steps, from that head.
 #
 # It is a check that nothing above depends on the village's models, *not* a benchmark: a few dozen pairs, wide intervals.
@@ -1227,7 +1228,7 @@ claim("detector: in a chain of alternatives the contexts outgrow the steps of th
 if available("smollm2-135m"):
     small, small_tokenizer = load("smollm2-135m")
     asked = [row for split in ("train", "test") for row in village.prompts(
-        32, split=split, families=("harmful", "lookalike"), seed=run.seed, distinct=False)]
+        24, split=split, families=("harmful", "lookalike"), seed=run.seed, distinct=False)]
     small_pairs = []
     for row in asked:
         task = village.parse(row["prompt"])
@@ -1237,7 +1238,7 @@ if available("smollm2-135m"):
     both = data.collate_pairs(small_pairs, small_tokenizer)
     small_states = reward_model.last_states(small, both["ids"], both["attention"], batch=32)
     better, worse = small_states.chunk(2)
-    small_head = fit_head(better[:32], worse[:32], l2=0.1)
+    small_head = fit_head(better[:24], worse[:24], l2=0.1)
 
 # %%
 if available("smollm2-135m"):
@@ -1248,26 +1249,26 @@ if available("smollm2-135m"):
         part.requires_grad_(True)
     adam = torch.optim.AdamW([p for p in tuned.parameters() if p.requires_grad], lr=5e-5)
     small_log = []
-    for some in data.batches(small_pairs[:32], 8, generator=run.fresh("small")):
+    for some in data.batches(small_pairs[:24], 8, generator=run.fresh("small")):
         batch = data.collate_pairs(some, small_tokenizer)
         small_log.append(reward_model.step(
             tuned, adam, {k: batch[k] for k in ("ids", "attention")})["loss"].item())
-    new = data.collate_pairs(small_pairs[32:], small_tokenizer)
+    new = data.collate_pairs(small_pairs[24:], small_tokenizer)
     with torch.no_grad():
         tuned_gap = torch.sub(*torch.cat([tuned(*some) for some in zip(
             new["ids"].split(32), new["attention"].split(32), strict=True)]).chunk(2))
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
 if available("smollm2-135m"):
-    small_gap = (better - worse)[32:] @ small_head
+    small_gap = (better - worse)[24:] @ small_head
     for name, gap in (("frozen head", small_gap), ("two layers trained", tuned_gap)):
         hit = (gap > 0).double().mean().item()
         low, high = wilson(hit, len(gap))
         print(f"{name:<20} {hit:.2f} of unseen pairs right (95 %: {low:.2f} to {high:.2f}), "
               f"median gap {gap.median().item():.1f}")
     print("training loss of the steps:", " ".join(f"{v:.3f}" for v in small_log))
-    for i in (32 + small_gap.argmin().item(), 32 + small_gap.argmax().item()):
-        print(f"gap {small_gap[i - 32].item():.1f}  {small_pairs[i]['prompt']}")
+    for i in (24 + small_gap.argmin().item(), 24 + small_gap.argmax().item()):
+        print(f"gap {small_gap[i - 24].item():.1f}  {small_pairs[i]['prompt']}")
         print(f"    chosen: {small_pairs[i]['chosen']}   rejected: {small_pairs[i]['rejected']}")
 
 # %%
@@ -1275,7 +1276,7 @@ if available("smollm2-135m"):
     low, _ = wilson((small_gap > 0).double().mean().item(), len(small_gap))
     claim("a linear head on a general model's states learns when to refuse from a few dozen pairs",
           low > 0.5, {"lower end": low, "pairs": len(small_gap)}, kind="S")
-    claim("four steps on two layers start from the head and leave a reward model that still works",
+    claim("three steps on two layers start from the head and leave a reward model that still works",
           (tuned_gap > 0).double().mean() > 0.5,
           {"accuracy": (tuned_gap > 0).double().mean().item()}, kind="T")
 

@@ -137,7 +137,7 @@ claim("by hand: the theorem gives the derivative; adding a number to all scores 
 # %% [markdown]
 # Now on the real little GPT-2, with the reward that RLHF really uses: a score at the end, minus a price on every
 # token for leaving a reference (chapter 8). Six choices of $\Psi_t$, from the coarsest to the finest. $V$ is the
-# true value of a prefix, computed from the list of answers; $b=J$ is a constant.
+# true value of a prefix (what has been said so far), computed from the list of answers; the constant is $J$ itself.
 
 # %%
 def pushes(model):
@@ -164,7 +164,6 @@ def value_before(to_go, drawn):
         weight = past.all(2) * world.mask[:, t] * drawn
         value[:, t] = (weight @ to_go[:, t]) / weight.sum(1).clamp(min=1e-300)
     return value * world.mask
-
 
 # %%
 push, mask = pushes(policy), world.mask
@@ -246,7 +245,6 @@ def batch_noise(adv):
     mean = weight @ whole
     return mean, (second - mean @ mean).sqrt().item()
 
-
 # %%
 flat = marks[four].flatten()
 tried = {"none": marks[four],
@@ -292,7 +290,7 @@ claim("no constant beats the best one, and every baseline beats none when the ma
 # | $R_k$ | score of the k-th answer to a prompt | `score` | (B,) |
 # | $K$, $G$ | answers to a prompt | `group_size` | number |
 #
-# With Adam even that constant disappears: the optimizer divides each gradient by its own size.
+# With Adam even that constant all but disappears: the optimizer divides each gradient by its own typical size.
 
 # %%
 hand = torch.tensor([1.0, 0.0, 0.0, 0.0], **f64)
@@ -808,8 +806,8 @@ claim("the exact training above is that of the package's loss, averaged over all
 # %% [markdown]
 # All three curves share a dip, which comes from weights that all answers share; look at their order. Nobody asked
 # for length. The per-sequence mean blames a long wrong answer less for each of its tokens, so among
-# the answers that go away the short ones go first. In long reasoning traces this is a reason why the *failed* ones
-# grow. A constant divisor has no opinion about length: its gradient is that of $J$, up to scale.
+# the answers that go away the short ones go first. In long reasoning traces this can be one reason why the *failed*
+# ones grow. A constant divisor has no opinion about length: its gradient is that of $J$, up to scale.
 
 # %% [markdown]
 # ## 11.10 Stale data, and the wrong temperature
@@ -999,7 +997,7 @@ for line in list(changes)[2:]:
 
 # %%
 start, tokenizer = load("village-3m-sft")
-FAMILIES, SIBLINGS, PROMPTS, STEPS, RATE = ("harmful", "lookalike"), 8, 4, 4, 2e-4
+FAMILIES, SIBLINGS, PROMPTS, STEPS, RATE = ("harmful", "lookalike"), 8, 4, 3, 2e-4
 
 
 def questions(n, split):
@@ -1017,7 +1015,6 @@ def answers(model, rows, n, seed_name):
     return drawn, texts, torch.tensor([village.gold(rows[i // n]["prompt"], t)
                                        for i, t in enumerate(texts)])
 
-
 # %%
 def learn(name, policy, critic, optimizer, drawn, score):
     """Two updates on one batch, in minibatches of whole groups."""
@@ -1033,15 +1030,14 @@ def learn(name, policy, critic, optimizer, drawn, score):
 
 @torch.no_grad()
 def exam(policy):
-    """Held-out prompts -> mean true reward of two answers (48,), KL, texts."""
+    """Held-out prompts -> mean true reward of two answers (32,), KL, texts."""
     drawn, texts, gold = answers(policy, exam_rows, 2, "exam")
     ref = drawn.completion_logps(token_logps(start, drawn.ids, drawn.attention))
     kl = (k1(drawn.logp_old, ref) * drawn.mask).sum(1)
     return gold.view(-1, 2).mean(1), kl.mean().item(), texts
 
-
 # %%
-train_rows, exam_rows = questions(STEPS * PROMPTS, "train"), questions(48, "test")
+train_rows, exam_rows = questions(STEPS * PROMPTS, "train"), questions(32, "test")
 RACE = ("REINFORCE", "RLOO", "PPO", "GRPO", "Dr. GRPO")
 before, _, texts_before = exam(start)
 results, firsts = {}, {}
@@ -1093,35 +1089,14 @@ for i in (0, 1, 4, 5):
         print(f"  {name:<6} gold {village.gold(exam_rows[i]['prompt'], texts[2 * i]):5.2f}  {told}")
 
 # %% [markdown]
-# A few steps with one seed are an anecdote. So the same race was run for longer, with all ten methods and three
-# seeds, and recorded. Each method's *spread over seeds* is the yardstick: a difference between methods that is
-# smaller than that is no difference.
-
-# %%
-record = recorded("ch11_side_by_side")
-print(record.command)
-print(f"seeds {record.seed} · torch {record.versions['torch']} · {record.hardware} · "
-      f"{record.date}")
-finals = {}
-for row in record.final:
-    finals.setdefault(row["method"], []).append(row)
-print(f"{'method':<10}{'gold, seed by seed':>24}{'mean':>7}{'KL, nats':>10}{'tokens':>8}"
-      f"{'s a step':>10}")
-for name, rows in finals.items():
-    column = {key: np.array([r[key] for r in rows]) for key in ("gold", "kl", "tokens", "seconds")}
-    by_seed = "  ".join(f"{v:+.2f}" for v in column["gold"])
-    print(f"{name:<10}{by_seed:>24}{column['gold'].mean():7.2f}{column['kl'].mean():10.2f}"
-          f"{column['tokens'].mean():8.1f}{column['seconds'].mean():10.2f}")
-
-# %%
-means = {name: np.mean([r["gold"] for r in rows]) for name, rows in finals.items()}
-spreads = {name: np.std([r["gold"] for r in rows], ddof=1) for name, rows in finals.items()}
-drawn_here = ("REINFORCE", "RLOO", "PPO", "GRPO", "Dr. GRPO", "GSPO", "CISPO", "TRPO")
-show(bars({name: means[name] for name in drawn_here}, errors=spreads,
-          title="TITLE", y_label="gold of unseen prompts",
-          note="recorded, 3 seeds; bars: one standard deviation"),
-     "Bar chart of the true reward of unseen prompts after the recorded race for eight methods, "
-     "each with its spread over three seeds: ALT")
+# <details><summary>The second prediction settled</summary>
+#
+# Look at the intervals of the table: with a few steps and one seed they overlap, so this race names no winner, and
+# **(c)** is the only answer that one run supports. That is the lesson, not a shortcoming of the race: published
+# differences between these methods are often of the size of such intervals. A longer race, with all ten methods and
+# several seeds, is `data/runs/ch11_side_by_side.py`; it takes minutes on one core.
+#
+# </details>
 
 # %% [markdown]
 # ## Failure gallery
@@ -1167,10 +1142,10 @@ claim("detector: the batch sums to zero for both layouts, the prompts only for t
 # %%
 same = torch.full((7,), 0.7)
 careless = (same - same.mean()) / (same.std() + 1e-8)
-print("careless:", [round(v, 3) for v in careless.tolist()])
-print("package: ", group_normalize(same, 7).tolist())
+print("package:", group_normalize(same, 7).tolist())
 claim("detector: equal scores must give exactly 0; the careless form does not",
-      careless.abs().max() > 0.5 and group_normalize(same, 7).abs().max() == 0)
+      careless.abs().max() > 0.5 and group_normalize(same, 7).abs().max() == 0,
+      {"careless": careless[0].item()})
 
 # %% [markdown]
 # **Failure 3: whitening over the padding (D4, K13).** `adv.mean()` and `adv.std()` of a padded batch count the
@@ -1246,9 +1221,10 @@ claim("detector: a mask made from ids loses every end token, and with it the dir
 # %% [markdown]
 # ## At GPT-2 size
 #
-# One GRPO step on SmolLM2-135M-Instruct with LoRA, every tensor printed; then four more. Two prompts, four answers,
+# One GRPO step on SmolLM2-135M-Instruct with LoRA, every tensor printed; then two more. Two prompts, four answers,
 # at most 24 tokens. The score is the share of *short words* (at most four letters): easy to check, easy to game, and
-# the model has never heard of it. The reference costs nothing: it is the same network with its adapters off.
+# the model has never heard of it. The reference costs nothing: it is the same network with its adapters off (chapter 4
+# counts the bytes of such sharing).
 #
 # Numbers are float32 (a processor without bfloat16 units gains nothing from half precision). A check that nothing
 # above depends on the village, not a recipe.
@@ -1299,20 +1275,12 @@ if available("smollm2-135m"):
 # %%
 if available("smollm2-135m"):
     adam = torch.optim.AdamW([w for w in small.parameters() if w.requires_grad], lr=1e-3)
-    leaf = completion_logps(small, drawn)
-    value, _ = grpo.grpo_loss(leaf, drawn.logp_old, small_score, drawn.mask, group_size=4)
-    pulls = torch.autograd.grad(value, leaf)[0]
     stats = grpo.step(small, adam, drawn, small_score, group_size=4)
     with torch.no_grad():
         change = (completion_logps(small, drawn) - logp_now) * drawn.mask
         raised = (small_adv[:, None] * change).sum()
-    claim("here too the first loss is nearly zero and its gradient is not",
-          abs(value.item()) < 1e-3 < stats["grad_norm"],
-          {"loss": value.item(), "norm": stats["grad_norm"]}, kind="T")
-    claim("one step raised the answers with positive advantage against the others", raised > 0,
-          {"sum of advantage × change": raised.item()}, kind="T")
     climb = [small_score.mean().item()]
-    for k in range(4):
+    for k in range(2):
         drawn_k, texts_k, score_k = small_answers(f"small {k + 1}")
         climb.append(score_k.mean().item())
         grpo.step(small, adam, drawn_k, score_k, group_size=4)
@@ -1322,11 +1290,19 @@ if available("smollm2-135m"):
     print("share of short words, step by step:", [round(v, 2) for v in climb])
     for k in (0, 4):
         told = " / ".join(texts_k[k].split("\n"))[:85]
-        print(f"  after 4 steps  {plain(texts_k[k]):.2f}  {told}")
+        print(f"  after 2 steps  {plain(texts_k[k]):.2f}  {told}")
+
+# %%
+if available("smollm2-135m"):
+    claim("here too the first loss is nearly zero and its gradient is not",
+          abs(stats["loss"]) < 1e-3 < stats["grad_norm"],
+          {"loss": stats["loss"].item(), "norm": stats["grad_norm"].item()}, kind="T")
+    claim("one step raised the answers with positive advantage against the others", raised > 0,
+          {"sum of advantage × change": raised.item()}, kind="T")
 
 # %% [markdown]
 # Eight answers a step are far too few to see a trend; the line above mostly shows noise. The claims check what one
-# step must do. The longer race is the recorded one above, on the village.
+# step must do; a comparison of methods belongs to a task where enough of them can be afforded.
 
 # %% [markdown]
 # ## Exercises
@@ -1347,7 +1323,6 @@ def signal(adv, mask):
     loss, _ = ppo.policy_loss(logp, logp.detach(), adv, mask)
     return torch.autograd.grad(loss, logp)[0].norm().item()
     ### END SOLUTION
-
 
 # %% nbgrader={"grade": true, "grade_id": "ex11-1-check", "locked": true, "points": 2, "schema_version": 3, "solution": false, "task": false}
 check("11.1", signal)
@@ -1384,7 +1359,6 @@ def mixed_up(adv, group):
     return any(abs(adv[group == g].sum().item()) > 1e-6 for g in group.unique())
     ### END SOLUTION
 
-
 # %% nbgrader={"grade": true, "grade_id": "ex11-2-check", "locked": true, "points": 2, "schema_version": 3, "solution": false, "task": false}
 check("11.2", mixed_up)
 ### BEGIN HIDDEN TESTS
@@ -1419,7 +1393,6 @@ def clip_slope(adv, ratio, low, high):
     stopped = ((adv > 0) & (ratio > 1 + high)) | ((adv < 0) & (ratio < 1 - low))
     return torch.where(stopped, torch.zeros_like(adv), adv)
     ### END SOLUTION
-
 
 # %% nbgrader={"grade": true, "grade_id": "ex11-3-check", "locked": true, "points": 2, "schema_version": 3, "solution": false, "task": false}
 check("11.3", clip_slope)
@@ -1458,7 +1431,6 @@ def ragged_leave_one_out(score, group):
     return torch.where(siblings > 0, score - others, torch.zeros_like(score))
     ### END SOLUTION
 
-
 # %% nbgrader={"grade": true, "grade_id": "ex11-4-check", "locked": true, "points": 3, "schema_version": 3, "solution": false, "task": false}
 check("11.4", ragged_leave_one_out)
 ### BEGIN HIDDEN TESTS
@@ -1494,7 +1466,6 @@ def two_advantages(c, G):
     spread = (c * (G - c) / (G * (G - 1))) ** 0.5
     return centred, centred / spread
     ### END SOLUTION
-
 
 # %% nbgrader={"grade": true, "grade_id": "ex11-5-check", "locked": true, "points": 1, "schema_version": 3, "solution": false, "task": false}
 check("11.5", two_advantages)

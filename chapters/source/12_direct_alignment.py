@@ -1136,13 +1136,12 @@ print("averages a token:", [round(v, 4) for v in short.tolist()])
 # to training prompts, two of them compared by a noisy person who follows the true reward. Each prompt has further
 # answers that nobody compared: **third answers**. They will tell us where probability goes.
 #
-# We log two groups that no single step is about: pairs that the run *reads once*, and pairs of prompts that it *never*
-# reads.
+# We log two groups: pairs that the run *reads*, twice, and pairs of prompts that it *never* reads.
 
 # %%
 start, tokenizer = load("village-3m-sft")
 pool = data.pool().select(source="wide")
-KINDS = ("story", "opinion", "harmful", "lookalike", "summary", "followup")
+KINDS = ("opinion", "harmful", "lookalike")  # short answers: quick to train on
 person, luck, rows = village.Annotator(temperature=0.5), random.Random(run.seed), []
 for i, group in pool.groups().items():
     texts = list(dict.fromkeys(pool.texts(group, tokenizer)))  # different ones only
@@ -1158,14 +1157,14 @@ claim("the person usually chooses the answer with the higher true reward, and so
       0.5 < agree < 1, {"pairs": len(rows), "agreement": agree}, kind="T")
 
 # %%
-BATCH, RATE, BETA_LIVE = 16, 1e-4, 0.1
+BATCH, RATE, BETA_LIVE, EPOCHS = 16, 2e-4, 0.1, 2
 threes = [row for row in rows if row["third"]]
-never = threes[:40]
-train_rows = [row for row in rows if row not in never][:896]
-once = [row for row in train_rows if row["third"]][:40]
+never = threes[:24]
+train_rows = [row for row in rows if row not in never][:320]
+read = [row for row in train_rows if row["third"]][:24]
 probes = {name: (data.collate_pairs(some, tokenizer), data.collate_demonstrations(
     [{"prompt": x["prompt"], "completion": x["third"]} for x in some], tokenizer))
-    for name, some in (("read once", once), ("never read", never))}
+    for name, some in (("read", read), ("never read", never))}
 
 
 @torch.no_grad()
@@ -1183,16 +1182,16 @@ def look(model):
 # %%
 policy, at_start = copy.deepcopy(start), look(start)
 optimizer = torch.optim.AdamW(policy.parameters(), lr=RATE, weight_decay=0.0)
-log, seen_steps, batches = [], [0], list(data.batches(train_rows, BATCH,
-                                                      generator=run.fresh("dpo")))
-looks = [at_start]
-for step in every(14, len(batches)):
+batches = [b for epoch in range(EPOCHS) for b in data.batches(
+    train_rows, BATCH, generator=run.fresh(f"dpo {epoch}"))]
+log, seen_steps, looks = [], [0], [at_start]
+for step in every(10, len(batches)):
     batch = data.collate_pairs(batches[step], tokenizer)
     with torch.no_grad():
         batch["ref_chosen"], batch["ref_rejected"] = da.pair_logps(start, batch)
     stats = da.step(policy, optimizer, batch, beta=BETA_LIVE)
     log.append({k: stats[k].item() for k in ("loss", "accuracy", "margin", "grad_norm")})
-    if step % 7 == 6 or step + 1 == len(batches):
+    if step % 8 == 7 or step + 1 == len(batches):
         looks.append(look(policy))
         seen_steps.append(step + 1)
 claim("before the first update the loss is log 2: reference and policy are one, dropout is off",
@@ -1202,7 +1201,7 @@ claim("before the first update the loss is log 2: reference and policy are one, 
 change = {k: [x[k] - at_start[k] for x in looks] for k in at_start}
 lines = {f"{name}, {group}": (seen_steps, change[f"{group}, {name}"])
          for name in ("chosen", "rejected")
-         for group in ("read once", "never read")}
+         for group in ("read", "never read")}
 lines["other: third answers, never read"] = (seen_steps, change["never read, third"])
 roles = dict(zip(lines, ("chosen", "other2", "rejected", "proxy", "other"), strict=True))
 show(line_plot(lines, title="DPO on the village: the gap opens downwards", x_label="step",
@@ -1211,10 +1210,10 @@ show(line_plot(lines, title="DPO on the village: the gap opens downwards", x_lab
      "third answers: all sink, the rejected ones furthest, and the chosen too end below zero.",
      data=lines)
 gap = {g: change[f"{g}, chosen"][-1] - change[f"{g}, rejected"][-1]
-       for g in ("read once", "never read")}
+       for g in ("read", "never read")}
 claim("the gap between chosen and rejected opens, on pairs that were read and on others",
       min(gap.values()) > 0, gap, kind="T")
-sinks = {g: change[f"{g}, chosen"][-1] for g in ("read once", "never read")}
+sinks = {g: change[f"{g}, chosen"][-1] for g in ("read", "never read")}
 claim("the chosen answers lose log-probability, although each step pushes them up",
       max(sinks.values()) < 0,
       sinks, kind="T")
@@ -1233,18 +1232,18 @@ claim("the chosen answers lose log-probability, although each step pushes them u
 
 # %%
 def questions(n, split, seed):
-    """n prompts, the six kinds in turn."""
-    kinds = [village.prompts(n // 6, split=split, families=(f,), seed=seed, distinct=False)
+    """n prompts, the three kinds in turn."""
+    kinds = [village.prompts(n // 3, split=split, families=(f,), seed=seed, distinct=False)
              for f in KINDS]
-    return [row for six in zip(*kinds, strict=True) for row in six]
+    return [row for three in zip(*kinds, strict=True) for row in three]
 
 
-test = questions(120, "test", run.seed)
+test = questions(96, "test", run.seed)
 
 
 def judge(model):
     """Answers to the test prompts -> texts and dict of per-answer tensors."""
-    drawn = sample(model, data.prompts_ids(test, tokenizer), n=1, max_new_tokens=56,
+    drawn = sample(model, data.prompts_ids(test, tokenizer), n=1, max_new_tokens=40,
                    eos_id=tokenizer.eos_token_id, generator=run.fresh("test"))
     texts = drawn.texts(tokenizer)
     with torch.no_grad():

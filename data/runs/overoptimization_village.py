@@ -39,7 +39,7 @@ def pairs(model, tokenizer, n, annotator, families, generator, rng):
     return rows
 
 
-def fit_reward(policy, tokenizer, rows, generator, *, lr=1e-3, batch=32):
+def fit_reward(policy, tokenizer, rows, generator, *, lr=1e-3, batch=12):
     """A full reward model after one epoch, and its accuracy on its last batches (seen once, before the update)."""
     model = reward_model.RewardModel(policy)
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=0.0)
@@ -103,8 +103,8 @@ if __name__ == "__main__":
     parser.add_argument("--pairs", type=int, default=1024)
     parser.add_argument("--lr", type=float, default=1e-4)
     parser.add_argument("--beta", type=float, default=0.0)
-    parser.add_argument("--noise", type=float, default=1.0, help="temperature of the annotator")
-    parser.add_argument("--families", nargs="*", default=["story", "harmful", "lookalike"])
+    parser.add_argument("--noise", type=float, default=0.5, help="temperature of the annotator")
+    parser.add_argument("--families", nargs="*", default=["harmful", "lookalike"])
     parser.add_argument("--out", type=Path, default=HERE)
     args = parser.parse_args()
     begin = time.time()
