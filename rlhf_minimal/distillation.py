@@ -6,7 +6,6 @@ All logits are at the completion's places (see `trpo.completion_logits`), both m
 
 import torch
 
-from .advantages import returns_to_go
 from .aggregate import aggregate
 from .equations import implements
 from .kl import exact_kl, k1
@@ -111,6 +110,11 @@ def sequence_level_loss(logp, mask, *, denominator=None):
     return loss, {"loss": loss.detach(), "nll": loss.detach()}
 
 
+def _to_go(x, mask):
+    """Sum from each place to the end, (B, T); x is 0 off the mask, and rows without any place are allowed (J5)."""
+    return x.flip(1).cumsum(1).flip(1) * mask
+
+
 @implements("eq:opd_kl_advantage")
 def reverse_kl_advantage(logp, logp_teacher, mask, *, form="cumulative"):
     """Advantages of the student's own tokens, (B, T) detached, 0 off the mask; logp, logp_teacher, mask (B, T).
@@ -127,7 +131,7 @@ def reverse_kl_advantage(logp, logp_teacher, mask, *, form="cumulative"):
         raise ValueError(f"form is {form!r}; choose one of {', '.join(FORMS)}")
     logp, m = check_mask(logp.detach(), mask, "logp")
     gap = -k1(logp, check_mask(logp_teacher.detach(), mask, "logp_teacher")[0])
-    return gap if form == "immediate" else returns_to_go(gap, m)
+    return gap if form == "immediate" else _to_go(gap, m)
 
 
 @implements("eq:opd_reverse_kl")
@@ -164,7 +168,7 @@ def full_vocabulary_loss(student_logits, teacher_logits, mask, *, logp=None, den
     kl, m = check_mask(kl, mask, "kl")
     x = kl
     if logp is not None:
-        later = returns_to_go(kl, m) - kl.detach()
+        later = _to_go(kl.detach(), m) - kl.detach()
         logp, _ = check_mask(as_float(logp), mask, "logp")
         x = kl + later * (logp - logp.detach())  # 0 in value
     loss = aggregate(x, mask, "sequence_sum", denominator=denominator)

@@ -9,7 +9,7 @@ import torch
 
 from .best_of_n import _groups
 from .equations import implements
-from .tensors import as_mask, check_no_nan, check_shapes
+from .tensors import as_mask, check_no_nan
 
 
 def _count(k, most, what):
@@ -120,7 +120,6 @@ def correct_only(correct, group_size, *, k=None):
     >>> [x.tolist() for x in correct_only(torch.tensor([1, 1, 0, 0]), 2, k=1)]
     [[0], [1]]
     """
-    check_shapes(correct=correct)
     right = as_mask(correct, "correct")
     (groups,) = _groups(group_size, correct=right)
     if k is not None:

@@ -104,11 +104,12 @@ def line_plot(lines, *, title, x_label, y_label, note="", roles=None, bands=None
     return fig
 
 
-def frontier(curve, points, *, title, x_label="KL to the reference, nats", y_label="reward", note="", zero=False):
+def frontier(curve, points, *, title, x_label="KL to the reference, nats", y_label="reward", note="", roles=None,
+             zero=False):
     """The best reward at each KL as a line, curve = (kl, reward), and policies as marks {label: (kl, reward)}."""
     fig, ax = new(title, x_label, y_label, note)
     ax.plot(*([float(v) for v in values] for values in curve), color=BLACK, linewidth=1.8, linestyle="-")
-    looks = _styles(list(points), None)
+    looks = _styles(list(points), roles)
     for label, (kl, reward) in points.items():
         ax.plot(float(kl), float(reward), linestyle="", marker=looks[label]["marker"], color=looks[label]["color"],
                 markersize=8, label=label)

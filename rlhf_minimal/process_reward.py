@@ -32,8 +32,8 @@ def outcome_loss(logits, label, mask):
     """
     if label.dim() != 1 or label.shape[0] != logits.shape[0]:
         raise ValueError(f"label {tuple(label.shape)} for logits {tuple(logits.shape)}; give one label a row, (B,)")
-    if not ((label >= 0) & (label <= 1)).all():
-        raise ValueError(f"labels from {label.min().item()} to {label.max().item()}: give 0 or 1")
+    if not ((label == 0) | (label == 1)).all():
+        raise ValueError(f"labels {label.unique().tolist()[:8]}: give 0 or 1")
     return _binary(logits, label[:, None].expand(logits.shape), mask, "sequence_mean")
 
 

@@ -21,9 +21,9 @@ import sys
 import time
 from pathlib import Path
 
-from . import checkpoint
-from .train_cli import command, parser
-from .train_settings import FREE, check_places, check_settings
+from .training import checkpoint
+from .training.cli import command, parser
+from .training.settings import FREE, check_places, check_settings
 
 
 def run(algorithm, *, model, data, steps, out, seed=0, **settings):
@@ -43,7 +43,7 @@ def run(algorithm, *, model, data, steps, out, seed=0, **settings):
     if before:
         s.micro_batch = before.get("micro_batch", s.micro_batch)  # also where other processes go on with it
     writer = _tensorboard(s, out)
-    from .train_job import build
+    from .training.job import build
     job = build(algorithm, _accelerator(s), model=model, data=data, s=s, seed=seed)
     record = asked | {"command": command(asked, out, settings)} | checkpoint.about(job.accelerator)
     record |= {"micro_batch": s.micro_batch, "finished": False, "curve": {}}
@@ -117,7 +117,7 @@ def _loop(job, out, steps, writer):
     """From the last whole checkpoint, or the beginning, to the end: a step, its lines, now and then a checkpoint."""
     from tqdm import tqdm
 
-    from .train_tasks import advance
+    from .training.tasks import advance
     main = job.accelerator.is_main_process
     start, state = checkpoint.restore(job.accelerator, out)
     if state:
@@ -149,7 +149,7 @@ def _plain(x):
 
 def _report(job, out, step, stats, samples, bar, writer):
     """A step's line in metrics.jsonl, now and then a table in samples.jsonl."""
-    from .train_tasks import table
+    from .training.tasks import table
     checkpoint.append(out / "metrics.jsonl", {"step": step + 1} | stats)
     shown = {k: stats[k] for k in ("loss", "score", "gold", "kl", "accuracy") if stats.get(k) is not None}
     bar.set_postfix({k: f"{v:.3g}" for k, v in shown.items()})
@@ -163,7 +163,7 @@ def _report(job, out, step, stats, samples, bar, writer):
 
 def _export(job, out):
     """The trained model in transformers' own layout, adapters merged, and its tokenizer: all of it, config.json last."""
-    from .train_job import plain
+    from .training.job import plain
     state = job.accelerator.get_state_dict(job.model) if not job.s.lora else None  # with FSDP all processes take part
     if job.accelerator.is_main_process:
         new = out / "checkpoints" / "model"

@@ -105,7 +105,7 @@ def natural_step(loss, divergence, weights, *, delta=0.01, damping=1e-3, cg_step
         product = fisher_product(divergence(), weights, damping=damping)
         way = conjugate_gradients(product, -slope, steps=cg_steps)
         start, length = parameters_to_vector(weights).detach(), way @ product(way)
-        if not torch.isfinite(length):
+        if not torch.isfinite(length + slope.norm()):
             raise ValueError(f"x'Fx is {length.item()}, the gradient's norm {slope.norm().item()}; weights diverged?")
         full = way * (2 * delta / length).sqrt() if length > 0 else way * 0  # no signal: stay
         for k in range(tries if length > 0 else 0):

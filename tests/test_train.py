@@ -12,12 +12,12 @@ from fixtures import train_small
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 from rlhf_minimal import direct_alignment, grpo, models, notebook, ppo, reinforce, reward_model, rloo, sft, train
-from rlhf_minimal.checkpoint import read_log
 from rlhf_minimal.data import collate_demonstrations, collate_pairs, load_data, prompts_ids
 from rlhf_minimal.sampling import sample
-from rlhf_minimal.train_job import Job
-from rlhf_minimal.train_rewards import scorer
-from rlhf_minimal.train_settings import ALGORITHMS, settings_of
+from rlhf_minimal.training.checkpoint import read_log
+from rlhf_minimal.training.job import Job
+from rlhf_minimal.training.rewards import scorer
+from rlhf_minimal.training.settings import ALGORITHMS, settings_of
 
 RL = train_small.RL
 KIND = {name: a.data for name, a in ALGORITHMS.items()}

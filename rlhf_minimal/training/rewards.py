@@ -2,10 +2,10 @@
 
 import torch
 
-from . import models, village
-from .chat import encode_pair
-from .reward_model import RewardModel
-from .tensors import pad_right
+from .. import models, village
+from ..chat import encode_pair
+from ..reward_model import RewardModel
+from ..tensors import pad_right
 
 
 def scorer(reward, rows, own_tokenizer, max_len, device):

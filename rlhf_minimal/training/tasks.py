@@ -6,16 +6,16 @@ of a micro-batch is turned into its part of the step's mean by the share of its 
 
 import torch
 
-from . import direct_alignment as da
-from .data import collate_demonstrations, collate_pairs, prompts_ids
-from .logprobs import sequence_logps, token_logps
-from .models import unwrap
-from .reward_model import pairwise_loss
-from .sampling import sample
-from .sft import sft_loss
-from .train_job import NO_REFERENCE, learn
-from .train_policy import policy_gradient
-from .train_settings import ALGORITHMS
+from .. import direct_alignment as da
+from ..data import collate_demonstrations, collate_pairs, prompts_ids
+from ..logprobs import sequence_logps, token_logps
+from ..models import unwrap
+from ..reward_model import pairwise_loss
+from ..sampling import sample
+from ..sft import sft_loss
+from .job import NO_REFERENCE, learn
+from .policy import policy_gradient
+from .settings import ALGORITHMS
 
 AVERAGE = ("ipo", "simpo", "orpo")  # these work on means a token (G4, G5, G6)
 LOSSES = {"dpo": da.dpo_loss, "rdpo": da.rdpo_loss, "ipo": da.ipo_loss, "hinge": da.hinge_loss, "apo-zero": da.apo_zero_loss,

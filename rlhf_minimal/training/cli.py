@@ -4,7 +4,7 @@ import argparse
 import shlex
 from pathlib import Path
 
-from .train_settings import ALGORITHMS, settings_of
+from .settings import ALGORITHMS, settings_of
 
 NEED = {  # what the rows of each kind have to hold
     "demonstrations": "prompt and completion (or messages)", "pairs": "prompt, chosen and rejected (or two transcripts)",

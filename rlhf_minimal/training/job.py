@@ -13,13 +13,13 @@ from types import SimpleNamespace
 import torch
 from accelerate.utils import gather_object
 
-from . import models
-from .data import load_data
-from .kl import AdaptiveKL, FixedKL
-from .ppo import Critic
-from .reward_model import RewardModel
-from .train_rewards import scorer
-from .train_settings import ALGORITHMS
+from .. import models
+from ..data import load_data
+from ..kl import AdaptiveKL, FixedKL
+from ..ppo import Critic
+from ..reward_model import RewardModel
+from .rewards import scorer
+from .settings import ALGORITHMS
 
 NO_REFERENCE = ("sft", "reward", "simpo", "orpo", "cpo")
 
