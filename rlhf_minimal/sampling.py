@@ -1,4 +1,4 @@
-"""Sampling completions: prefill once per prompt, share the cache among its samples, drop finished rows.
+"""Sampling completions: prefill once per prompt, share the cache among its samples, let finished rows go.
 
 Nothing truncates the distribution (no top-k, no top-p: B5), and the temperature of the draw is that of the score (B4).
 """
@@ -7,13 +7,17 @@ import inspect
 import math
 
 import torch
+import torch.nn.functional as F
 
+from .decoding import drop, gpt2_step, in_place, with_room
 from .logprobs import check_ids
 from .models import context_length, eval_mode, unwrap, vocab_size
 from .rollout import Rollout
 from .tensors import as_float, id_list, pad_left, positions
 
-COMPACT = 0.75  # copy the cache only when this share of its rows, or less, is still alive
+COMPACT = 0.75  # copy the cache only when this share of its rows, or less, is still alive; rows move sooner
+WIDE = 8192  # from this vocabulary on a token is drawn in two steps
+BLOCK = 256
 
 
 def _check(model, prompts, n, max_new_tokens, eos, temperature):
@@ -37,18 +41,34 @@ def _check(model, prompts, n, max_new_tokens, eos, temperature):
 def _draw(logits, temperature, uniform):
     """(R,V) logits, (R,) uniforms in [0,1) -> (tokens, log-probabilities), both (R,), by the inverse of the CDF."""
     logits = as_float(logits)
-    if torch.isnan(logits).any():
+    logp = (logits if temperature in (0, 1) else logits / temperature).log_softmax(1)
+    if torch.isnan(logp).any():
         raise ValueError("the model's logits hold NaN; the weights have diverged")
-    logp = (logits / temperature if temperature > 0 else logits).log_softmax(1)
     if temperature == 0:
         token = logits.argmax(1, keepdim=True)
+    elif logp.shape[1] < WIDE:
+        token = _above(logp.double().exp().cumsum(1), uniform[:, None])[0]
     else:
-        cdf = logp.double().exp().cumsum(1)
-        total = cdf[:, -1:]
-        # below the total, and the first place *above* it: neither V itself nor a token of probability 0 comes out
-        point = torch.minimum(uniform[:, None] * total, torch.nextafter(total, torch.zeros_like(total)))
-        token = torch.searchsorted(cdf, point, right=True)
+        token = _draw_wide(logp, uniform)
     return token[:, 0], logp.gather(1, token)[:, 0]
+
+
+def _above(cdf, share):
+    """First place of a CDF (R,K), float64, above `share` (R,1) of its total -> (places (R,1), what is left there)."""
+    total = cdf[:, -1:]
+    # below the total, and the first place *above* it: neither K itself nor a place of probability 0 comes out
+    point = torch.minimum(share * total, torch.nextafter(total, torch.zeros_like(total)))
+    place = torch.searchsorted(cdf, point, right=True)
+    before = F.pad(cdf, (1, 0)).gather(1, place)
+    return place, point - before
+
+
+def _draw_wide(logp, uniform):
+    """`_draw` for a large vocabulary: a block of tokens by its sum, then a token of it. In float64 where it adds up."""
+    p = F.pad(logp, (0, -logp.shape[1] % BLOCK), value=float("-inf")).exp_().view(len(logp), -1, BLOCK)
+    block, left = _above(p.sum(2, dtype=torch.float64).cumsum(1), uniform[:, None])
+    inner = p[torch.arange(len(p), device=p.device), block[:, 0]].double().cumsum(1)
+    return block * BLOCK + _above(inner, left / inner[:, -1:])[0]
 
 
 def _uniforms(count, generator):
@@ -73,8 +93,10 @@ def _decode(model, ids, attention, n, steps, eos, temperature, generator):
     """Up to `steps` tokens a row -> tokens (B,T), log-probabilities (B,T), attention (B,P+T), ended (B,)."""
     width, start = ids.shape[1], attention.sum(1).long().repeat_interleave(n)
     logits, cache = _prefill(model, ids, attention, n)
+    cache, attention = with_room(cache, steps), attention.repeat_interleave(n, 0)
     rows = torch.arange(len(start), device=ids.device)  # which sample each row of the cache belongs to
-    attention = torch.cat([attention.repeat_interleave(n, 0), attention.new_zeros(len(rows), steps)], 1)
+    quick, slack = gpt2_step(model, cache, attention), (1 - COMPACT) ** (2 if in_place(cache) else 1)
+    attention = torch.cat([attention, attention.new_zeros(len(rows), steps)], 1)
     live = torch.ones_like(rows, dtype=torch.bool)
     tokens, logps = [], []
     for t in range(steps):
@@ -86,10 +108,11 @@ def _decode(model, ids, attention, n, steps, eos, temperature, generator):
         live = live & ~torch.isin(tokens[t], eos)
         if t == steps - 1 or not live.any():
             break
-        if live.sum() <= COMPACT * len(rows):
-            keep = live[rows].nonzero().flatten()
-            cache.batch_select_indices(keep)
-            rows = rows[keep]
+        if len(rows) - live.sum() >= max(slack * len(rows), 1):
+            rows = rows[drop(cache, live[rows])]
+        if quick:
+            logits = quick(tokens[t][rows], start[rows] + t, rows)
+            continue
         out = model(input_ids=tokens[t][rows, None], attention_mask=attention[rows, :width + t + 1].long(),
                     position_ids=(start[rows] + t)[:, None], past_key_values=cache, use_cache=True)
         logits, cache = out.logits[:, -1], out.past_key_values

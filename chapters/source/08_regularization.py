@@ -743,8 +743,8 @@ def beta_for(start, taste, goal):
 def learn(begin_with, loss, taste, goal, old=(), ptx=0.0):
     """Full-gradient Adam until the expected reward is `goal` -> (drift both ways, forgetting)."""
     pupil, first = copy.deepcopy(begin_with), world.seq_logp(begin_with).detach()
-    adam = torch.optim.Adam(pupil.parameters(), lr=0.005)
-    for _ in range(250):
+    adam = torch.optim.Adam(pupil.parameters(), lr=0.006)
+    for _ in range(200):
         q = world.seq_logp(pupil)
         if q.detach().exp() @ taste >= goal:
             break
@@ -835,7 +835,7 @@ print(f"forgetting, RL over RL + old text: {with_text[0]:.2f} times on all three
 # $\tfrac1{10}(1-(-1))=\tfrac15$; the likelihood costs $10/5$.
 #
 # Then the exact world, full gradient: chosen *bba*, rejected *bbb*. They share two of three tokens, so what pushes one
-# down takes the other along. **Predict**: after a hundred DPO steps, is the chosen answer likelier than before?
+# down takes the other along. **Predict**: after forty DPO steps, is the chosen answer likelier than before?
 
 # %%
 show_source(direct_alignment.dpo_nll_loss)
@@ -850,8 +850,8 @@ c, r = [world.completions.tolist().index(words) for words in ([2, 2, 1], [2, 2, 
 moved = {}
 for name, alpha in (("DPO", 0.0), ("DPO + NLL", 0.1)):
     pupil = copy.deepcopy(model)
-    sgd = torch.optim.SGD(pupil.parameters(), lr=0.1)
-    for _ in range(100):
+    sgd = torch.optim.SGD(pupil.parameters(), lr=0.25)
+    for _ in range(40):
         q = world.seq_logp(pupil)
         loss, _ = direct_alignment.dpo_nll_loss(q[[c]], q[[r]], logp_ref[[c]], logp_ref[[r]],
                                                 beta=0.3, alpha=alpha, lengths=torch.tensor([3]))
@@ -1020,7 +1020,7 @@ claim("by hand, third token of text 1: -1/2 from the advantage, and -1/4 by k2, 
 # %%
 start, tokenizer = load("village-3m-sft")
 TRAINED, OTHERS = ("harmful", "opinion"), ("story", "fact", "lookalike")
-STEPS, ROWS, EACH = 7, 8, 6
+STEPS, ROWS, EACH = 6, 8, 6
 train_rows = village.prompts(STEPS * ROWS, families=TRAINED, seed=run.seed, distinct=False)
 test_rows = village.prompts(48, families=TRAINED, split="test", seed=run.seed, distinct=False)
 elsewhere = data.collate_demonstrations(village.demonstrations(

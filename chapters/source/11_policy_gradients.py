@@ -1094,13 +1094,17 @@ for i in (0, 1, 4, 5):
 # %% [markdown]
 # <details><summary>The second prediction settled</summary>
 #
-# Compare the changes in the table with their intervals. With a few steps, one seed and a few dozen prompts the
-# intervals of the five methods overlap, so this race names no winner, and **(c)** is all that it supports. That is
-# the lesson and not a shortcoming: published differences between these methods are often of the size of such
-# intervals. What the table does show is cost: the critic's seconds are real in every run.
+# Compare the changes with their intervals. Against the *start*, every method of the stored run gained on harmful
+# requests, far beyond its interval. Against *each other* the intervals overlap: **(c)** is all that one seed and a few
+# dozen prompts support. What is certain is the price of the critic: its seconds are real in every run.
+#
+# And look at the second column. The training prompts held nothing harmless, so "refuse everything" earns full marks,
+# and all five methods found it: unseen look-alikes are refused too. Choosing another algorithm would not have helped;
+# other prompts would. What the reward sees decides more than how it is followed.
 #
 # Not shown here: several seeds, long runs, long answers, where clips and ratios earn their keep. The script
-# `data/runs/ch11_side_by_side.py` runs all ten methods of the table above for as many steps and seeds as you like.
+# `data/runs/ch11_side_by_side.py` runs all ten methods of the table above, on both kinds of prompts, for as many steps
+# and seeds as you like.
 #
 # </details>
 
@@ -1555,8 +1559,8 @@ check("11.5", two_advantages, hidden=True)
 # One theorem carries all of it: average the pushes on what was chosen, each times how well it went. Baselines remove
 # noise and no signal, and siblings are the cheapest good one. Two divisions, by the spread and by the length, bend
 # GRPO's gradient; the first re-weighs prompts, the second shields long mistakes. Ratios make old data usable at the
-# price of variance, and a clip only stops paying, it holds nothing. On one small task with equal samples, compare
-# methods with the spread over seeds before you believe in a winner.
+# price of variance, and a clip only stops paying, it holds nothing. On one small task with equal samples the methods
+# ended within each other's noise, and all of them exploited the same gap in the prompts.
 #
 # **Functions you now know**: `reinforce_loss`, `leave_one_out`, `group_normalize`, `ppo.surrogate`,
 # `ppo.policy_loss`, `ppo.value_loss`, `gae`, `grpo_loss`, `gspo_loss`, `cispo_loss`, `truncated_importance`,

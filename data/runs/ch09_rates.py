@@ -1,6 +1,6 @@
 """Chapter 9: supervised finetuning of village-3m at several learning rates, all weights or LoRA adapters alone.
 
-    python data/runs/ch09_rates.py         # two seeds, one thread, a few minutes; writes the .json beside it
+    python data/runs/ch09_rates.py         # one seed, one thread, a few minutes; writes the .json beside it
 
 Every run sees the same 20 batches of 16 demonstrations. `answers` is the loss on unseen demonstrations in nats a token
 (end token included), `documents` the loss on base text, which the finetuning never sees: what rises there is forgotten.
@@ -72,7 +72,7 @@ def run(seeds):
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--seeds", type=int, default=1)
     args = parser.parse_args()
     torch.set_num_threads(1)
     begin = time.process_time()

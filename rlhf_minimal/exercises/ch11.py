@@ -105,7 +105,7 @@ def _layout(rng, k):
 
 def mixed_up(answer, rng):
     """11.2: were the advantages centred within prompts?"""
-    cases = []
+    cases = [(numpy.zeros(4), numpy.array([0, 0, 1, 1]), 2, 2, False)]  # a batch that teaches nothing, and is right
     for k in range(30):
         score, group, prompts, size = _layout(rng, k)
         good = _centred(score, group, own=k % 2 == 0)
