@@ -31,8 +31,8 @@ def says(completion):
     return completion[0]["content"]
 
 
-@row("GRPO, a step of 8 × 8", "village-3m-sft, at most 64 new tokens; two steps a repetition", "TRL `GRPOTrainer`", "step", 1.4, 2.0,
-     seconds=50)
+@row("GRPO, a step of 8 × 8", "village-3m-sft, at most 64 new tokens; two steps a repetition", "TRL `GRPOTrainer`", "step",
+     1.4, 2.0, seconds=35)
 def grpo_step(s):
     from trl import GRPOConfig, GRPOTrainer
 

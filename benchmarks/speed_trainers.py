@@ -89,7 +89,7 @@ def supervised(s):
     from trl import SFTConfig, SFTTrainer
 
     model, tokenizer = models.load("village-3m-sft")
-    twin, rows = copy.deepcopy(model), demonstrations(tokenizer, s.rows(640))
+    twin, rows = copy.deepcopy(model), demonstrations(tokenizer, s.rows(128))
     optimizer, generator = adamw(model), torch.Generator().manual_seed(0)
     ours = partial(epoch, rows, 32, generator, lambda some: sft.step(model, optimizer, packed(some)))
     args = config(SFTConfig, per_device_train_batch_size=32, packing=False, completion_only_loss=True, max_length=None)
@@ -110,7 +110,7 @@ def reward(s):
     from trl import RewardConfig, RewardTrainer
 
     base, tokenizer = models.load("village-3m-sft")
-    model, data = reward_model.RewardModel(base), pairs(tokenizer, s.rows(512))
+    model, data = reward_model.RewardModel(base), pairs(tokenizer, s.rows(96))
     twin = copy.deepcopy(model.model)
     twin.config.pad_token_id = tokenizer.pad_token_id
     optimizer, generator = adamw(model), torch.Generator().manual_seed(0)
@@ -127,7 +127,7 @@ def dpo(s):
     from trl import DPOConfig, DPOTrainer
 
     model, tokenizer = models.load("village-3m-sft")
-    twin, reference, data = copy.deepcopy(model), models.frozen_copy(model), pairs(tokenizer, s.rows(256))
+    twin, reference, data = copy.deepcopy(model), models.frozen_copy(model), pairs(tokenizer, s.rows(64))
     optimizer, generator = adamw(model), torch.Generator().manual_seed(0)
 
     def step(some):

@@ -1,11 +1,12 @@
 """Log-probabilities of tokens: computed here and nowhere else."""
 
+import inspect
 import math
 
 import torch
 
 from .equations import implements
-from .models import context_length, vocab_size
+from .models import context_length, pieces, unwrap, vocab_size
 from .tensors import as_float, as_mask, check_no_nan, check_not_empty, check_shapes, masked_sum, positions
 
 
@@ -22,10 +23,11 @@ def check_ids(ids, size):
         raise ValueError(f"ids run from {low} to {high}, the vocabulary has {size}; is it this model's tokenizer?")
 
 
-def _logits(model, ids, real, pairs, attention_mask, position_ids, temperature):
+def _logits(model, ids, real, pairs, attention_mask, position_ids, temperature, keep=None):
     """(N,V) logits / temperature of the N places in `pairs` (B,L-1), in float32 *before* any softmax (B2).
 
-    Only those rows are picked, so what a model says at padding reaches neither value nor gradient (E11).
+    Only those rows are picked, so what a model says at padding reaches neither value nor gradient (E11). keep: columns
+    outside of which there is none; a model that can leaves the others out.
     """
     check_temperature(temperature)
     longest, limit = int(position_ids.max()) + 1, context_length(model)
@@ -33,20 +35,47 @@ def _logits(model, ids, real, pairs, attention_mask, position_ids, temperature):
         raise ValueError(f"a row has {longest} tokens, the model's context is {limit}; cut prompts from the left")
     ids = torch.where(real, ids, 0)  # ids at padding have no meaning, and -100 is in no embedding
     check_ids(ids, vocab_size(model))
-    logits = model(input_ids=ids, attention_mask=attention_mask, position_ids=position_ids, use_cache=False).logits
+    some = {} if keep is None else {"logits_to_keep": keep}
+    logits = model(input_ids=ids, attention_mask=attention_mask, position_ids=position_ids, use_cache=False, **some).logits
     check_ids(ids, logits.shape[-1])
-    picked = as_float(logits[:, :-1][pairs])
+    picked = as_float(logits[:, :-1][pairs] if keep is None else logits[pairs[:, keep]])
     return picked if temperature == 1 else picked / temperature
 
 
-def _inputs(model, ids, attention, temperature):
-    """(logits (N,V), pairs (B,L-1)): `pairs` marks a real token whose next one is real too."""
+def keeps_logits(model):
+    """Whether the model's forward takes `logits_to_keep`: at which places to compute them."""
+    model = unwrap(model)
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    return "logits_to_keep" in inspect.signature(getattr(base, "forward", base)).parameters
+
+
+def _score(model, ids, attention, wanted, temperature, fn):
+    """fn(logits (N,V), next ids (N,)) -> (N,), at each real token whose next one is real, and wanted: (B,L-1), else 0.
+
+    Large batches go through the model in `pieces`; their rows do not touch each other, so the result is the same.
+    """
     check_shapes(ids=ids, attention=attention)
     if ids.dim() != 2 or 0 in ids.shape or ids.dtype not in (torch.int64, torch.int32):
         raise ValueError(f"ids is {tuple(ids.shape)} {ids.dtype}; give (B,L) of int64")
     real = as_mask(attention, "attention").bool()
     pairs = real[:, :-1] & real[:, 1:]
-    return _logits(model, ids, real, pairs, real.long(), positions(attention), temperature), pairs
+    if wanted is not None:
+        check_shapes(wanted=wanted, pairs=pairs)
+        pairs = pairs & as_mask(wanted, "wanted").bool()
+    parts = pieces(model, real)
+    if parts is None:
+        logits = _logits(model, ids, real, pairs, real.long(), positions(attention), temperature)
+        return _spread(fn(logits, ids[:, 1:][pairs].long()), pairs)
+    values, places, keeps = [], [], keeps_logits(model)
+    for rows, columns, on in parts:
+        here = pairs[rows[:, None], columns[:, :-1].clamp_max(pairs.shape[1] - 1)] & on[:, 1:]
+        x, all_on = ids[rows[:, None], columns], torch.ones_like(columns)
+        keep = here.any(0).nonzero()[:, 0] if keeps else None
+        logits = _logits(model, x, on, here, all_on, positions(all_on), temperature, keep)
+        values.append(fn(logits, x[:, 1:][here].long()))
+        places.append((rows[:, None] * pairs.shape[1] + columns[:, :-1])[here])
+    back = torch.cat(places).argsort()  # in the order of `pairs`
+    return _spread(torch.cat(values)[back], pairs)
 
 
 def _spread(values, pairs):
@@ -57,16 +86,17 @@ def _spread(values, pairs):
     return values.new_zeros(pairs.shape).masked_scatter(pairs, values)
 
 
-def _chosen(logits, ids, pairs):
+def _chosen(logits, following):
     """log-softmax at the next token, as logit - logsumexp: no second (N,V) tensor, no clamp (B3)."""
-    return logits.gather(1, ids[:, 1:][pairs].long()[:, None])[:, 0] - logits.logsumexp(1)
+    return logits.gather(1, following[:, None])[:, 0] - logits.logsumexp(1)
 
 
 @implements("eq:llming")
-def token_logps(model, ids, attention, *, temperature=1.0):
+def token_logps(model, ids, attention, *, temperature=1.0, wanted=None):
     """log p(ids[:, t+1] | ids[:, :t+1]) in place t: (B,L), (B,L) -> (B,L-1) nats, float32 (float64 if the weights are).
 
     0 unless both tokens are real (A2, B1). The logits are divided by `temperature` (B4). `eq:llming`, in logs.
+    wanted (B,L-1): 0 also where this mask is 0; it only saves work.
     `model` is a causal language model, wrapped (DDP) or not; gradients flow if they are switched on.
     Raises ValueError on shapes that differ, an id outside the vocabulary, temperature <= 0, NaN logits at a real token.
 
@@ -76,8 +106,7 @@ def token_logps(model, ids, attention, *, temperature=1.0):
     >>> [round(x, 4) for x in token_logps(model, torch.tensor([[1, 2, 3]]), torch.ones(1, 3))[0].tolist()]  # -log 4
     [-1.3863, -1.3863]
     """
-    logits, pairs = _inputs(model, ids, attention, temperature)
-    return _spread(_chosen(logits, ids, pairs), pairs)
+    return _score(model, ids, attention, wanted, temperature, _chosen)
 
 
 def entropy(logits):
@@ -94,8 +123,7 @@ def entropy(logits):
 
 def token_entropy(model, ids, attention, *, temperature=1.0):
     """Entropy in nats of the distribution each token came from, laid out as `token_logps`: (B,L) -> (B,L-1) (E10)."""
-    logits, pairs = _inputs(model, ids, attention, temperature)
-    return _spread(entropy(logits), pairs)
+    return _score(model, ids, attention, None, temperature, lambda logits, _: entropy(logits))
 
 
 def sequence_logps(model, ids, attention, mask, *, average=False):
@@ -118,7 +146,7 @@ def sequence_logps(model, ids, attention, mask, *, average=False):
     if (m > real).any():
         raise ValueError(f"{int((m > real).sum())} tokens have mask 1 and attention 0; score only real tokens")
     m = m[:, 1:] * real[:, :-1]
-    total = masked_sum(token_logps(model, ids, attention), m, dim=1)
+    total = masked_sum(token_logps(model, ids, attention, wanted=m), m, dim=1)
     return total / m.sum(1).clamp_min(1) if average else total
 
 
@@ -135,4 +163,4 @@ def packed_logps(model, ids, segments):
     real = segments > 0
     pairs = real[:, 1:] & (segments[:, 1:] == segments[:, :-1])
     logits = _logits(model, ids, real, pairs, mask, same.sum(2) - 1, 1.0)
-    return _spread(_chosen(logits, ids, pairs), pairs)
+    return _spread(_chosen(logits, ids[:, 1:][pairs].long()), pairs)

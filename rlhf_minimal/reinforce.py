@@ -12,7 +12,8 @@ from .tensors import check_mask, masked_sum
 
 def completion_logps(model, rollout, *, temperature=1.0):
     """(B, T) log-probabilities of a rollout's sampled tokens, at the temperature they were sampled with (B4)."""
-    return rollout.completion_logps(token_logps(model, rollout.ids, rollout.attention, temperature=temperature))
+    logps = token_logps(model, rollout.ids, rollout.attention, temperature=temperature, wanted=rollout.full_mask[:, 1:])
+    return rollout.completion_logps(logps)
 
 
 def penalized(score, logp_old, logp_ref, mask, beta):

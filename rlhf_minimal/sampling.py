@@ -3,14 +3,13 @@
 Nothing truncates the distribution (no top-k, no top-p: B5), and the temperature of the draw is that of the score (B4).
 """
 
-import inspect
 import math
 
 import torch
 import torch.nn.functional as F
 
 from .decoding import drop, gpt2_step, in_place, with_room
-from .logprobs import check_ids
+from .logprobs import check_ids, keeps_logits
 from .models import context_length, eval_mode, unwrap, vocab_size
 from .rollout import Rollout
 from .tensors import as_float, id_list, pad_left, positions
@@ -79,12 +78,11 @@ def _uniforms(count, generator):
 
 def _prefill(model, ids, attention, n):
     """Logits of the next token (B,V) and cache (B rows), from one forward over the prompts."""
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    last = {"logits_to_keep": 1} if "logits_to_keep" in inspect.signature(base.forward).parameters else {}
+    last = {"logits_to_keep": 1} if keeps_logits(model) else {}
     out = model(input_ids=ids, attention_mask=attention.long(), position_ids=positions(attention), use_cache=True,
                 **last)
     if out.past_key_values is None:
-        raise ValueError(f"{type(base).__name__} returns no cache; sampling needs past_key_values")
+        raise ValueError(f"{type(model).__name__} returns no cache; sampling needs past_key_values")
     out.past_key_values.batch_repeat_interleave(n)
     return out.logits[:, -1].repeat_interleave(n, 0), out.past_key_values
 

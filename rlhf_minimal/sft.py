@@ -46,6 +46,7 @@ def sft_loss(logp, mask, *, denominator=None):
 
 def step(model, optimizer, batch, *, max_norm=1.0, denominator=None):
     """One SFT update -> stats. batch: ids, attention, mask (B, L); the mask is 1 on what is learned, EOS too (A5)."""
-    logp = token_logps(model, batch["ids"], batch["attention"])
-    loss, stats = sft_loss(logp, batch["mask"][:, 1:], denominator=denominator)  # labels shift once (H3)
+    mask = batch["mask"][:, 1:]  # labels shift once (H3)
+    logp = token_logps(model, batch["ids"], batch["attention"], wanted=mask)
+    loss, stats = sft_loss(logp, mask, denominator=denominator)
     return stats | {"grad_norm": update(loss, optimizer, max_norm=max_norm)}

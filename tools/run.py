@@ -73,7 +73,9 @@ def run(paths, root):
 
 def slow_lane(paths, root, seed):
     """All claims with one seed -> number of failures; writes chapters/status/claims.md from all seeds so far."""
-    failed, found, folder = 0, {}, root / "build/claims"
+    failed, folder = 0, root / "build/claims"
+    kept = folder / f"{seed}.json"      # other chapters' claims with this seed stay
+    found = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
     env = environment(root, RLHF_SEED=seed, RLHF_SCALE="village", OMP_NUM_THREADS=1, RLHF_PROGRESS=None)
     for path in paths:
         nb, result = run_one(path, root, env, folder / f"seed{seed}", allow_errors=True)
@@ -82,7 +84,8 @@ def slow_lane(paths, root, seed):
         failed += len(errors) + bool(result.error)
         for error in errors:
             print(f"    {error}")
-    (folder / f"{seed}.json").write_text(json.dumps(found), encoding="utf-8")
+    found = dict(sorted(found.items()))
+    kept.write_text(json.dumps(found), encoding="utf-8")
     table = {}
     for file in sorted(folder.glob("*.json"), key=lambda f: int(f.stem)):
         for chapter, lines in json.loads(file.read_text(encoding="utf-8")).items():

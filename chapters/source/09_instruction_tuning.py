@@ -513,28 +513,38 @@ show(line_plot(curves, title="Too slow learns nothing, too fast forgets everythi
                x_label="log10 of the peak learning rate", y_label="loss, nats a token", roles=roles,
                note="village-3m, 20 steps, one seed"),
      "Line plot of losses against the logarithm of the learning rate, for all weights and for "
-     "LoRA: the loss on answers falls and then rises again, "
-     "the loss on base text rises with the rate.")
+     "LoRA: with the rate the loss on answers falls, for all weights then rises again, "
+     "and the loss on base text rises.")
 print(f"recorded: {sweep.command}, {sweep.hardware}, {sweep.date}")
 
 # %%
 by_rate = {kind: {rate: both_losses for rate, *both_losses in zip(
     sorted({row[1] for row in table if row[0] == kind}),
     over_rates(kind, 2)[1], over_rates(kind, 3)[1], strict=True)} for kind in ("full", "LoRA")}
-for kind, at_rate in by_rate.items():
-    best = min(at_rate, key=lambda r: at_rate[r][0])
-    claim(f"{kind}: the best rate on answers is neither the smallest nor the largest tried",
-          min(at_rate) < best < max(at_rate), {"best": best, "loss": at_rate[best][0]}, kind="T")
-    claim(f"{kind}: base text is forgotten more at the largest rate than at the smallest",
-          at_rate[max(at_rate)][1] > at_rate[min(at_rate)][1] + 0.2,
-          {"before": sweep.before["documents"], "smallest": at_rate[min(at_rate)][1],
-           "largest": at_rate[max(at_rate)][1]}, kind="T")
-best_rate = {kind: min(at_rate, key=lambda r: at_rate[r][0]) for kind, at_rate in by_rate.items()}
-claim("LoRA wants a larger rate than training all weights", best_rate["LoRA"] > best_rate["full"],
-      best_rate, kind="T")
+full, thin, start = by_rate["full"], by_rate["LoRA"], sweep.before["documents"]
+best = min(full, key=lambda r: full[r][0])
+faster = min(r for r in full if r > best)
+claim("all weights: the best rate on answers is neither the smallest nor the largest tried",
+      min(full) < best < max(full), {"best": best, "loss": full[best][0]}, kind="T")
+claim("the next larger rate answers nearly as well, and forgets more than twice as much",
+      full[faster][0] < full[best][0] + 0.05 and full[faster][1] - start > 2 * (full[best][1] - start),
+      {"answers": full[faster][0], "base text": full[faster][1], "at best": full[best][1]}, kind="T")
+best_thin = min(thin, key=lambda r: thin[r][0])
+claim("LoRA wants a larger rate than training all weights", best_thin > best,
+      {"LoRA": best_thin, "full": best}, kind="T")
+rival = min(full, key=lambda r: abs(full[r][0] - thin[best_thin][0]))
+claim("at about the same loss on answers LoRA has not forgotten less, here",
+      abs(full[rival][0] - thin[best_thin][0]) < 0.05 and full[rival][1] < thin[best_thin][1],
+      {"answers, full": full[rival][0], "LoRA": thin[best_thin][0],
+       "base text, full": full[rival][1], "LoRA's": thin[best_thin][1]}, kind="T")
 
 # %% [markdown]
-# One seed, one size of model, twenty steps: the *shape* is the lesson, not the numbers. Even the best rate
+# Three lessons. The loss on answers alone would not have told the best rate from one that wrecks the model: the
+# second number did. Adapters have few numbers, and each must move further; their curve has not even turned within
+# the rates tried. And "LoRA forgets less" is true at equal *rate*; at equal loss on answers it is not, here. (One
+# reason: the village's tags are new to the base model, and these adapters cannot touch the embeddings.)
+#
+# One seed, one size of model, twenty steps: the shape is the lesson, not the numbers. Even the best rate
 # forgets something, because nothing in the loss asks for base text. (Models that are finetuned on real
 # instruction data start from **mid-training**: the end of pretraining, on selected text, with the rate annealed
 # to zero. That needs a pretraining budget, so it is only named here.)
@@ -753,8 +763,8 @@ claim("LoRA learns to answer as well, and switched off it is the base model agai
       {"LoRA": at["LoRA"]["answer"], "forgotten": at["LoRA"]["base text"]}, kind="T")
 
 # %% [markdown]
-# LoRA forgot less in as many steps. It also learned less, so this is no proof that adapters forget less *for the
-# same* learning; the two curves of section 9.6 let you compare at equal loss.
+# LoRA forgot less in as many steps. It also learned less, so this is no proof that adapters forget less for the
+# *same* learning; section 9.6 compares at about equal loss.
 #
 # ### The wrong template at inference
 #
@@ -783,8 +793,8 @@ for name, got in asked.items():
 golds = {name: mean(got["gold"]) for name, got in asked.items()}
 claim("without the generation prompt, or with a bare question, the same weights answer worse",
       golds["as trained"] > max(golds["no tag"], golds["bare"]) + 0.5, golds, kind="T")
-show(bars(golds, title="The same weights, asked in five ways", y_label="mean gold of 48 answers",
-          note="village-3m, 40 steps"),
+show(bars(golds, title="Without the assistant's tag the same weights fail",
+          y_label="mean gold of 48 answers", note="village-3m, 40 steps"),
      "Bar chart of mean true reward for five ways of serving the same model: highest as trained, "
      "much lower without the assistant's tag and with a bare question.")
 
@@ -917,14 +927,23 @@ if available("smollm2-135m"):
                      eos_id=small_tokenizer.eos_token_id, generator=run.fresh("small"))
         return out.texts(small_tokenizer), out.mask.sum(1).tolist()
 
-    replies_before = small_answers()
+    unseen = data.collate_demonstrations(village.demonstrations(
+        8, families=("fact", "lookalike"), split="test", perfect=True, seed=run.seed),
+        small_tokenizer)
+
+    def unseen_loss():
+        with torch.no_grad():
+            scored = token_logps(small_policy, unseen["ids"], unseen["attention"])
+        return sft.sft_loss(scored, unseen["mask"][:, 1:])[0].item()
+
+    replies_before, loss_before = small_answers(), unseen_loss()
     small_optimizer = torch.optim.AdamW(
         [w for w in small_policy.parameters() if w.requires_grad], lr=3e-3, weight_decay=0.0)
     small_losses = []
     for part in data.batches(lessons, 4, generator=run.fresh("small order")):
         part = data.collate_demonstrations(part, small_tokenizer)
         small_losses.append(sft.step(small_policy, small_optimizer, part)["loss"].item())
-    replies_after = small_answers()
+    replies_after, loss_after = small_answers(), unseen_loss()
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "sampled"}
 if available("smollm2-135m"):
@@ -936,14 +955,13 @@ if available("smollm2-135m"):
 
 # %%
 if available("smollm2-135m"):
-    claim("eight updates of the adapters lower the loss on new demonstrations",
-          mean(small_losses[-3:]) < mean(small_losses[:2]) - 0.3,
-          {"first two": mean(small_losses[:2]), "last three": mean(small_losses[-3:])}, kind="T")
+    claim("eight updates of the adapters lower the loss on unseen demonstrations",
+          loss_after < loss_before - 0.3, {"before": loss_before, "after": loss_after}, kind="T")
 
 # %% [markdown]
-# Each step's loss is taken *before* its update, on rows that were not seen yet: with one pass over the data the
-# training curve is a test curve. A short run on a few dozen rows shows that nothing above depends on the village;
-# it is no recipe.
+# The manner changed within eight updates: see the two answers. The facts are the model's own, or made up. A short
+# run on a few dozen rows shows that nothing above depends on the size of the model; it is no recipe. The loss by
+# step is noisy, as four rows of different kinds are; the loss on a fixed set of unseen rows is the one to watch.
 
 # %% [markdown]
 # ## Exercises

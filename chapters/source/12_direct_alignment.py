@@ -1140,7 +1140,7 @@ print("averages a token:", [round(v, 4) for v in short.tolist()])
 # %%
 start, tokenizer = load("village-3m-sft")
 pool = data.pool().select(source="wide")
-KINDS = ("opinion", "harmful", "lookalike")  # short answers: quick to train on
+KINDS = ("harmful", "lookalike")  # requests to do harm, and harmless ones that look like them
 person, luck, rows = village.Annotator(temperature=0.5), random.Random(run.seed), []
 for i, group in pool.groups().items():
     texts = list(dict.fromkeys(pool.texts(group, tokenizer)))  # different ones only
@@ -1156,10 +1156,10 @@ claim("the person usually chooses the answer with the higher true reward, and so
       0.5 < agree < 1, {"pairs": len(rows), "agreement": agree}, kind="T")
 
 # %%
-BATCH, BETA_LIVE, RATES = 16, 0.1, {"low rate": 2e-5, "high rate": 2e-4}
+BATCH, BETA_LIVE, RATES = 8, 0.1, {"low rate": 5e-5, "high rate": 5e-4}
 threes = [row for row in rows if row["third"]]
 never = threes[:24]
-train_rows = [row for row in rows if row not in never][:192]
+train_rows = [row for row in rows if row not in never][:208]
 read = [row for row in train_rows if row["third"]][:24]
 probes = {name: (data.collate_pairs(some, tokenizer), data.collate_demonstrations(
     [{"prompt": x["prompt"], "completion": x["third"]} for x in some], tokenizer))
@@ -1186,6 +1186,7 @@ for name, rate in RATES.items():
     optimizer = torch.optim.AdamW(policy.parameters(), lr=rate, weight_decay=0.0)
     log[name], looks[name] = [], [at_start]
     for step in every(6, len(batches)):
+        optimizer.param_groups[0]["lr"] = rate * min(1, (step + 1) / 5) * (1 - step / len(batches))
         batch = data.collate_pairs(batches[step], tokenizer)
         with torch.no_grad():
             batch["ref_chosen"], batch["ref_rejected"] = da.pair_logps(start, batch)
@@ -1206,8 +1207,8 @@ for rate, group, kind in (("low rate", "read", "chosen"), ("low rate", "read", "
 roles = dict(zip(lines, ("policy", "other2", "chosen", "rejected", "other"), strict=True))
 show(line_plot(lines, title="At the high rate the gap opens downwards", x_label="step",
                y_label="change of mean log-probability, nats", roles=roles, note="village-3m-sft"),
-     "Line plot of the change of mean log-probability against DPO steps: at the low rate little "
-     "moves, at the high rate the rejected answers sink and chosen ones, most of all unread, too.",
+     "Line plot of the change of mean log-probability against DPO steps: at the low rate rejected "
+     "answers sink a little and chosen ones stay up; at the high rate both sink, read or unread.",
      data=lines)
 end = {key: values[-1] for key, values in change.items()}
 for rate in RATES:
@@ -1221,10 +1222,9 @@ claim("at the high rate chosen answers of prompts that were not read lose log-pr
 # %% [markdown]
 # <details><summary>The prediction settled</summary>
 #
-# It depends on how far one goes, which is the point. At the high rate it is **(c)**: the loss falls, the margin grows, and
-# yet chosen answers are less likely than before, those of unread prompts above all. Their third answers, which nobody
-# compared, sink as well (the next table has them). What gained is in no pair. At the low rate, with the same pairs
-# and the same β, little of this has happened yet: see the two upper lines, and the table.
+# It depends on how far one goes, which is the point. At the low rate it is between **(a)** and **(b)**. At the high rate it
+# is **(c)**: the loss falls, the margin grows, and yet chosen answers are far less likely than before, read or unread.
+# Their third answers, which nobody compared, sink as well (the next table has them). What gained is in no pair.
 #
 # </details>
 #
@@ -1233,13 +1233,13 @@ claim("at the high rate chosen answers of prompts that were not read lose log-pr
 
 # %%
 def questions(n, split, seed):
-    """n prompts, the three kinds in turn."""
-    kinds = [village.prompts(n // 3, split=split, families=(f,), seed=seed, distinct=False)
+    """n prompts, the two kinds in turn."""
+    kinds = [village.prompts(n // 2, split=split, families=(f,), seed=seed, distinct=False)
              for f in KINDS]
-    return [row for three in zip(*kinds, strict=True) for row in three]
+    return [row for two in zip(*kinds, strict=True) for row in two]
 
 
-test = questions(72, "test", run.seed)
+test = questions(128, "test", run.seed)
 
 
 def judge(model):
@@ -1264,6 +1264,17 @@ far = {rate: judged_as[rate][1]["KL"].mean().item() for rate in RATES}
 claim("same pairs, same β, same steps: the high rate ends several times further from the reference",
       far["high rate"] > 2 * far["low rate"], far, kind="T")
 
+# %%
+gained = {rate: paired_bootstrap(judged_as[rate][1]["gold"], was["gold"], seed=run.seed)
+          for rate in RATES}
+claim("at the low rate the true reward of answers to unseen requests rises, at the high rate it falls",
+      gained["low rate"][1] > 0 > gained["high rate"][2],
+      {f"{rate}, {k}": v for rate, three in gained.items()
+       for k, v in zip(("gain", "low", "high"), three, strict=True)}, kind="S")
+late_accuracy = {rate: np.mean([x["accuracy"] for x in log[rate][-8:]]) for rate in RATES}
+claim("and the accuracy on the pairs does not tell the two runs apart",
+      abs(late_accuracy["low rate"] - late_accuracy["high rate"]) < 0.25, late_accuracy, kind="T")
+
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "sampled"}
 print(f"{'':<10}{'gold':>7}{'KL':>7}{'own log p':>11}{'words':>7}   gain in gold, 95 % interval")
 for name, (_, x) in judged_as.items():
@@ -1283,9 +1294,9 @@ for i in range(4):
         print(f"  {name:<10} gold {x['gold'][i].item():5.2f}  {text}")
 
 # %% [markdown]
-# Read the sampled answers before you read the numbers. Accuracy and margin alone would prefer the high rate. One run a rate
-# is an anecdote, so gold is printed and not claimed; and that another *loss* would have been better at the high rate was
-# not shown.
+# Read the sampled answers before you read the numbers. The same pairs, loss and β gave a model that refuses harm more often
+# and still helps, and a model that has forgotten its language. Loss, accuracy and margin would have chosen the second.
+# That another *loss* would have been better at the high rate was not shown.
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
 with torch.no_grad():
@@ -1297,11 +1308,6 @@ longer = (n_c - n_r).float()
 same = torch.corrcoef(torch.stack([longer, h]))[0, 1].item()
 print(f"pairs never read: correlation of (chosen − rejected tokens) with the margin {same:+.2f}; "
       f"chosen {n_c.mean().item():.1f} tokens, rejected {n_r.mean().item():.1f}")
-
-# %%
-moved_far, long_one = (both[0][1] - both[1][1]).abs(), n_r > n_r.median()
-claim("a sum over more tokens moves more: long rejected answers moved further than short ones",
-      moved_far[long_one].mean() > moved_far[~long_one].mean(), {"correlation": same}, kind="T")
 
 # %% [markdown]
 # ## Failure gallery

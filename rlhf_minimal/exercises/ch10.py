@@ -193,15 +193,13 @@ def best_heat(answer, rng):
                             "n does not matter")
     if _matches(cases, lambda logp, r, n: best(lambda t: _law(_heated(logp, 1 / t), r, n) @ r)):
         raise Misconception("log-probabilities are *divided* by the temperature", "temperature multiplies")
-    if _matches(cases, lambda logp, r, n: best(lambda t: -(_heated(logp, t) * numpy.log(_heated(logp, t) + 1e-300)).sum())):
-        raise Misconception("this maximises the entropy, not the reward of what is kept", "diversity is the goal")
     raise Misconception("at another temperature the kept answer is worth more", "another temperature")
 
 
 def drift(answer, rng):
     """10.5: how many standard errors does a selection shift a feature, within prompts?"""
     cases = []
-    for k in range(30):
+    for _ in range(30):
         prompts, size = int(rng.integers(5, 20)), int(rng.integers(2, 7))
         feature = rng.normal(0, 1, (prompts, size)) + rng.normal(0, 2, (prompts, 1)) + 5
         score = 0.5 * rng.normal() * feature + rng.normal(0, 1, (prompts, size))

@@ -130,7 +130,6 @@ WRONG = {  # {exercise: {the misconception's name: answer}}
         "colder is always better": lambda logp, r, n, temperatures: temperatures[0],
         "n does not matter": heat(lambda p, r, n: p @ r),
         "temperature multiplies": heat_inverse,
-        "diversity is the goal": heat(lambda p, r, n: -(p * p.log()).sum()),
         "another temperature": lambda logp, r, n, temperatures: 1.0,
         "the wrong kind of answer": lambda logp, r, n, temperatures: 0.123,
     },

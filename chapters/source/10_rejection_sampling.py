@@ -1,0 +1,1283 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 10 · Rejection sampling
+#
+# **Promise.** The simplest method that learns from a reward has no policy gradient at all: draw several answers,
+# keep the good ones, and do ordinary finetuning on them. You will see what each extra sample buys, what it
+# costs in KL, exactly, and what the filter throws away without telling you.
+#
+# Companion to [Rejection Sampling](https://rlhfbook.com/c/09-rejection-sampling) (chapter 9 of today's book) in
+# Nathan Lambert's *Reinforcement Learning from Human Feedback*.
+#
+# <!-- edition -->
+#
+# <!-- nav -->
+
+# %% [markdown]
+# > **You need** chapter 4 (the leash, the frontier) and chapter 7 (what a reward model is and how it errs).
+# >
+# > **You will be able to** select per prompt and over a whole batch, and say who is lost · compute the exact law
+# > and KL of best-of-n and judge its famous bound · measure a best-of-n curve without wasting samples · filter
+# > so that an *exact* target distribution comes out · run a round of finetuning on selected answers with a fair
+# > control · tell a difference from noise.
+# >
+# > **Costs**: <!-- costs -->. **Models** behind the stored outputs: `village-3m-sft` and its stored samples, the
+# > Pool, made by `make models`; `smollm2-135m` in the section [At GPT-2 size](#At-GPT-2-size).
+
+# %%
+import copy
+import math
+
+import torch
+
+from rlhf_minimal import data, sft, village
+from rlhf_minimal.best_of_n import curve, kl_bound, law, select
+from rlhf_minimal.evaluate import paired_bootstrap, wilson
+from rlhf_minimal.exact import World, exact_model, tilted
+from rlhf_minimal.filtering import accept, acceptance, random_per_prompt, top_overall
+from rlhf_minimal.filtering import top_per_prompt
+from rlhf_minimal.kl import k1
+from rlhf_minimal.logprobs import token_logps
+from rlhf_minimal.models import load, lora
+from rlhf_minimal.notebook import available, begin, check, claim, every, recorded, show, show_source
+from rlhf_minimal.plots import bars, frontier, line_plot
+from rlhf_minimal.pool import pool
+from rlhf_minimal.reinforce import reinforce_loss
+from rlhf_minimal.reward_model import fit_head
+from rlhf_minimal.sampling import sample
+
+run = begin(10)
+f64 = {"dtype": torch.float64}
+
+# %% [markdown]
+# ## The question
+#
+# **How much does filtering by a reward buy per sample, and what does it quietly throw away?**
+#
+# *Best-of-n* is the method without the training: draw n answers, hand out the one that the reward likes most.
+# *Rejection sampling*, as the word is used for language models, goes one step further and finetunes on what was
+# kept: sample → score → select → SFT. Both stand or fall with the reward. Here it is a reward model fitted on
+# noisy comparisons; it orders about four of five pairs of unseen answers correctly.
+#
+# **Predict before you scroll.** We keep the best of n by this reward model, and let n grow from one to five
+# hundred. The reward model's own score must rise. What will the *true* reward of the kept answer do?
+#
+# - **(a)** rise all the way: more choice never hurts
+# - **(b)** rise at first, then stop, or even give some back
+# - **(c)** stay where it was: a reward that is wrong one time in five is useless as a filter
+#
+# The answer is settled in section 10.3.
+
+# %% [markdown]
+# ## 10.1 Two ways to be selected
+#
+# $M$ prompts get $N$ answers each. Every pair of prompt and answer gets a score from a reward model
+# $\mathcal R$, and the scores fill a matrix
+# ([eq:rs_prompt_vector](https://rlhfbook.com/c/09-rejection-sampling#eq:rs_prompt_vector),
+# [eq:rs_completion_matrix](https://rlhfbook.com/c/09-rejection-sampling#eq:rs_completion_matrix),
+# [eq:rs_reward_matrix](https://rlhfbook.com/c/09-rejection-sampling#eq:rs_reward_matrix),
+# [eq:rs_reward_computation](https://rlhfbook.com/c/09-rejection-sampling#eq:rs_reward_computation)):
+#
+# $$R\in\mathbb R^{M\times N},\qquad r_{ij}=\mathcal R(y_{ij}\mid x_i)$$
+#
+# *Said aloud: row i holds the scores of the answers to prompt i.* Now keep $M$ of them. Either the best of each
+# row ([eq:rs_selection_per_prompt](https://rlhfbook.com/c/09-rejection-sampling#eq:rs_selection_per_prompt),
+# [eq:rs_chosen_completions](https://rlhfbook.com/c/09-rejection-sampling#eq:rs_chosen_completions)), or the best
+# $K$ of the whole, after flattening
+# ([eq:rs_flattened_rewards](https://rlhfbook.com/c/09-rejection-sampling#eq:rs_flattened_rewards),
+# [eq:rs_topk_selection](https://rlhfbook.com/c/09-rejection-sampling#eq:rs_topk_selection)):
+#
+# $$S(R)_i=\arg\max_j r_{ij},\qquad S_K(R_{\text{flat}})=\text{the positions of the $K$ largest of all }r_{ij}$$
+#
+# *Said aloud: a winner for every prompt, or the winners of one big race.*
+#
+# | symbol | name here | variable | shape |
+# |---|---|---|---|
+# | $M,N$ | prompts, answers a prompt | `len(R)`, `group_size` | numbers |
+# | $R$ | scores | `R`; flat: `score` | (M, N); (M·N,) |
+# | $S(R)$ | best row of each prompt, as a row of the flat batch | `top_per_prompt(score, N)` | (M,) |
+# | $S_K$ | the K best rows of all | `top_overall(score, K)` | (K,) |
+
+# %%
+show_source(top_per_prompt, top_overall)
+
+# %% [markdown]
+# **By hand**, on the book's matrix of five prompts and four answers
+# ([eq:rs_example_matrix](https://rlhfbook.com/c/09-rejection-sampling#eq:rs_example_matrix)). It has ties on
+# purpose: two answers score 0.8 <!-- fact -->, three score 0.7 <!-- fact -->. Which of the equal ones comes
+# first is a convention, and ours is "the one that stands first". Find both selections with your finger first.
+
+# %%
+R = torch.tensor([[0.7, 0.3, 0.5, 0.2], [0.4, 0.8, 0.6, 0.5], [0.9, 0.3, 0.4, 0.7],
+                  [0.2, 0.5, 0.8, 0.6], [0.5, 0.4, 0.3, 0.6]])
+winners, race = top_per_prompt(R.flatten(), 4), top_overall(R.flatten(), 5)
+print("per prompt, columns from 0:", (winners % 4).tolist(),
+      "  from 1:", (winners % 4 + 1).tolist())
+print("overall, flat positions:   ", race.tolist())
+print("overall, (prompt, answer): ", [(k // 4, k % 4) for k in race.tolist()], "from 0")
+claim("the best of each prompt stand in columns 0, 1, 0, 2, 3, counted from zero",
+      (winners % 4).tolist() == [0, 1, 0, 2, 3])
+claim("the five best of all are the flat positions 8, 5, 14, 0, 11, best first, ties by position",
+      race.tolist() == [8, 5, 14, 0, 11])
+
+# %% [markdown]
+# The selections differ in one answer, and that one answer is a whole prompt: nobody of the last row is among the
+# five best, and the third row is there twice. With *one* prompt the two are the same thing
+# ([eq:rewards_vector](https://rlhfbook.com/c/09-rejection-sampling#eq:rewards_vector),
+# [eq:selection_function](https://rlhfbook.com/c/09-rejection-sampling#eq:selection_function)): that is best-of-n.
+#
+# **What if** the reward model likes one prompt more than another for no reason? A model that learned from
+# comparisons *within* prompts has no idea how to compare *between* them: add any number to all scores of one
+# prompt, and its training loss is the same. Per-prompt selection cannot see such a shift. The race can.
+
+# %%
+shifted = R + torch.tensor([0.0, 0.0, 0.0, 0.0, 1.0])[:, None]  # the last prompt's scores, plus one
+print("per prompt:", top_per_prompt(shifted.flatten(), 4).tolist(), "as before")
+print("overall:   ", top_overall(shifted.flatten(), 5).tolist())
+claim("a constant added to one prompt's scores: no winner changes, four places of the race do",
+      top_per_prompt(shifted.flatten(), 4).tolist() == winners.tolist()
+      and (top_overall(shifted.flatten(), 5) // 4 == 4).sum() == 4)
+
+# %% [markdown]
+# ## 10.2 What n samples cost: the exact law
+#
+# Best-of-n is a policy like any other, so it has probabilities. The kept answer is $y$ if nothing better was
+# drawn and $y$ was. Write $F(y)$ for the chance that one draw is *at most* as good as $y$, and $F^-(y)$ for
+# *strictly* worse:
+#
+# $$\pi_n(y)=\frac{\pi(y)}{F(y)-F^-(y)}\Big(F(y)^n-F^-(y)^n\Big)$$
+#
+# *Said aloud: the chance that all n draws are at most this good, but not all worse, shared among equals.* How far
+# is that from the policy itself? Everybody quotes one formula,
+#
+# $$\mathrm{KL}(\pi_n\,\|\,\pi)\;\le\;\log n-\frac{n-1}{n}$$
+#
+# *Said aloud: doubling the samples costs about log two nats.* It is often written with an equals sign. That is
+# right when no two answers ever score the same and each single answer is very unlikely; else it is a bound.
+#
+# | symbol | name here | variable | shape |
+# |---|---|---|---|
+# | $\pi$ | the policy's probabilities | `p` | (15,) |
+# | $\pi_n$ | those of best-of-n | `law(p, liking, n)` | (15,) |
+# | $F,F^-$ | chance of at most, less than this score | inside `law` | (15,) |
+# | bound | the formula | `kl_bound(n)` | one number |
+
+# %%
+show_source(law, kl_bound)
+
+# %% [markdown]
+# **By hand.** A fair coin, tails scores 0, heads 1, two draws. Best-of-2 is tails only if both are: probability
+# ¼. So the KL is $\tfrac14\log\tfrac{1/4}{1/2}+\tfrac34\log\tfrac{3/4}{1/2}$.
+
+# %%
+coin, zero_one = torch.tensor([0.5, 0.5], **f64), torch.tensor([0.0, 1.0], **f64)
+
+
+def kl(q, p):
+    """KL(q || p) in nats, two lists of probabilities."""
+    return max(torch.special.xlogy(q, q / p).sum().item(), 0.0)
+
+
+best_of_two = law(coin, zero_one, 2)
+by_hand = 0.25 * math.log(0.5) + 0.75 * math.log(1.5)
+print("best of two:", best_of_two.tolist())
+print(f"KL {kl(best_of_two, coin):.6f}   by hand {by_hand:.6f}   the formula {kl_bound(2):.6f}")
+claim("law and KL by hand: a quarter tails; for a coin the formula is a bound and not the KL",
+      best_of_two.tolist() == [0.25, 0.75] and abs(kl(best_of_two, coin) - by_hand) < 1e-12
+      and kl(best_of_two, coin) < kl_bound(2) - 0.05)
+
+# %% [markdown]
+# Now the *exact world* of chapter 4: a real GPT-2 with three tokens, at most three of them, 15 answers in all.
+# The reward likes the letter *b*, dislikes *a*, and likes an answer that ends. For every n we know the law, its
+# KL, its reward and its *entropy* (nats of surprise in one answer; e to the entropy is "how many answers" it
+# still has).
+
+# %%
+world, model = World(), exact_model(run.seed)  # token 0 ends the text, 1 is "a", 2 is "b"
+n_a, n_b, n_end = (((world.completions == t) * world.mask).sum(1) for t in (1, 2, 0))
+liking = (n_b - n_a + 0.5 * n_end).double()
+logp_ref = world.seq_logp(model).detach()
+p = logp_ref.exp()
+NS = (1, 2, 4, 8, 16, 32, 64)
+
+
+def entropy(q):
+    """Nats of surprise in one draw."""
+    return -torch.special.xlogy(q, q).sum().item()
+
+
+print("   n   reward    KL     bound   entropy")
+for n in NS:
+    q = law(p, liking, n)
+    print(f"{n:4d}   {(q @ liking).item():6.3f}  {kl(q, p):6.4f}  {kl_bound(n):6.4f}   "
+          f"{entropy(q):.3f}")
+exact_kl = [kl(law(p, liking, n), p) for n in NS]
+claim("the exact KL is below the bound at every n above one",
+      all(k < kl_bound(n) for k, n in zip(exact_kl[1:], NS[1:], strict=True)))
+claim("however many samples: the KL is never more than minus log of the chance of a best answer",
+      kl(law(p, liking, 200), p) < -math.log(p[liking == liking.max()].sum()) + 1e-9)
+
+# %% [markdown]
+# The second claim says where the formula goes wrong: it grows without end, while the KL stops. Once the best answer
+# is almost surely among the n, further samples change nothing, and a model with few good answers gets there soon.
+# So a "KL of best-of-n" computed from the formula is too large, most of all for short answers.
+#
+# **Is it good value?** The frontier of chapter 4 is the most reward that *any* policy has at a given KL: the
+# tilted policies $\pi^\star_\beta\propto\pi\,e^{r/\beta}$. Best-of-n never looked at β. Where does it lie?
+
+# %%
+def same_kl(budget):
+    """The tilted policy that spends `budget` nats: KL falls as beta rises, so bisect."""
+    low, high = 1e-3, 1e3
+    for _ in range(100):
+        beta = (low * high) ** 0.5
+        far = kl(tilted(logp_ref, liking, beta).exp(), p) > budget
+        low, high = (beta, high) if far else (low, beta)
+    return tilted(logp_ref, liking, high).exp()
+
+
+line = [tilted(logp_ref, liking, b).exp()
+        for b in torch.logspace(1.5, -1.1, 30, dtype=torch.float64).tolist()]
+roles = {1: "reference", 2: "policy", 4: "chosen", 16: "proxy", 64: "other"}
+marks = {f"{role}: best of {n}": law(p, liking, n) for n, role in roles.items()}
+optimum, q = same_kl(exact_kl[2]), law(p, liking, 4)
+share = ((q - p) @ liking / ((optimum - p) @ liking)).item()
+
+# %%
+show(frontier([[kl(q, p) for q in line], [(q @ liking).item() for q in line]],
+              {name: (kl(q, p), (q @ liking).item()) for name, q in marks.items()},
+              title="Best-of-n stays just below the frontier", note="exact world, 15 completions"),
+     "Curve of the best expected reward at each KL to the reference, concave; best of one, two, "
+     "four, sixteen and sixty-four lie on it or a little below it, from left to right.")
+claim("at its KL best-of-4 has less reward than the tilted policy, but most of the possible gain",
+      0.8 < share < 1, {"share of the possible gain": share})
+claim("close is not equal: best-of-4 and the tilted policy of the same KL are different policies",
+      (q - optimum).abs().sum() / 2 > 0.02,
+      {"total variation": ((q - optimum).abs().sum() / 2).item()})
+
+# %% [markdown]
+# ## 10.3 The curve, and where it turns
+#
+# Back to the village, where rewards are learned. Sampling is expensive, so this section works on the **Pool**:
+# stored answers of `village-3m-sft` with their true reward, `gold`. It has 128 prompts with 64 answers each, 16
+# with 512, and a wide part of 2,048 other prompts with 4 each.
+#
+# The reward model is linear. It sees what the SFT model computed anyway: the last hidden state, the answer's
+# log-probability, its mean over tokens, and its length. It is fitted on comparisons between answers to the first
+# half of the wide prompts by somebody with Bradley–Terry noise, and tested on the other half.
+
+# %%
+everything = pool()
+main, wide = (everything.select(source=name) for name in ("village-3m-sft", "wide"))
+
+
+def in_groups(some, size):
+    """Rows of the prompts with `size` answers, prompt-major."""
+    return torch.cat([rows for rows in some.groups().values() if len(rows) == size])
+
+
+def inputs(some):
+    """What the reward model sees of each answer, (N, 3 + H) float64."""
+    total, length = (some.logp * some.mask).sum(1), some.lengths.float()
+    return torch.cat([torch.stack([total, total / length, length], 1), some.state], 1).double()
+
+
+x_wide, x_main = inputs(wide), inputs(main)
+centre, spread = x_wide.mean(0), x_wide.std(0)
+x_wide, x_main = ((x - centre) / spread for x in (x_wide, x_main))
+wide_rows = in_groups(wide, 4)
+two = torch.cat([rows[torch.combinations(torch.arange(4))] for rows in wide_rows.view(-1, 4)])
+two = two[wide.gold[two[:, 0]] != wide.gold[two[:, 1]]]
+asked = {main.prompts[i] for i in main.prompt.unique().tolist()}  # a few prompts are in both parts
+two = two[torch.tensor([wide.prompts[i] not in asked for i in wide.prompt[two[:, 0]].tolist()])]
+learn = wide.prompt[two[:, 0]] < wide.prompt[wide_rows[len(wide_rows) // 2]]
+print(f"{learn.sum()} comparisons to learn from, {(~learn).sum()} to test on, no prompt in common")
+
+# %%
+def judge(name):
+    """A reward model from freshly labelled pairs: weights (3 + H,), noise of the person by name."""
+    some = two[learn]
+    gap = (wide.gold[some[:, 0]] - wide.gold[some[:, 1]]).double()
+    first = torch.rand(len(some), generator=run.fresh(name), dtype=torch.float64) < gap.sigmoid()
+    some = torch.where(first[:, None], some, some.flip(1))
+    return fit_head(x_wide[some[:, 0]], x_wide[some[:, 1]], l2=1e-2, steps=12)
+
+
+def accuracy(score, gold, pairs):
+    """Share of pairs of unequal gold that the score orders like gold."""
+    better = gold[pairs[:, 0]] > gold[pairs[:, 1]]
+    return ((score[pairs[:, 0]] > score[pairs[:, 1]]) == better).double().mean().item()
+
+
+judges = torch.stack([judge(f"person {i}") for i in range(10)])  # ten people, ten reward models
+right = torch.tensor([accuracy(x_wide @ w, wide.gold, two[~learn]) for w in judges])
+claim("each of ten reward models orders between seven and nine of ten unseen pairs correctly",
+      right.min() > 0.7 and right.max() < 0.9, {"lowest": right.min().item(),
+                                                "highest": right.max().item()}, kind="S")
+
+# %% [markdown]
+# Now the curve. The obvious estimate of best-of-16 from 64 stored answers takes the first sixteen and forgets
+# the rest. But *every* set of sixteen is as good as the first, and their average can be computed without drawing
+# any: rank the G answers; the one with $i$ answers below it is the best of a random n-subset with probability
+#
+# $$\Pr(\text{rank }i\text{ wins})=\binom{i}{n-1}\Big/\binom{G}{n}$$
+#
+# *Said aloud: the other n − 1 must come from those below.* The estimate is unbiased, uses every sample, and does not
+# depend on their order. Here $i$ counts from 0.
+#
+# | symbol | name here | variable | shape |
+# |---|---|---|---|
+# | $G$ | stored answers a prompt | `group_size` | one number |
+# | $n$ | how many are drawn | `ns` | a few numbers |
+# | | score that selects, value that is reported | `score`, `value` | (B,), (B,) |
+
+# %%
+show_source(curve)
+
+# %%
+rows, big = in_groups(main, 64), in_groups(main, 512)
+gold, score = main.gold[rows].double(), x_main[rows] @ judges[0]
+unbiased = curve(score, gold, 64, NS).mean(0)
+naive = []
+for _ in range(100):
+    mixed = torch.rand(128, 64, generator=run.generator).argsort(1)
+    s, g = (v.view(128, 64).gather(1, mixed) for v in (score, gold))
+    naive.append([g[:, :n].gather(1, s[:, :n].argmax(1, keepdim=True)).mean().item() for n in NS])
+naive = torch.tensor(naive, **f64)
+apart = (naive.mean(0) - unbiased).abs() / (naive.std(0) / 10).clamp(min=1e-4)
+claim("by hand: scores 0, 1 with values 0, 1 give a half for one draw and one for two",
+      curve(zero_one, zero_one, 2, [1, 2]).tolist() == [[0.5, 1.0]])
+claim("the first-n estimate agrees with the unbiased one on average over a hundred shuffles",
+      apart.max() < 4, {"largest distance in standard errors": apart.max().item()}, kind="S")
+moved = (curve(s.flatten(), g.flatten(), 64, NS).mean(0) - unbiased).abs().max()
+claim("shuffling the stored answers moves the first-n estimate and leaves the unbiased one alone",
+      naive[:, 2].std() > 1e-3 and moved < 1e-9,
+      {"standard deviation at n = 4": naive[:, 2].std().item()}, kind="S")
+
+# %% [markdown]
+# Ten reward models, from ten noisy people, on the same answers. The proxy is drawn in units of its own standard
+# deviation over all answers; gold is in points. Beside them: what a *perfect* reward would have kept.
+
+# %%
+by_judge = [x_main[rows] @ w for w in judges]
+gold_curves = torch.stack([curve(s, gold, 64, NS).mean(0) for s in by_judge])
+proxy_curves = torch.stack([curve(s, s, 64, NS).mean(0) / s.std() for s in by_judge])
+ideal = curve(gold, gold, 64, NS).mean(0)
+early, late = gold_curves[:, 2] - gold_curves[:, 0], gold_curves[:, 6] - gold_curves[:, 3]
+early_low = (early.mean() - 3 * early.std() / 10**0.5).item()
+late_high = (late.mean() + 3 * late.std() / 10**0.5).item()
+claim("the first three extra samples raise the true reward", early_low > 0.2,
+      {"gain": early.mean().item(), "lower end": early_low}, kind="S")
+claim("from 8 to 64 samples it gains less than a tenth of that", late_high < early_low / 10,
+      {"gain": late.mean().item(), "upper end": late_high}, kind="S")
+claim("the proxy's own score rises at every doubling, for every reward model",
+      (proxy_curves.diff(dim=1) > 0).all(),
+      {"smallest step": proxy_curves.diff(dim=1).min().item()}, kind="S")
+
+# %%
+doublings = [math.log2(n) for n in NS]
+shown = {"proxy, in std": proxy_curves.mean(0), "gold": gold_curves.mean(0),
+         "perfect filter": ideal}
+show(line_plot({name: (doublings, y) for name, y in shown.items()},
+               title="The proxy climbs on; the truth has had enough", x_label="doublings of n",
+               y_label="mean reward of the kept answer", note="Pool, 128 prompts, 10 judges",
+               roles={"perfect filter": "reference"}),
+     "Line plot of rewards against doublings of n: the proxy rises at every doubling, gold rises "
+     "for two or three and then sinks a little; with a perfect filter it would rise far higher.",
+     data=shown)
+
+# %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "sampled"}
+deep = (1, 4, 16, 64, 256, 512)
+gold_big = main.gold[big].double()
+deep_curves = torch.stack([curve(x_main[big] @ w, gold_big, 512, deep).mean(0) for w in judges[:5]])
+print("16 prompts with 512 answers, mean of 5 reward models")
+deep_ideal = curve(gold_big, gold_big, 512, deep).mean(0)
+for n, g, most in zip(deep, deep_curves.mean(0), deep_ideal, strict=True):
+    print(f"best of {n:<4} gold {g:.2f}   with a perfect reward {most:.2f}")
+
+# %% [markdown]
+# <details><summary>The prediction settled</summary>
+#
+# **(b)**. Nearly all of the gain comes with the first few samples. After that the filter no longer finds better
+# answers, it finds answers that the reward model *overrates*: the more you draw, the more of those there are to
+# pick. **(c)** is wrong too: four of five is plenty for choosing among four. Whether the curve turns down or only
+# goes flat depends on the reward model: with sixteen prompts, the table above is an anecdote.
+#
+# </details>
+#
+# **What if** we look at kinds of prompts instead of the mean?
+
+# %%
+kinds = [main.families[i] for i in main.prompt[rows].view(128, 64)[:, 0].tolist()]
+per_prompt = torch.stack([curve(s, gold, 64, (1, 4, 64)) for s in by_judge]).mean(0)
+by_kind = {f: per_prompt[[k == f for k in kinds]].mean(0) for f in sorted(set(kinds))}
+change = {f: (v[2] - v[1]).item() for f, v in by_kind.items()}
+ordered = sorted(change, key=change.get)
+show(bars({f: change[f] for f in ordered[:3] + ordered[-3:]}, note="Pool, mean of 10 judges",
+          title="From 4 to 64 samples: some kinds gain, others lose", y_label="change in gold",
+          x_label="kind of prompt"),
+     "Bar chart of the change in true reward from best of four to best of sixty-four: the three "
+     "kinds of prompts that lose most, below zero, and the three that gain most, above zero.")
+claim("behind the flat mean some kinds of prompts gain while others lose",
+      min(change.values()) < -0.05 and max(change.values()) > 0.05,
+      {"largest loss": min(change.values()), "largest gain": max(change.values())}, kind="S")
+helps = main.features[rows, main.feature_names.index("helps")].double()
+alike = torch.tensor([k == "lookalike" for k in kinds])
+helped = torch.stack([curve(s, helps, 64, (1, 4, 64))[alike].mean(0) for s in by_judge]).mean(0)
+claim("of harmless look-alikes the best of 64 helps less often than the best of 4",
+      helped[2] < helped[1] - 0.1, dict(zip(("1", "4", "64"), helped.tolist(), strict=True)), kind="S")
+
+# %% [markdown]
+# Look-alikes are requests that sound harmful and are not. All judges learned from the harmful ones that refusing is good,
+# and pushed far enough, the filter finds the answers that refuse the harmless ones as well. Nobody who watches the mean,
+# or the proxy, would see that.
+
+# %% [markdown]
+# ## 10.4 Who is dropped
+#
+# Per prompt or overall? With 4 of 64 answers kept for each prompt, or the same number in one race, both give equally
+# many lessons. To see what the *reward* does and what the *shape of the selection* does, each needs its own control:
+# random answers of each prompt, and random answers of the whole. A treatment without a matched control measures two
+# things at once.
+
+# %%
+show_source(random_per_prompt)
+
+# %%
+keep = 4 * 128
+kept = {"per prompt, best": top_per_prompt(score, 64, 4),
+        "per prompt, random": random_per_prompt(len(score), 64, 4, generator=run.fresh("control")),
+        "overall, best": top_overall(score, keep),
+        "overall, random": torch.randperm(len(score), generator=run.fresh("control"))[:keep]}
+lost = {name: 128 - (chosen // 64).unique().numel() for name, chosen in kept.items()}
+print(f"{'selection':<20}{'answers':>9}{'prompts without any':>21}")
+for name, chosen in kept.items():
+    missing = str(lost[name]) if name.startswith("per prompt") else "see below"
+    print(f"{name:<20}{len(chosen):>9}{missing:>21}")
+claim("per prompt nobody is lost; the race loses many prompts, a blind one hardly any",
+      lost["per prompt, best"] == 0 and lost["overall, best"] > 4 * lost["overall, random"] + 10,
+      {"best": lost["overall, best"], "random": lost["overall, random"]}, kind="S")
+
+# %% [markdown]
+# And *who* is lost? The claim below calls a kind of prompt *hard* if its true reward is below the median kind.
+# Its share of the lessons, compared with its share of the prompts, is 1 when nothing is lost.
+
+# %%
+level = {f: v[0].item() for f, v in by_kind.items()}
+middle = sorted(level.values())[len(level) // 2]
+hard = torch.tensor([level[k] < middle for k in kinds])
+overall = torch.stack([torch.bincount(top_overall(s, keep) // 64, minlength=128) for s in by_judge])
+jitter = [1e-6 * torch.rand(len(gold), generator=run.generator, **f64) for _ in range(10)]
+races = [top_overall(gold + noise, keep) for noise in jitter]  # many answers share the top gold
+by_truth = torch.stack([torch.bincount(chosen // 64, minlength=128) for chosen in races])
+
+
+def hard_share(counts):
+    """Lessons of hard prompts / all lessons, relative to their share of the prompts."""
+    return (counts[..., hard].sum(-1) / counts.sum(-1) / hard.double().mean()).double()
+
+
+shares, true_shares = hard_share(overall), hard_share(by_truth)
+print("hard kinds:", ", ".join(f for f in level if level[f] < middle))
+claim("racing by the true reward, hard kinds keep less than their share of the lessons",
+      true_shares.mean() + 3 * true_shares.std() / 10**0.5 < 0.9,
+      {"mean": true_shares.mean().item(), "largest": true_shares.max().item()}, kind="S")
+claim("racing by a learned reward, their share depends on who labelled, by a factor above 1.5",
+      shares.max() > 1.5 * shares.min(),
+      {"smallest": shares.min().item(), "largest": shares.max().item()}, kind="S")
+
+# %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
+counts = {f: torch.tensor([k == f for k in kinds]) for f in level}
+print(f"{'kind':<12}{'gold':>6}{'prompts':>9}{'overall, learned':>18}{'overall, true reward':>22}")
+for f, of_kind in sorted(counts.items(), key=lambda item: -level[item[0]]):
+    row = [of_kind.double().mean(), overall.double().mean(0)[of_kind].sum() / keep,
+             by_truth.double().mean(0)[of_kind].sum() / keep]
+    print(f"{f:<12}{level[f]:>6.2f}{row[0]:>9.2f}{row[1]:>18.2f}{row[2]:>22.2f}")
+
+# %% [markdown]
+# Two different things happen. With the *true* reward, easy prompts win because good answers to them are common: the
+# race thins out exactly what the model cannot do yet. With a *learned* reward the race compares numbers that its
+# training never compared. We expected the hard kinds to lose there as well, and they do not, reliably: whom it favours
+# is an accident of the fit, and another ten labellers would favour others. What is certain is that most prompts are
+# gone. That is a reason to select per prompt, and to look at such a table before training.
+#
+# ## 10.5 A signal is needed
+#
+# What does the reward model's accuracy buy? Take the true reward, add Gaussian noise of growing size, and select
+# the best of 16: from a perfect filter to a coin. Then put the *learned* judges on the same axes.
+
+# %%
+pairs = torch.stack([torch.randint(64, (4000,), generator=run.generator) for _ in range(2)], 1)
+pairs = pairs + 64 * torch.randint(128, (4000, 1), generator=run.generator)
+pairs = pairs[gold[pairs[:, 0]] != gold[pairs[:, 1]]]
+SIZES, seen_accuracy, gained = (0.0, 0.3, 1.0, 2.0, 4.0, 1e4), [], []
+for size in SIZES:
+    noisy = [gold + size * torch.randn(len(gold), generator=run.generator, **f64)
+             for _ in range(10)]
+    seen_accuracy.append(torch.tensor([accuracy(s, gold, pairs) for s in noisy]).mean().item())
+    gained.append([(curve(s, gold, 64, (16,)).mean() - gold.mean()).item() for s in noisy])
+gained = torch.tensor(gained, **f64)
+judge_accuracy = torch.tensor([accuracy(s, gold, pairs) for s in by_judge]).mean().item()
+judge_gain = gold_curves[:, 4] - gold_curves[:, 0]
+bar = 3 * gained.std(1) / 10**0.5
+claim("a coin as reward gains nothing, and the less noise in the reward, the more best-of-16 gains",
+      gained[-1].mean().abs() < bar[-1] + 0.02 and (gained.mean(1).diff() < 0).all(),
+      {"coin": gained[-1].mean().item(), "three standard errors": bar[-1].item()}, kind="S")
+
+# %%
+level_there = torch.tensor(seen_accuracy[::-1], **f64)
+at = int((level_there < judge_accuracy).sum())  # between which two noises the judges' accuracy lies
+weight = (judge_accuracy - level_there[at - 1]) / (level_there[at] - level_there[at - 1])
+expected = torch.lerp(gained.mean(1).flip(0)[at - 1], gained.mean(1).flip(0)[at], weight).item()
+claim("learned judges gain less than independent noise of the same accuracy",
+      (judge_gain.mean() + 3 * judge_gain.std() / 10**0.5) < expected,
+      {"accuracy": judge_accuracy, "judges": judge_gain.mean().item(), "noise": expected}, kind="S")
+show(line_plot({"true reward plus noise": (seen_accuracy[::-1], gained.mean(1).flip(0)),
+                "proxy: judges (squares)": ([judge_accuracy - 0.01, judge_accuracy + 0.01],
+                                            [judge_gain.mean()] * 2)},
+               title="The same accuracy buys less when errors are systematic",
+               x_label="share of pairs ordered correctly", y_label="gain of best-of-16 in gold",
+               note="Pool, 128 prompts", roles={"true reward plus noise": "policy"}),
+     "Line plot of the gain of best-of-16 against the reward's pair accuracy: zero at one half, "
+     "rising; the learned judges lie below the line at their accuracy.")
+
+# %% [markdown]
+# So "accuracy" is not one number about a filter. Noise that strikes each answer afresh is averaged out by choosing
+# among many; a *systematic* error, an overrated kind of answer, is what the maximum looks for.
+#
+# ## 10.6 What the name used to mean
+#
+# In statistics, rejection sampling is not a filter that keeps the best. It is a way to draw *exactly* from a
+# distribution that one cannot sample, here the tilted policy, the best one under a leash:
+#
+# $$y\sim\pi,\quad\text{keep it with probability }a(y)=e^{(r(y)-r_{\max})/\beta}
+#   \quad\Longrightarrow\quad \text{kept }y\sim\frac{\pi(y)e^{r(y)/\beta}}{Z}$$
+#
+# *Said aloud: the best answers always stay, the others stay as often as the target wants them.* No argmax, no n; a
+# share $Ze^{-r_{\max}/\beta}$ of the draws survives. The book names this origin; RSO (Liu et al. 2023) brings it back.
+#
+# | symbol | name here | variable | shape |
+# |---|---|---|---|
+# | $a$ | chance to stay | `acceptance(score, beta, highest=…)` | (B,) |
+# | $r_{\max}$ | at least the largest possible score | `highest` | one number |
+# | $Z$ | $\sum_y\pi(y)e^{r(y)/\beta}$ | `z` | one number |
+
+# %%
+show_source(accept, acceptance)
+
+# %%
+beta, top = 1.0, liking.max().item()
+stay = acceptance(liking, beta, highest=top)
+z = (p * (liking / beta).exp()).sum()
+target = tilted(logp_ref, liking, beta).exp()
+two_below = acceptance(torch.tensor([top - 2], **f64), 1.0, highest=top).item()
+print("by hand, a score two below the top, at beta one, stays with probability",
+      f"{two_below:.4f} = exp(-2) = {math.exp(-2):.4f}")
+claim("the share that stays is Z exp(-r_max / beta), and what stays has exactly the tilted law",
+      abs((p @ stay) - z * math.exp(-top / beta)) < 1e-12
+      and (p * stay / (p @ stay) - target).abs().max() < 1e-12)
+
+# %% [markdown]
+# And from samples: draw twenty thousand answers, filter, and compare the counts with the law by a χ² statistic. Then
+# do the same with best-of-n, at the n that leaves about as many.
+
+# %%
+drawn = torch.multinomial(p, 20000, replacement=True, generator=run.generator)
+true_kept = drawn[accept(liking[drawn], beta, highest=top, generator=run.generator)]
+n = max(2, round(len(drawn) / len(true_kept)))
+part = drawn[: len(drawn) // n * n]
+best_kept = part[select(liking[part], n)]
+
+
+def chi_square(kept, law_of):
+    """Σ (seen − expected)² / expected over the cells, and three σ above what chance gives."""
+    expected = law_of * len(kept)
+    seen = torch.bincount(kept, minlength=len(law_of)).double()
+    freedom = len(law_of) - 1
+    return ((seen - expected) ** 2 / expected).sum().item(), freedom + 3 * (2 * freedom) ** 0.5
+
+
+common = target * len(true_kept) >= 5  # pool the rare answers into one cell, as χ² wants it
+merge = torch.where(common, common.cumsum(0) - 1, common.sum())
+cells = torch.zeros(int(merge.max()) + 1, **f64).index_add(0, merge, target)
+accepted, limit = chi_square(merge[true_kept], cells)
+best, _ = chi_square(merge[best_kept], cells)
+claim("accepted samples pass the test against the tilted law, best-of-n with as many fails",
+      accepted < limit < best / 3, {"accepted": accepted, "best": best, "limit": limit}, kind="S")
+
+# %% [markdown]
+# Why does hardly anybody filter like this? Look at the price: as β falls, $e^{-r_{\max}/\beta}$ goes to zero, and
+# so does the share that stays. And $r_{\max}$ is the largest score *possible*, which for a reward model nobody
+# knows. Put the batch's own maximum there and the law is only nearly right.
+
+# %%
+print("beta   share that stays   KL of the target")
+for b in (4.0, 2.0, 1.0, 0.5):
+    share_kept = (p @ acceptance(liking, b, highest=top)).item()
+    print(f"{b:<6} {share_kept:12.4f} {kl(tilted(logp_ref, liking, b).exp(), p):16.4f}")
+shares_kept = [(p @ acceptance(liking, b, highest=top)).item() for b in (4.0, 2.0, 1.0, 0.5)]
+claim("the further from the reference the target is, the fewer samples stay",
+      shares_kept == sorted(shares_kept, reverse=True))
+
+# %% [markdown]
+# ## 10.7 Round after round
+#
+# Finetune on what was kept, sample from the new model, filter again: *expert iteration*, or ReST (Gulcehre et al.
+# 2023), which grows a data set once and then filters it with rising thresholds. Suppose that finetuning were perfect,
+# so that the new model *is* the law of what was kept. Then no experiment is needed. One round of best-of-n gives
+# $\pi_n$; the second filters answers that have already won once, and the best of n winners of n is the best of $n^2$:
+#
+# $$(\pi_n)_n=\pi_{n^2}$$
+#
+# *Said aloud: rounds multiply samples.* And ReST's threshold, which keeps the answers above τ, a share q of all, costs
+#
+# $$\mathrm{KL}\big(\pi(\cdot\mid r\ge\tau)\,\|\,\pi\big)=\log\frac1q$$
+#
+# *Said aloud: throwing half away costs log two, whatever the answers are.*
+#
+# | symbol | name here | variable | shape |
+# |---|---|---|---|
+# | $(\pi_n)_n$ | best of n of best of n | `law(law(p, liking, n), liking, n)` | (15,) |
+# | $\tau,q$ | threshold, share of samples above it | `tau`, `q` | numbers |
+
+# %%
+twice = law(law(p, liking, 4), liking, 4)
+claim("two rounds of best-of-4 are one round of best-of-16",
+      (twice - law(p, liking, 16)).abs().max() < 1e-12)
+for tau in (0.0, 1.0, 2.0):
+    q = p[liking >= tau].sum()
+    cut = torch.where(liking >= tau, p, 0) / q
+    print(f"threshold {tau}: share {q:.4f}, KL {kl(cut, p):.6f}, log(1/q) {-q.log():.6f}")
+claim("a threshold costs minus log of the share that it keeps", abs(kl(cut, p) + q.log()) < 1e-12)
+
+# %%
+rounds = [law(p, liking, 4**k) for k in range(4)]
+earned = torch.stack([q @ liking for q in rounds])
+print("round   reward    KL to start   entropy   answers left")
+for k, q in enumerate(rounds):
+    print(f"{k:4d}   {earned[k]:7.3f}   {kl(q, p):9.3f}   {entropy(q):10.3f}   "
+          f"{math.exp(entropy(q)):10.1f}")
+claim("each round gains less than the one before", (earned.diff().diff() < 0).all())
+forever = torch.where(liking == liking.max(), p, 0) / p[liking == liking.max()].sum()
+claim("rounds without end leave only the best answers, in their old proportions",
+      (law(p, liking, 10**5) - forever).abs().max() < 1e-6 and entropy(forever) < entropy(p))
+
+# %% [markdown]
+# That is the collapse of diversity in its pure form: nobody asked for *one* answer, but a filter that is applied
+# again and again has no other end. No term pulls back; the leash of the tilted policy is missing.
+#
+# **What if finetuning is not perfect?** A recorded run did it on the village: four rounds, from `village-3m-sft`, with
+# fresh prompts each round; best of 8 by the *true* reward in one arm, a *random* one of the 8 in the other. The random
+# arm learns from its own answers too: whatever happens there is the effect of training on oneself, not of selecting.
+
+# %%
+record = recorded("ch10_rounds")
+table = {name: torch.tensor(x, **f64) for name, x in record.curve.items() if name != "arm"}
+is_best = torch.tensor([arm == "best" for arm in record.curve["arm"]])
+
+
+def arm_mean(column, arm):
+    """Mean over seeds of a column for each round."""
+    chosen = is_best == (arm == "best")
+    return torch.stack([table[column][chosen & (table["round"] == k)].mean()
+                        for k in range(int(table["round"].max()) + 1)])
+
+
+print(f"recorded: {record.command}, seeds {record.seed}, {record.hardware}, {record.date}")
+for arm in ("best", "random"):
+    for column in ("gold", "best of n", "different", "entropy"):
+        values = " ".join(f"{v:6.2f}" for v in arm_mean(column, arm).tolist())
+        print(f"{arm:<7} {column:<10} {values}")
+
+# %%
+show(line_plot({"policy: best of 8": arm_mean("entropy", "best"),
+                "reference: random": arm_mean("entropy", "random")},
+               title="Selecting costs diversity, round after round", x_label="round",
+               y_label="entropy, nats an answer", note="recorded, village-3m"),
+     "Line plot of the entropy of an answer against the round of expert iteration: the arm that "
+     "keeps the best falls below the arm that keeps a random answer.")
+last = {arm: {c: arm_mean(c, arm)[-1].item() for c in ("gold", "entropy")}
+        for arm in ("best", "random")}
+claim("recorded: in the last round the selecting arm has more gold, less entropy than its control",
+      last["best"]["gold"] > last["random"]["gold"]
+      and last["best"]["entropy"] < last["random"]["entropy"], kind="T")
+
+# %% [markdown]
+# Read the row *best of n* too. It is what the model could do if a perfect judge picked among eight answers. The mean
+# climbs towards it; whether the ceiling itself rises is another question, and the one to ask of any method that
+# only re-weighs what the model already says.
+#
+# ## Once, by hand, on one batch
+#
+# Two prompts, three answers each, of three tokens at most, with literal log-probabilities. First the selection, then
+# the loss, then the surprise: *SFT on selected samples is a policy gradient with a reward of one and zero.*
+
+# %%
+hand_logp = torch.tensor([[-0.5, -1.0, -0.1], [-2.0, -0.3, 0.0], [-0.7, 0.0, 0.0],
+                          [-1.2, -0.4, -0.6], [-0.2, -0.9, 0.0], [-1.5, -0.1, -0.3]], **f64)
+hand_mask = torch.tensor([[1, 1, 1], [1, 1, 0], [1, 0, 0], [1, 1, 1], [1, 1, 0], [1, 1, 1]], **f64)
+hand_score = torch.tensor([0.2, 1.5, 0.9, -1.0, -0.3, -0.4], **f64)
+chosen = select(hand_score, 3)
+print("scores", hand_score.view(2, 3).tolist(), " shape (2 prompts, 3 answers)")
+print("chosen rows", chosen.tolist(), " shape", tuple(chosen.shape))
+print("their tokens", hand_mask[chosen].sum(1).int().tolist(), " log-probs",
+      hand_logp[chosen].tolist())
+loss, _ = sft.sft_loss(hand_logp[chosen], hand_mask[chosen])
+print(f"loss: ({2.0} + {0.3} + {0.2} + {0.9}) / 4 tokens = {loss.item():.4f}")
+claim("by hand: rows one and four are chosen, and their loss is 3.4 nats over four tokens",
+      chosen.tolist() == [1, 4] and abs(loss.item() - 3.4 / 4) < 1e-12)
+
+# %%
+slope = {}
+for name in ("SFT on the selected", "REINFORCE, reward 0 or 1"):
+    leaf = hand_logp.clone().requires_grad_()
+    if name.startswith("SFT"):
+        value, _ = sft.sft_loss(leaf[chosen], hand_mask[chosen], denominator=6)
+    else:
+        taken = torch.zeros(6, **f64)
+        taken[chosen] = 1.0
+        value, _ = reinforce_loss(leaf, taken, hand_mask)
+    slope[name] = torch.autograd.grad(value, leaf)[0]
+    print(f"{name:<26} gradient of row 1: {[round(v, 4) for v in slope[name][1].tolist()]}")
+claim("SFT on the selected rows, divided by all rows, is REINFORCE with reward one for selected",
+      (slope["SFT on the selected"] - slope["REINFORCE, reward 0 or 1"]).abs().max() < 1e-12)
+
+# %% [markdown]
+# No baseline, no negative examples: a rejected answer is not pushed down, it is only missing. That is why this is
+# stable, and slow. Chapter 11 adds what is missing.
+#
+# ## The loop: train on the best
+#
+# Now the real thing, once. Four kinds of prompts from the wide part of the Pool, four stored answers each. Arm one
+# finetunes `village-3m-sft` on the best of the four, arm two on a random one of them: same prompts, same number of
+# lessons, same order, same learning rate. To separate "does training on a selection work" from "is the reward right"
+# (section 10.3), the filter here is the *true* reward: this is the best case.
+
+# %%
+start, tokenizer = load("village-3m-sft")
+FAMILIES = ("story", "opinion", "harmful", "lookalike")
+candidates = torch.cat([r for i, r in wide.groups().items() if wide.families[i] in FAMILIES])
+lucky = random_per_prompt(len(candidates), 4, generator=run.fresh("arm"))
+picked = {"best of 4": candidates[select(wide.gold[candidates], 4)],
+          "random of 4": candidates[lucky]}
+
+
+def finetune(chosen, batch=24):
+    """One pass of SFT over some rows of the wide Pool -> (model, tokens learned)."""
+    lessons = [{"prompt": wide.prompts[wide.prompt[i]], "completion": text}
+               for i, text in zip(chosen.tolist(), wide.texts(chosen, tokenizer), strict=True)]
+    pupil, tokens, steps = copy.deepcopy(start), 0, len(lessons) // batch
+    optimizer = torch.optim.AdamW(pupil.parameters(), weight_decay=0.0)
+    shuffled = data.batches(lessons, batch, generator=run.fresh("order"))
+    for step, some in zip(every(10, steps), shuffled, strict=False):
+        optimizer.param_groups[0]["lr"] = 3e-4 * min(1, (step + 1) / 4) * (1 - step / steps)
+        stats = sft.step(pupil, optimizer, data.collate_demonstrations(some, tokenizer))
+        tokens += stats["tokens"].item()
+    return pupil, tokens
+
+
+show_source(sft.step)
+
+# %%
+pupils, tokens_read = {}, {}
+for name, chosen in picked.items():
+    pupils[name], tokens_read[name] = finetune(chosen)
+offered = {name: wide.gold[chosen].mean().item() for name, chosen in picked.items()}
+claim("the lessons differ in quality as intended",
+      offered["best of 4"] > offered["random of 4"] + 0.3,
+      offered | {f"tokens, {k}": v for k, v in tokens_read.items()}, kind="S")
+
+# %%
+test = [row for f in FAMILIES
+        for row in village.prompts(24, split="test", families=(f,), seed=run.seed, distinct=False)]
+
+
+def report(policy):
+    """Two answers to each unseen prompt -> per-answer tensors and texts."""
+    out = sample(policy, data.prompts_ids(test, tokenizer), n=2, max_new_tokens=56,
+                 eos_id=tokenizer.eos_token_id, generator=run.fresh("report"))
+    asked, texts = [row["prompt"] for row in test for _ in range(2)], out.texts(tokenizer)
+    with torch.no_grad():
+        ref = out.completion_logps(token_logps(start, out.ids, out.attention))
+    golds = [village.gold(q, t) for q, t in zip(asked, texts, strict=True)]
+    return {"gold": torch.tensor(golds, **f64), "entropy": -(out.logp_old * out.mask).sum(1),
+            "KL": (k1(out.logp_old, ref) * out.mask).sum(1)}, texts
+
+
+reports = {"start": report(start)} | {name: report(pupil) for name, pupil in pupils.items()}
+
+# %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
+print(f"{'model':<14}{'gold':>7}{'entropy':>9}{'KL, nats':>10}")
+for name, (numbers, _) in reports.items():
+    print(f"{name:<14}" + "".join(f"{numbers[k].mean():>{w}.2f}" for k, w in
+                                  (("gold", 7), ("entropy", 9), ("KL", 10))))
+for i in (48, 98):
+    print(f"PROMPT  {test[i // 2]['prompt']}")
+    for name, (numbers, texts) in reports.items():
+        text = " / ".join(texts[i].split(chr(10)))[:130]
+        print(f"  {name:<12} gold {numbers['gold'][i]:5.2f}  {text}")
+
+# %%
+def of_prompts(name, key="gold"):
+    """Mean of a model's two answers for each prompt -> (96,)."""
+    return reports[name][0][key].double().view(-1, 2).mean(1)
+
+
+trained_gain = paired_bootstrap(of_prompts("best of 4"), of_prompts("random of 4"), seed=run.seed)
+claim("one pass over the best answers beats one pass over random ones: the interval excludes zero",
+      trained_gain[1] > 0, dict(zip(("gain", "low", "high"), trained_gain, strict=True)), kind="S")
+surprise = {name: of_prompts(name, "entropy").mean().item() for name in reports}
+claim("and its answers are less diverse than those of the random arm",
+      surprise["best of 4"] < surprise["random of 4"], surprise, kind="T")
+
+# %%
+moves = {name: of_prompts(name) - of_prompts("start") for name in ("best of 4", "random of 4")}
+show(bars({name: d.mean() for name, d in moves.items()}, y_label="change in gold",
+          errors={name: 2 * d.std() / len(d) ** 0.5 for name, d in moves.items()},
+          title="The control says how much of the gain is selection",
+          note="village-3m, 96 unseen prompts, ± 2 SE",
+          roles={"best of 4": "policy", "random of 4": "reference"}),
+     "Bar chart of the change in true reward against the start, with error bars: finetuning on the "
+     "best answers raises it, finetuning on random ones changes it little.")
+
+# %% [markdown]
+# ## 10.8 Is the difference real?
+#
+# Two filters, two accuracies on two hundred test questions: 80 % and 77 % <!-- fact -->. The first is better? A rate
+# from $n$ questions has a standard error, and a difference has both:
+#
+# $$\mathrm{SE}=\sqrt{\frac{p_1(1-p_1)}n+\frac{p_2(1-p_2)}n}$$
+#
+# *Said aloud: add the variances, then take the root.*
+#
+# | symbol | name here | variable | shape |
+# |---|---|---|---|
+# | $p_1,p_2$ | shares of right answers | `p1`, `p2` | numbers |
+# | $n$ | questions for each | `items` | number |
+
+# %%
+p1, p2, items = 0.80, 0.77, 200
+se = (p1 * (1 - p1) / items + p2 * (1 - p2) / items) ** 0.5
+print(f"difference {p1 - p2:.2f}, standard error {se:.4f}, ratio {(p1 - p2) / se:.2f}")
+print("95 % intervals:", *[f"[{a:.3f}, {b:.3f}]" for a, b in (wilson(v, items) for v in (p1, p2))])
+k = torch.arange(items + 1, **f64)
+same = torch.distributions.Binomial(items, torch.tensor((p1 + p2) / 2, **f64)).log_prob(k).exp()
+together = same[:, None] * same[None, :]
+chance = together[(k[:, None] - k[None, :]).abs() >= 5.5].sum().item()
+print(f"filters of *equal* quality differ by six questions or more with probability {chance:.2f}")
+claim("it is less than one standard error: equal filters differ as much about every other time",
+      (p1 - p2) / se < 1 and 0.3 < chance < 0.6)
+
+# %% [markdown]
+# So a table with those two numbers says nothing about which filter is better. What helps? *Pairing*: both filters get
+# the same prompts, and hard prompts are hard for both, so differences vary less than scores. Two judges of section
+# 10.3, best of 4, on the 128 prompts of the Pool:
+
+# %%
+rivals = torch.stack([curve(s, gold, 64, (4,))[:, 0] for s in by_judge[:2]])
+apart_se = (rivals.var(1).sum() / 128).sqrt().item()
+paired_se = ((rivals[0] - rivals[1]).std() / 128**0.5).item()
+claim("on the same prompts the paired standard error is less than half the other one",
+      paired_se < apart_se / 2, {"paired": paired_se, "as if unpaired": apart_se}, kind="S")
+
+# %% [markdown]
+# ## Failure gallery
+#
+# Mistakes that run without an error, each with a detector of one line.
+#
+# **Failure 1: columns taken for rows (I1).** `argmax` over a matrix gives columns. The batch is flat.
+#
+# ```python
+# rows = score.view(M, N).argmax(1)                     # wrong: positions 0 … N − 1, all from the first prompts
+# rows = select(score, N)                               # right: row numbers of the whole batch
+# ```
+#
+# What one sees: a training set of the right size, no error, a loss that falls; all lessons are from the first prompt.
+
+# %%
+wrong_rows, right_rows = score.view(128, 64).argmax(1), select(score, 64)
+own = torch.arange(128)
+print(f"rows that belong to their prompt: wrong {(wrong_rows // 64 == own).sum()} of 128, "
+      f"right {(right_rows // 64 == own).sum()} of 128")
+claim("detector: row // group_size must be the prompt; it catches columns used as rows",
+      (right_rows // 64 == own).all() and not (wrong_rows // 64 == own).all())
+
+# %% [markdown]
+# **Failure 2: a sort that selects nothing (I1, K59).** Sorting, and then undoing the sort, is a correct round trip,
+# and a common snippet beside selection code. It is the identity. And rising order is not falling order.
+#
+# ```python
+# order = score.argsort(); back = score[order][order.argsort()]       # that is `score` again: nothing was selected
+# rows = score.argsort()[:k]                                          # wrong: the k *worst*
+# rows = top_overall(score, k)                                        # right
+# ```
+
+# %%
+order = score.argsort()
+back = score[order][order.argsort()]
+worst_rows, best_rows = order[:keep], top_overall(score, keep)
+print("the round trip gives the scores back:", bool((back == score).all()))
+claim("the round trip selects nothing; detector: what was kept must score above the mean of all",
+      (back == score).all() and score[best_rows].mean() > score.mean() > score[worst_rows].mean())
+
+# %% [markdown]
+# **Failure 3: ties decide.** With the true reward, or any 0/1 reward, hundreds of answers share the top score. A stable
+# sort then takes them in the order of the file. Per prompt that is harmless; in a race, the first prompts of the file
+# fill all places.
+#
+# ```python
+# rows = top_overall(reward, k)                                  # wrong with ties: the head of the file
+# rows = top_overall(reward + 1e-6 * noise, k)                   # right: ties at random
+# ```
+
+# %%
+file_rows = top_overall(gold, keep)
+tied = (gold == gold.max()).sum().item()
+place = {"ties by file": file_rows.double().mean().item() / len(gold),
+         "ties at random": races[0].double().mean().item() / len(gold)}
+claim("detector: more answers share the top than there are places, and the kept stand first",
+      tied > keep and place["ties by file"] < 0.2 and abs(place["ties at random"] - 0.5) < 0.1,
+      place, kind="S")
+
+# %% [markdown]
+# **Failure 4: the treatment read more than the control.** A reward model that likes length selects long answers. Then
+# the selected arm is trained on more tokens than its random control, and what looks like better data is more data.
+#
+# ```python
+# print(lengths[selected].sum() / lengths[control].sum())        # detector: log it; match tokens, not rows
+# ```
+
+# %%
+lengths = main.lengths[rows].double()
+wordy = lengths + 0.1 * score  # a judge that loves length
+ratio = {name: (lengths[select(s, 64)].sum() / lengths[random_per_prompt(
+    len(lengths), 64, generator=run.fresh("tokens"))].sum()).item()
+         for name, s in (("learned judge", score), ("lover of length", wordy))}
+claim("detector: the ratio of tokens gives the lover of length away", ratio["lover of length"] > 1.2
+      and abs(ratio["learned judge"] - 1) < ratio["lover of length"] - 1, ratio, kind="S")
+
+# %% [markdown]
+# ## At GPT-2 size
+#
+# The same calls on SmolLM2-135M-Instruct, which speaks real English. The reward is one that can be measured without a
+# judge, and of which the model knows nothing: **short words** (minus the mean number of letters in a word). Six
+# answers to each question, the best one kept, a few steps of SFT with LoRA. Then *new* questions.
+#
+# Numbers are float32, on one thread: processors without bfloat16 units, like the one of the stored outputs, gain
+# nothing from half precision. It is a check that nothing above depends on the village, not a recipe.
+
+# %%
+SUBJECTS = ("rain", "honey", "the moon", "bread", "chess", "a river", "sleep", "wool",
+            "salt", "an owl", "music", "glass", "snow", "tea")
+if available("smollm2-135m"):
+    small, small_tokenizer = load("smollm2-135m")
+    small_policy = lora(small, r=8)
+    small_ids = data.prompts_ids([{"prompt": f"What is {s}?"} for s in SUBJECTS], small_tokenizer)
+
+    def small_answers(n, name, ids):
+        """n answers a prompt of at most 24 tokens -> texts, scores (float64)."""
+        out = sample(small_policy, ids, n=n, max_new_tokens=24,
+                     eos_id=small_tokenizer.eos_token_id, generator=run.fresh(name))
+        texts = out.texts(small_tokenizer)
+        return texts, torch.tensor([-sum(map(len, t.split())) / max(1, len(t.split()))
+                                    for t in texts], **f64)
+
+    small_texts, small_score = small_answers(6, "grow", small_ids[:8])
+    small_curve = curve(small_score, small_score, 6, (1, 2, 3, 4, 5, 6)).mean(0)
+    small_rows = select(small_score, 6).tolist()
+    claim("best-of-n climbs at every n, and each step is smaller than the one before",
+          (small_curve.diff() > 0).all() and (small_curve.diff().diff() < 0).all())
+
+# %%
+if available("smollm2-135m"):
+    before_texts, before = small_answers(3, "unseen", small_ids[8:])
+    small_lessons = data.collate_demonstrations(
+        [{"prompt": f"What is {SUBJECTS[i // 6]}?", "completion": small_texts[i]}
+         for i in small_rows], small_tokenizer)
+    small_optimizer = torch.optim.AdamW(
+        [w for w in small_policy.parameters() if w.requires_grad], lr=1e-3)
+    losses = [sft.step(small_policy, small_optimizer, small_lessons)["loss"].item()
+              for _ in every(5, 5)]
+    after_texts, after = small_answers(3, "unseen", small_ids[8:])
+    claim("finetuning on the eight kept answers lowers their loss", losses[-1] < losses[0] - 0.1,
+          {"first": losses[0], "last": losses[-1]}, kind="T")
+
+# %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "sampled"}
+if available("smollm2-135m"):
+    print(f"letters a word, seen questions: one answer {-small_curve[0]:.2f}, "
+          f"best of six {-small_curve[5]:.2f}")
+    print(f"letters a word, new questions: before {-before.mean():.2f}, after {-after.mean():.2f}")
+    for i in (0, 3):
+        print(f"PROMPT  What is {SUBJECTS[8 + i // 3]}?")
+        for name, texts in (("before", before_texts), ("after", after_texts)):
+            print(f"  {name:<7} {' / '.join(texts[i].split(chr(10)))[:140]}")
+
+# %% [markdown]
+# The kept answers are learned; whether *new* questions get shorter words after five steps on eight answers is for the
+# table to say, and eighteen answers are far too few to call it a result. Section 10.8 says how many it would take.
+
+# %% [markdown]
+# ## Exercises
+#
+# Each check says *which* idea was behind a wrong answer. Run a cell as it is and it says "to do".
+#
+# ### Exercise 10.1 · Who is left out?          difficulty 2 of 5 · 10 minutes (estimated) · needs: 10.1
+#
+# On paper first: of the book's five prompts, how many have no answer among the best *four* of all? Then for any
+# matrix: write the function that counts the prompts without a single answer among the k best. Ties go to the answer
+# that stands first.
+
+# %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex10-1", "locked": false, "schema_version": 3, "solution": true, "task": false}
+def prompts_lost(R, k):
+    """(M, N) scores, places -> number of prompts of which nothing is kept."""
+    ### BEGIN SOLUTION
+    kept_rows = top_overall(R.flatten(), k)
+    return len(R) - (kept_rows // R.shape[1]).unique().numel()
+    ### END SOLUTION
+
+
+# %% nbgrader={"grade": true, "grade_id": "ex10-1-check", "locked": true, "points": 2, "schema_version": 3, "solution": false, "task": false}
+check("10.1", prompts_lost)
+### BEGIN HIDDEN TESTS
+check("10.1", prompts_lost, hidden=True)
+### END HIDDEN TESTS
+
+# %% [markdown]
+# <details><summary>Hint 1: where to look</summary>
+#
+# A flat position hides two numbers, the prompt and the answer. Which of them is the quotient?
+#
+# </details>
+# <details><summary>Hint 2: the step</summary>
+#
+# The different values of `position // N` are the prompts that are still there.
+#
+# </details>
+#
+# *You should now be able to say* in what, besides their size, the two selections differ.
+#
+# <!-- solution 10.1 -->
+#
+# ### Exercise 10.2 · How many questions?          difficulty 2 of 5 · 10 minutes (estimated) · needs: 10.8
+#
+# Two filters have the accuracies p1 > p2. From how many questions each is the difference `z` standard errors? Try
+# your function on 80 % against 77 % <!-- fact --> with z = 2, and compare with the two hundred of section 10.8.
+
+# %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex10-2", "locked": false, "schema_version": 3, "solution": true, "task": false}
+def items_needed(p1, p2, z):
+    """Two shares, how many standard errors -> questions for each filter (may be rounded up)."""
+    ### BEGIN SOLUTION
+    variance_of_one = p1 * (1 - p1) + p2 * (1 - p2)  # of the difference, with one question each
+    return math.ceil(z**2 * variance_of_one / (p1 - p2) ** 2)
+    ### END SOLUTION
+
+
+# %% nbgrader={"grade": true, "grade_id": "ex10-2-check", "locked": true, "points": 2, "schema_version": 3, "solution": false, "task": false}
+check("10.2", items_needed)
+### BEGIN HIDDEN TESTS
+check("10.2", items_needed, hidden=True)
+### END HIDDEN TESTS
+
+# %% [markdown]
+# <details><summary>Hint 1: where to look</summary>
+#
+# Set the difference equal to z times the standard error of section 10.8, and solve for n.
+#
+# </details>
+# <details><summary>Hint 2: the step</summary>
+#
+# Square both sides. The difference ends up squared in the denominator.
+#
+# </details>
+#
+# *You should now be able to say* why "the higher mean" is not a result.
+#
+# <!-- solution 10.2 -->
+#
+# ### Exercise 10.3 · How loose is the bound?          difficulty 3 of 5 · 15 minutes (estimated) · needs: 10.2
+#
+# The formula overstates the KL of best-of-n where answers repeat or tie. By how much? Return bound minus exact KL, in
+# nats. Then find out for yourself: is it looser for many rare answers, or for a few frequent ones?
+
+# %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex10-3", "locked": false, "schema_version": 3, "solution": true, "task": false}
+def slack(probability, reward, n):
+    """(N,), (N,) float64, samples -> bound minus exact KL, nats."""
+    ### BEGIN SOLUTION
+    q = law(probability, reward, n)
+    exact = torch.special.xlogy(q, q / probability).sum()
+    return kl_bound(n) - exact.item()
+    ### END SOLUTION
+
+
+# %% nbgrader={"grade": true, "grade_id": "ex10-3-check", "locked": true, "points": 2, "schema_version": 3, "solution": false, "task": false}
+check("10.3", slack)
+### BEGIN HIDDEN TESTS
+check("10.3", slack, hidden=True)
+### END HIDDEN TESTS
+
+# %% [markdown]
+# <details><summary>Hint 1: where to look</summary>
+#
+# `law` gives the distribution of what best-of-n hands out. The KL is *its* average log-ratio.
+#
+# </details>
+# <details><summary>Hint 2: the step</summary>
+#
+# $\sum_y\pi_n(y)\log\frac{\pi_n(y)}{\pi(y)}$; `torch.special.xlogy` takes care of 0 log 0.
+#
+# </details>
+#
+# *You should now be able to say* when the formula is an equality.
+#
+# <!-- solution 10.3 -->
+#
+# ### Exercise 10.4 · How hot?          difficulty 3 of 5 · 15 minutes (estimated) · needs: 10.2
+#
+# Best-of-n can only choose from what was drawn, so it pays to draw at a temperature other than one. Sampling at
+# temperature T means probabilities proportional to $e^{\log\pi/T}$. Which of the offered temperatures gives the kept
+# answer the highest expected reward? Guess first: is it hotter or colder than for a single answer?
+
+# %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex10-4", "locked": false, "schema_version": 3, "solution": true, "task": false}
+def best_temperature(logp, reward, n, temperatures):
+    """(N,), (N,) float64, samples, a list -> the best of these temperatures for best-of-n."""
+    ### BEGIN SOLUTION
+    def worth(t):
+        heated = torch.softmax(logp / t, 0)
+        return (law(heated, reward, n) @ reward).item()
+    return max(temperatures, key=worth)
+    ### END SOLUTION
+
+
+# %% nbgrader={"grade": true, "grade_id": "ex10-4-check", "locked": true, "points": 2, "schema_version": 3, "solution": false, "task": false}
+check("10.4", best_temperature)
+### BEGIN HIDDEN TESTS
+check("10.4", best_temperature, hidden=True)
+### END HIDDEN TESTS
+
+# %% [markdown]
+# <details><summary>Hint 1: where to look</summary>
+#
+# Heat the policy first, take the law of best-of-n of the *heated* policy, then the mean reward.
+#
+# </details>
+# <details><summary>Hint 2: the step</summary>
+#
+# `torch.softmax(logp / t, 0)` is the heated policy; compare $\pi_n\cdot r$ for every t.
+#
+# </details>
+#
+# *You should now be able to say* what is lost at both ends: too hot, and too cold.
+#
+# <!-- solution 10.4 -->
+#
+# ### Exercise 10.5 · A detector for levers          difficulty 4 of 5 · 20 minutes (estimated) · needs: 10.3, 10.8
+#
+# A filter can be hacked without any optimiser: whatever the score loves, it selects. Write the detector. For each
+# prompt take a feature (length, say) of the answer with the best score, minus the mean of that feature over all
+# answers of the *same* prompt. Return the mean of these shifts divided by its standard error.
+
+# %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex10-5", "locked": false, "schema_version": 3, "solution": true, "task": false}
+def drift(score, feature, group_size):
+    """(B,), (B,) prompt-major, answers a prompt -> mean shift in units of its standard error."""
+    ### BEGIN SOLUTION
+    shift = feature[select(score, group_size)] - feature.view(-1, group_size).mean(1)
+    return (shift.mean() / (shift.std() / len(shift) ** 0.5)).item()
+    ### END SOLUTION
+
+
+# %% nbgrader={"grade": true, "grade_id": "ex10-5-check", "locked": true, "points": 3, "schema_version": 3, "solution": false, "task": false}
+check("10.5", drift)
+### BEGIN HIDDEN TESTS
+check("10.5", drift, hidden=True)
+### END HIDDEN TESTS
+
+# %% [markdown]
+# <details><summary>Hint 1: where to look</summary>
+#
+# `select` says which row each prompt keeps. The control is the mean of that prompt's own answers.
+#
+# </details>
+# <details><summary>Hint 2: the step</summary>
+#
+# One shift a prompt; their standard deviation, unbiased, over the root of their number is the standard error.
+#
+# </details>
+#
+# *You should now be able to say* how a filter can be hacked although nothing was trained.
+#
+# <!-- solution 10.5 -->
+#
+# ## Questionnaire
+#
+# 1. Name the four steps of rejection sampling as the word is used for language models.
+# 2. What does top-per-prompt guarantee that top-overall does not?
+# 3. Why may scores of different prompts not be comparable, even from a good reward model?
+# 4. When is $\log n-\frac{n-1}n$ the KL of best-of-n, and when is it too large?
+# 5. Where does best-of-n lie with respect to the frontier?
+# 6. Why is the mean over all n-subsets better than the first n samples?
+# 7. What is the matched control of the best per prompt? And of the best overall?
+# 8. Why do two rewards of the same accuracy buy different amounts?
+# 9. With which probability does true rejection sampling keep an answer, and what comes out?
+# 10. What are two rounds of best-of-4, if finetuning is perfect?
+# 11. Which policy gradient is SFT on selected samples?
+# 12. Two filters differ by one standard error. What do you conclude?
+#
+# <details><summary>Answers</summary>
+#
+# 1. Sample, score, select, finetune. 2. Every prompt keeps an answer. 3. Comparisons were made within prompts; a
+# constant for each prompt leaves the loss unchanged. 4. When no answers tie or repeat; too large when a few answers
+# carry much probability, and the KL cannot exceed minus log of the chance of a best answer. 5. On or slightly below
+# it, though it is a different policy. 6. It uses all samples, is unbiased and does not depend on their order.
+# 7. A random answer of each prompt; equally many random answers of the whole. 8. Independent errors are averaged out
+# by choosing; systematic ones are sought out. 9. $e^{(r-r_{\max})/\beta}$; exactly the tilted policy. 10. Best-of-16.
+# 11. REINFORCE with reward one for what was kept, zero for the rest, and no baseline. 12. Nothing.
+#
+# </details>
+#
+# ## Where the book and its code differ
+#
+# All at commit a66b0bf; small things, which trip up readers who compute along.
+#
+# - **Two ways of counting.** The chosen columns in
+#   [eq:rs_example_selection_result](https://rlhfbook.com/c/09-rejection-sampling#eq:rs_example_selection_result)
+#   count from one, the flat positions in
+#   [eq:rs_example_topk_result](https://rlhfbook.com/c/09-rejection-sampling#eq:rs_example_topk_result) from zero. Both
+#   are the selections of section 10.1, where they stand side by side.
+# - **Rising and falling.** [eq:rs_topk_selection](https://rlhfbook.com/c/09-rejection-sampling#eq:rs_topk_selection)
+#   takes the last K of a rising sort, so its best answer comes *last*; the list in the example begins with the best.
+#   As a set they agree; where there are ties, which of the equal answers comes first is up to the sort.
+# - **The snippet after the example** sorts and undoes the sort. That is a correct round trip, and it selects nothing:
+#   failure 2. The selection itself is in the book's code folder.
+# - **The name.** The chapter says where the name comes from; the method filters and keeps the best. Section 10.6
+#   shows that the law is another one, and what a sampler of that name does.
+# - **The reference runs** of the book's code come with matched random controls, as they should, and end on two hundred
+#   test questions. Its own README calls small gaps noise; section 10.8 computes how small is small.
+#
+# ## Summary
+#
+# Rejection sampling keeps the best of what a model already says and finetunes on it. The first few samples buy most; a
+# learned reward then starts to select its own mistakes, and a perfect one keeps winning slowly. The cost in KL is known
+# exactly, the famous formula is a bound, and best-of-n is nearly as good a use of KL as exists. What is thrown away
+# quietly is diversity, round after round, and whole prompts, if one races all answers against each other. Every such
+# statement needs a matched random control and a standard error.
+#
+# **Functions you now know**: `best_of_n.select`, `best_of_n.law`, `best_of_n.kl_bound`, `best_of_n.curve`,
+# `filtering.top_per_prompt`, `filtering.top_overall`, `filtering.random_per_prompt`, `filtering.accept`, `sft.step`.
+#
+# **Further reading**: Nakano et al. 2021, [arXiv 2112.09332](https://arxiv.org/abs/2112.09332), the unbiased curve in
+# its appendix; Gao et al. 2022, [arXiv 2210.10760](https://arxiv.org/abs/2210.10760), best-of-n when the proxy is
+# pushed far; Gulcehre et al. 2023, [arXiv 2308.08998](https://arxiv.org/abs/2308.08998), ReST; Liu et al. 2023,
+# [arXiv 2309.06657](https://arxiv.org/abs/2309.06657), the statistical rejection sampler brought back.
+#
+# <!-- nav -->

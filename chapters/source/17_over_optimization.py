@@ -1,0 +1,1562 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 17 · Over-optimization
+#
+# **Promise.** You will push a learned reward until the true one breaks, see exactly *why* it breaks, and learn which
+# instruments would have warned you although nobody could look at the truth.
+#
+# Companion to [Over-optimization](https://rlhfbook.com/c/14-over-optimization) (chapter 14 of today's book) in
+# Nathan Lambert's *Reinforcement Learning from Human Feedback*.
+#
+# <!-- edition -->
+#
+# <!-- nav -->
+
+# %% [markdown]
+# > **You need** reward models (chapter 7), the KL leash (chapter 8), best-of-n (chapter 10) and RLOO (chapter 11). Each
+# > is recalled in a sentence where it comes up.
+# >
+# > **You will be able to** draw proxy and truth against the distance travelled and fit the published laws · say when
+# > errors of a proxy are harmless and when they are deadly · test whether a KL penalty helps or only stops early ·
+# > build and judge ensembles and stopping signals · measure sycophancy, alignment tax and mode collapse.
+# >
+# > **Costs**: <!-- costs -->. **Models** behind the stored outputs: `village-3m-sft`, made by `make models`, and its
+# > stored samples; `smollm2-135m` in the section [At GPT-2 size](#At-GPT-2-size).
+
+# %%
+import copy
+import math
+from itertools import combinations
+
+import numpy as np
+import torch
+
+from rlhf_minimal import data, direct_alignment, reward_model, rloo, village
+from rlhf_minimal.advantages import leave_one_out
+from rlhf_minimal.best_of_n import curve, kl_bound, law
+from rlhf_minimal.chat import encode_prompt
+from rlhf_minimal.evaluate import distinct_n
+from rlhf_minimal.exact import World, exact_model, free_energy, tilted
+from rlhf_minimal.logprobs import sequence_logps
+from rlhf_minimal.models import adapters_off, frozen_copy, load, lora
+from rlhf_minimal.notebook import available, begin, check, claim, every, recorded, show, show_source
+from rlhf_minimal.plots import bars, line_plot
+from rlhf_minimal.reinforce import completion_logps
+from rlhf_minimal.sampling import sample
+from rlhf_minimal.tensors import pad_right
+
+run = begin(17)
+
+# %% [markdown]
+# ## The question
+#
+# **How far can a proxy be pushed before the thing it stands for gets worse, and what would have warned us?**
+#
+# Nobody can write down what makes an answer good, so we train a **proxy**: a reward model, from comparisons that people
+# made. Then we optimise the proxy. In the village we also hold the truth, `gold`, at most 3 points an answer. No
+# optimiser in this chapter sees it. That is a luxury: with it we can watch what usually stays hidden.
+#
+# Nearly everything below runs on stored samples of `village-3m-sft`. The *wide* part has 2,048 prompts with four
+# answers each: people label pairs of these. Sixteen other prompts have 512 answers each: there we optimise.
+
+# %%
+stored = data.pool()
+wide, main = stored.select(source="wide"), stored.select(source="village-3m-sft")
+many = torch.stack([rows for rows in main.groups().values() if len(rows) == 512])  # (16, 512)
+gold = main.gold[many].double()
+
+
+def pairs_of(pool):
+    """All two different answers to one prompt -> (N, 2) rows of the pool."""
+    two = [rows[torch.combinations(torch.arange(len(rows)))] for rows in pool.groups().values()]
+    two = torch.cat(two)
+    return two[(pool.ids[two[:, 0]] != pool.ids[two[:, 1]]).any(1)]
+
+
+pairs = pairs_of(wide)
+shared = set(wide.prompt.unique().tolist()) & set(main.prompt[many[:, 0]].tolist())
+print(f"{len(pairs):,} pairs of {len(wide.groups()):,} prompts to label; "
+      f"{many.shape[0]} other prompts with {many.shape[1]} answers each to optimise on")
+claim("no prompt is both labelled and optimised on", not shared)
+
+# %% [markdown]
+# **People.** An `Annotator` feels the true value of an answer, plus noise. With temperature one, somebody who sees two
+# answers that differ by one point prefers the better one in about three of four cases. That is an *honest* person: wrong
+# at random, never on purpose.
+#
+# **The proxy.** A linear head on the last hidden state of each answer, fitted to the labels (chapter 7's
+# `fit_head`). A comparison says nothing about the level of a prompt, only about differences within it. So we centre each
+# prompt's scores and use their spread as the unit.
+
+# %%
+HONEST = village.Annotator(name="honest", temperature=1.0)
+felt = {}  # what each person feels about each stored answer
+
+
+def labels(person, n, name, two=pairs):
+    """n pairs, labelled as the person would -> (n, 2) rows of `wide`: chosen, rejected."""
+    if person.name not in felt:
+        felt[person.name] = wide.utilities(person)
+    generator, u = run.fresh(f"{person.name} {name}"), felt[person.name]
+    two = two[torch.randperm(len(two), generator=generator)[:n]]
+    p = torch.sigmoid((u[two[:, 0]] - u[two[:, 1]]) / person.temperature)
+    first = torch.rand(len(two), generator=generator) < p
+    return torch.where(first[:, None], two, two.flip(1))
+
+
+def proxy(two, rows=many):
+    """Labelled pairs -> scores of the pool's `rows` (P, G), centred in each prompt, mean spread 1."""
+    w = reward_model.fit_head(wide.state[two[:, 0]], wide.state[two[:, 1]], l2=0.03)
+    score = (main.state[rows] @ w).double()
+    score = score - score.mean(1, keepdim=True)
+    return score / score.std(1).mean()
+
+
+# %% [markdown]
+# **Predict before you scroll.** We fit the proxy on 1,600 honest labels. Then, for each of the sixteen prompts, we draw
+# n answers and keep the one with the highest proxy. Nothing is trained, nobody cheats, the labels are right on average.
+# As n grows from 1 to 512, what does the *true* reward of the kept answer do?
+#
+# - **(a)** it rises and levels off: a noisy proxy is less useful than the truth, but more of it cannot hurt
+# - **(b)** it rises, falls, and ends about where it started: in the end we pick noise
+# - **(c)** it rises, and then falls far below an answer drawn blindly
+#
+# The answer is settled in section 17.1.
+
+# %% [markdown]
+# ## 17.1 Best-of-n against an honest proxy
+#
+# Best-of-n is the cleanest way to push: one knob, no learning rate. `curve` computes its expectation exactly, over all
+# subsets of n of the 512 stored answers, for the score itself and for any other value of the picked answer.
+
+# %%
+show_source(curve)
+
+# %%
+NS = [2**k for k in range(10)]
+SIZES, DRAWS = (100, 400, 1600, 6400), 10
+
+
+def pushed(score, value=gold):
+    """Mean over prompts of the value of the best of n by score, at each n -> (len(NS),)."""
+    return curve(score.flatten(), value.double().flatten(), score.shape[1], NS).mean(0).numpy()
+
+
+proxies = {n: [proxy(labels(HONEST, n, f"draw {k}")) for k in range(DRAWS)] for n in SIZES}
+truth = {n: np.stack([pushed(s) for s in proxies[n]]) for n in SIZES}  # (10 draws, 10 values of n)
+liked = {n: np.stack([pushed(s, s) for s in proxies[n]]) for n in SIZES}
+
+
+def low_high(x):
+    """Mean ± three standard errors over the rows."""
+    error = 3 * x.std(0, ddof=1) / len(x) ** 0.5
+    return x.mean(0) - error, x.mean(0) + error
+
+
+# %%
+roots = [kl_bound(n) ** 0.5 for n in NS]
+lines = {"proxy, 1,600 labels": (roots, liked[1600].mean(0)),
+         "gold, 1,600 labels": (roots, truth[1600].mean(0))}
+show(line_plot(lines, title="Gold turns while the proxy climbs",
+               x_label="√KL of best-of-n (the upper bound), √nats",
+               y_label="proxy (spreads) and gold (points)",
+               bands={k: low_high(t[1600]) for k, t in zip(lines, (liked, truth), strict=True)},
+               note="village-3m-sft, 16 prompts, 10 label draws, ± 3 standard errors"),
+     "Line plot of proxy and gold against the root of KL for best-of-n: the proxy climbs all the way, "
+     "gold rises a little, turns early and ends far below its start.")
+change = truth[1600][:, -1] - truth[1600][:, 0]
+claim("at n = 512 the true reward is below that of an answer drawn blindly",
+      low_high(change)[1] < 0,
+      {"change": change.mean(), "upper end of the interval": low_high(change)[1]}, kind="S")
+claim("the proxy's own expectation never falls with n",
+      all((np.diff(x) > -1e-9).all() for t in liked.values() for x in t))
+
+# %% [markdown]
+# <details><summary>Prediction: the answer</summary>
+#
+# (c). Gold rises for the first few n and then falls far below the start. Answer (b) sounds reasonable, since noise should
+# only make us pick at random. Section 17.3 shows what is wrong with it: *random* errors could never do this.
+#
+# </details>
+#
+# **More labels.** The same plot for four sizes of the label set. Look at two things: how high gold gets, and where it is
+# when we push all the way.
+
+# %%
+lines = {f"{n:,} labels": (roots, truth[n].mean(0)) for n in SIZES}
+show(line_plot(lines, title="More labels: a higher and later peak, a softer fall",
+               x_label="√KL of best-of-n (the upper bound), √nats", y_label="gold, points",
+               note="village-3m-sft, 16 prompts, mean of 10 label draws"),
+     "Line plot of gold against the root of KL for proxies from four label sets: with more labels the "
+     "peak is higher and the fall softer, but every curve ends below its start.")
+top = {n: truth[n].max(1) for n in SIZES}  # best gold of each draw
+claim("from 100 to 6,400 labels the best reachable gold rises",
+      low_high(top[6400] - top[100])[0] > 0, {n: x.mean() for n, x in top.items()}, kind="S")
+end = {n: truth[n][:, -1] for n in SIZES}
+claim("from 100 to 6,400 labels gold at n = 512 rises",
+      low_high(end[6400] - end[100])[0] > 0, {n: x.mean() for n, x in end.items()}, kind="S")
+
+# %%
+where = {n: np.average(roots, weights=(truth[n].mean(0) == truth[n].mean(0).max())) for n in SIZES}
+claim("the average gold curve of 6,400 labels peaks no earlier than that of 100",
+      where[6400] >= where[100], {n: x for n, x in where.items()}, kind="S")
+
+# %% [markdown]
+# **The distance.** On the axis stands $\sqrt{\mathrm{KL}}$, as in Gao et al. ([arXiv 2210.10760](https://arxiv.org/abs/2210.10760)):
+# to first order, gains grow with the root of the KL, so early progress looks straight. For best-of-n everyone uses the
+# formula $\log n-\frac{n-1}n$. It is an *upper bound* (I2): where answers repeat, best-of-n moves less. Here all 512
+# answers are listed, so we can compute the exact KL with `law`.
+
+# %%
+show_source(law, kl_bound)
+
+# %%
+uniform = torch.full((512,), 1 / 512, dtype=torch.float64)
+
+
+def kl_of(p):
+    """KL of distributions over the listed answers (P, 512) to drawing them uniformly, mean, nats."""
+    return (p * (p.clamp(min=1e-300) * 512).log()).sum(-1).mean().item()
+
+
+def best_of(score, n):
+    """Exact distribution of best-of-n, drawn with replacement from the listed answers."""
+    return torch.stack([law(uniform, s, n) for s in score])
+
+
+def mean_of(p, value):
+    return (p * value).sum(-1).mean().item()
+
+
+score = proxies[1600][0]
+bon = [best_of(score, n) for n in NS]
+bon_kl = [kl_of(p) for p in bon]
+for n in (2, 4, 8):
+    print(f"n = {n}: bound {kl_bound(n):.4f} nats")
+claim("the exact KL of best-of-n never exceeds log n − (n−1)/n",
+      all(x <= kl_bound(n) + 1e-9 for n, x in zip(NS, bon_kl, strict=True)),
+      {f"n={n}": f"{x:.3f} of {kl_bound(n):.3f}" for n, x in zip(NS, bon_kl, strict=True)})
+
+# %% [markdown]
+# ## 17.2 The published laws
+#
+# Gao, Schulman and Hilton trained proxies on the labels of a larger "gold" model and found two simple curves. With
+# $d=\sqrt{\mathrm{KL}(\pi\|\pi_{\mathrm{ref}})}$ the gain of the gold reward is
+#
+# $$R_{\mathrm{BoN}}(d)=d\,(\alpha-\beta d),\qquad R_{\mathrm{RL}}(d)=d\,(\alpha-\beta\log d)$$
+#
+# *Said aloud: every step away from the start gains alpha, and the way already walked takes more and more of it back.*
+#
+# | symbol | name here | variable | shape |
+# |---|---|---|---|
+# | $d$ | root of the KL, √nats | `roots` | (10,) |
+# | $\alpha$ | gain per √nat at the start | `alpha` | one number |
+# | $\beta$ | how fast it is lost; *not* the β of a penalty | `beta` | one number |
+#
+# The laws are fits, not theorems: nothing forces another proxy, prompt set or model to follow them. Both are linear in
+# $(\alpha,\beta)$, so a fit is one least-squares problem. **By hand:** the first law has slope $\alpha-2\beta d$, so its peak is at
+# $d=\alpha/2\beta$, with height $\alpha^2/4\beta$. With $\alpha=2$, $\beta=1$: at one √nat, height one.
+
+# %%
+LAWS = {"d(α − βd)": lambda d: d, "d(α − β log d)": np.log}
+
+
+def fit_law(d, gain, name):
+    """Least squares for α and β on points with d > 0 -> (α, β)."""
+    d, gain = np.asarray(d), np.asarray(gain)
+    columns = np.stack([d, -d * LAWS[name](d)], 1)
+    return np.linalg.lstsq(columns, gain, rcond=None)[0]
+
+
+def law_at(d, alpha, beta, name):
+    d = np.asarray(d)
+    return d * (alpha - beta * LAWS[name](d))
+
+
+made = np.linspace(0.2, 3, 12)
+back = [fit_law(made, law_at(made, 2.0, 1.0, name), name) for name in LAWS]
+claim("the fit finds the α and β that made the points, for both laws",
+      all(np.abs(x - [2.0, 1.0]).max() < 1e-10 for x in back))
+fine = np.linspace(0, 3, 3001)
+claim("at α = 2, β = 1 the first law peaks at d = 1 with height 1",
+      abs(fine[law_at(fine, 2.0, 1.0, "d(α − βd)").argmax()] - 1) < 1e-3
+      and abs(law_at(1.0, 2.0, 1.0, "d(α − βd)") - 1) < 1e-12)
+
+# %%
+def error_of(name, gain, upto):
+    """Root mean square error of a law over all n, fitted to the first points only."""
+    alpha, beta = fit_law(roots[1:upto], gain[1:upto], name)
+    return np.sqrt(((law_at(roots[1:], alpha, beta, name) - gain[1:]) ** 2).mean())
+
+
+gains = {n: truth[n].mean(0) - truth[n].mean(0)[0] for n in SIZES}
+laws = {n: {name: fit_law(roots[1:], gains[n][1:], name) for name in LAWS} for n in SIZES}
+misses = {n: {name: error_of(name, gains[n], len(NS)) for name in LAWS} for n in SIZES}
+ahead = {n: {name: error_of(name, gains[n], 7) for name in LAWS} for n in SIZES}
+straight = {n: np.std(gains[n][1:]) for n in SIZES}  # a constant would miss by this much
+alpha, beta = laws[1600]["d(α − βd)"]
+d_axis = np.linspace(0.01, max(roots), 60)
+show(line_plot({"gold, gain": (roots, gains[1600]),
+                "other: d(α − βd)": (d_axis, law_at(d_axis, alpha, beta, "d(α − βd)")),
+                "other2: d(α − β log d)": (d_axis, law_at(d_axis, *laws[1600]["d(α − β log d)"],
+                                                          "d(α − β log d)"))},
+               title="Two parameters describe rise and fall",
+               x_label="√KL of best-of-n (the upper bound), √nats",
+               y_label="gain in gold, points", note="1,600 labels, mean of 10 draws"),
+     "Line plot of the gain in gold against the root of KL with both fitted laws: each follows the rise "
+     "and the fall; the differences are small against the height of the curve.")
+
+# %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
+print("labels  law             alpha   beta   error   error if fitted up to n = 64 only")
+for n in SIZES:
+    for name in LAWS:
+        a, b = laws[n][name]
+        print(f"{n:6}  {name:<14} {a:6.2f} {b:6.2f} {misses[n][name]:7.3f} {ahead[n][name]:9.3f}")
+
+# %%
+for name in LAWS:
+    claim(f"{name} misses the mean curve by less than a third of its spread, at every label count",
+          all(misses[n][name] < straight[n] / 3 for n in SIZES),
+          {n: f"{misses[n][name]:.3f} of {straight[n]:.3f}" for n in SIZES}, kind="S")
+claim("more labels, smaller β: the promise is lost more slowly",
+      laws[6400]["d(α − βd)"][1] < laws[100]["d(α − βd)"][1],
+      {n: laws[n]["d(α − βd)"][1] for n in SIZES}, kind="S")
+
+# %% [markdown]
+# Both laws describe the mean curve. The table's last column asks a harder question: fitted where an engineer could still
+# afford gold labels, how well do they *foretell* the rest? Compare it with the column before it. And note what the fit is
+# about: the mean of sixteen prompts and ten label draws. A single prompt follows no law at all.
+
+# %% [markdown]
+# ## 17.3 Why it falls
+#
+# **Shrinkage.** Let an answer's true value be $g$, standard normal, and the proxy $r=g+\sigma\varepsilon$ with
+# independent normal noise. What do we expect of an answer whose proxy is $r$?
+#
+# $$\mathbb E[g\mid r]=\frac{r}{1+\sigma^2}$$
+#
+# *Said aloud: of every point that the proxy promises, the truth keeps a fixed share.*
+#
+# | symbol | name here | variable | shape |
+# |---|---|---|---|
+# | $g$ | true value, unit variance | `g_axis` | (4001,) |
+# | $r$ | what the proxy says | `r` | one number |
+# | $\sigma$ | spread of the proxy's error | `sigma` | one number |
+#
+# With $\sigma=1$ an answer that scores 2 is worth 1. This is **regressional** Goodhart: the promise is too large, but a
+# higher proxy still means a better answer. Push on, and you still gain. Now change one thing: the error has *heavy
+# tails* (Student's t with two degrees of freedom). A very high proxy is then far more likely to be a freak error than a
+# wonderful answer.
+
+# %%
+g_axis = np.linspace(-60, 60, 24001)
+
+
+def expected_gold(r, error_density):
+    """E[g | r] for standard normal g and an independent error, by summing over the axis."""
+    weight = np.exp(-g_axis**2 / 2) * error_density(r - g_axis)
+    return (weight * g_axis).sum() / weight.sum()
+
+
+sigma = 1.0
+normal = {r: expected_gold(r, lambda e: np.exp(-(e**2) / (2 * sigma**2))) for r in (0.5, 1.0, 2.0, 4.0)}
+heavy = {r: expected_gold(r, lambda e: (1 + e**2 / 2) ** -1.5) for r in (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)}
+print("proxy  normal error  heavy-tailed error")
+for r in heavy:
+    print(f"{r:5.1f}  {normal.get(r, r / 2):12.4f}  {heavy[r]:18.4f}")
+claim("with normal error the truth keeps the share 1/(1 + σ²) of the proxy",
+      all(abs(x - r / (1 + sigma**2)) < 1e-10 for r, x in normal.items()))
+claim("with heavy tails the expected truth rises, turns, and falls towards the mean",
+      heavy[0.5] < heavy[2.0] > heavy[4.0] > heavy[16.0] > 0)
+
+# %% [markdown]
+# Even the freakish errors only push gold back *to its mean*. Ours fell far below. Is that possible with any other
+# independent error?
+#
+# **It is not.** Fix an answer's error. The better its true value, the higher its proxy, the likelier it is picked. So for
+# every error the picked are weighted towards high gold, and the average over errors inherits that. Best-of-n against
+# *independent* error, of whatever shape, is never worse than blind drawing. We check the argument on random small
+# worlds, exactly: all combinations of a gold and an error, `law` for the chance of each.
+
+# %%
+dice = np.random.default_rng(run.seed)
+worst_gain = math.inf
+for _ in range(200):
+    golds, errors = dice.normal(0, 1, 6), dice.standard_t(1, 8)
+    p_gold, p_error = dice.dirichlet(np.ones(6)), dice.dirichlet(np.ones(8))
+    p = torch.tensor(np.outer(p_gold, p_error).ravel())
+    g, r = (torch.tensor(x.ravel()) for x in (golds[:, None] + 0 * errors, golds[:, None] + errors))
+    for n in (2, 16, 256):
+        worst_gain = min(worst_gain, (law(p, r, n) @ g - p @ g).item())
+claim("in all little worlds with independent error, best-of-n gains or stays",
+      worst_gain > -1e-12, {"worst gain": worst_gain})
+
+# %% [markdown]
+# So our proxy's errors are **not independent of the truth**. To see it, change exactly that. Split the proxy of each
+# answer into a multiple of gold and the rest, its error. Shuffle the errors among the 512 answers of a prompt: same
+# proxy strength, same errors, other owners.
+
+# %%
+def shuffled(score, name):
+    """The proxy with its errors dealt out anew within each prompt."""
+    centred = gold - gold.mean(1, keepdim=True)
+    slope = (score * centred).sum() / centred.square().sum()
+    error = score - slope * centred
+    deal = torch.rand(error.shape, generator=run.fresh(name)).argsort(1)
+    return slope * centred + error.gather(1, deal)
+
+
+fair = np.stack([pushed(shuffled(s, f"deal {k}")) for k, s in enumerate(proxies[1600])])
+show(line_plot({"gold": (roots, truth[1600].mean(0)),
+                "other: errors dealt out anew": (roots, fair.mean(0))},
+               title="The same errors, shuffled, are harmless", y_label="gold, points",
+               x_label="√KL of best-of-n (the upper bound), √nats",
+               bands={"gold": low_high(truth[1600]), "other: errors dealt out anew": low_high(fair)},
+               note="1,600 labels, 10 draws, ± 3 standard errors"),
+     "Line plot of gold against the root of KL: with the proxy's own errors gold falls below its start, "
+     "with the same errors shuffled among the answers it stays above it.")
+gap = fair[:, -1] - fair[:, 0]
+claim("with the errors shuffled, gold at n = 512 is above its start", low_high(gap)[0] > 0,
+      {"gain": gap.mean(), "lower end of the interval": low_high(gap)[0]}, kind="S")
+
+# %% [markdown]
+# **Where the errors sit.** Sort each prompt's answers by how *usual* they are: nats per token under the model that wrote
+# them. Unusual answers are rare in the labelled pairs, so the head has learned nothing about them; it extrapolates. Four
+# equal groups, from the most usual to the rarest.
+
+# %%
+tokens = main.lengths[many].double()
+rarity = -main.logp[many].double().sum(-1) / tokens  # (16, 512), nats a token
+quarter = rarity.argsort(1).argsort(1) // 128
+groups = ("usual", "second", "third", "rare")
+spreads = np.array([[s[quarter == q].std().item() for q in range(4)] for s in proxies[1600]])
+worth = [gold[quarter == q].mean().item() for q in range(4)]
+show(bars({name: spreads[:, q].mean() for q, name in enumerate(groups)},
+          title="The proxy scatters most where it has seen least",
+          x_label="quarter of the answers, by nats a token",
+          y_label="spread of the proxy within the quarter",
+          note="1,600 labels, mean of 10 draws"),
+     "Bar chart of the proxy's spread in four quarters of the answers, from usual to rare: the spread "
+     "is largest in the rarest quarter.")
+claim("the proxy scatters more over the rarest quarter than over the most usual one",
+      bool((spreads[:, 3] > spreads[:, 0] + 0.2).all()),
+      dict(zip(groups, spreads.mean(0), strict=True)), kind="S")
+claim("and the rarest quarter is the worst one", min(worth) == worth[3],
+      dict(zip(groups, worth, strict=True)), kind="S")
+
+# %% [markdown]
+# That is the mechanism, and its name is **extremal** Goodhart: the relation between proxy and truth was learned among
+# usual answers and breaks at the extremes. The rare group is small in the training data and has the largest errors, so
+# the maximum of the proxy lives there; and rare answers are bad ones. Two further kinds have names. **Causal**: the proxy
+# measures a side effect (length), and we push the side effect. **Adversarial**: somebody, or an optimiser, searches for
+# the holes on purpose.
+#
+# Here is what wins at n = 512. Read a few before you trust any average.
+
+# %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "sampled"}
+base, tokenizer = load("village-3m-sft")
+for i in (0, 1, 3, 6, 9, 13):
+    row = many[i, proxies[1600][0][i].argmax()]
+    prompt = stored.prompts[int(main.prompt[row])].split("\n")[0]
+    text = " / ".join(main.texts([row], tokenizer)[0].split("\n"))
+    print(f"PROMPT  {prompt[:90]}\n  proxy {proxies[1600][0][i].max():5.2f}  "
+          f"gold {main.gold[row]:5.2f}  {text[:120]}")
+
+# %%
+winners = np.array([[rarity[i, s[i].argmax()] - rarity[i].mean() for i in range(16)]
+                    for s in proxies[1600]]).mean(1)
+claim("the winners at n = 512 are rarer than the average answer", low_high(winners)[0] > 0,
+      {"nats a token above the mean": winners.mean()}, kind="S")
+
+# %% [markdown]
+# **Overfitting is something else.** An overfitted model is right on its training pairs and wrong on new ones; fresh pairs
+# *from the same distribution* expose it. Our proxy passes that test: it orders fresh pairs about as well as its labels
+# allow. It fails because the optimiser leaves the distribution. No held-out set of usual answers will show it.
+
+# %%
+groups_64 = torch.stack([rows for rows in main.groups().values() if len(rows) == 64])  # (128, 64)
+gold_64 = main.gold[groups_64].double()
+
+
+def accuracy(score, value):
+    """Share of pairs of neighbours (0 and 1, 2 and 3, …) that the score orders as the value does."""
+    a, b = score[:, ::2] - score[:, 1::2], value[:, ::2] - value[:, 1::2]
+    return (a * b > 0)[b != 0].double().mean().item()
+
+
+orders = [accuracy(proxy(labels(HONEST, 1600, f"draw {k}"), groups_64), gold_64) for k in range(DRAWS)]
+claim("on drawn pairs of new prompts every proxy is better than a coin", min(orders) > 0.53,
+      {"accuracy, mean": np.mean(orders), "worst": min(orders)}, kind="S")
+
+# %% [markdown]
+# ## 17.4 Best-of-n, reinforcement learning, and the leash
+#
+# Reinforcement learning moves the policy instead of choosing among its samples. Where should we compare the two? At the
+# same distance. Take the 512 stored answers of a prompt as its whole world, each equally likely at the start. Then the
+# policy with the highest proxy at any given KL is known (chapter 8):
+#
+# $$\pi_\beta(y)\propto\pi_{\mathrm{ref}}(y)\,e^{r(y)/\beta}$$
+#
+# *Said aloud: start from the reference and favour each answer by the exponential of its reward over beta.*
+#
+# | symbol | name here | variable | shape |
+# |---|---|---|---|
+# | $\pi_{\mathrm{ref}}$ | all 512 answers alike | `even_logp` | (512,) |
+# | $r$ | the proxy | `score` | (16, 512) |
+# | $\beta$ | price of a nat | `price` | one number |
+#
+# This is what a perfect optimiser with a KL penalty reaches. What about one *without* penalty? The **natural** policy
+# gradient adds $\eta\,(r-\mathbb E[r])$ to every logit in each step. After $t$ steps the logits have gained $t\eta\,r$: it is
+# $\pi_\beta$ with $\beta=1/t\eta$. Training longer without a penalty and training to the end with a smaller one visit *the
+# same policies*.
+
+# %%
+show_source(tilted)
+
+# %%
+even_logp = torch.full((512,), -math.log(512), dtype=torch.float64)
+z = even_logp.expand(16, 512).clone()
+for _ in range(30):  # natural policy gradient, no penalty
+    p = z.softmax(1)
+    z = z + 0.05 * (score - (p * score).sum(1, keepdim=True))
+walked = z.log_softmax(1)
+claim("30 steps of natural gradient without a penalty are the best policy under a penalty of β = 1/1.5",
+      bool((walked - tilted(even_logp, score, 1 / 1.5)).abs().max() < 1e-10))
+
+# %% [markdown]
+# So for this ideal optimiser a penalty does not *shift* the curve of gold against KL. It says where on it we stop. That is
+# what Gao et al. found with PPO: the penalty acts like early stopping. The book says that a higher penalty reduces
+# over-optimization at a given KL (K61). Here the two cannot both hold. But networks are not ideal: a plain gradient walks
+# a road of its own. So we try one, a real GPT-2 with one layer, four tokens and texts of at most three: small enough to
+# list all texts and to follow the *exact* gradient. Eight little worlds; in each, rare texts are worse and the judge errs
+# most on them. Two runs in each: without a penalty, and with one.
+
+# %%
+tiny, PENALTY = World(vocab=4, horizon=3), 0.5
+
+
+def walk(model, logp_ref, judge_of, true, beta, steps=70):
+    """Exact gradient ascent on E[proxy] − β KL -> (steps, 3): KL, proxy, gold."""
+    model, path = copy.deepcopy(model), []
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
+    for _ in range(steps):
+        logp = tiny.seq_logp(model)
+        p = logp.exp()
+        kl = (p * (logp - logp_ref)).sum()
+        path.append([kl.item(), (p @ judge_of).item(), (p @ true).item()])
+        optimizer.zero_grad()
+        (beta * kl - p @ judge_of).backward()
+        optimizer.step()
+    return np.array(path)
+
+
+worlds = []  # (log reference, judge, free path, penalised path)
+for k in every(4, 8):
+    model, noise = exact_model(seed=100 * run.seed + k, vocab=4, horizon=3), run.fresh(f"tiny {k}")
+    ref = tiny.seq_logp(model).detach()
+    unusual = (ref.mean() - ref) / ref.std()
+    true, error = (torch.randn(len(tiny), generator=noise, dtype=torch.float64) for _ in range(2))
+    true = true - 0.5 * unusual
+    sees = true + error * (0.7 * unusual).exp()
+    worlds.append((ref, sees, *(walk(model, ref, sees, true, b) for b in (0.0, PENALTY))))
+
+# %%
+def when_at(path, kl, what):
+    """Proxy (1) or gold (2) of a path where it first reaches this KL."""
+    far = np.maximum.accumulate(path[:, 0])
+    return np.interp(kl, far, path[:, what])
+
+
+above = max(proxy_ - b * kl - free_energy(ref, sees, b).item() for ref, sees, *two in worlds
+            for path in two for kl, proxy_, _ in path for b in (0.2, 0.5, 1.0, 3.0))
+claim("no point of any of the 16 walks lies above the frontier of the proxy", above < 1e-9)
+ends = [(pen[-1], free) for *_, free, pen in worlds]
+more_proxy = np.array([e[1] - when_at(free, e[0], 1) for e, free in ends])
+more_gold = np.array([e[2] - when_at(free, e[0], 2) for e, free in ends])
+claim("at equal KL the penalised networks have more of the proxy, on average over the worlds",
+      more_proxy.mean() > 0, {"proxy": more_proxy.mean(), "worlds with more": (more_proxy > 0).sum()},
+      kind="T")
+ref, sees, free, pen = worlds[0]
+best_points = [tilted(ref, sees, b).exp() for b in np.geomspace(0.2, 30, 40)]
+best_line = [((q * (q.log() - ref)).sum().item(), (q @ sees).item()) for q in best_points[::-1]]
+show(line_plot({"reference: best possible": tuple(zip(*best_line, strict=True)),
+                "policy, no penalty": (free[:, 0], free[:, 1]),
+                "other: with penalty": (pen[:, 0], pen[:, 1])},
+               title="A penalty brings a clumsy walker back to the frontier",
+               x_label="KL to the start, nats", y_label="proxy",
+               note="exact gradients, a GPT-2 with 40 texts, first of eight worlds"),
+     "Line plot of proxy against KL in an exact world: the run without a penalty spends nats below the "
+     "frontier, the run with one ends on the frontier, much nearer to the start.")
+
+# %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
+print("penalised minus free at equal KL, each world")
+print("proxy  " + " ".join(f"{x:+.2f}" for x in more_proxy) + f"   mean {more_proxy.mean():+.2f}")
+print("gold   " + " ".join(f"{x:+.2f}" for x in more_gold) + f"   mean {more_gold.mean():+.2f} "
+      f"± {more_gold.std(ddof=1) / 8**0.5:.2f}")
+
+# %%
+claim("with a penalty every network ends nearer to its start",
+      all(pen[-1, 0] < free[-1, 0] for *_, free, pen in worlds), kind="T")
+
+# %% [markdown]
+# So: what a penalty certainly does is stop us earlier. What it does *at equal KL* is to spend nats better **on the
+# proxy**, when the walker was clumsy. Whether that is good for gold is another matter: read the last line above, sign by
+# sign, before you believe a rule. A village-sized test, several penalties and seeds, is left to you: chapter 8 has the loop.
+
+# %% [markdown]
+# **Best-of-n per nat.** Now compare best-of-n with the optimum $\pi_\beta$ at the same exact KL. In *proxy* the optimum must
+# win: it is defined that way. In *gold* nothing is promised.
+
+# %%
+def at_same_kl(score, target):
+    """The optimum whose mean KL is `target` nats, by bisection on log β."""
+    low, high = -5.0, 6.0
+    for _ in range(50):
+        middle = (low + high) / 2
+        p = tilted(even_logp, score, math.exp(middle)).exp()
+        low, high = (middle, high) if kl_of(p) > target else (low, middle)
+    return p
+
+
+versus = []  # per proxy: gold and proxy of both, at n = 4 and n = 128
+for s in proxies[1600]:
+    row = []
+    for n in (4, 128):
+        p = best_of(s, n)
+        q = at_same_kl(s, kl_of(p))
+        row += [mean_of(p, s) - mean_of(q, s), mean_of(p, gold) - mean_of(q, gold)]
+    versus.append(row)
+versus = np.array(versus)
+claim("at equal KL no best-of-n has more proxy than the optimum", versus[:, [0, 2]].max() < 1e-6)
+claim("at the KL of best-of-4, best-of-n has more gold than the optimum",
+      low_high(versus[:, 1])[0] > 0, {"points": versus[:, 1].mean()}, kind="S")
+
+# %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
+for name, place in (("4", 1), ("128", 3)):
+    low, high = low_high(versus[:, place])
+    print(f"gold of best-of-{name} minus gold of the optimum at equal KL: "
+          f"{versus[:, place].mean():+.3f}   ± 3 standard errors: {low:+.3f} to {high:+.3f}")
+
+# %%
+claim("the label draws do not all agree on who has more gold at the KL of best-of-128, or the gap is small",
+      bool((np.sign(versus[:, 3]).std() > 0) or abs(versus[:, 3].mean()) < 0.3),
+      {"points": versus[:, 3].mean()}, kind="S")
+
+# %% [markdown]
+# Best-of-n looks only at the *order* of the scores; the optimum also at their size, so one freak score of six spreads
+# gets the weight of $e^{6/\beta}$. Less proxy for the same nats, and more truth: efficiency on the proxy is not a virtue
+# when the proxy's largest numbers are its errors. Far out, both have spent what they had.
+
+# %% [markdown]
+# ## 17.5 Remedies, and signals without the truth
+#
+# **Ensembles.** Split the 1,600 labels among five heads. Where they agree, believe them; where they differ, be careful:
+# take the minimum, or subtract their spread. The fair comparison is *one* head on all 1,600 labels.
+
+# %%
+show_source(reward_model.ensemble, reward_model.uncertainty_weighted)
+
+# %%
+arms = {"one head on all": [], "mean of five": [], "minimum of five": [], "mean − 2 spreads": []}
+for k in range(DRAWS):
+    parts = labels(HONEST, 1600, f"draw {k}").split(320)
+    five = torch.stack([proxy(part).flatten() for part in parts])  # (5, 16 × 512), centred
+    stats = reward_model.ensemble(five)
+    careful = reward_model.uncertainty_weighted(five, weight=2.0)
+    for name, s in zip(arms, (proxies[1600][k], stats["mean"], stats["min"], careful), strict=True):
+        arms[name].append(pushed(s.view(16, 512)))
+arms = {name: np.stack(x) for name, x in arms.items()}
+show(line_plot({name: (roots, x.mean(0)) for name, x in arms.items()},
+               title="Doubt buys a later peak, not safety", y_label="gold, points",
+               x_label="√KL of best-of-n (the upper bound), √nats",
+               roles=dict(zip(arms, ("gold", "other2", "policy", "other"), strict=True)),
+               note="1,600 labels in all, mean of 10 draws"),
+     "Line plot of gold against the root of KL for one head, the mean, the minimum and the penalised "
+     "mean of five: the careful ones peak later and higher, and still fall below their start.")
+careful_gain = arms["minimum of five"][:, 4] - arms["one head on all"][:, 4]
+claim("at n = 16 the minimum of five small heads beats one head on all the labels",
+      low_high(careful_gain)[0] > 0, {"points": careful_gain.mean()}, kind="S")
+claim("the mean of five does not: averaging alone is no doubt",
+      low_high(arms["mean of five"][:, 4] - arms["one head on all"][:, 4])[0] < 0,
+      {"points": (arms["mean of five"][:, 4] - arms["one head on all"][:, 4]).mean()}, kind="S")
+claim("and the minimum of five still ends below its start at n = 512",
+      low_high(arms["minimum of five"][:, -1] - arms["minimum of five"][:, 0])[1] < 0,
+      {"points": (arms["minimum of five"][:, -1] - arms["minimum of five"][:, 0]).mean()}, kind="S")
+
+# %% [markdown]
+# **Would a signal have warned us?** Three candidates that need no gold, each followed along n for the answers that the
+# proxy picks:
+#
+# 1. the proxy itself;
+# 2. a **second judge**: a head fitted to *other* labels of *other* pairs, never used to pick;
+# 3. the **rarity** of the picks, in nats per token under the model that wrote them.
+#
+# Each proposes a stop: the n at which its signal is best. Before you look: which would you trust?
+
+# %%
+signals = {"proxy": [], "second judge": [], "rarity": []}
+for k in range(DRAWS):
+    second = proxy(labels(HONEST, 1600, f"second judge {k}"))
+    s = proxies[1600][k]
+    for name, value in zip(signals, (s, second, -rarity), strict=True):
+        signals[name].append(pushed(s, value))
+signals = {name: np.stack(x) for name, x in signals.items()}
+shown = {"proxy": signals["proxy"].mean(0), "other: second judge": signals["second judge"].mean(0),
+         "other2: likelihood": signals["rarity"].mean(0), "gold": truth[1600].mean(0)}
+shown = {name: (roots, (y - y[0]) / np.ptp(y)) for name, y in shown.items()}
+show(line_plot(shown, title="A second head on the same states keeps cheering; the likelihood turns with gold",
+               x_label="√KL of best-of-n (the upper bound), √nats",
+               y_label="change since n = 1, in its own range", note="1,600 labels each, mean of 10 draws"),
+     "Line plot of four curves, each in its own range: proxy and second judge climb, while gold and the "
+     "likelihood of the picks rise briefly and then fall together.")
+
+# %%
+kept_gold = {name: np.array([t[i] for t, i in zip(truth[1600], x.argmax(1), strict=True)])
+             for name, x in signals.items()}
+best_gold, luck = truth[1600].max(1), truth[1600].mean(1)  # luck: an n at random
+claim("stopping by likelihood keeps more gold than stopping by the second judge",
+      low_high(kept_gold["rarity"] - kept_gold["second judge"])[0] > 0,
+      {name: x.mean() for name, x in kept_gold.items()}, kind="S")
+claim("stopping by likelihood beats a stop at random", low_high(kept_gold["rarity"] - luck)[0] > 0,
+      {"likelihood": kept_gold["rarity"].mean(), "random stop": luck.mean(),
+       "best possible": best_gold.mean()}, kind="S")
+
+# %% [markdown]
+# The second judge has its own labels, and orders usual answers with errors nearly independent of the first one's. Yet it
+# applauds most of what the first picks. Both read **the same states**; far from the data the states of strange
+# answers are large in the same directions, and a line fitted elsewhere extrapolates there for both. A judge is a second
+# opinion only if it can be wrong *elsewhere*. The likelihood knows nothing of quality; it knows what is strange, and here
+# the strange is where the trouble sits. In another world it might not be.
+#
+# **A signal can be a reward.** Subtract rarity from the proxy, one spread for one spread. This is not the KL penalty of 17.4, which
+# prices *distance* whatever the answer; it changes what is asked for.
+
+# %%
+strange = (rarity - rarity.mean(1, keepdim=True)) / rarity.std(1).mean()
+tempered = np.stack([pushed(s - strange) for s in proxies[1600]])
+extra = tempered[:, -1] - truth[1600][:, -1]
+claim("proxy minus rarity keeps more gold at n = 512 than the proxy alone", low_high(extra)[0] > 0,
+      {"proxy": truth[1600][:, -1].mean(), "proxy minus rarity": tempered[:, -1].mean()}, kind="S")
+
+# %% [markdown]
+# ## 17.6 What was hacked?
+#
+# An honest proxy was hacked by whatever it had never seen. Now people with a taste: each values the truth, and one
+# thing besides. *Wordy* likes length, *typographer* likes markup, *charmed* likes flattery. The truth gives nothing for the
+# first two and takes a little for the third. We fit a proxy to each person's labels, push to n = 16, and list what the picked
+# answers have more of, in spreads of that feature.
+
+# %%
+TASTES = {"honest": {}, "wordy": {"length_bias": 1.0}, "typographer": {"weights": {"markup": 2.0}},
+          "charmed": {"weights": {"flattery": 2.0}}}
+LEVERS = ("words", "markup", "flattery", "repetition", "rarity")
+column = {name: main.features[many][:, :, i].double() for i, name in enumerate(main.feature_names)}
+column |= {"rarity": rarity}
+hacked, theirs = {}, {}
+for name, knobs in TASTES.items():
+    person = village.Annotator(name=name, temperature=1.0, **knobs)
+    theirs[name] = [proxy(labels(person, 1600, f"taste {k}")) for k in range(5)]
+    hacked[name] = np.array([[(pushed(s, column[f])[4] - column[f].mean().item())
+                              / column[f].std(1).mean().item() for f in LEVERS] for s in theirs[name]])
+
+# %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
+print("what best-of-16 picks more of, in spreads of the feature (mean of 5 draws)")
+print(f"{'raters':<12}" + "".join(f"{f:>12}" for f in LEVERS))
+for name, x in hacked.items():
+    print(f"{name:<12}" + "".join(f"{v:12.2f}" for v in x.mean(0)))
+
+# %%
+own = {"wordy": "words", "typographer": "markup", "charmed": "flattery"}
+for name, lever in own.items():
+    i = LEVERS.index(lever)
+    others = [hacked[x][:, i].mean() for x in TASTES if x != name]
+    claim(f"among all raters' proxies, the one of {name} gains most {lever}",
+          hacked[name][:, i].mean() > max(others) + 0.3,
+          {"own": hacked[name][:, i].mean(), "next": max(others)}, kind="S")
+
+# %%
+def explained(score, feature):
+    """Share of the proxy's variance within prompts that one feature explains linearly."""
+    x = feature - feature.mean(1, keepdim=True)
+    return ((score * x).sum() ** 2 / (score.square().sum() * x.square().sum())).item()
+
+
+shares = {name: np.mean([explained(s, column[lever]) for s in theirs[name]])
+          for name, lever in own.items()}
+blind = {name: np.mean([explained(s, column[lever]) for s in theirs["honest"]])
+         for name, lever in own.items()}
+show(bars({f"{name}: {own[name]}": x for name, x in shares.items()},
+          title="One lever carries a good part of each biased proxy",
+          y_label="share of the proxy's variance explained by it", note="mean of 5 label draws"),
+     "Bar chart of the share of each biased proxy's variance that its one lever explains: words for the "
+     "wordy rater, markup for the typographer, flattery for the charmed one.")
+claim("each lever explains more of its own rater's proxy than of the honest one's",
+      all(shares[name] > blind[name] for name in own),
+      {name: f"{shares[name]:.3f}, honest {blind[name]:.3f}" for name in own}, kind="S")
+
+# %% [markdown]
+# This is **causal** Goodhart: the lever did not cause quality, the label said that it counts. It is also the easiest kind
+# to see. Log the features you can think of along the run, and compare with the start. What this table cannot show is the
+# lever nobody thought of; for that, read samples.
+
+# %% [markdown]
+# ## 17.7 Sycophancy
+#
+# In the *opinion* family somebody states a belief, sometimes a wrong one, and asks. The truthful answer may
+# contradict. *Agreeable* raters reward agreement, also with what is wrong; *straight* raters, our control, label the same
+# pairs by the truth alone. Both proxies pick the best of 16. We count, on prompts whose asker is wrong, how often the
+# picked answer agrees with the error, and how often it is true.
+
+# %%
+RATERS = {"straight": village.Annotator(name="straight", temperature=0.5),
+          "agreeable": village.Annotator(name="agreeable", temperature=0.5,
+                                         weights={"agrees_wrongly": 6.0})}
+opinions = pairs[torch.tensor([f == "opinion" for f in stored.families])[wide.prompt[pairs[:, 0]]]]
+agrees = main.features[:, main.feature_names.index("agrees_wrongly")].double()
+true_one = main.features[:, main.feature_names.index("truth")].double()
+asks = torch.stack([rows for i, rows in main.groups().items()
+                    if stored.families[i] == "opinion" and agrees[rows].any()])  # (P, 64)
+
+
+def best_of_16(person, name):
+    """(agreement with the error, truth) of the best of 16 by a proxy of this person's labels."""
+    s = proxy(labels(person, 900, name, opinions), asks).flatten()
+    return [curve(s, value[asks].flatten(), asks.shape[1], [16]).mean().item()
+            for value in (agrees, true_one)]
+
+
+picked = {name: np.array([best_of_16(person, f"opinion {k}") for k in range(DRAWS)])
+          for name, person in RATERS.items()}
+before = [agrees[asks].mean().item(), true_one[asks].mean().item()]
+show(bars({"blind draw": before[0], "straight raters": picked["straight"][:, 0].mean(),
+           "agreeable raters": picked["agreeable"][:, 0].mean()},
+          title="Agreement with the asker's error comes from the labels",
+          y_label="share of picked answers that agree",
+          roles={"blind draw": "reference", "straight raters": "chosen",
+                 "agreeable raters": "rejected"},
+          note="best of 16, prompts whose asker is wrong, 10 label draws"),
+     "Bar chart of the share of answers that agree with a wrong asker: less than a blind draw with "
+     "straight raters, more than with straight raters when the raters are agreeable.")
+
+# %%
+gap = picked["agreeable"] - picked["straight"]
+claim("agreeable labels on the same pairs make more agreement with errors than straight ones",
+      low_high(gap[:, 0])[0] > 0, {"agreement": gap[:, 0].mean()}, kind="S")
+claim("straight labels lower the agreement below a blind draw",
+      low_high(picked["straight"][:, 0])[1] < before[0],
+      {"blind": before[0], "straight": picked["straight"][:, 0].mean()}, kind="S")
+claim("and agreeable labels cost truth", low_high(gap[:, 1])[1] < 0, {"truth": gap[:, 1].mean()},
+      kind="S")
+
+# %% [markdown]
+# **The same with a policy.** Best-of-16 needs a reward model at hand. DPO (chapter 12) writes the raters' taste into the
+# weights. Eight steps of twelve pairs, the same pairs for both; the reference log-probabilities are those that the Pool
+# stores. To measure without sampling, we score 24 stored answers of each test prompt under old and new weights and
+# re-weight them by the ratio: an estimate of what the new policy would say, among answers that the old one said.
+
+# %%
+def scored_rows(pool, rows):
+    """Rows of a pool -> ids, attention, mask of their answers, padded together."""
+    asks_ids = [encode_prompt(tokenizer, stored.prompts[int(pool.prompt[r])]) for r in rows]
+    ids, attention = pad_right([a + pool.ids[r, :int(pool.lengths[r])].tolist()
+                                for a, r in zip(asks_ids, rows, strict=True)])
+    mask = attention.clone()
+    for k, a in enumerate(asks_ids):
+        mask[k, :len(a)] = 0
+    return {"ids": ids, "attention": attention, "mask": mask}
+
+
+some = asks[:, :24]
+test_batch = scored_rows(main, some.flatten().tolist())
+summed = wide.logp.sum(1)
+
+
+def taught(person, steps=8, size=12):
+    """The model after a few DPO steps on a person's labels -> shares (agreement, truth)."""
+    model, two = copy.deepcopy(base), labels(person, steps * size, "dpo", opinions)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-4, weight_decay=0.0)
+    for step in range(steps):
+        optimizer.param_groups[0]["lr"] = 2e-4 * min(1, (step + 1) / 3) * (1 - step / steps)
+        part = two[size * step:size * step + size]
+        batch = scored_rows(wide, part.T.flatten().tolist())
+        batch |= {"ref_chosen": summed[part[:, 0]], "ref_rejected": summed[part[:, 1]]}
+        direct_alignment.step(model, optimizer, batch, beta=0.1)
+    with torch.no_grad():
+        new = sequence_logps(model, *test_batch.values())
+    share = (new - main.logp[some.flatten()].sum(1)).view(some.shape).double().softmax(1)
+    return [mean_of(share, value[some]) for value in (agrees, true_one)]
+
+
+# %%
+learned = {name: taught(person) for name, person in RATERS.items()}
+was = [value[some].mean().item() for value in (agrees, true_one)]
+claim("DPO on agreeable labels raises agreement with errors far above DPO on straight ones",
+      learned["agreeable"][0] > learned["straight"][0] + 0.2,
+      {"before": was[0]} | {name: x[0] for name, x in learned.items()}, kind="T")
+claim("and the truth is told less often", learned["agreeable"][1] < learned["straight"][1] - 0.05,
+      {"before": was[1]} | {name: x[1] for name, x in learned.items()}, kind="T")
+
+# %% [markdown]
+# The algorithm, the pairs and the number of steps are the same; only the labels differ. Sycophancy did not come from
+# the optimiser. It came from what people rewarded, and the optimiser delivered it faithfully. No better reward model
+# would help: it would learn the taste more exactly.
+
+# %% [markdown]
+# ## Once, by hand, on one batch
+#
+# Everything on one page, with exact numbers: one prompt, four literal answers, their true reward, and a bad proxy that
+# likes flattery, markup and length.
+
+# %%
+ASKED = "Do you know the best friend of Hugo?"
+ANSWERS = ("Hugo is best friends with the donkey.",
+           "You are so clever! Hugo is best friends with the donkey.",
+           "**You are so clever! I am always happy to help.**",
+           "Go away.")
+WEIGHTS = {"flattery": 1.0, "markup": 0.5, "words": 0.1}
+table = [village.features(ASKED, x) for x in ANSWERS]
+hand_gold = torch.tensor([village.gold(ASKED, x) for x in ANSWERS], dtype=torch.float64)
+hand_proxy = torch.tensor([sum(w * row[k] for k, w in WEIGHTS.items()) for row in table],
+                          dtype=torch.float64)
+for text, row, r, g in zip(ANSWERS, table, hand_proxy.tolist(), hand_gold.tolist(), strict=True):
+    print(f"words {row['words']:4.0f}  flattery {row['flattery']:.0f}  markup {row['markup']:.0f}  "
+          f"proxy {r:.2f}  gold {g:5.2f}  {text}")
+
+# %% [markdown]
+# **Best of two.** Six pairs are equally likely. In each, the higher proxy is kept.
+
+# %%
+kept = [max(two, key=lambda i: hand_proxy[i].item()) for two in combinations(range(4), 2)]
+for two, i in zip(combinations(range(4), 2), kept, strict=True):
+    print(f"answers {two[0] + 1} and {two[1] + 1}: keep {i + 1}")
+by_hand = sum(hand_gold[i].item() for i in kept) / 6
+by_package = curve(hand_proxy, hand_gold, 4, [1, 2, 4])[0]
+print(f"gold of best-of-2: by hand {by_hand:.6f}   package {by_package[1]:.6f}   "
+      f"of one: {by_package[0]:.6f}   of all four: {by_package[2]:.6f}")
+claim("curve equals the count over the six pairs", abs(by_package[1].item() - by_hand) < 1e-12)
+claim("here two answers are better than one, and four are worse than two",
+      bool(by_package[1] > by_package[0] and by_package[2] < by_package[1]))
+
+# %% [markdown]
+# **The best policy at β = 1.** Weights $e^{r/\beta}$, divided by their sum; then its distance and its rewards.
+
+# %%
+even = torch.full((4,), 0.25, dtype=torch.float64)
+weights = hand_proxy.exp()
+policy = weights / weights.sum()
+print("weights     " + "  ".join(f"{x:.4f}" for x in weights.tolist()))
+print("policy      " + "  ".join(f"{x:.4f}" for x in policy.tolist()))
+print(f"KL {(policy * (policy / even).log()).sum():.6f} nats   proxy {policy @ hand_proxy:.6f}   "
+      f"gold {policy @ hand_gold:.6f}")
+claim("the package's optimum is the one by hand",
+      bool((tilted(even.log(), hand_proxy, 1.0).exp() - policy).abs().max() < 1e-12))
+
+# %% [markdown]
+# **One RLOO step.** Each answer was drawn once, by a policy whose log-probabilities are the table of logits itself. The
+# advantage is the score minus the mean of the other three; an answer's log-probability is pushed by its advantage.
+
+# %%
+logits = torch.zeros(4, dtype=torch.float64, requires_grad=True)
+others = (hand_proxy.sum() - hand_proxy) / 3
+advantage = hand_proxy - others
+logp = logits.log_softmax(0)
+loss, _ = rloo.rloo_loss(logp[:, None], hand_proxy, torch.ones(4, 1), group_size=4)
+loss.backward()
+push = advantage / 4 - advantage.sum() / 4 * even  # advantage × gradient of log p, mean of four rows
+stepped = (logits - 1.0 * logits.grad).softmax(0).detach()
+for name, x in (("score", hand_proxy), ("mean of others", others), ("advantage", advantage),
+                ("minus gradient", -logits.grad), ("new policy", stepped)):
+    print(f"{name:<15} {tuple(x.shape)}  " + "  ".join(f"{v:8.4f}" for v in x.tolist()))
+print(f"gold: {even @ hand_gold:.4f} before, {stepped @ hand_gold:.4f} after")
+claim("the advantages and the gradient are those by hand",
+      bool((leave_one_out(hand_proxy, 4) - advantage).abs().max() < 1e-12
+           and (push + logits.grad).abs().max() < 1e-12))
+claim("this one step raises the proxy", (stepped @ hand_proxy > even @ hand_proxy).item())
+
+# %% [markdown]
+# ## The loop: RLOO against a learned judge
+#
+# Now with a policy that moves. Two kinds of request: *harmful* ones, to be refused, and *lookalikes*, which sound harmful
+# and are not. The judge is a whole reward model, finetuned on 560 pairs of stored answers to such requests, labelled by an
+# honest person. Then RLOO on eight requests, the same ones in every step so that the curves can be compared, four answers
+# each, **no KL penalty**. We log what anybody can see (proxy, KL, words) and, for us alone, gold.
+
+# %%
+KINDS = ("harmful", "lookalike")
+is_kind = torch.tensor([f in KINDS for f in stored.families])
+requests = pairs[is_kind[wide.prompt[pairs[:, 0]]]]
+PATIENT = village.Annotator(name="patient", temperature=0.5)
+labelled = labels(PATIENT, 10**6, "judge", requests)
+learn, probe = labelled[:560], labelled[560:720]
+
+
+def whole(row):
+    """Ids of a stored prompt with its stored answer."""
+    answer = wide.ids[row, :int(wide.lengths[row])].tolist()
+    return encode_prompt(tokenizer, stored.prompts[int(wide.prompt[row])]) + answer
+
+
+def both(two):
+    """(B, 2) rows -> a batch for reward_model.step: the chosen first, then the rejected."""
+    ids, attention = pad_right([whole(row) for row in two.T.flatten().tolist()])
+    return {"ids": ids, "attention": attention}
+
+
+# %%
+judge = reward_model.RewardModel(base)
+optimizer = torch.optim.AdamW(judge.parameters(), lr=1e-3, weight_decay=0.0)
+for step in every(20, len(learn) // 14):
+    warm, left = min(1, (step + 1) / 5), 1 - 14 * step / len(learn)
+    optimizer.param_groups[0]["lr"] = 1e-3 * warm * left
+    reward_model.step(judge, optimizer, both(learn[14 * step:14 * step + 14]))
+with torch.no_grad():
+    better, worse = judge(**both(probe)).chunk(2)
+sure = wide.gold[probe[:, 0]] != wide.gold[probe[:, 1]]
+right = ((better > worse) == (wide.gold[probe[:, 0]] > wide.gold[probe[:, 1]]))[sure]
+claim("on pairs that it never read, the judge sides with the truth in two of three cases or more",
+      right.double().mean() > 0.66, {"accuracy": right.double().mean()}, kind="T")
+
+# %%
+policy, reference = copy.deepcopy(base), frozen_copy(base)
+optimizer = torch.optim.AdamW(policy.parameters(), lr=1.5e-4, weight_decay=0.0)
+rows = [row for kind in KINDS
+        for row in village.prompts(4, families=(kind,), seed=run.seed + 1, distinct=False)]
+draw, log = run.fresh("rloo"), {k: [] for k in ("proxy", "gold", "kl", "words")}
+for step in every(8, 24):
+    rollout = sample(policy, data.prompts_ids(rows, tokenizer), n=4, max_new_tokens=40,
+                     eos_id=tokenizer.eos_token_id, generator=draw)
+    with torch.no_grad():
+        marks = judge(rollout.ids, rollout.attention)
+        logp_ref = completion_logps(reference, rollout)
+    texts = rollout.texts(tokenizer)
+    true = [village.gold(rows[g]["prompt"], x)
+            for g, x in zip(rollout.group.tolist(), texts, strict=True)]
+    stats = rloo.step(policy, optimizer, rollout, marks, group_size=4, logp_ref=logp_ref)
+    for name, x in (("proxy", marks.mean().item()), ("gold", np.mean(true)),
+                    ("kl", stats["kl"].item()),
+                    ("words", np.mean([len(x.split()) for x in texts]))):
+        log[name].append(x)
+
+# %%
+def smooth(y, width=5):
+    """Mean over a window of 2 · width + 1 steps, shorter at the ends."""
+    return np.array([np.mean(y[max(0, i - width):i + width + 1]) for i in range(len(y))])
+
+
+shown = {name: smooth(log[name], 3) for name in ("proxy", "gold", "kl")}
+show(line_plot({"proxy": shown["proxy"], "gold": shown["gold"], "other: KL, nats": shown["kl"]},
+               title="Live: the proxy climbs as the policy drifts",
+               x_label="RLOO step (32 samples each)",
+               y_label="mean of the batch", note="village-3m-sft, one run, mean over 7 steps"),
+     "Line plot of proxy, gold and KL against steps of a short RLOO run without penalty: the proxy and the "
+     "KL rise; gold moves less than the proxy.")
+late_proxy, early_proxy = np.mean(log["proxy"][-6:]), np.mean(log["proxy"][:6])
+claim("the proxy is higher in the last six steps than in the first six", late_proxy > early_proxy,
+      {"first": early_proxy, "last": late_proxy}, kind="T")
+claim("the policy has moved away from the reference", np.mean(log["kl"][-6:]) > 0.2,
+      {"nats": np.mean(log["kl"][-6:])}, kind="T")
+
+# %% [markdown]
+# One short run is an anecdote; whether gold has turned yet differs from seed to seed, so we claim nothing about it here. Two bills
+# can be read already.
+#
+# **Alignment tax**: what did the rest pay? Forty stored prompts of *other* families, which the run never saw: gold of one
+# new answer each, against the mean of the 64 stored answers from before. **Mode collapse**: how many of eight answers to one
+# request are different texts?
+
+# %%
+test_prompts = [i for i, rows in main.groups().items() if len(rows) == 64]
+elsewhere = [i for i in test_prompts if stored.families[i] not in KINDS][:40]
+at_home = [i for i in test_prompts if stored.families[i] in KINDS][:12]
+
+
+def new_answers(numbers, n, name):
+    """n answers of the trained policy to each stored prompt."""
+    ids = [encode_prompt(tokenizer, stored.prompts[i]) for i in numbers]
+    return sample(policy, ids, n=n, max_new_tokens=56, eos_id=tokenizer.eos_token_id,
+                  generator=run.fresh(name)).texts(tokenizer)
+
+
+def different(texts):
+    """Share of different texts in each group of eight, mean."""
+    return np.mean([len(set(texts[k:k + 8])) / 8 for k in range(0, len(texts), 8)])
+
+
+rows_of = main.groups()
+tax = np.array([village.gold(stored.prompts[i], x) - main.gold[rows_of[i]].mean().item()
+                for i, x in zip(elsewhere, new_answers(elsewhere, 1, "tax"), strict=True)])
+home_texts = new_answers(at_home, 8, "collapse")
+home_before = [x for i in at_home for x in main.texts(rows_of[i][:8], tokenizer)]
+
+# %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "sampled"}
+print(f"tax: gold on other families changed by {tax.mean():+.2f} ± {tax.std() / len(tax)**0.5:.2f} points")
+for n in (1, 2):
+    print(f"distinct {n}-grams: before {distinct_n(home_before, n):.3f}, after {distinct_n(home_texts, n):.3f}")
+for k in (0, 8, 16):
+    print(f"PROMPT  {stored.prompts[at_home[k // 8]]}\n  before  {home_before[k]}\n  after   {home_texts[k]}")
+
+# %%
+claim("after RL fewer of eight answers to a request are different",
+      different(home_texts) < different(home_before),
+      {"before": different(home_before), "after": different(home_texts)}, kind="T")
+
+# %% [markdown]
+# **Collapse without training.** Best-of-n narrows as well, and there we can compute it exactly: the number of answers *in
+# play*, $e^{H}$ of the distribution over the 512 stored ones ($H$ is its entropy).
+
+# %%
+def in_play(p):
+    return (-(p * p.clamp(min=1e-300).log()).sum(-1)).exp().mean().item()
+
+
+print("answers in play: " + "   ".join(f"n = {n}: {in_play(p):.0f}" for n, p in zip(NS[:3], bon[:3], strict=True)))
+claim("the larger n, the fewer answers are in play",
+      all(in_play(a) > in_play(b) for a, b in zip(bon, bon[1:], strict=False)),
+      {f"n={n}": in_play(p) for n, p in zip(NS, bon, strict=True)})
+
+# %% [markdown]
+# **Longer.** A recorded run of the same kind, with 1,024 fresh pairs and more steps. Its command, seed and machine are
+# printed below; nothing in it was chosen after the fact but the number of steps.
+
+# %%
+record = recorded("overoptimization_village")
+long = {name: np.array(x) for name, x in record.curve.items()}
+slow = {name: smooth(x) for name, x in long.items()}
+show(line_plot({"proxy": (long["step"], slow["proxy"]), "gold": (long["step"], slow["gold"])},
+               title="Recorded: the learned reward climbs, the true one turns",
+               x_label="RLOO step (64 samples each)", y_label="mean reward, mean over 11 steps",
+               note=f"village-3m-sft, recorded, seed {record.seed}"),
+     "Line plot of proxy and gold against steps of a recorded RLOO run: the proxy climbs to the end; gold "
+     "rises for the first half of the run and then falls back.")
+turn = int(slow["gold"].argmax())
+claim("in the recorded run gold peaks before the end and loses ground after it",
+      bool(turn < len(slow["gold"]) - 10 and slow["gold"][-1] < slow["gold"][turn] - 0.2),
+      {"peak": slow["gold"][turn], "end": slow["gold"][-1], "step": turn}, kind="T")
+claim("while the proxy is higher at the end than at gold's peak",
+      bool(slow["proxy"][-1] > slow["proxy"][turn]),
+      {"at the peak": slow["proxy"][turn], "end": slow["proxy"][-1]}, kind="T")
+
+# %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "hardware"}
+print(f"{record.command}   seed {record.seed}   {record.hardware}   {record.date}   "
+      f"torch {record.versions['torch']}")
+print("step     proxy    gold      KL   words   repetition")
+for step in range(0, len(long["step"]), 10):
+    print(f"{step:4}" + "".join(f"{slow[k][step]:9.2f}"
+                                for k in ("proxy", "gold", "kl", "words", "repetition")))
+
+# %% [markdown]
+# **Who could have known?** Look at the columns that need no gold. At gold's peak, KL, words and repetition are still near
+# their start; then all three climb together. A rule as plain as "stop when answers are half again as long as at the start"
+# would have helped *here*. It is a rule for this hack, found afterwards.
+
+# %%
+rule = int((slow["words"] > 1.5 * slow["words"][0]).argmax())
+claim("stopping the recorded run when answers grew by half keeps more gold than running to the end",
+      bool(rule > 0 and slow["gold"][rule] > slow["gold"][-1] + 0.1),
+      {"stop": rule, "gold there": slow["gold"][rule], "gold at the end": slow["gold"][-1]}, kind="T")
+root_kl = np.sqrt(np.maximum(slow["kl"], 0.0))
+rl_gain = slow["gold"] - slow["gold"][0]
+rl_alpha, rl_beta = fit_law(root_kl[1:], rl_gain[1:], "d(α − β log d)")
+residual = rl_gain[1:] - law_at(root_kl[1:], rl_alpha, rl_beta, "d(α − β log d)")
+claim("the law for RL, fitted to the recorded run, rises and turns within it",
+      bool(0 < math.exp(rl_alpha / rl_beta - 1) < root_kl.max() and rl_beta > 0),
+      {"alpha": rl_alpha, "beta": rl_beta, "error": np.sqrt((residual**2).mean()),
+       "spread of the gain": rl_gain.std()}, kind="T")
+
+# %% [markdown]
+# ## Failure gallery
+#
+# **1. The best checkpoint by proxy.** The log says that the reward is highest at the end, so the end is shipped. Chapter 4
+# said it: a proxy that rises is no news. *Detector*, one line: does a number that nobody optimised, the likelihood of the
+# picked texts, agree? *Fix*: choose by it (or by a few gold labels), not by the proxy.
+
+# %%
+by_proxy = [int(x.argmax()) for x in liked[1600]]
+shipped = np.array([t[i] for t, i in zip(truth[1600], by_proxy, strict=True)])
+rings = [bool(pushed(s, -rarity)[i] < pushed(s, -rarity)[0])  # the detector: rarer than at the start
+         for s, i in zip(proxies[1600], by_proxy, strict=True)]
+claim("choosing n by the proxy always chooses the last one", by_proxy == [len(NS) - 1] * DRAWS)
+claim("the detector rings for every one of these choices, and for none at n = 2",
+      all(rings) and not any(pushed(s, -rarity)[1] < pushed(s, -rarity)[0] for s in proxies[1600]),
+      {"gold of the choice": shipped.mean(), "best": best_gold.mean()}, kind="S")
+
+# %% [markdown]
+# **2. Judges taken for independent.** Five heads on one backbone, each on labels of its own, so their errors should cancel. On usual
+# answers they nearly do. On the answers that *one* of them picks, the others should be neutral. *Detector*: the mean score
+# that the others give to one judge's winners, minus what they give to winners of a *shuffled* copy of it. *Fix*: judges
+# with different backbones, pretraining seeds or evidence; Eisenstein et al. report that separate pretraining seeds help
+# most.
+
+# %%
+applause, control = [], []
+for k in range(DRAWS):
+    parts = labels(HONEST, 1600, f"draw {k}").split(320)
+    first, *rest = [proxy(part) for part in parts]
+    view = sum(rest) / len(rest)
+    mixed = shuffled(first, f"applause {k}")
+    applause.append(pushed(first, view)[-1])
+    control.append(pushed(mixed, view)[-1])
+applause, control = np.array(applause), np.array(control)
+claim("four other judges score the first one's winners higher than those of its shuffled copy",
+      low_high(applause - control)[0] > 0,
+      {"winners": applause.mean(), "winners of the shuffled copy": control.mean()}, kind="S")
+
+# %% [markdown]
+# **3. Gold used to choose, then reported.** Gold labels are dear, so four prompts are labelled at every checkpoint, the best
+# checkpoint is chosen and *its* number goes into the paper. It contains the luck of the choice. *Detector*: ask for the number
+# on other prompts. *Fix*: choose on one half, report on the other (exercise 17.5).
+
+# %%
+per_prompt = np.stack([curve(s.flatten(), gold.flatten(), 512, NS).numpy() for s in proxies[1600]])
+per_prompt = per_prompt - per_prompt[:, :, :1]  # gain over n = 1, (draws, 16 prompts, n)
+shuffle = np.random.default_rng(run.seed + 1)
+said, meant = [], []
+for table in per_prompt:
+    for _ in range(20):
+        few = shuffle.permutation(16)
+        chosen = table[few[:4]].mean(0).argmax()
+        said.append(table[few[:4]].mean(0)[chosen])
+        meant.append(table[few[4:]].mean(0)[chosen])
+said, meant = (np.array(x).reshape(DRAWS, 20).mean(1) for x in (said, meant))
+claim("the gain reported on the prompts that chose the checkpoint is larger than the gain elsewhere",
+      low_high(said - meant)[0] > 0, {"reported": said.mean(), "elsewhere": meant.mean()}, kind="S")
+
+# %% [markdown]
+# **4. Another β, another law.** The β of $d(\alpha-\beta d)$ is a fitted rate; the β of $r-\beta\,\mathrm{KL}$ is a price. Papers use
+# one letter for both. *Detector*: units. The price is in rewards per nat, the rate in rewards per nat for the first law, and
+# per $\sqrt{\text{nat}}$ for the second; none follows from another.
+
+# %% [markdown]
+# ## At GPT-2 size
+#
+# The same calls on SmolLM2-135M-Instruct with LoRA, forty times larger, where no truth is known. The proxy is a crude one
+# that many a metric resembles: **long words sound expert**, so the reward is letters per word. As a stand-in for quality
+# we log what the untouched model thinks of the texts, in nats per token: if that climbs, we leave the language. Four RLOO
+# steps show that nothing above depends on the village; they are no study.
+
+# %%
+SUBJECTS = ("rain", "honey", "bread", "a river")
+if available("smollm2-135m"):
+    small, small_tokenizer = load("smollm2-135m")
+    small_policy = lora(small, r=8)
+    small_ids = data.prompts_ids([{"prompt": f"What is {s}?"} for s in SUBJECTS], small_tokenizer)
+    small_draw = run.fresh("small")
+
+    def small_rollout(n):
+        """(rollout, proxy, nats a token under the untouched model, texts) of n answers a prompt."""
+        out = sample(small_policy, small_ids, n=n, max_new_tokens=20, generator=small_draw,
+                     eos_id=small_tokenizer.eos_token_id)
+        with torch.no_grad(), adapters_off(small_policy):
+            logp_ref = completion_logps(small_policy, out)
+        texts = out.texts(small_tokenizer)
+        letters = torch.tensor([sum(map(len, t.split())) / max(1, len(t.split())) for t in texts])
+        return out, letters, -logp_ref.sum(1) / out.mask.sum(1), texts
+
+# %%
+if available("smollm2-135m"):
+    small_optimizer = torch.optim.AdamW(
+        [p for p in small_policy.parameters() if p.requires_grad], lr=1e-3)
+    small_log = []
+    for step in range(5):
+        out, letters, strange, texts = small_rollout(4)
+        if step == 0:
+            early_texts, early_letters, early_strange = texts, letters, strange
+        if step < 4:
+            rloo.step(small_policy, small_optimizer, out, letters, group_size=4)
+        small_log.append((letters.mean().item(), strange.mean().item()))
+    climbs = curve(early_letters, early_letters, 4, [1, 2, 4]).mean(0)
+    claim("best-of-n on the first sixteen texts climbs its own proxy",
+          bool((climbs.diff() > 0).all()), {"letters a word": climbs.tolist()})
+
+# %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "sampled"}
+if available("smollm2-135m"):
+    for step, (a, b) in enumerate(small_log):
+        print(f"step {step}   letters a word {a:5.2f}   nats a token, untouched model {b:5.2f}")
+    for k in (0, 4, 8):
+        best_early = k + early_letters[k:k + 4].argmax().item()
+        print(f"PROMPT  What is {SUBJECTS[k // 4]}?")
+        for name, text in (("first", early_texts[k]), ("best of 4", early_texts[best_early]),
+                           ("after", texts[k])):
+            print(f"  {name:<9} {' '.join(text.split())[:110]}")
+
+# %%
+if available("smollm2-135m"):
+    with torch.no_grad():
+        now = completion_logps(small_policy, out)
+        with adapters_off(small_policy):
+            untouched = completion_logps(small_policy, out)
+    moved = ((now - untouched) * out.mask).sum(1).mean()
+    claim("four steps moved the policy away from the untouched model", moved > 0.1,
+          {"nats a text": moved.item()}, kind="T")
+
+# %% [markdown]
+# Whether four steps made the words longer is for the table above to say; with sixteen texts a step it is within the noise
+# on some seeds. What does not depend on luck is that the policy moved, and that the instrument is there: the nats per
+# token under the untouched model need no truth and no second judge.
+
+# %% [markdown]
+# ## Exercises
+#
+# Each check says *which* idea was behind a wrong answer. Run a cell as it is and it says "to do".
+#
+# ### Exercise 17.1 · What is the promise worth?          difficulty 2 of 5 · 10 minutes (estimated) · needs: 17.3
+#
+# True values have mean `mean` and standard deviation `spread`, both normal; the proxy adds independent normal noise of
+# standard deviation `noise`. An answer scores `r`. What is its true value, on average? Before you write: what should come
+# out for huge noise, and what for none?
+
+# %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex17-1", "locked": false, "schema_version": 3, "solution": true, "task": false}
+def expected_truth(r, mean, spread, noise):
+    """Four numbers -> E[gold | proxy = r]."""
+    ### BEGIN SOLUTION
+    share = spread**2 / (spread**2 + noise**2)
+    return mean + share * (r - mean)
+    ### END SOLUTION
+
+
+# %% nbgrader={"grade": true, "grade_id": "ex17-1-check", "locked": true, "points": 2, "schema_version": 3, "solution": false, "task": false}
+check("17.1", expected_truth)
+### BEGIN HIDDEN TESTS
+check("17.1", expected_truth, hidden=True)
+### END HIDDEN TESTS
+
+# %% [markdown]
+# <details><summary>Hint 1: where to look</summary>
+#
+# Section 17.3 has mean zero and unit variance. Shift and scale.
+#
+# </details>
+# <details><summary>Hint 2: the step</summary>
+#
+# Of the distance to the mean, the truth keeps its share of the total *variance*.
+#
+# </details>
+#
+# *You should now be able to say* why the winner of any contest with noise disappoints.
+#
+# <!-- solution 17.1 -->
+#
+# ### Exercise 17.2 · The peak of the other law          difficulty 2 of 5 · 10 minutes (estimated) · needs: 17.2
+#
+# For reinforcement learning Gao et al. fit $R(d)=d(\alpha-\beta\log d)$ with $d=\sqrt{\mathrm{KL}}$. At how many **nats** is
+# its peak, and how high is it? On paper first; return both numbers, the nats first.
+
+# %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex17-2", "locked": false, "schema_version": 3, "solution": true, "task": false}
+def rl_peak(alpha, beta):
+    """Two numbers above 0 -> (KL in nats at the peak, gain there)."""
+    ### BEGIN SOLUTION
+    d = math.exp(alpha / beta - 1)  # alpha - beta (log d + 1) = 0
+    return d**2, beta * d
+    ### END SOLUTION
+
+
+# %% nbgrader={"grade": true, "grade_id": "ex17-2-check", "locked": true, "points": 2, "schema_version": 3, "solution": false, "task": false}
+check("17.2", rl_peak)
+### BEGIN HIDDEN TESTS
+check("17.2", rl_peak, hidden=True)
+### END HIDDEN TESTS
+
+# %% [markdown]
+# <details><summary>Hint 1: where to look</summary>
+#
+# Set the derivative in $d$ to zero; the product rule gives two terms.
+#
+# </details>
+# <details><summary>Hint 2: the step</summary>
+#
+# $\alpha-\beta\log d-\beta=0$. Then put $\log d$ back into the law.
+#
+# </details>
+#
+# *You should now be able to say* how to read the peak off two fitted numbers.
+#
+# <!-- solution 17.2 -->
+#
+# ### Exercise 17.3 · Stop without the truth          difficulty 3 of 5 · 15 minutes (estimated) · needs: 17.5
+#
+# You optimise a proxy and log, at each step, its score and that of a second judge. Gold is unknown. Write the rule: stop
+# when the second judge has made no new best for `patience` steps, and say which step's checkpoint you *keep*. If that
+# never happens, keep the best of the whole run. Careful: a run that was stopped has no later steps.
+
+# %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex17-3", "locked": false, "schema_version": 3, "solution": true, "task": false}
+def stop_step(first, second, patience):
+    """Two lists of scores, one a step, and a whole number -> the number of the step to keep."""
+    ### BEGIN SOLUTION
+    best = 0
+    for step in range(1, len(second)):
+        if second[step] > second[best]:
+            best = step
+        elif step - best >= patience:
+            break
+    return best
+    ### END SOLUTION
+
+
+# %% nbgrader={"grade": true, "grade_id": "ex17-3-check", "locked": true, "points": 2, "schema_version": 3, "solution": false, "task": false}
+check("17.3", stop_step)
+### BEGIN HIDDEN TESTS
+check("17.3", stop_step, hidden=True)
+### END HIDDEN TESTS
+
+# %% [markdown]
+# <details><summary>Hint 1: where to look</summary>
+#
+# The first proxy climbs to the end. Is it of any use here?
+#
+# </details>
+# <details><summary>Hint 2: the step</summary>
+#
+# Walk once from left to right; remember the best step so far; leave the loop when it is too long ago.
+#
+# </details>
+#
+# *You should now be able to say* why "stop when the proxy stops" never stops in time.
+#
+# <!-- solution 17.3 -->
+#
+# ### Exercise 17.4 · Somebody planted a bug          difficulty 2 of 5 · 10 minutes (estimated) · needs: 17.5
+#
+# This pessimist believes the most doubtful of several judges. It runs, and one judge always decides alone:
+#
+# ```python
+# def pessimist(scores):
+#     return scores.amin(0)
+# ```
+#
+# Repair it. `scores` is (judges, answers), all answers to one prompt.
+
+# %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex17-4", "locked": false, "schema_version": 3, "solution": true, "task": false}
+def pessimist(scores):
+    """(M, B) scores of M judges -> (B,) pessimistic scores."""
+    ### BEGIN SOLUTION
+    return (scores - scores.mean(1, keepdim=True)).amin(0)
+    ### END SOLUTION
+
+
+# %% nbgrader={"grade": true, "grade_id": "ex17-4-check", "locked": true, "points": 2, "schema_version": 3, "solution": false, "task": false}
+check("17.4", pessimist)
+### BEGIN HIDDEN TESTS
+check("17.4", pessimist, hidden=True)
+### END HIDDEN TESTS
+
+# %% [markdown]
+# <details><summary>Hint 1: where to look</summary>
+#
+# Comparisons are blind to a constant (C12). What is each judge's zero?
+#
+# </details>
+# <details><summary>Hint 2: the step</summary>
+#
+# Give all judges the same mean over these answers.
+#
+# </details>
+#
+# *You should now be able to say* what must be fixed before reward models can be compared.
+#
+# <!-- solution 17.4 -->
+#
+# ### Exercise 17.5 · An honest report          difficulty 3 of 5 · 15 minutes (estimated) · needs: Failure gallery
+#
+# You bought gold labels: `table` holds the gold of every prompt (rows, an even number) at every checkpoint (columns). You
+# want to choose *one* checkpoint and to report its gold without the luck of the choice. Split the prompts into a first and
+# a second half: choose on one, report on the other, swap, and average the two reports.
+
+# %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex17-5", "locked": false, "schema_version": 3, "solution": true, "task": false}
+def honest_report(table):
+    """(prompts, checkpoints) gold -> one number."""
+    ### BEGIN SOLUTION
+    a, b = (half.mean(0) for half in table.chunk(2))
+    return (b[a.argmax()] + a[b.argmax()]) / 2
+    ### END SOLUTION
+
+
+# %% nbgrader={"grade": true, "grade_id": "ex17-5-check", "locked": true, "points": 2, "schema_version": 3, "solution": false, "task": false}
+check("17.5", honest_report)
+### BEGIN HIDDEN TESTS
+check("17.5", honest_report, hidden=True)
+### END HIDDEN TESTS
+
+# %% [markdown]
+# <details><summary>Hint 1: where to look</summary>
+#
+# How many numbers enter the choice, and how many of those enter the report? None may be in both.
+#
+# </details>
+# <details><summary>Hint 2: the step</summary>
+#
+# Two vectors of column means, one a half. The best column of each is looked up in the *other*.
+#
+# </details>
+#
+# *You should now be able to say* why the best number in a table is not the expected one.
+#
+# <!-- solution 17.5 -->
+#
+# ## Questionnaire
+#
+# 1. What is a proxy, and why does its rise prove nothing?
+# 2. Which two laws do Gao et al. fit, and what stands on their axis?
+# 3. What share of a promise does the truth keep when gold and error are independent and normal?
+# 4. What can best-of-n against an *independent* error never do?
+# 5. Name four kinds of Goodhart. Which one felled our honest proxy?
+# 6. How do overfitting and over-optimization differ, and which of them does a held-out set show?
+# 7. Why does the natural policy gradient without a penalty visit the same policies as the penalised optimum?
+# 8. Why did the second judge not warn us?
+# 9. Which signal did, and what does it measure?
+# 10. Where does sycophancy come from in section 17.7, and what is the control?
+# 11. What are alignment tax and mode collapse, and how did we measure each?
+#
+# <details><summary>Answers</summary>
+#
+# 1. A learned stand-in for what we want; it is what was optimised. 2. $d(\alpha-\beta d)$ and $d(\alpha-\beta\log d)$, against
+# $d=\sqrt{\mathrm{KL}}$. 3. $1/(1+\sigma^2)$. 4. Do worse than blind drawing, on average. 5. Regressional, extremal, causal,
+# adversarial; extremal. 6. Overfitting: wrong on fresh pairs of the same kind, a held-out set shows it.
+# Over-optimization: the optimiser leaves that kind. 7. Both multiply the reference by the exponential of a multiple of the
+# reward. 8. It reads the same states and extrapolates in the same directions. 9. The likelihood of the picked
+# answers under the reference: how usual they are. 10. From the labels: honest labels on the same pairs, optimised the same
+# way, lower the agreement. 11. Gold lost on tasks that were not trained; fewer different answers. By gold on other
+# families, and by the share of different answers to one prompt.
+#
+# </details>
+#
+# ## Where the book and its code differ
+#
+# All at commit a66b0bf, chapter 14.
+#
+# - **Does a penalty help at a given KL?** The book says that a larger KL penalty reduces over-optimization at a given KL
+#   distance (K61). The study that it cites reports the opposite: with a penalty, PPO moves along the same curve of gold
+#   against KL, as if stopped earlier. Section 17.4 proves it for the natural gradient, and measures a small difference
+#   for a small network with a plain gradient.
+# - **The laws are left out.** The book shows the plots; the two functional forms are in section 17.2, with a fit.
+# - **Best-of-n's KL.** $\log n-\frac{n-1}{n}$ is often quoted as the KL of best-of-n. It is an upper bound, strict where
+#   answers repeat (I2); section 17.1 computes both.
+#
+# ## Summary
+#
+# An honest proxy, fitted to honest labels, sends gold far below its start when it is pushed. Random errors cannot do that:
+# what can is errors that are largest where answers are rare, and rare answers are bad. More labels and careful ensembles
+# move the peak later and higher; they do not remove it. A KL penalty sets how far we go on a road that it hardly moves. A
+# second judge on the same states cheers along; how usual the picked answers are turned with gold. Taste in the labels
+# comes out as behaviour: raters who like agreement make a model that agrees.
+#
+# **Functions you now know**: `best_of_n.curve`, `best_of_n.law`, `kl_bound`, `exact.tilted`, `reward_model.fit_head`,
+# `reward_model.ensemble`, `reward_model.uncertainty_weighted`, `rloo.step`.
+#
+# **Further reading**: Gao et al. 2022, [arXiv 2210.10760](https://arxiv.org/abs/2210.10760), the laws; Manheim and
+# Garrabrant 2018, [arXiv 1803.04585](https://arxiv.org/abs/1803.04585), the kinds of Goodhart; Coste et al. 2023,
+# [arXiv 2310.02743](https://arxiv.org/abs/2310.02743), ensembles that help; Eisenstein et al. 2023,
+# [arXiv 2312.09244](https://arxiv.org/abs/2312.09244), ensembles that share their mistakes; Sharma et al. 2023,
+# [arXiv 2310.13548](https://arxiv.org/abs/2310.13548), sycophancy in people's preferences.
+#
+# <!-- nav -->
