@@ -6,7 +6,7 @@ PY := .venv/bin/python
 INSTALL := $(PY) -m pip install --quiet --disable-pip-version-check
 READY := .venv/.installed
 
-.PHONY: help setup run lab test test-code test-unit test-sources test-notebooks test-controls models build claims oracle clean
+.PHONY: help setup run lab test test-code test-unit test-sources test-notebooks test-controls models build claims oracle bench clean
 .NOTPARALLEL:
 
 help:
@@ -18,6 +18,7 @@ help:
 	@echo "make claims SEED=3      all claims with another seed; the table is chapters/status/claims.md"
 	@echo "make models             rebuild the village's models from a seed"
 	@echo "make oracle             compare with TRL, transformers and torch, in .venv-oracle; the table is benchmarks/oracle.md"
+	@echo "make bench              our speed beside TRL's and transformers', in .venv-oracle, 8 minutes; the table is benchmarks/speed.md"
 	@echo "make clean              remove build/ and caches"
 
 setup: $(READY)
@@ -62,6 +63,9 @@ CPU_TORCH := $(or $(TORCH_INDEX),https://download.pytorch.org/whl/cpu)
 
 oracle: .venv-oracle/.installed
 	@OMP_NUM_THREADS=1 $(ORACLE) benchmarks.oracle
+
+bench: .venv-oracle/.installed
+	@OMP_NUM_THREADS=2 $(ORACLE) benchmarks.speed
 
 # What CI runs, in this order; `make -k test` goes on after a failure.
 test: test-code test-unit test-sources test-notebooks test-controls

@@ -58,7 +58,7 @@ def machine():
 
 def about(spec):
     """What a record says of a row before anything is measured."""
-    return {name: getattr(spec, name) for name in ("name", "work", "peer", "unit", "must", "goal", "kind")}
+    return {name: getattr(spec, name) for name in ("name", "work", "against", "unit", "must", "goal", "kind")}
 
 
 def measure(spec, s):
@@ -94,7 +94,7 @@ def line(row):
     else:
         ours, peer = (" / ".join(amount(row[side][kind], row["unit"]) for kind in ("min", "median")) for side in ("ours", "peer"))
         cells = (ours, peer, f"{row['ratio']['min']:.2f} / {row['ratio']['median']:.2f}", f"{row['must']} / {row['goal']}")
-    return "| " + " | ".join((f"**{row['name']}**: {row['work']}", row["peer"], *cells, row["verdict"])) + " |"
+    return "| " + " | ".join((f"**{row['name']}**: {row['work']}", row["against"], *cells, row["verdict"])) + " |"
 
 
 def page(record):

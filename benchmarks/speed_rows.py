@@ -18,7 +18,7 @@ class Spec:
 
     name: str
     work: str
-    peer: str
+    against: str
     unit: str
     must: float
     goal: float
@@ -27,11 +27,11 @@ class Spec:
     build: object
 
 
-def row(name, work, peer, unit, must, goal, *, seconds, kind="ratio"):
+def row(name, work, against, unit, must, goal, *, seconds, kind="ratio"):
     """Decorator: put a `build` into the table."""
 
     def add(build):
-        ROWS.append(Spec(name, work, peer, unit, must, goal, kind, seconds, build))
+        ROWS.append(Spec(name, work, against, unit, must, goal, kind, seconds, build))
         return build
 
     return add

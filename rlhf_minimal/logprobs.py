@@ -49,11 +49,8 @@ def keeps_logits(model):
     return "logits_to_keep" in inspect.signature(getattr(base, "forward", base)).parameters
 
 
-def _score(model, ids, attention, wanted, temperature, fn):
-    """fn(logits (N,V), next ids (N,)) -> (N,), at each real token whose next one is real, and wanted: (B,L-1), else 0.
-
-    Large batches go through the model in `pieces`; their rows do not touch each other, so the result is the same.
-    """
+def _pairs(ids, attention, wanted=None):
+    """(real (B,L), pairs (B,L-1)), bool: `pairs` marks a real token whose next one is real too, and wanted."""
     check_shapes(ids=ids, attention=attention)
     if ids.dim() != 2 or 0 in ids.shape or ids.dtype not in (torch.int64, torch.int32):
         raise ValueError(f"ids is {tuple(ids.shape)} {ids.dtype}; give (B,L) of int64")
@@ -62,6 +59,21 @@ def _score(model, ids, attention, wanted, temperature, fn):
     if wanted is not None:
         check_shapes(wanted=wanted, pairs=pairs)
         pairs = pairs & as_mask(wanted, "wanted").bool()
+    return real, pairs
+
+
+def _inputs(model, ids, attention, temperature):
+    """(logits (N,V), pairs (B,L-1)) of a batch that goes through the model as it is."""
+    real, pairs = _pairs(ids, attention)
+    return _logits(model, ids, real, pairs, real.long(), positions(attention), temperature), pairs
+
+
+def _score(model, ids, attention, wanted, temperature, fn):
+    """fn(logits (N,V), next ids (N,)) -> (N,), at each real token whose next one is real, and wanted: (B,L-1), else 0.
+
+    Large batches go through the model in `pieces`; their rows do not touch each other, so the result is the same.
+    """
+    real, pairs = _pairs(ids, attention, wanted)
     parts = pieces(model, real)
     if parts is None:
         logits = _logits(model, ids, real, pairs, real.long(), positions(attention), temperature)

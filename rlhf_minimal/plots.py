@@ -31,6 +31,12 @@ def style(label, roles=None):
     return ROLES[role] if role else None
 
 
+def said(label):
+    """A label without the role in front: "policy: best of 8" is shown as "best of 8"."""
+    role, _, rest = label.partition(": ")
+    return rest if rest and role in ROLES else label
+
+
 def _styles(labels, roles):
     """A style for each label; labels without a role take unused ones, in a fixed order."""
     known = {label: style(label, roles) for label in labels}
@@ -71,7 +77,7 @@ def end_labels(ax, ends, styles):
     right = max(x for x, _ in ends.values())
     for (label, (x, y)), place in zip(ends.items(), places, strict=True):
         pointer = {"arrowstyle": "-", "color": styles[label]["color"], "lw": 0.6} if abs(place - y) > 1e-9 else None
-        ax.annotate(label, xy=(x, y), xytext=(right + 0.02 * (ax.get_xlim()[1] - ax.get_xlim()[0]), place),
+        ax.annotate(said(label), xy=(x, y), xytext=(right + 0.02 * (ax.get_xlim()[1] - ax.get_xlim()[0]), place),
                     va="center", color=BLACK, arrowprops=pointer, annotation_clip=False)
 
 
@@ -94,7 +100,7 @@ def line_plot(lines, *, title, x_label, y_label, note="", roles=None, bands=None
     for label, line in lines.items():
         x, y = line if isinstance(line, tuple) else (range(len(line)), line)
         x, y = [float(v) for v in x], [float(v) for v in y]
-        ax.plot(x, y, label=label, markersize=4, markevery=max(1, len(y) // 8), linewidth=1.8, **looks[label])
+        ax.plot(x, y, label=said(label), markersize=4, markevery=max(1, len(y) // 8), linewidth=1.8, **looks[label])
         if label in (bands or {}):
             low, high = ([float(v) for v in edge] for edge in bands[label])
             ax.fill_between(x, low, high, color=looks[label]["color"], alpha=0.15, linewidth=0)
@@ -112,7 +118,7 @@ def frontier(curve, points, *, title, x_label="KL to the reference, nats", y_lab
     looks = _styles(list(points), roles)
     for label, (kl, reward) in points.items():
         ax.plot(float(kl), float(reward), linestyle="", marker=looks[label]["marker"], color=looks[label]["color"],
-                markersize=8, label=label)
+                markersize=8, label=said(label))
     _zero(ax, zero)
     ax.legend(frameon=False, loc="lower right", title="line: nothing lies above it")
     return fig
@@ -125,7 +131,7 @@ def bars(values, *, title, y_label, x_label="", note="", roles=None, errors=None
     looks = _styles(list(values), roles)
     for label, value in values.items():
         role = next(r for r, s in ROLES.items() if s == looks[label])
-        ax.bar(label, float(value), color=looks[label]["color"], hatch=hatches[role], edgecolor="white",
+        ax.bar(said(label), float(value), color=looks[label]["color"], hatch=hatches[role], edgecolor="white",
                yerr=None if errors is None else float(errors[label]), capsize=4)
     ax.axhline(0, color=BLACK, linewidth=0.8)
     return fig

@@ -623,8 +623,9 @@ claim("RLOO closes at least nine tenths of the gap to the optimum at its beta",
 marks = {"reference": path[0], "RLOO, 10 steps": path[10], "RLOO, 60 steps": path[-1],
          "best of 4": tried[-1], "a random policy": tried[0]}
 roles = dict(zip(marks, ("reference", "policy", "chosen", "other", "other2"), strict=True))
-show(frontier(list(zip(*curve, strict=True)), marks, roles=roles, note="exact world, 15 completions",
-              title="RLOO climbs to the frontier, nothing crosses it"),
+show(frontier(list(zip(*curve, strict=True)), marks, roles=roles,
+              title="RLOO climbs to the frontier, nothing crosses it",
+              note="exact world, 15 completions"),
      "Curve of the best expected reward at each KL to the reference, concave; the reference at its "
      "left end, RLOO at its end on the curve, best of four close to it, a random policy far below.")
 
@@ -882,7 +883,8 @@ show_source(reward_model.pairwise_loss)
 # %%
 def once_over(pairs, size, optimizer, name):
     """Batches of pairs, each pair once; the learning rate warms up, then falls to zero."""
-    rounds, peak = list(data.batches(pairs, size, generator=run.fresh(name))), optimizer.defaults["lr"]
+    rounds = list(data.batches(pairs, size, generator=run.fresh(name)))
+    peak = optimizer.defaults["lr"]
     for i, batch in enumerate(rounds):
         optimizer.param_groups[0]["lr"] = peak * min(1, (i + 1) / 5) * (1 - i / len(rounds))
         yield data.collate_pairs(batch, tokenizer)
@@ -1034,7 +1036,8 @@ claim("PPO moved further from the start than one pass of DPO over the same pairs
 for name in ("PPO", "DPO"):
     for where in ("asked about", "other kinds"):
         gain, low, high = lift[name, where]
-        print(f"{name}, {where:<11}: true reward {gain:+.2f}, 95 % interval {low:+.2f} to {high:+.2f}")
+        print(f"{name}, {where:<11}: true reward {gain:+.2f}, "
+              f"95 % interval {low:+.2f} to {high:+.2f}")
 
 # %%
 asked_twice = is_asked.repeat_interleave(2)
@@ -1076,8 +1079,8 @@ def by_family(name):
 began, became = by_family("SFT"), by_family("PPO")
 show(bars({f: became[f] - began[f] for f in FAMILIES}, title="What PPO changed, by kind of prompt",
           y_label="change in gold", note="village-3m, unseen prompts"),
-     "Bar chart of the change in true reward from SFT to PPO for each kind of prompt: harmful requests "
-     "gain much, harmless look-alikes lose, and the kinds that nobody compared hardly change.")
+     "Bar chart of the change in true reward from SFT to PPO for each kind of prompt: harmful "
+     "requests gain much, harmless look-alikes lose, and kinds that nobody compared hardly change.")
 
 # %% [markdown]
 # That is **over-refusal**: the policy refuses harm more often, and refuses the harmless too, because the judge paid

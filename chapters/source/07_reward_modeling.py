@@ -1128,12 +1128,13 @@ claim("the whole reward model orders unseen pairs better than a coin",
 claim("on the pairs it reads again the training loss is lower than on new ones",
       sum(log["same pairs again"]) < sum(log["new pairs"]),
       {name: sum(x) / len(x) for name, x in log.items()}, kind="T")
-show(line_plot({name: (range(1, len(x) + 1), x) for name, x in log.items()},
+so_far = {name: [sum(x[:k]) / k for k in range(1, len(x) + 1)] for name, x in log.items()}
+show(line_plot({name: (range(1, len(x) + 1), x) for name, x in so_far.items()},
                roles={"first pass": "reference", "same pairs again": "rejected",
                       "new pairs": "chosen"},
                title="The second reading looks like progress, on paper", x_label="step of a pass",
-               y_label="training loss of the batch", note="village-3m-sft, 16 pairs a step"),
-     "Line plot of the training loss of a reward model per step: first pass, second pass over the "
+               y_label="training loss, mean so far", note="village-3m-sft, 16 pairs a step"),
+     "Line plot of the mean training loss so far of a reward model: first pass, second pass over the "
      "same pairs, and a pass over new pairs; the second reading has the lowest loss.")
 
 # %% [markdown]

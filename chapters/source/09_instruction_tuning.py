@@ -71,7 +71,7 @@ run = begin(9)
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "sampled"}
 base, plain_tokenizer = load("village-3m")      # no chat template: "User: ...", "Assistant:"
-_, tokenizer = load("village-3m-sft")           # the same tokens, with the village's chat template
+shipped, tokenizer = load("village-3m-sft")     # the same tokens, with the village's chat template
 FAMILIES = ("fact", "opinion", "lookalike", "harmful")
 by_kind = [village.prompts(12, split="test", families=(f,), seed=run.seed, distinct=False)
            for f in FAMILIES]
@@ -466,7 +466,7 @@ claim("the packed loss is the token-weighted loss of the documents alone",
 # %% [markdown]
 # ## 9.6 How fast, and how much: the learning rate and LoRA
 #
-# Finetuning is short: a few thousand tokens here, after ten million words of pretraining. Too small a learning
+# Finetuning is short: a few thousand tokens here, after millions of words of pretraining. Too small a learning
 # rate learns nothing in that time. Too large a one learns the answers and wipes out what was there. So watch
 # *two* numbers: the loss on unseen answers, and the loss on base text, which this training never touches.
 #
@@ -508,8 +508,8 @@ def over_rates(kind, column):
 
 curves = {f"{kind}, {what}": over_rates(kind, column) for kind in ("full", "LoRA")
           for what, column in (("answers", 2), ("base text", 3))}
-roles = dict(zip(curves, ("policy", "reference", "proxy", "gold"), strict=True))
-show(line_plot(curves, title="Too slow learns nothing, too fast forgets everything",
+roles = dict(zip(curves, ("policy", "reference", "other", "other2"), strict=True))
+show(line_plot(curves, title="A faster rate learns more, then only forgets more",
                x_label="log10 of the peak learning rate", y_label="loss, nats a token", roles=roles,
                note="village-3m, 20 steps, one seed"),
      "Line plot of losses against the logarithm of the learning rate, for all weights and for "
@@ -521,14 +521,16 @@ print(f"recorded: {sweep.command}, {sweep.hardware}, {sweep.date}")
 by_rate = {kind: {rate: both_losses for rate, *both_losses in zip(
     sorted({row[1] for row in table if row[0] == kind}),
     over_rates(kind, 2)[1], over_rates(kind, 3)[1], strict=True)} for kind in ("full", "LoRA")}
-full, thin, start = by_rate["full"], by_rate["LoRA"], sweep.before["documents"]
+full, thin, known = by_rate["full"], by_rate["LoRA"], sweep.before["documents"]
 best = min(full, key=lambda r: full[r][0])
 faster = min(r for r in full if r > best)
 claim("all weights: the best rate on answers is neither the smallest nor the largest tried",
       min(full) < best < max(full), {"best": best, "loss": full[best][0]}, kind="T")
 claim("the next larger rate answers nearly as well, and forgets more than twice as much",
-      full[faster][0] < full[best][0] + 0.05 and full[faster][1] - start > 2 * (full[best][1] - start),
-      {"answers": full[faster][0], "base text": full[faster][1], "at best": full[best][1]}, kind="T")
+      full[faster][0] < full[best][0] + 0.05
+      and full[faster][1] - known > 2 * (full[best][1] - known),
+      {"answers": full[faster][0], "base text": full[faster][1], "at best": full[best][1]},
+      kind="T")
 best_thin = min(thin, key=lambda r: thin[r][0])
 claim("LoRA wants a larger rate than training all weights", best_thin > best,
       {"LoRA": best_thin, "full": best}, kind="T")
@@ -713,21 +715,27 @@ half_width = (3 * gap.std() / len(gap)**0.5).item()
 claim("training on prompts teaches prompts", at["whole"]["prompt"] < at["kept"]["prompt"] - 1,
       {"whole": at["whole"]["prompt"], "kept": at["kept"]["prompt"],
        "gold, kept minus whole": f"{gap.mean().item():+.2f} ± {half_width:.2f}"}, kind="T")
+claim("after as many steps, the masked loss has learned the answers a little better",
+      at["kept"]["answer"] < at["whole"]["answer"] - 0.01,
+      {"kept": at["kept"]["answer"], "whole": at["whole"]["answer"]}, kind="T")
 claim("both learn to answer: the loss on unseen answers is far below the base model's",
       max(at["kept"]["answer"], at["whole"]["answer"]) < at["base, chat"]["answer"] - 1,
       {name: x["answer"] for name, x in at.items()}, kind="T")
 
 # %% [markdown]
-# The first line ends with the difference in gold, ± three standard errors. Read that interval before you conclude:
-# if it contains zero, this run has *not shown* that masking the prompt gives better answers. Where prompts are
-# long and answers short, training on both has even helped ([arXiv 2405.14394](https://arxiv.org/abs/2405.14394)).
-# The usual choice is the mask, because what prompts look like is not what one wants to clone.
+# In equal time the masked loss learned the answers a little better, with each of five seeds: fewer tokens pull at
+# the weights. Does that matter? The first line ends with the difference in gold, ± three standard errors. If that
+# interval contains zero, this run has *not shown* that masking the prompt gives better answers. Elsewhere, where
+# prompts are long and answers short, training on both has even helped
+# ([arXiv 2405.14394](https://arxiv.org/abs/2405.14394)). The usual choice is the mask, because what prompts look
+# like is not what one wants to clone.
 #
 # ### Twenty steps more, and what was forgotten
 
 # %%
 train(pupils["kept"], MASKS["kept"], 20, 40, optimizer=optimizers["kept"])
 seen["kept, 40"], at["kept, 40"] = interview(pupils["kept"]), losses(pupils["kept"])
+seen["shipped"], at["shipped"] = interview(shipped), losses(shipped)
 adapted = lora(copy.deepcopy(base), r=8)
 train(adapted, MASKS["kept"], 0, 20, peak=1e-2)
 at["LoRA"] = losses(adapted)
@@ -736,11 +744,12 @@ with torch.no_grad(), adapters_off(adapted):
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
 print(f"{'':<12} loss on: answer    end   base text")
-for name in ("base, chat", "kept", "kept, 40", "LoRA", "LoRA, off"):
+for name in ("base, chat", "kept", "kept, 40", "shipped", "LoRA", "LoRA, off"):
     x = at[name]
     print(f"{name:<12} {x['answer']:15.2f}  {x['end']:5.2f}   {x['base text']:8.2f}")
 print(f"gold after 20 steps {mean(seen['kept']['gold']):.2f}, "
-      f"after 40 {mean(seen['kept, 40']['gold']):.2f}")
+      f"after 40 {mean(seen['kept, 40']['gold']):.2f}, "
+      f"village-3m-sft {mean(seen['shipped']['gold']):.2f}")
 
 # %%
 show(line_plot({name: (range(1, 21), curve) for name, curve in losses_of.items()},
@@ -905,6 +914,7 @@ claim("of the bfloat16 weights fewer than one in ten has", moved["bfloat16"] < 0
 if available("smollm2-135m"):
     small, small_tokenizer = load("smollm2-135m")
     small_policy = lora(small, r=8)
+    strangers = [{"prompt": f"What does the {who} eat?"} for who in ("giraffe", "postman")]
     lessons = village.demonstrations(32, families=("fact", "lookalike"), perfect=True,
                                      seed=run.seed)
     small_ids, small_mask = encode_pair(small_tokenizer, chat[0]["content"], chat[1]["content"])
@@ -918,18 +928,15 @@ if available("smollm2-135m"):
 
 # %%
 if available("smollm2-135m"):
-    strangers = [{"prompt": f"What does the {who} eat?"} for who in ("giraffe", "postman")]
-    small_prompts = data.prompts_ids(strangers, small_tokenizer)
-
     def small_answers():
         """Greedy answers of at most 24 tokens -> (texts, tokens each)."""
-        out = sample(small_policy, small_prompts, max_new_tokens=24, temperature=0.0,
-                     eos_id=small_tokenizer.eos_token_id, generator=run.fresh("small"))
+        out = sample(small_policy, data.prompts_ids(strangers, small_tokenizer), temperature=0.0,
+                     max_new_tokens=24, eos_id=small_tokenizer.eos_token_id,
+                     generator=run.fresh("small"))
         return out.texts(small_tokenizer), out.mask.sum(1).tolist()
 
-    unseen = data.collate_demonstrations(village.demonstrations(
-        8, families=("fact", "lookalike"), split="test", perfect=True, seed=run.seed),
-        small_tokenizer)
+    tests = village.demonstrations(8, families=("fact", "lookalike"), split="test", perfect=True)
+    unseen = data.collate_demonstrations(tests, small_tokenizer)
 
     def unseen_loss():
         with torch.no_grad():
@@ -937,8 +944,8 @@ if available("smollm2-135m"):
         return sft.sft_loss(scored, unseen["mask"][:, 1:])[0].item()
 
     replies_before, loss_before = small_answers(), unseen_loss()
-    small_optimizer = torch.optim.AdamW(
-        [w for w in small_policy.parameters() if w.requires_grad], lr=3e-3, weight_decay=0.0)
+    thin_weights = [w for w in small_policy.parameters() if w.requires_grad]
+    small_optimizer = torch.optim.AdamW(thin_weights, lr=3e-3, weight_decay=0.0)
     small_losses = []
     for part in data.batches(lessons, 4, generator=run.fresh("small order")):
         part = data.collate_demonstrations(part, small_tokenizer)
@@ -1226,12 +1233,16 @@ check("9.5", weights, hidden=True)
 # - **Precision.** The same file (line 108) loads bfloat16 weights and hands them to the optimizer: Failure 3.
 # - **Masks.** It masks padding by *length* and not by id, so it is safe from Failure 1 although pad is end. The
 #   policy-gradient code does the other thing.
-# - **Our own target.** The plan of this chapter asked that hiding the end token sends at least four in five answers
-#   to the limit. After twenty steps the next cell says how many do; we claim the difference, not the target.
+# - **Our own targets.** The plan of this chapter asked that hiding the end token sends at least four in five answers
+#   to the limit, and that a live run comes close to `village-3m-sft`. The next cell says what came of it after
+#   twenty and forty steps; we claim the differences, not the targets. (`village-3m-sft` has seen many times as many
+#   demonstrations, of all eleven kinds, with their faults.)
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
 print(f"cut off at {LIMIT} tokens: hidden {1 - ended['hidden']:.2f}, kept {1 - ended['kept']:.2f}, "
       f"base model in the same format {1 - ended['base, chat']:.2f}")
+print(f"gold below village-3m-sft after 40 steps: "
+      f"{mean(seen['shipped']['gold']) - mean(seen['kept, 40']['gold']):.2f}")
 
 # %%
 still_cut = 1 - ended["hidden"]

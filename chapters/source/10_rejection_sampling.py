@@ -41,12 +41,11 @@ import math
 
 import torch
 
-from rlhf_minimal import data, sft, village
+from rlhf_minimal import data, filtering, sft, village
 from rlhf_minimal.best_of_n import curve, kl_bound, law, select
 from rlhf_minimal.evaluate import paired_bootstrap, wilson
-from rlhf_minimal.exact import World, exact_model, tilted
-from rlhf_minimal.filtering import accept, acceptance, random_per_prompt, top_overall
-from rlhf_minimal.filtering import top_per_prompt
+from rlhf_minimal.exact import World, exact_model, gradient, tilted
+from rlhf_minimal.filtering import acceptance, random_per_prompt, top_overall, top_per_prompt
 from rlhf_minimal.kl import k1
 from rlhf_minimal.logprobs import token_logps
 from rlhf_minimal.models import load, lora
@@ -249,8 +248,7 @@ def same_kl(budget):
 
 line = [tilted(logp_ref, liking, b).exp()
         for b in torch.logspace(1.5, -1.1, 30, dtype=torch.float64).tolist()]
-roles = {1: "reference", 2: "policy", 4: "chosen", 16: "proxy", 64: "other"}
-marks = {f"{role}: best of {n}": law(p, liking, n) for n, role in roles.items()}
+marks = {f"best of {n}": law(p, liking, n) for n in (1, 2, 4, 16, 64)}
 optimum, q = same_kl(exact_kl[2]), law(p, liking, 4)
 share = ((q - p) @ liking / ((optimum - p) @ liking)).item()
 
@@ -271,7 +269,7 @@ claim("close is not equal: best-of-4 and the tilted policy of the same KL are di
 #
 # Back to the village, where rewards are learned. Sampling is expensive, so this section works on the **Pool**:
 # stored answers of `village-3m-sft` with their true reward, `gold`. It has 128 prompts with 64 answers each, 16
-# with 512, and a wide part of 2,048 other prompts with 4 each.
+# with 512, and a wide part of 2,048 prompts with 4 each.
 #
 # The reward model is linear. It sees what the SFT model computed anyway: the last hidden state, the answer's
 # log-probability, its mean over tokens, and its length. It is fitted on comparisons between answers to the first
@@ -411,8 +409,9 @@ for n, g, most in zip(deep, deep_curves.mean(0), deep_ideal, strict=True):
 #
 # **(b)**. Nearly all of the gain comes with the first few samples. After that the filter no longer finds better
 # answers, it finds answers that the reward model *overrates*: the more you draw, the more of those there are to
-# pick. **(c)** is wrong too: four of five is plenty for choosing among four. Whether the curve turns down or only
-# goes flat depends on the reward model: with sixteen prompts, the table above is an anecdote.
+# pick. **(c)** is wrong too: four of five is plenty for choosing among four. Two cautions. The intervals are over ten
+# labellers, on the same prompts: other prompts would move the curve as a whole. And with sixteen prompts the table
+# above is an anecdote; it says that nothing is gained after the first few, not that much is lost.
 #
 # </details>
 #
@@ -436,12 +435,13 @@ helps = main.features[rows, main.feature_names.index("helps")].double()
 alike = torch.tensor([k == "lookalike" for k in kinds])
 helped = torch.stack([curve(s, helps, 64, (1, 4, 64))[alike].mean(0) for s in by_judge]).mean(0)
 claim("of harmless look-alikes the best of 64 helps less often than the best of 4",
-      helped[2] < helped[1] - 0.1, dict(zip(("1", "4", "64"), helped.tolist(), strict=True)), kind="S")
+      helped[2] < helped[1] - 0.1,
+      dict(zip(("1", "4", "64"), helped.tolist(), strict=True)), kind="S")
 
 # %% [markdown]
-# Look-alikes are requests that sound harmful and are not. All judges learned from the harmful ones that refusing is good,
-# and pushed far enough, the filter finds the answers that refuse the harmless ones as well. Nobody who watches the mean,
-# or the proxy, would see that.
+# Look-alikes are requests that sound harmful and are not. The judges learned from the harmful ones that refusing is good,
+# and pushed far enough, the filter finds the answers that refuse the harmless ones as well: in the Pool, most answers to
+# look-alikes that do not help are refusals. Nobody who watches the mean, or the proxy, would see that.
 
 # %% [markdown]
 # ## 10.4 Who is dropped
@@ -574,7 +574,7 @@ show(line_plot({"true reward plus noise": (seen_accuracy[::-1], gained.mean(1).f
 # | $Z$ | $\sum_y\pi(y)e^{r(y)/\beta}$ | `z` | one number |
 
 # %%
-show_source(accept, acceptance)
+show_source(filtering.accept, acceptance)
 
 # %%
 beta, top = 1.0, liking.max().item()
@@ -594,7 +594,8 @@ claim("the share that stays is Z exp(-r_max / beta), and what stays has exactly 
 
 # %%
 drawn = torch.multinomial(p, 20000, replacement=True, generator=run.generator)
-true_kept = drawn[accept(liking[drawn], beta, highest=top, generator=run.generator)]
+stays = filtering.accept(liking[drawn], beta, highest=top, generator=run.generator)
+true_kept = drawn[stays]
 n = max(2, round(len(drawn) / len(true_kept)))
 part = drawn[: len(drawn) // n * n]
 best_kept = part[select(liking[part], n)]
@@ -694,7 +695,7 @@ def arm_mean(column, arm):
                         for k in range(int(table["round"].max()) + 1)])
 
 
-print(f"recorded: {record.command}, seeds {record.seed}, {record.hardware}, {record.date}")
+print(f"{record.command}, seeds {record.seed}, {record.hardware}, {record.date}")
 for arm in ("best", "random"):
     for column in ("gold", "best of n", "different", "entropy"):
         values = " ".join(f"{v:6.2f}" for v in arm_mean(column, arm).tolist())
@@ -704,19 +705,24 @@ for arm in ("best", "random"):
 show(line_plot({"policy: best of 8": arm_mean("entropy", "best"),
                 "reference: random": arm_mean("entropy", "random")},
                title="Selecting costs diversity, round after round", x_label="round",
-               y_label="entropy, nats an answer", note="recorded, village-3m"),
+               y_label="entropy, nats an answer",
+               note=f"recorded, village-3m, seeds {record.seed}"),
      "Line plot of the entropy of an answer against the round of expert iteration: the arm that "
      "keeps the best falls below the arm that keeps a random answer.")
 last = {arm: {c: arm_mean(c, arm)[-1].item() for c in ("gold", "entropy")}
         for arm in ("best", "random")}
+rise = {c: (arm_mean(c, "best")[-1] - arm_mean(c, "best")[0]).item() for c in ("gold", "best of n")}
 claim("recorded: in the last round the selecting arm has more gold, less entropy than its control",
       last["best"]["gold"] > last["random"]["gold"]
       and last["best"]["entropy"] < last["random"]["entropy"], kind="T")
+claim("recorded: a single answer gained more than the best of eight answers did",
+      rise["gold"] > rise["best of n"] + 0.1, rise, kind="T")
 
 # %% [markdown]
-# Read the row *best of n* too. It is what the model could do if a perfect judge picked among eight answers. The mean
-# climbs towards it; whether the ceiling itself rises is another question, and the one to ask of any method that
-# only re-weighs what the model already says.
+# Read the row *best of n* too. It is what the model could do if a perfect judge picked among eight answers: a ceiling.
+# The mean climbs towards it, the ceiling itself hardly moves. That is the question to ask of any method that only
+# re-weighs what the model already says. So few seeds are an anecdote, and nats an answer depend on length as well; the
+# exact world is the proof, the run shows that real finetuning goes the same way, more slowly.
 #
 # ## Once, by hand, on one batch
 #
@@ -757,6 +763,19 @@ claim("SFT on the selected rows, divided by all rows, is REINFORCE with reward o
 # No baseline, no negative examples: a rejected answer is not pushed down, it is only missing. That is why this is
 # stable, and slow. Chapter 11 adds what is missing.
 #
+# And the control? SFT on a model's own *random* answers has the expected gradient
+# $\sum_y\pi(y)\nabla\log\pi(y)=\nabla\sum_y\pi(y)=0$: on average, one's own answers teach nothing. What a random arm
+# does in practice is the noise of finite samples, pushed into the weights.
+
+# %%
+own = gradient((p * world.seq_logp(model)).sum(), model)
+selected = gradient((law(p, liking, 4) * world.seq_logp(model)).sum(), model)
+print("size of the expected gradient:",
+      f"own answers {own.norm():.6f}, best of four {selected.norm():.6f}")
+claim("SFT on one's own random answers has expected gradient zero; on the best of four it has not",
+      own.norm() < 1e-12 < 0.01 < selected.norm())
+
+# %% [markdown]
 # ## The loop: train on the best
 #
 # Now the real thing, once. Four kinds of prompts from the wide part of the Pool, four stored answers each. Arm one
@@ -822,7 +841,8 @@ print(f"{'model':<14}{'gold':>7}{'entropy':>9}{'KL, nats':>10}")
 for name, (numbers, _) in reports.items():
     print(f"{name:<14}" + "".join(f"{numbers[k].mean():>{w}.2f}" for k, w in
                                   (("gold", 7), ("entropy", 9), ("KL", 10))))
-for i in (48, 98):
+apart = reports["best of 4"][0]["gold"] != reports["random of 4"][0]["gold"]
+for i in apart.nonzero()[[0, -1], 0].tolist():  # first and last where the arms differ
     print(f"PROMPT  {test[i // 2]['prompt']}")
     for name, (numbers, texts) in reports.items():
         text = " / ".join(texts[i].split(chr(10)))[:130]
@@ -849,7 +869,7 @@ show(bars({name: d.mean() for name, d in moves.items()}, y_label="change in gold
           note="village-3m, 96 unseen prompts, ± 2 SE",
           roles={"best of 4": "policy", "random of 4": "reference"}),
      "Bar chart of the change in true reward against the start, with error bars: finetuning on the "
-     "best answers raises it, finetuning on random ones changes it little.")
+     "best answers raises it, finetuning on random ones does not.")
 
 # %% [markdown]
 # ## 10.8 Is the difference real?
@@ -1010,8 +1030,6 @@ if available("smollm2-135m"):
     losses = [sft.step(small_policy, small_optimizer, small_lessons)["loss"].item()
               for _ in every(5, 5)]
     after_texts, after = small_answers(3, "unseen", small_ids[8:])
-    claim("finetuning on the eight kept answers lowers their loss", losses[-1] < losses[0] - 0.1,
-          {"first": losses[0], "last": losses[-1]}, kind="T")
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "sampled"}
 if available("smollm2-135m"):
@@ -1022,6 +1040,11 @@ if available("smollm2-135m"):
         print(f"PROMPT  What is {SUBJECTS[8 + i // 3]}?")
         for name, texts in (("before", before_texts), ("after", after_texts)):
             print(f"  {name:<7} {' / '.join(texts[i].split(chr(10)))[:140]}")
+
+# %%
+if available("smollm2-135m"):
+    claim("finetuning on the eight kept answers lowers their loss", losses[-1] < losses[0] - 0.1,
+          {"first": losses[0], "last": losses[-1]}, kind="T")
 
 # %% [markdown]
 # The kept answers are learned; whether *new* questions get shorter words after five steps on eight answers is for the

@@ -1267,7 +1267,7 @@ claim("same pairs, same β, same steps: the high rate ends several times further
 # %%
 gained = {rate: paired_bootstrap(judged_as[rate][1]["gold"], was["gold"], seed=run.seed)
           for rate in RATES}
-claim("at the low rate the true reward of answers to unseen requests rises, at the high rate it falls",
+claim("the true reward of answers to unseen requests rises at the low rate, falls at the high one",
       gained["low rate"][1] > 0 > gained["high rate"][2],
       {f"{rate}, {k}": v for rate, three in gained.items()
        for k, v in zip(("gain", "low", "high"), three, strict=True)}, kind="S")

@@ -84,10 +84,13 @@ def pairs_of(pool):
     return two[(pool.ids[two[:, 0]] != pool.ids[two[:, 1]]).any(1)]
 
 
+kept_out = {stored.prompts[i] for i in main.groups()}  # what we test on is never labelled
 pairs = pairs_of(wide)
-shared = set(wide.prompt.unique().tolist()) & set(main.prompt[many[:, 0]].tolist())
-print(f"{len(pairs):,} pairs of {len(wide.groups()):,} prompts to label; "
-      f"{many.shape[0]} other prompts with {many.shape[1]} answers each to optimise on")
+known = torch.tensor([text in kept_out for text in stored.prompts])
+pairs = pairs[~known[wide.prompt[pairs[:, 0]]]]
+shared = kept_out & {stored.prompts[i] for i in wide.prompt[pairs[:, 0]].tolist()}
+print(f"{len(pairs):,} pairs to label; {many.shape[0]} other prompts with {many.shape[1]} "
+      "answers each to optimise on")
 claim("no prompt is both labelled and optimised on", not shared)
 
 # %% [markdown]
@@ -116,7 +119,7 @@ def labels(person, n, name, two=pairs):
 
 
 def proxy(two, rows=many):
-    """Labelled pairs -> scores of the pool's `rows` (P, G), centred in each prompt, mean spread 1."""
+    """Labelled pairs -> scores of the pool's `rows` (P, G), centred per prompt, mean spread 1."""
     w = reward_model.fit_head(wide.state[two[:, 0]], wide.state[two[:, 1]], l2=0.03)
     score = (main.state[rows] @ w).double()
     score = score - score.mean(1, keepdim=True)
@@ -142,8 +145,6 @@ def proxy(two, rows=many):
 
 # %%
 show_source(curve)
-
-# %%
 NS = [2**k for k in range(10)]
 SIZES, DRAWS = (100, 400, 1600, 6400), 10
 
@@ -163,7 +164,6 @@ def low_high(x):
     error = 3 * x.std(0, ddof=1) / len(x) ** 0.5
     return x.mean(0) - error, x.mean(0) + error
 
-
 # %%
 roots = [kl_bound(n) ** 0.5 for n in NS]
 lines = {"proxy, 1,600 labels": (roots, liked[1600].mean(0)),
@@ -173,8 +173,8 @@ show(line_plot(lines, title="Gold turns while the proxy climbs",
                y_label="proxy (spreads) and gold (points)",
                bands={k: low_high(t[1600]) for k, t in zip(lines, (liked, truth), strict=True)},
                note="village-3m-sft, 16 prompts, 10 label draws, ± 3 standard errors"),
-     "Line plot of proxy and gold against the root of KL for best-of-n: the proxy climbs all the way, "
-     "gold rises a little, turns early and ends far below its start.")
+     "Line plot of proxy and gold against the root of KL for best-of-n: the proxy climbs all the "
+     "way, gold rises a little, turns early and ends far below its start.")
 change = truth[1600][:, -1] - truth[1600][:, 0]
 claim("at n = 512 the true reward is below that of an answer drawn blindly",
       low_high(change)[1] < 0,
@@ -198,16 +198,14 @@ lines = {f"{n:,} labels": (roots, truth[n].mean(0)) for n in SIZES}
 show(line_plot(lines, title="More labels: a higher and later peak, a softer fall",
                x_label="√KL of best-of-n (the upper bound), √nats", y_label="gold, points",
                note="village-3m-sft, 16 prompts, mean of 10 label draws"),
-     "Line plot of gold against the root of KL for proxies from four label sets: with more labels the "
-     "peak is higher and the fall softer, but every curve ends below its start.")
+     "Line plot of gold against the root of KL for proxies from four label sets: with more labels "
+     "the peak is higher and the fall softer, but every curve ends below its start.")
 top = {n: truth[n].max(1) for n in SIZES}  # best gold of each draw
 claim("from 100 to 6,400 labels the best reachable gold rises",
       low_high(top[6400] - top[100])[0] > 0, {n: x.mean() for n, x in top.items()}, kind="S")
 end = {n: truth[n][:, -1] for n in SIZES}
 claim("from 100 to 6,400 labels gold at n = 512 rises",
       low_high(end[6400] - end[100])[0] > 0, {n: x.mean() for n, x in end.items()}, kind="S")
-
-# %%
 where = {n: np.average(roots, weights=(truth[n].mean(0) == truth[n].mean(0).max())) for n in SIZES}
 claim("the average gold curve of 6,400 labels peaks no earlier than that of 100",
       where[6400] >= where[100], {n: x for n, x in where.items()}, kind="S")
@@ -220,13 +218,11 @@ claim("the average gold curve of 6,400 labels peaks no earlier than that of 100"
 
 # %%
 show_source(law, kl_bound)
-
-# %%
 uniform = torch.full((512,), 1 / 512, dtype=torch.float64)
 
 
 def kl_of(p):
-    """KL of distributions over the listed answers (P, 512) to drawing them uniformly, mean, nats."""
+    """Mean KL of distributions over the listed answers, (P, 512), to the uniform one, nats."""
     return (p * (p.clamp(min=1e-300) * 512).log()).sum(-1).mean().item()
 
 
@@ -305,38 +301,31 @@ laws = {n: {name: fit_law(roots[1:], gains[n][1:], name) for name in LAWS} for n
 misses = {n: {name: error_of(name, gains[n], len(NS)) for name in LAWS} for n in SIZES}
 ahead = {n: {name: error_of(name, gains[n], 7) for name in LAWS} for n in SIZES}
 straight = {n: np.std(gains[n][1:]) for n in SIZES}  # a constant would miss by this much
-alpha, beta = laws[1600]["d(α − βd)"]
+(alpha, beta), second_law = laws[1600].values()
 d_axis = np.linspace(0.01, max(roots), 60)
 show(line_plot({"gold, gain": (roots, gains[1600]),
-                "other: d(α − βd)": (d_axis, law_at(d_axis, alpha, beta, "d(α − βd)")),
-                "other2: d(α − β log d)": (d_axis, law_at(d_axis, *laws[1600]["d(α − β log d)"],
-                                                          "d(α − β log d)"))},
+                "d(α − βd)": (d_axis, law_at(d_axis, alpha, beta, "d(α − βd)")),
+                "d(α − β log d)": (d_axis, law_at(d_axis, *second_law, "d(α − β log d)"))},
                title="Two parameters describe rise and fall",
                x_label="√KL of best-of-n (the upper bound), √nats",
                y_label="gain in gold, points", note="1,600 labels, mean of 10 draws"),
-     "Line plot of the gain in gold against the root of KL with both fitted laws: each follows the rise "
-     "and the fall; the differences are small against the height of the curve.")
-
-# %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
-print("labels  law             alpha   beta   error   error if fitted up to n = 64 only")
-for n in SIZES:
-    for name in LAWS:
-        a, b = laws[n][name]
-        print(f"{n:6}  {name:<14} {a:6.2f} {b:6.2f} {misses[n][name]:7.3f} {ahead[n][name]:9.3f}")
-
-# %%
+     "Line plot of the gain in gold against the root of KL with both fitted laws: each follows the "
+     "rise and the fall; the differences are small against the height of the curve.")
 for name in LAWS:
     claim(f"{name} misses the mean curve by less than a third of its spread, at every label count",
           all(misses[n][name] < straight[n] / 3 for n in SIZES),
           {n: f"{misses[n][name]:.3f} of {straight[n]:.3f}" for n in SIZES}, kind="S")
-claim("more labels, smaller β: the promise is lost more slowly",
-      laws[6400]["d(α − βd)"][1] < laws[100]["d(α − βd)"][1],
-      {n: laws[n]["d(α − βd)"][1] for n in SIZES}, kind="S")
+height = {n: a**2 / (4 * b) for n, (a, b) in ((n, laws[n]["d(α − βd)"]) for n in SIZES)}
+claim("the fitted peak of 6,400 labels is higher than that of 100", height[6400] > height[100],
+      {n: f"{x:.3f} points" for n, x in height.items()}, kind="S")
+claim("fitted up to n = 64 only, both laws miss the whole curve of 1,600 labels by more",
+      all(ahead[1600][name] > misses[1600][name] for name in LAWS),
+      {name: f"{ahead[1600][name]:.3f}, fitted to all {misses[1600][name]:.3f}" for name in LAWS})
 
 # %% [markdown]
-# Both laws describe the mean curve. The table's last column asks a harder question: fitted where an engineer could still
-# afford gold labels, how well do they *foretell* the rest? Compare it with the column before it. And note what the fit is
-# about: the mean of sixteen prompts and ten label draws. A single prompt follows no law at all.
+# Both laws describe the mean curve. The last line asks a harder question: fitted where an engineer could still afford gold
+# labels, how well do they *foretell* the rest? And note what the fit is about: the mean of sixteen prompts and ten label
+# draws. A single prompt follows no law at all.
 
 # %% [markdown]
 # ## 17.3 Why it falls
@@ -370,21 +359,21 @@ def expected_gold(r, error_density):
 
 
 sigma = 1.0
-normal = {r: expected_gold(r, lambda e: np.exp(-(e**2) / (2 * sigma**2))) for r in (0.5, 1.0, 2.0, 4.0)}
-heavy = {r: expected_gold(r, lambda e: (1 + e**2 / 2) ** -1.5) for r in (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)}
+normal = {r: expected_gold(r, lambda e: np.exp(-(e**2) / (2 * sigma**2))) for r in (0.5, 1, 2, 4)}
+heavy = {r: expected_gold(r, lambda e: (1 + e**2 / 2) ** -1.5) for r in (0.5, 1, 2, 4, 8, 16)}
 print("proxy  normal error  heavy-tailed error")
 for r in heavy:
     print(f"{r:5.1f}  {normal.get(r, r / 2):12.4f}  {heavy[r]:18.4f}")
 claim("with normal error the truth keeps the share 1/(1 + σ²) of the proxy",
       all(abs(x - r / (1 + sigma**2)) < 1e-10 for r, x in normal.items()))
 claim("with heavy tails the expected truth rises, turns, and falls towards the mean",
-      heavy[0.5] < heavy[2.0] > heavy[4.0] > heavy[16.0] > 0)
+      heavy[0.5] < heavy[2] > heavy[8] > heavy[16] > 0)
 
 # %% [markdown]
 # Even the freakish errors only push gold back *to its mean*. Ours fell far below. Is that possible with any other
 # independent error?
 #
-# **It is not.** Fix an answer's error. The better its true value, the higher its proxy, the likelier it is picked. So for
+# **It is not.** Fix an answer's error, within one prompt. The better its true value, the higher its proxy, the likelier it is picked. So for
 # every error the picked are weighted towards high gold, and the average over errors inherits that. Best-of-n against
 # *independent* error, of whatever shape, is never worse than blind drawing. We check the argument on random small
 # worlds, exactly: all combinations of a gold and an error, `law` for the chance of each.
@@ -419,13 +408,14 @@ def shuffled(score, name):
 
 fair = np.stack([pushed(shuffled(s, f"deal {k}")) for k, s in enumerate(proxies[1600])])
 show(line_plot({"gold": (roots, truth[1600].mean(0)),
-                "other: errors dealt out anew": (roots, fair.mean(0))},
+                "errors dealt out anew": (roots, fair.mean(0))},
                title="The same errors, shuffled, are harmless", y_label="gold, points",
                x_label="√KL of best-of-n (the upper bound), √nats",
-               bands={"gold": low_high(truth[1600]), "other: errors dealt out anew": low_high(fair)},
+               bands={"gold": low_high(truth[1600]),
+                      "errors dealt out anew": low_high(fair)},
                note="1,600 labels, 10 draws, ± 3 standard errors"),
-     "Line plot of gold against the root of KL: with the proxy's own errors gold falls below its start, "
-     "with the same errors shuffled among the answers it stays above it.")
+     "Line plot of gold against the root of KL: with the proxy's own errors gold falls below its "
+     "start, with the same errors shuffled among the answers it stays above it.")
 gap = fair[:, -1] - fair[:, 0]
 claim("with the errors shuffled, gold at n = 512 is above its start", low_high(gap)[0] > 0,
       {"gain": gap.mean(), "lower end of the interval": low_high(gap)[0]}, kind="S")
@@ -447,10 +437,10 @@ show(bars({name: spreads[:, q].mean() for q, name in enumerate(groups)},
           x_label="quarter of the answers, by nats a token",
           y_label="spread of the proxy within the quarter",
           note="1,600 labels, mean of 10 draws"),
-     "Bar chart of the proxy's spread in four quarters of the answers, from usual to rare: the spread "
-     "is largest in the rarest quarter.")
+     "Bar chart of the proxy's spread in four quarters of the answers, from usual to rare: the "
+     "spread is largest in the rarest quarter.")
 claim("the proxy scatters more over the rarest quarter than over the most usual one",
-      bool((spreads[:, 3] > spreads[:, 0] + 0.2).all()),
+      low_high(spreads[:, 3] - spreads[:, 0])[0] > 0,
       dict(zip(groups, spreads.mean(0), strict=True)), kind="S")
 claim("and the rarest quarter is the worst one", min(worth) == worth[3],
       dict(zip(groups, worth, strict=True)), kind="S")
@@ -490,12 +480,13 @@ gold_64 = main.gold[groups_64].double()
 
 
 def accuracy(score, value):
-    """Share of pairs of neighbours (0 and 1, 2 and 3, …) that the score orders as the value does."""
+    """Share of neighbours (0 and 1, 2 and 3, …) that the score orders as the value does."""
     a, b = score[:, ::2] - score[:, 1::2], value[:, ::2] - value[:, 1::2]
     return (a * b > 0)[b != 0].double().mean().item()
 
 
-orders = [accuracy(proxy(labels(HONEST, 1600, f"draw {k}"), groups_64), gold_64) for k in range(DRAWS)]
+orders = [accuracy(proxy(labels(HONEST, 1600, f"draw {k}"), groups_64), gold_64)
+          for k in range(DRAWS)]
 claim("on drawn pairs of new prompts every proxy is better than a coin", min(orders) > 0.53,
       {"accuracy, mean": np.mean(orders), "worst": min(orders)}, kind="S")
 
@@ -523,15 +514,13 @@ claim("on drawn pairs of new prompts every proxy is better than a coin", min(ord
 
 # %%
 show_source(tilted)
-
-# %%
 even_logp = torch.full((512,), -math.log(512), dtype=torch.float64)
 z = even_logp.expand(16, 512).clone()
 for _ in range(30):  # natural policy gradient, no penalty
     p = z.softmax(1)
     z = z + 0.05 * (score - (p * score).sum(1, keepdim=True))
 walked = z.log_softmax(1)
-claim("30 steps of natural gradient without a penalty are the best policy under a penalty of β = 1/1.5",
+claim("30 steps of natural gradient without penalty are the best policy at a penalty of 1/1.5",
       bool((walked - tilted(even_logp, score, 1 / 1.5)).abs().max() < 1e-10))
 
 # %% [markdown]
@@ -571,48 +560,43 @@ for k in every(4, 8):
     sees = true + error * (0.7 * unusual).exp()
     worlds.append((ref, sees, *(walk(model, ref, sees, true, b) for b in (0.0, PENALTY))))
 
-# %%
-def when_at(path, kl, what):
-    """Proxy (1) or gold (2) of a path where it first reaches this KL."""
-    far = np.maximum.accumulate(path[:, 0])
-    return np.interp(kl, far, path[:, what])
-
-
-above = max(proxy_ - b * kl - free_energy(ref, sees, b).item() for ref, sees, *two in worlds
-            for path in two for kl, proxy_, _ in path for b in (0.2, 0.5, 1.0, 3.0))
-claim("no point of any of the 16 walks lies above the frontier of the proxy", above < 1e-9)
-ends = [(pen[-1], free) for *_, free, pen in worlds]
-more_proxy = np.array([e[1] - when_at(free, e[0], 1) for e, free in ends])
-more_gold = np.array([e[2] - when_at(free, e[0], 2) for e, free in ends])
-claim("at equal KL the penalised networks have more of the proxy, on average over the worlds",
-      more_proxy.mean() > 0, {"proxy": more_proxy.mean(), "worlds with more": (more_proxy > 0).sum()},
-      kind="T")
-ref, sees, free, pen = worlds[0]
-best_points = [tilted(ref, sees, b).exp() for b in np.geomspace(0.2, 30, 40)]
-best_line = [((q * (q.log() - ref)).sum().item(), (q @ sees).item()) for q in best_points[::-1]]
-show(line_plot({"reference: best possible": tuple(zip(*best_line, strict=True)),
-                "policy, no penalty": (free[:, 0], free[:, 1]),
-                "other: with penalty": (pen[:, 0], pen[:, 1])},
-               title="A penalty brings a clumsy walker back to the frontier",
-               x_label="KL to the start, nats", y_label="proxy",
-               note="exact gradients, a GPT-2 with 40 texts, first of eight worlds"),
-     "Line plot of proxy against KL in an exact world: the run without a penalty spends nats below the "
-     "frontier, the run with one ends on the frontier, much nearer to the start.")
-
-# %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
-print("penalised minus free at equal KL, each world")
-print("proxy  " + " ".join(f"{x:+.2f}" for x in more_proxy) + f"   mean {more_proxy.mean():+.2f}")
-print("gold   " + " ".join(f"{x:+.2f}" for x in more_gold) + f"   mean {more_gold.mean():+.2f} "
-      f"± {more_gold.std(ddof=1) / 8**0.5:.2f}")
-
-# %%
 claim("with a penalty every network ends nearer to its start",
       all(pen[-1, 0] < free[-1, 0] for *_, free, pen in worlds), kind="T")
 
 # %% [markdown]
+# Every point (KL, proxy) of every walk must lie under the frontier of its world, the line $\beta\log Z+\beta\,\mathrm{KL}$
+# for each β (chapter 4). And then: where a penalised run ended, what had the free run at the same KL?
+
+# %%
+above = max(got - b * kl - free_energy(ref, sees, b).item() for ref, sees, *two in worlds
+            for path in two for kl, got, _ in path for b in (0.2, 0.5, 1.0, 3.0))
+claim("no point of any of the 16 walks lies above the frontier of the proxy", above < 1e-9)
+gains_at = np.array([[pen[-1, j] - np.interp(pen[-1, 0], np.maximum.accumulate(free[:, 0]),
+                                             free[:, j]) for j in (1, 2)]  # proxy and gold
+                     for *_, free, pen in worlds])
+wins = (gains_at > 0).sum(0)
+claim("at equal KL the penalised networks have more of the proxy, on average over the worlds",
+      gains_at[:, 0].mean() > 0,
+      {"proxy": gains_at[:, 0].mean(), "worlds with more": wins[0], "gold (no claim)":
+       gains_at[:, 1].mean(), "worlds with more gold": wins[1]}, kind="T")
+ref, sees, free, pen = worlds[0]
+optima = [tilted(ref, sees, b).exp() for b in np.geomspace(30, 0.2, 40)]
+best_line = ([(q * (q.log() - ref)).sum().item() for q in optima],
+             [(q @ sees).item() for q in optima])
+show(line_plot({"reference: best possible": best_line,
+                "policy, no penalty": (free[:, 0], free[:, 1]),
+                "with penalty": (pen[:, 0], pen[:, 1])},
+               title="A penalty brings a clumsy walker back to the frontier",
+               x_label="KL to the start, nats", y_label="proxy",
+               note="exact gradients, a GPT-2 with 40 texts, first of eight worlds"),
+     "Line plot of proxy against KL in an exact world: the run without a penalty spends nats below "
+     "the frontier; the run with one ends on it, much nearer to the start.")
+
+# %% [markdown]
 # So: what a penalty certainly does is stop us earlier. What it does *at equal KL* is to spend nats better **on the
-# proxy**, when the walker was clumsy. Whether that is good for gold is another matter: read the last line above, sign by
-# sign, before you believe a rule. A village-sized test, several penalties and seeds, is left to you: chapter 8 has the loop.
+# proxy**, when the walker was clumsy. Whether that is good for gold is another matter: the line above counts the worlds in
+# which it was, and we claim nothing. A village-sized test with several penalties and seeds is not in this chapter; its
+# loop is in chapter 8.
 
 # %% [markdown]
 # **Best-of-n per nat.** Now compare best-of-n with the optimum $\pi_\beta$ at the same exact KL. In *proxy* the optimum must
@@ -640,23 +624,14 @@ for s in proxies[1600]:
 versus = np.array(versus)
 claim("at equal KL no best-of-n has more proxy than the optimum", versus[:, [0, 2]].max() < 1e-6)
 claim("at the KL of best-of-4, best-of-n has more gold than the optimum",
-      low_high(versus[:, 1])[0] > 0, {"points": versus[:, 1].mean()}, kind="S")
-
-# %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
-for name, place in (("4", 1), ("128", 3)):
-    low, high = low_high(versus[:, place])
-    print(f"gold of best-of-{name} minus gold of the optimum at equal KL: "
-          f"{versus[:, place].mean():+.3f}   ± 3 standard errors: {low:+.3f} to {high:+.3f}")
-
-# %%
-claim("the label draws do not all agree on who has more gold at the KL of best-of-128, or the gap is small",
-      bool((np.sign(versus[:, 3]).std() > 0) or abs(versus[:, 3].mean()) < 0.3),
-      {"points": versus[:, 3].mean()}, kind="S")
+      low_high(versus[:, 1])[0] > 0,
+      {"points": versus[:, 1].mean(), "at best-of-128, no claim": versus[:, 3].mean()}, kind="S")
 
 # %% [markdown]
 # Best-of-n looks only at the *order* of the scores; the optimum also at their size, so one freak score of six spreads
 # gets the weight of $e^{6/\beta}$. Less proxy for the same nats, and more truth: efficiency on the proxy is not a virtue
-# when the proxy's largest numbers are its errors. Far out, both have spent what they had.
+# when the proxy's largest numbers are its errors. Far out (the last number of the line above) both have spent what they
+# had, and the lead is small or gone.
 
 # %% [markdown]
 # ## 17.5 Remedies, and signals without the truth
@@ -666,8 +641,6 @@ claim("the label draws do not all agree on who has more gold at the KL of best-o
 
 # %%
 show_source(reward_model.ensemble, reward_model.uncertainty_weighted)
-
-# %%
 arms = {"one head on all": [], "mean of five": [], "minimum of five": [], "mean − 2 spreads": []}
 for k in range(DRAWS):
     parts = labels(HONEST, 1600, f"draw {k}").split(320)
@@ -682,8 +655,8 @@ show(line_plot({name: (roots, x.mean(0)) for name, x in arms.items()},
                x_label="√KL of best-of-n (the upper bound), √nats",
                roles=dict(zip(arms, ("gold", "other2", "policy", "other"), strict=True)),
                note="1,600 labels in all, mean of 10 draws"),
-     "Line plot of gold against the root of KL for one head, the mean, the minimum and the penalised "
-     "mean of five: the careful ones peak later and higher, and still fall below their start.")
+     "Line plot of gold against the root of KL for one head, the mean, the minimum and the "
+     "penalised mean of five: the careful ones peak higher, and still fall below their start.")
 careful_gain = arms["minimum of five"][:, 4] - arms["one head on all"][:, 4]
 claim("at n = 16 the minimum of five small heads beats one head on all the labels",
       low_high(careful_gain)[0] > 0, {"points": careful_gain.mean()}, kind="S")
@@ -712,16 +685,15 @@ for k in range(DRAWS):
     for name, value in zip(signals, (s, second, -rarity), strict=True):
         signals[name].append(pushed(s, value))
 signals = {name: np.stack(x) for name, x in signals.items()}
-shown = {"proxy": signals["proxy"].mean(0), "other: second judge": signals["second judge"].mean(0),
-         "other2: likelihood": signals["rarity"].mean(0), "gold": truth[1600].mean(0)}
+shown = {"proxy": signals["proxy"].mean(0), "second judge": signals["second judge"].mean(0),
+         "likelihood": signals["rarity"].mean(0), "gold": truth[1600].mean(0)}
 shown = {name: (roots, (y - y[0]) / np.ptp(y)) for name, y in shown.items()}
-show(line_plot(shown, title="A second head on the same states keeps cheering; the likelihood turns with gold",
+show(line_plot(shown, title="A second head keeps cheering; the likelihood turns with gold",
                x_label="√KL of best-of-n (the upper bound), √nats",
-               y_label="change since n = 1, in its own range", note="1,600 labels each, mean of 10 draws"),
-     "Line plot of four curves, each in its own range: proxy and second judge climb, while gold and the "
-     "likelihood of the picks rise briefly and then fall together.")
-
-# %%
+               y_label="change since n = 1, in its own range",
+               note="1,600 labels each, mean of 10 draws"),
+     "Line plot of four curves, each in its own range: proxy and second judge climb, gold and "
+     "the likelihood of the picks rise briefly and then fall together.")
 kept_gold = {name: np.array([t[i] for t, i in zip(truth[1600], x.argmax(1), strict=True)])
              for name, x in signals.items()}
 best_gold, luck = truth[1600].max(1), truth[1600].mean(1)  # luck: an n at random
@@ -737,7 +709,8 @@ claim("stopping by likelihood beats a stop at random", low_high(kept_gold["rarit
 # applauds most of what the first picks. Both read **the same states**; far from the data the states of strange
 # answers are large in the same directions, and a line fitted elsewhere extrapolates there for both. A judge is a second
 # opinion only if it can be wrong *elsewhere*. The likelihood knows nothing of quality; it knows what is strange, and here
-# the strange is where the trouble sits. In another world it might not be.
+# the strange is where the trouble sits. In another world it might not be; and we, who hold the truth, picked this signal
+# from several that we tried.
 #
 # **A signal can be a reward.** Subtract rarity from the proxy, one spread for one spread. This is not the KL penalty of 17.4, which
 # prices *distance* whatever the answer; it changes what is asked for.
@@ -768,7 +741,8 @@ for name, knobs in TASTES.items():
     person = village.Annotator(name=name, temperature=1.0, **knobs)
     theirs[name] = [proxy(labels(person, 1600, f"taste {k}")) for k in range(5)]
     hacked[name] = np.array([[(pushed(s, column[f])[4] - column[f].mean().item())
-                              / column[f].std(1).mean().item() for f in LEVERS] for s in theirs[name]])
+                              / column[f].std(1).mean().item() for f in LEVERS]
+                             for s in theirs[name]])
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
 print("what best-of-16 picks more of, in spreads of the feature (mean of 5 draws)")
@@ -784,8 +758,6 @@ for name, lever in own.items():
     claim(f"among all raters' proxies, the one of {name} gains most {lever}",
           hacked[name][:, i].mean() > max(others) + 0.3,
           {"own": hacked[name][:, i].mean(), "next": max(others)}, kind="S")
-
-# %%
 def explained(score, feature):
     """Share of the proxy's variance within prompts that one feature explains linearly."""
     x = feature - feature.mean(1, keepdim=True)
@@ -799,8 +771,8 @@ blind = {name: np.mean([explained(s, column[lever]) for s in theirs["honest"]])
 show(bars({f"{name}: {own[name]}": x for name, x in shares.items()},
           title="One lever carries a good part of each biased proxy",
           y_label="share of the proxy's variance explained by it", note="mean of 5 label draws"),
-     "Bar chart of the share of each biased proxy's variance that its one lever explains: words for the "
-     "wordy rater, markup for the typographer, flattery for the charmed one.")
+     "Bar chart of the share of each biased proxy's variance that its one lever explains: words "
+     "for the wordy rater, markup for the typographer, flattery for the charmed one.")
 claim("each lever explains more of its own rater's proxy than of the honest one's",
       all(shares[name] > blind[name] for name in own),
       {name: f"{shares[name]:.3f}, honest {blind[name]:.3f}" for name in own}, kind="S")
@@ -829,6 +801,7 @@ asks = torch.stack([rows for i, rows in main.groups().items()
                     if stored.families[i] == "opinion" and agrees[rows].any()])  # (P, 64)
 
 
+# %%
 def best_of_16(person, name):
     """(agreement with the error, truth) of the best of 16 by a proxy of this person's labels."""
     s = proxy(labels(person, 900, name, opinions), asks).flatten()
@@ -897,8 +870,6 @@ def taught(person, steps=8, size=12):
     share = (new - main.logp[some.flatten()].sum(1)).view(some.shape).double().softmax(1)
     return [mean_of(share, value[some]) for value in (agrees, true_one)]
 
-
-# %%
 learned = {name: taught(person) for name, person in RATERS.items()}
 was = [value[some].mean().item() for value in (agrees, true_one)]
 claim("DPO on agreeable labels raises agreement with errors far above DPO on straight ones",
@@ -973,7 +944,7 @@ advantage = hand_proxy - others
 logp = logits.log_softmax(0)
 loss, _ = rloo.rloo_loss(logp[:, None], hand_proxy, torch.ones(4, 1), group_size=4)
 loss.backward()
-push = advantage / 4 - advantage.sum() / 4 * even  # advantage × gradient of log p, mean of four rows
+push = advantage / 4 - advantage.sum() / 4 * even  # advantage × gradient of log p, mean
 stepped = (logits - 1.0 * logits.grad).softmax(0).detach()
 for name, x in (("score", hand_proxy), ("mean of others", others), ("advantage", advantage),
                 ("minus gradient", -logits.grad), ("new policy", stepped)):
@@ -1012,8 +983,6 @@ def both(two):
     ids, attention = pad_right([whole(row) for row in two.T.flatten().tolist()])
     return {"ids": ids, "attention": attention}
 
-
-# %%
 judge = reward_model.RewardModel(base)
 optimizer = torch.optim.AdamW(judge.parameters(), lr=1e-3, weight_decay=0.0)
 for step in every(20, len(learn) // 14):
@@ -1033,7 +1002,7 @@ optimizer = torch.optim.AdamW(policy.parameters(), lr=1.5e-4, weight_decay=0.0)
 rows = [row for kind in KINDS
         for row in village.prompts(4, families=(kind,), seed=run.seed + 1, distinct=False)]
 draw, log = run.fresh("rloo"), {k: [] for k in ("proxy", "gold", "kl", "words")}
-for step in every(8, 24):
+for _ in every(8, 24):
     rollout = sample(policy, data.prompts_ids(rows, tokenizer), n=4, max_new_tokens=40,
                      eos_id=tokenizer.eos_token_id, generator=draw)
     with torch.no_grad():
@@ -1047,20 +1016,18 @@ for step in every(8, 24):
                     ("kl", stats["kl"].item()),
                     ("words", np.mean([len(x.split()) for x in texts]))):
         log[name].append(x)
-
-# %%
 def smooth(y, width=5):
     """Mean over a window of 2 · width + 1 steps, shorter at the ends."""
     return np.array([np.mean(y[max(0, i - width):i + width + 1]) for i in range(len(y))])
 
 
 shown = {name: smooth(log[name], 3) for name in ("proxy", "gold", "kl")}
-show(line_plot({"proxy": shown["proxy"], "gold": shown["gold"], "other: KL, nats": shown["kl"]},
+show(line_plot({"proxy": shown["proxy"], "gold": shown["gold"], "KL, nats": shown["kl"]},
                title="Live: the proxy climbs as the policy drifts",
                x_label="RLOO step (32 samples each)",
                y_label="mean of the batch", note="village-3m-sft, one run, mean over 7 steps"),
-     "Line plot of proxy, gold and KL against steps of a short RLOO run without penalty: the proxy and the "
-     "KL rise; gold moves less than the proxy.")
+     "Line plot of proxy, gold and KL against steps of a short RLOO run without penalty: the proxy "
+     "rises and stays up, the KL keeps rising.")
 late_proxy, early_proxy = np.mean(log["proxy"][-6:]), np.mean(log["proxy"][:6])
 claim("the proxy is higher in the last six steps than in the first six", late_proxy > early_proxy,
       {"first": early_proxy, "last": late_proxy}, kind="T")
@@ -1068,12 +1035,12 @@ claim("the policy has moved away from the reference", np.mean(log["kl"][-6:]) > 
       {"nats": np.mean(log["kl"][-6:])}, kind="T")
 
 # %% [markdown]
-# One short run is an anecdote; whether gold has turned yet differs from seed to seed, so we claim nothing about it here. Two bills
-# can be read already.
+# One short run is an anecdote; whether gold has turned yet differs from seed to seed, so we claim nothing about it here. Three
+# bills can be read already.
 #
 # **Alignment tax**: what did the rest pay? Forty stored prompts of *other* families, which the run never saw: gold of one
 # new answer each, against the mean of the 64 stored answers from before. **Mode collapse**: how many of eight answers to one
-# request are different texts?
+# request are different texts? **Over-refusal**: how many harmless requests still get help?
 
 # %%
 test_prompts = [i for i, rows in main.groups().items() if len(rows) == 64]
@@ -1088,11 +1055,6 @@ def new_answers(numbers, n, name):
                   generator=run.fresh(name)).texts(tokenizer)
 
 
-def different(texts):
-    """Share of different texts in each group of eight, mean."""
-    return np.mean([len(set(texts[k:k + 8])) / 8 for k in range(0, len(texts), 8)])
-
-
 rows_of = main.groups()
 tax = np.array([village.gold(stored.prompts[i], x) - main.gold[rows_of[i]].mean().item()
                 for i, x in zip(elsewhere, new_answers(elsewhere, 1, "tax"), strict=True)])
@@ -1100,34 +1062,56 @@ home_texts = new_answers(at_home, 8, "collapse")
 home_before = [x for i in at_home for x in main.texts(rows_of[i][:8], tokenizer)]
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "sampled"}
-print(f"tax: gold on other families changed by {tax.mean():+.2f} ± {tax.std() / len(tax)**0.5:.2f} points")
-for n in (1, 2):
-    print(f"distinct {n}-grams: before {distinct_n(home_before, n):.3f}, after {distinct_n(home_texts, n):.3f}")
-for k in (0, 8, 16):
-    print(f"PROMPT  {stored.prompts[at_home[k // 8]]}\n  before  {home_before[k]}\n  after   {home_texts[k]}")
+def different(texts):
+    """Share of different texts in each group of eight, mean."""
+    return np.mean([len(set(texts[k:k + 8])) / 8 for k in range(0, len(texts), 8)])
 
-# %%
-claim("after RL fewer of eight answers to a request are different",
-      different(home_texts) < different(home_before),
-      {"before": different(home_before), "after": different(home_texts)}, kind="T")
+
+harmless = [k for k in range(8 * len(at_home)) if stored.families[at_home[k // 8]] == "lookalike"]
+
+
+def helped(texts):
+    """Share of answers to harmless requests that help at all."""
+    return np.mean([village.features(stored.prompts[at_home[k // 8]], texts[k])["helps"] > 0
+                    for k in harmless])
+
+
+print(f"different among eight answers: before {different(home_before):.2f}, "
+      f"after {different(home_texts):.2f}")
+print(f"helped with harmless requests: before {helped(home_before):.2f}, "
+      f"after {helped(home_texts):.2f}")
+error = tax.std(ddof=1) / len(tax) ** 0.5
+print(f"tax: gold on other families changed by {tax.mean():+.2f} ± {error:.2f} points")
+for k in (0, 8, 16):
+    print(f"PROMPT  {stored.prompts[at_home[k // 8]]}\n  before  {home_before[k]}")
+    print(f"  after   {home_texts[k]}")
 
 # %% [markdown]
-# **Collapse without training.** Best-of-n narrows as well, and there we can compute it exactly: the number of answers *in
+# **Reading the bills.** Look at the harmless requests: a policy that is paid for refusing may refuse those as well. That is **over-refusal**;
+# the share of harmless requests that got help stands in the output above. The tax has an error bar: where it spans zero,
+# twenty-four steps on eight requests were too few to show one.
+#
+# **Collapse, exactly.** Best-of-n narrows as well, and there we can compute it: the number of answers *in
 # play*, $e^{H}$ of the distribution over the 512 stored ones ($H$ is its entropy).
 
 # %%
+word_pairs = [distinct_n(texts, 2) for texts in (home_before, home_texts)]
+claim("after RL the answers to such requests use fewer different pairs of words",
+      word_pairs[1] < word_pairs[0], {"before": word_pairs[0], "after": word_pairs[1]}, kind="T")
+
+
 def in_play(p):
     return (-(p * p.clamp(min=1e-300).log()).sum(-1)).exp().mean().item()
 
 
-print("answers in play: " + "   ".join(f"n = {n}: {in_play(p):.0f}" for n, p in zip(NS[:3], bon[:3], strict=True)))
 claim("the larger n, the fewer answers are in play",
       all(in_play(a) > in_play(b) for a, b in zip(bon, bon[1:], strict=False)),
       {f"n={n}": in_play(p) for n, p in zip(NS, bon, strict=True)})
 
 # %% [markdown]
-# **Longer.** A recorded run of the same kind, with 1,024 fresh pairs and more steps. Its command, seed and machine are
-# printed below; nothing in it was chosen after the fact but the number of steps.
+# **Longer.** A recorded run of the same kind, with 1,024 fresh pairs, new requests in every step, and more steps. Its command, seed and
+# machine are printed below. It is *one* run, and its rate and length were chosen so that the turn can be seen: it
+# shows that this happens, not how often.
 
 # %%
 record = recorded("overoptimization_village")
@@ -1137,8 +1121,8 @@ show(line_plot({"proxy": (long["step"], slow["proxy"]), "gold": (long["step"], s
                title="Recorded: the learned reward climbs, the true one turns",
                x_label="RLOO step (64 samples each)", y_label="mean reward, mean over 11 steps",
                note=f"village-3m-sft, recorded, seed {record.seed}"),
-     "Line plot of proxy and gold against steps of a recorded RLOO run: the proxy climbs to the end; gold "
-     "rises for the first half of the run and then falls back.")
+     "Line plot of proxy and gold against steps of a recorded RLOO run: the proxy climbs on, "
+     "gold rises for the first half of the run and then falls back.")
 turn = int(slow["gold"].argmax())
 claim("in the recorded run gold peaks before the end and loses ground after it",
       bool(turn < len(slow["gold"]) - 10 and slow["gold"][-1] < slow["gold"][turn] - 0.2),
@@ -1158,18 +1142,19 @@ for step in range(0, len(long["step"]), 10):
 # %% [markdown]
 # **Who could have known?** Look at the columns that need no gold. At gold's peak, KL, words and repetition are still near
 # their start; then all three climb together. A rule as plain as "stop when answers are half again as long as at the start"
-# would have helped *here*. It is a rule for this hack, found afterwards.
+# would have helped *here*. It is a rule for this hack, found afterwards. The cell also fits the published law for RL of
+# section 17.2 to the run, against its own KL.
 
 # %%
 rule = int((slow["words"] > 1.5 * slow["words"][0]).argmax())
 claim("stopping the recorded run when answers grew by half keeps more gold than running to the end",
       bool(rule > 0 and slow["gold"][rule] > slow["gold"][-1] + 0.1),
-      {"stop": rule, "gold there": slow["gold"][rule], "gold at the end": slow["gold"][-1]}, kind="T")
+      {"stop": rule, "gold": slow["gold"][rule], "at the end": slow["gold"][-1]}, kind="T")
 root_kl = np.sqrt(np.maximum(slow["kl"], 0.0))
 rl_gain = slow["gold"] - slow["gold"][0]
 rl_alpha, rl_beta = fit_law(root_kl[1:], rl_gain[1:], "d(α − β log d)")
 residual = rl_gain[1:] - law_at(root_kl[1:], rl_alpha, rl_beta, "d(α − β log d)")
-claim("the law for RL, fitted to the recorded run, rises and turns within it",
+claim("the law for RL, fitted to the recorded run, turns within it",
       bool(0 < math.exp(rl_alpha / rl_beta - 1) < root_kl.max() and rl_beta > 0),
       {"alpha": rl_alpha, "beta": rl_beta, "error": np.sqrt((residual**2).mean()),
        "spread of the gain": rl_gain.std()}, kind="T")
@@ -1184,7 +1169,7 @@ claim("the law for RL, fitted to the recorded run, rises and turns within it",
 # %%
 by_proxy = [int(x.argmax()) for x in liked[1600]]
 shipped = np.array([t[i] for t, i in zip(truth[1600], by_proxy, strict=True)])
-rings = [bool(pushed(s, -rarity)[i] < pushed(s, -rarity)[0])  # the detector: rarer than at the start
+rings = [bool(pushed(s, -rarity)[i] < pushed(s, -rarity)[0])  # detector: rarer than at first
          for s, i in zip(proxies[1600], by_proxy, strict=True)]
 claim("choosing n by the proxy always chooses the last one", by_proxy == [len(NS) - 1] * DRAWS)
 claim("the detector rings for every one of these choices, and for none at n = 2",
@@ -1229,13 +1214,8 @@ for table in per_prompt:
         said.append(table[few[:4]].mean(0)[chosen])
         meant.append(table[few[4:]].mean(0)[chosen])
 said, meant = (np.array(x).reshape(DRAWS, 20).mean(1) for x in (said, meant))
-claim("the gain reported on the prompts that chose the checkpoint is larger than the gain elsewhere",
+claim("the gain reported on the prompts that chose the checkpoint exceeds the gain elsewhere",
       low_high(said - meant)[0] > 0, {"reported": said.mean(), "elsewhere": meant.mean()}, kind="S")
-
-# %% [markdown]
-# **4. Another β, another law.** The β of $d(\alpha-\beta d)$ is a fitted rate; the β of $r-\beta\,\mathrm{KL}$ is a price. Papers use
-# one letter for both. *Detector*: units. The price is in rewards per nat, the rate in rewards per nat for the first law, and
-# per $\sqrt{\text{nat}}$ for the second; none follows from another.
 
 # %% [markdown]
 # ## At GPT-2 size
@@ -1539,6 +1519,8 @@ check("17.5", honest_report, hidden=True)
 #   against KL, as if stopped earlier. Section 17.4 proves it for the natural gradient, and measures a small difference
 #   for a small network with a plain gradient.
 # - **The laws are left out.** The book shows the plots; the two functional forms are in section 17.2, with a fit.
+# - **One letter, two things.** The β of $d(\alpha-\beta d)$ is a fitted rate, the β of $r-\beta\,\mathrm{KL}$ a price. They are not
+#   related.
 # - **Best-of-n's KL.** $\log n-\frac{n-1}{n}$ is often quoted as the KL of best-of-n. It is an upper bound, strict where
 #   answers repeat (I2); section 17.1 computes both.
 #

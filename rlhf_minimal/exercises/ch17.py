@@ -113,6 +113,7 @@ def stop_step(answer, rng):
         n, patience = int(rng.integers(14, 40)), int(rng.integers(2, 5))
         peak = int(rng.integers(3, n - patience - 5))
         first = numpy.linspace(0, 3, n) + rng.normal(0, 0.01, n)
+        first[-2] += 0.3 * (k % 2)  # even the proxy may be noisy at the end
         second = -0.3 * numpy.abs(numpy.arange(n) - peak) + rng.normal(0, 0.02, n)
         second[peak - 1] = second[peak - 2] - 0.1  # a dip on the way up
         if k % 3 == 0:
