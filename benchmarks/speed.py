@@ -14,46 +14,18 @@ import importlib
 import json
 import logging
 import os
-import platform
 import sys
 import time
 import warnings
 from datetime import UTC, datetime
 from pathlib import Path
 
+from benchmarks.speed_page import left_out, line, machine, page, versions
 from benchmarks.speed_rows import ROWS, in_turns, settings, summary, verdict
 
 ROOT = Path(__file__).resolve().parents[1]
 MODULES = ("sampling", "trainers", "policy", "limits")
 COMMAND = "python -m benchmarks.speed"
-HEAD = """# Speed beside what a user would otherwise run
-
-Written by `make bench` (`{command}`) on {date}: {cpu}, {threads} threads of {cores} cores, load {load} at the start; torch {torch},
-transformers {transformers}, TRL {trl}, Python {python}, float32.
-
-Same model (fused activation), data, batch sizes and settings on both sides, dropout off, no gradient checkpointing, no top-k. An
-uncounted warm-up of each, then {reps} repetitions in turns; of TRL's trainers only the loop is timed, not what is set up before it.
-The ratio is the peer's time for a unit of work over ours: above 1 we are faster. The verdict is on the ratio of the medians.
-
-| work | peer | ours, min / median | peer's, min / median | ratio, min / median | must / goal | verdict |
-|---|---|---:|---:|---:|---:|---|
-"""
-
-
-def versions():
-    """{library: version} behind the numbers."""
-    named = {name: importlib.import_module(name).__version__.split("+")[0] for name in ("torch", "transformers", "trl")}
-    return named | {"python": platform.python_version()}
-
-
-def machine():
-    """The processor, its cores, and how busy it is."""
-    cpu = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        names = [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
-        cpu = names[0] if names else cpu
-    return {"cpu": cpu, "cores": os.cpu_count(), "load": round(os.getloadavg()[0], 1), "system": platform.system()}
 
 
 def about(spec):
@@ -77,46 +49,6 @@ def measure(spec, s):
     times = in_turns(ours, peer, s.reps)
     out = summary(times)
     return about(spec) | {"times": times} | out | {"verdict": verdict(out["ratio"]["median"], spec.must, spec.goal)}
-
-
-def amount(seconds, unit):
-    """Seconds a unit, as people read it."""
-    return f"{1 / seconds:,.0f} {unit}s/s" if seconds < 0.5 else f"{seconds:.2f} s a {unit}"
-
-
-def line(row):
-    """A row of the table."""
-    if row["kind"] == "gate":
-        ours, peer = (" ".join(f"{x:.4f}" for x in row["losses"][side]) for side in ("ours", "peer"))
-        cells = (ours, peer, f"at most {row['worse']:+.4f}", f"not worse by {row['must']}")
-    elif row["kind"] == "share":
-        cells = (f"{row['share']['max']:.0%} / {row['share']['median']:.0%}", "100%", "–", f"{row['must']:.0%} / {row['goal']:.0%}")
-    else:
-        ours, peer = (" / ".join(amount(row[side][kind], row["unit"]) for kind in ("min", "median")) for side in ("ours", "peer"))
-        cells = (ours, peer, f"{row['ratio']['min']:.2f} / {row['ratio']['median']:.2f}", f"{row['must']} / {row['goal']}")
-    return "| " + " | ".join((f"**{row['name']}**: {row['work']}", row["against"], *cells, row["verdict"])) + " |"
-
-
-def page(record):
-    """speed.md."""
-    facts = {**record["machine"], **record["versions"], **{k: record[k] for k in ("command", "date", "threads", "reps")}}
-    left = "".join(f"\nNot measured: {text}.\n" for text in record["left_out"])
-    return HEAD.format(**facts) + "\n".join(line(row) for row in record["rows"]) + "\n" + left + NOTES
-
-
-NOTES = """
-What makes the difference. Sampling: prompts are read once for all their samples, a finished row gives its place in the cache to a
-live one, the cache is written in place, GPT-2's step asks for nothing but its sums, and a draw inverts the CDF. Training: rows of a
-batch lie sorted by length, in pieces without each other's padding, and logits exist only where one is wanted; the gradient is the
-same. *Batches* sorted by length would be faster still, and learn less; they are random here, which the last row checks.
-"""
-
-
-def left_out():
-    """Rows that this machine cannot measure, and why."""
-    from benchmarks.speed_sampling import has_bfloat16
-
-    return [] if has_bfloat16() else ["smollm2-135m in bfloat16: this processor has no bfloat16 units (avx512_bf16, amx_bf16)"]
 
 
 def arguments(argv):

@@ -91,6 +91,6 @@ def held_out(s, seed, ours):
 
 
 @row("held-out SFT loss after an epoch", "village-3m, 256 rows in batches of 32, seeds 0, 1, 2; nats a token",
-     "plain loop, random batches", "loss", SLACK, 0.0, kind="gate", seconds=35)
+     "plain loop, random batches", "loss", SLACK, 0.0, kind="gate", seconds=20)
 def gate(s):
     return (lambda: [held_out(s, seed, True) for seed in SEEDS]), (lambda: [held_out(s, seed, False) for seed in SEEDS])

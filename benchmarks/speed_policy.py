@@ -37,7 +37,7 @@ def grpo_step(s):
     from trl import GRPOConfig, GRPOTrainer
 
     model, tokenizer = models.load("village-3m-sft")
-    twin, steps = copy.deepcopy(model), 2
+    twin, steps = copy.deepcopy(model), max(1, round(2 * s.scale))
     rows = list(load_data("village", "prompts", n=8))
     ids, optimizer, generator = prompts_ids(rows, tokenizer), adamw(model), torch.Generator().manual_seed(0)
 
@@ -70,14 +70,15 @@ def judges(model, tokenizer):
 
 
 @row("PPO, a step of 64 rollouts, 4 epochs", "village-3m-sft, at most 64 new tokens, reward and value models of its size",
-     "TRL `PPOTrainer` (experimental)", "step", 1.4, 2.0, seconds=60)
+     "TRL `PPOTrainer` (experimental)", "step", 1.4, 2.0, seconds=130)
 def ppo_step(s):
     from trl.experimental.ppo import PPOConfig, PPOTrainer
 
     model, tokenizer = models.load("village-3m-sft")
     judge, reward, value = judges(model, tokenizer)
     twin, reference, critic = copy.deepcopy(model), models.frozen_copy(model), ppo.Critic(model)
-    ids = prompts_ids(list(load_data("village", "prompts", n=64)), tokenizer)
+    ids = prompts_ids(list(load_data("village", "prompts", n=s.rows(64))), tokenizer)
+    size = len(ids)
     optimizer, generator = adamw(model, critic), torch.Generator().manual_seed(0)
 
     def ours():
@@ -87,8 +88,8 @@ def ppo_step(s):
         ppo.step(model, optimizer, rollout, score, critic=critic, logp_ref=ref, beta=0.05, epochs=4, generator=generator)
         return 1
 
-    args = config(PPOConfig, per_device_train_batch_size=64, num_mini_batches=1, num_ppo_epochs=4, total_episodes=64,
-                  local_rollout_forward_batch_size=64, response_length=NEW, stop_token="eos", temperature=1.0, kl_coef=0.05,
+    args = config(PPOConfig, per_device_train_batch_size=size, num_mini_batches=1, num_ppo_epochs=4, total_episodes=size,
+                  local_rollout_forward_batch_size=size, response_length=NEW, stop_token="eos", temperature=1.0, kl_coef=0.05,
                   gradient_accumulation_steps=1, num_sample_generations=0)
     left = copy.deepcopy(tokenizer)
     left.padding_side = "left"

@@ -46,19 +46,19 @@ def contest(name, prompts, n, new, dtype=torch.float32):
 
 
 @row("sampling, 64 rows", "village-3m-sft, 8 prompts × 8, at most 64 new tokens", "transformers `generate`", "token", 1.8, 2.5,
-     seconds=20)
+     seconds=10)
 def sampling_64(s):
     return contest("village-3m-sft", 8, 8, 64)
 
 
 @row("sampling, 256 rows", "village-3m-sft, 8 prompts × 32, at most 64 new tokens", "transformers `generate`", "token", 2.4, 3.0,
-     seconds=45)
+     seconds=30)
 def sampling_256(s):
     return contest("village-3m-sft", 8, s.rows(32), 64)
 
 
 @row("sampling, smollm2-135m", "float32, 8 prompts × 8, at most 16 new tokens", "transformers `generate`", "token", 1.6, 1.9,
-     seconds=90)
+     seconds=80)
 def sampling_smollm2(s):
     return contest("smollm2-135m", 8, 8, max(4, int(16 * s.scale)))
 

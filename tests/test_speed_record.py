@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from benchmarks import speed, speed_rows
+from benchmarks import speed, speed_page, speed_rows
 
 ROOT = Path(__file__).resolve().parents[1]
 STORED = ROOT / "benchmarks/speed.json"
@@ -29,7 +29,8 @@ def complaints(record):
             good = len(row["losses"]["ours"]) >= 3 and math.isclose(worse, row["worse"]) and worse <= row["must"]
         elif row["kind"] == "share":
             found += wrong_numbers(row["shares"], record["reps"])
-            good = all(0 < x < 1.2 for x in row["shares"]) and row["share"]["median"] == sorted(row["shares"])[len(row["shares"]) // 2]
+            middle = sorted(row["shares"])[len(row["shares"]) // 2]
+            good = all(0 < x < 1.2 for x in row["shares"]) and row["share"]["median"] == middle
         else:
             found += [text for side in ("ours", "peer") for text in wrong_numbers(row["times"][side], record["reps"])]
             good = all(row[side][kind] == f(row["times"][side]) for side in ("ours", "peer")
@@ -62,13 +63,13 @@ def made():
         spec = SimpleNamespace(name=name, work="some", against="other", unit="row", must=0.1 if kind == "share" else 1.5,
                                goal=0.6 if kind == "share" else 2.0, kind=kind, seconds=1, build=build)
         rows.append(speed.measure(spec, s))
-    return {"command": speed.COMMAND, "machine": speed.machine(), "date": "2026-01-01", "threads": 2, "reps": 7, "scale": 1.0,
+    return {"command": speed.COMMAND, "machine": speed_page.machine(), "date": "2026-01-01", "threads": 2, "reps": 7, "scale": 1.0,
             "versions": {"torch": "2", "transformers": "5", "trl": "1", "python": "3"}, "left_out": ["one: no"], "rows": rows}
 
 
 def test_a_record_is_whole_and_its_page_shows_it(made):
     assert complaints(made) == []
-    page = speed.page(made)
+    page = speed_page.page(made)
     assert all(name in page for name in WANTED) and "2.00 / 2.00" in page and "Not measured: one: no." in page
     assert json.loads(json.dumps(made)) == made
 
@@ -92,7 +93,7 @@ def test_the_stored_record():
     if not STORED.exists():
         pytest.skip("nothing is stored yet: run `make bench`")
     record = json.loads(STORED.read_text(encoding="utf-8"))
-    assert complaints(record) == [] and page.read_text(encoding="utf-8") == speed.page(record)
+    assert complaints(record) == [] and page.read_text(encoding="utf-8") == speed_page.page(record)
 
 
 def test_turns_and_verdicts():

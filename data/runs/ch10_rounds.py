@@ -1,6 +1,6 @@
 """Chapter 10: expert iteration. Sample, keep one answer a prompt, fine-tune on it, and again, from the model just made.
 
-    python data/runs/ch10_rounds.py         # three seeds, one thread, a few minutes; writes the .json beside it
+    python data/runs/ch10_rounds.py         # two seeds, one thread, a few minutes; writes the .json beside it
 
 Two arms that differ in one line: the kept answer is the best of 8 by the true reward, or a random one of the 8. Each
 round's samples of 40 unseen prompts are measured before its training: round 0 is the model we start from.
@@ -58,7 +58,7 @@ def measure(texts, drawn, gold, n):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    for name, default in (("seeds", 3), ("rounds", 4), ("prompts", 48), ("n", 8), ("epochs", 3), ("batch", 16)):
+    for name, default in (("seeds", 2), ("rounds", 4), ("prompts", 48), ("n", 8), ("epochs", 3), ("batch", 16)):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--lr", type=float, default=2e-4)
     args = parser.parse_args()
