@@ -106,7 +106,8 @@ claim("asked in a format that it has never seen, the base model hardly ever ends
       detail={"ended": base_ended, "transcript": mean(seen["base, transcript"]["ended"])})
 
 # %% [markdown]
-# It knows the village and runs on. `gold` is the village's true reward, at most 3; no training here sees it.
+# It knows the village and runs on. `gold` is the village's true reward, at most 3; no training here sees it. It is
+# an average over 48 answers wherever it is quoted below, so differences of a few tenths are noise.
 #
 # **Predict before you scroll.** We will finetune this model three times on the *same* demonstrations. The runs
 # differ in one thing, the tokens that the loss sees: **kept**, the answer and its end token; **hidden**, the
@@ -295,7 +296,8 @@ claim("without the mask the prompt's own tokens are pushed too", whole_logits[:-
 
 # %% [markdown]
 # The last prompt token, the assistant's tag, is where the first answer token is predicted *from*: it has mask 0
-# and still makes a prediction that is pushed. That is the shift by one, seen from the other side.
+# and still makes a prediction that is pushed. That is the shift by one, seen from the other side. And the last
+# end token predicts nothing and is read by nobody: hence the two zeros at the right.
 #
 # Whether training on prompts as well does harm is a question for an experiment. It is in the loop below.
 
@@ -543,8 +545,8 @@ claim("at about the same loss on answers LoRA has not forgotten less, here",
 # %% [markdown]
 # Three lessons. The loss on answers alone would not have told the best rate from one that wrecks the model: the
 # second number did. Adapters have few numbers, and each must move further; their curve has not even turned within
-# the rates tried. And "LoRA forgets less" is true at equal *rate*; at equal loss on answers it is not, here. (One
-# reason: the village's tags are new to the base model, and these adapters cannot touch the embeddings.)
+# the rates tried. And "LoRA forgets less" is true at equal *rate*; at equal loss on answers it is not, here. (A
+# likely reason, not tested: the chat's tags are new to this base model, and adapters cannot touch embeddings.)
 #
 # One seed, one size of model, twenty steps: the shape is the lesson, not the numbers. Even the best rate
 # forgets something, because nothing in the loss asks for base text. (Models that are finetuned on real
@@ -1228,8 +1230,8 @@ check("9.5", weights, hidden=True)
 # All at commit a66b0bf. The chapter of the book has no labelled equation, so there are no signs to argue about.
 #
 # - **Denominator.** The finetuning code divides by the tokens of each micro-batch and then by the number of
-#   micro-batches (`instruction_tuning/utils.py`, line 141). That is the mean of means of section 9.4, which no cut
-#   there reproduces the big batch with.
+#   micro-batches (`instruction_tuning/utils.py`, line 141). That is the mean of means of section 9.4, where no
+#   cut of the batch gave the big batch's gradient that way.
 # - **Precision.** The same file (line 108) loads bfloat16 weights and hands them to the optimizer: Failure 3.
 # - **Masks.** It masks padding by *length* and not by id, so it is safe from Failure 1 although pad is end. The
 #   policy-gradient code does the other thing.

@@ -54,8 +54,9 @@ def mark(answer, rng):
     if is_(lambda role, what: role == ANSWER and what == "word"):
         raise Misconception("the end of the answer is not marked: whoever learns from this never learns to stop",
                             "the end token belongs to the template")
-    if is_(lambda role, what: right(role, what) or what == "end") or is_(
-            lambda role, what: right(role, what) or what == "end", False):
+    ends_too = [[float((right(r, w) and (i == last or turns == "all")) or w == "end") for r, w, i in about]
+                for about, turns, last, _ in cases]
+    if is_(lambda role, what: right(role, what) or what == "end") or [got for *_, got in cases] == ends_too:
         raise Misconception("the user's end tokens are marked too; the user closes these turns, not the model",
                             "every end token is an answer's")
     if is_(lambda role, what: role == ANSWER):
