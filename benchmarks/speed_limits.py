@@ -76,7 +76,7 @@ def held_out(s, seed, ours):
     """Held-out loss, nats a token, after one epoch of SFT of the base model on random batches."""
     model, tokenizer = models.load("village-3m")
     rows = demonstrations(tokenizer, s.rows(320))
-    test, rows = rows[:64], rows[64:]
+    test, rows = rows[: len(rows) // 5], rows[len(rows) // 5:]
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.0, fused=True)
 
     def plain(batch):

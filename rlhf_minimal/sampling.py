@@ -91,10 +91,10 @@ def _decode(model, ids, attention, n, steps, eos, temperature, generator):
     """Up to `steps` tokens a row -> tokens (B,T), log-probabilities (B,T), attention (B,P+T), ended (B,)."""
     width, start = ids.shape[1], attention.sum(1).long().repeat_interleave(n)
     logits, cache = _prefill(model, ids, attention, n)
-    cache, attention = with_room(cache, steps), attention.repeat_interleave(n, 0)
+    cache = with_room(cache, steps)
     rows = torch.arange(len(start), device=ids.device)  # which sample each row of the cache belongs to
-    quick, slack = gpt2_step(model, cache, attention), (1 - COMPACT) ** (2 if in_place(cache) else 1)
-    attention = torch.cat([attention, attention.new_zeros(len(rows), steps)], 1)
+    attention = torch.cat([attention.repeat_interleave(n, 0), attention.new_zeros(len(rows), steps)], 1)
+    quick, slack = gpt2_step(model, cache, attention[:, :width]), (1 - COMPACT) ** (2 if in_place(cache) else 1)
     live = torch.ones_like(rows, dtype=torch.bool)
     tokens, logps = [], []
     for t in range(steps):

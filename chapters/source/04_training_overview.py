@@ -1085,8 +1085,7 @@ show(bars({f: became[f] - began[f] for f in FAMILIES}, title="What PPO changed, 
 # %% [markdown]
 # That is **over-refusal**: the policy refuses harm more often, and refuses the harmless too, because the judge paid
 # for refusals more reliably than it looked at what was asked.
-
-# %% [markdown]
+#
 # ## Failure gallery
 #
 # Three mistakes that run without an error. Each has a detector of one line; log it in every run.

@@ -1134,8 +1134,8 @@ show(line_plot({name: (range(1, len(x) + 1), x) for name, x in so_far.items()},
                       "new pairs": "chosen"},
                title="The second reading looks like progress, on paper", x_label="step of a pass",
                y_label="training loss, mean so far", note="village-3m-sft, 16 pairs a step"),
-     "Line plot of the mean training loss so far of a reward model: first pass, second pass over the "
-     "same pairs, and a pass over new pairs; the second reading has the lowest loss.")
+     "Line plot of the mean training loss so far of a reward model: first pass, second pass over "
+     "the same pairs, and a pass over new pairs; the second reading has the lowest loss.")
 
 # %% [markdown]
 # The training loss alone would recommend the second pass. Compare the *held-out* loss in the table above: a second look
