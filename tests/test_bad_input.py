@@ -230,7 +230,7 @@ WRONG = {
     "finish_score both": (
         lambda: finish_score(z(2), one(2), missing=-1.0, penalty=1.0), ["missing=-1.0", "penalty=1.0", "give one"]),
     "outcome_loss a label a token": (lambda: outcome_loss(z(2, 3), z(2, 3), one(2, 3)), ["label (2, 3)", "(B,)"]),
-    "outcome_loss label 2": (lambda: outcome_loss(z(2, 3), torch.tensor([0, 2]), one(2, 3)), ["0 to 2", "0 or 1"]),
+    "outcome_loss label 2": (lambda: outcome_loss(z(2, 3), torch.tensor([0, 2]), one(2, 3)), ["[0, 2]", "0 or 1"]),
     "process_loss no labels": (lambda: process_loss(z(2, 3), -100 * ids(2, 3)), [*EMPTY, "(2, 3)"]),
     "process_loss label 3": (lambda: process_loss(z(2, 3), 3 * ids(2, 3)), ["[3]", "-100 elsewhere"]),
     "process_loss shapes": (lambda: process_loss(z(2, 3), ids(2)), [*SHAPES, "(2,)"]),

@@ -195,7 +195,7 @@ claim("the proxy's own expectation never falls with n",
 
 # %%
 lines = {f"{n:,} labels": (roots, truth[n].mean(0)) for n in SIZES}
-show(line_plot(lines, title="More labels: a higher and later peak, a softer fall",
+show(line_plot(lines, title="More labels lift the whole curve, and it still falls",
                x_label="√KL of best-of-n (the upper bound), √nats", y_label="gold, points",
                note="village-3m-sft, 16 prompts, mean of 10 label draws"),
      "Line plot of gold against the root of KL for proxies from four label sets: with more labels "
@@ -591,7 +591,7 @@ show(line_plot({"reference: best possible": best_line,
 
 # %% [markdown]
 # So: for the ideal walker a penalty only decides where to stop. For a clumsy one it also spends the nats better, **on the
-# proxy**; on one of five seeds a penalised network did not even end nearer to its start than the free one. Whether that is good for gold is another matter: the line above counts the worlds in
+# proxy**; on some seeds a penalised network did not even end nearer to its start than the free one. Whether that is good for gold is another matter: the line above counts the worlds in
 # which it was, and we claim nothing. A village-sized test with several penalties and seeds is not in this chapter; its
 # loop is in chapter 8.
 
@@ -1548,7 +1548,7 @@ check("17.5", honest_report, hidden=True)
 #
 # An honest proxy, fitted to honest labels, sends gold far below its start when it is pushed. Random errors cannot do that:
 # what can is errors that are largest where answers are rare, and rare answers are bad. More labels and careful ensembles
-# move the peak later and higher; they do not remove it. A KL penalty sets how far we go on a road that it hardly moves. A
+# make the peak higher; they do not remove the fall. A KL penalty sets how far we go on a road that it hardly moves. A
 # second judge on the same states cheers along; how usual the picked answers are turned with gold. Taste in the labels
 # comes out as behaviour: raters who like agreement make a model that agrees.
 #
