@@ -4,6 +4,7 @@ import numpy
 import torch
 
 from . import Misconception
+from .answers import array, number, tensors
 
 SIZES = (3, 5, 8, 15, 30)  # how many answers the little worlds of the checks have
 
@@ -13,10 +14,6 @@ def _world(rng, n):
     logits, reward = rng.normal(0, 1.2, n), rng.normal(0, 1.0, n)
     reward[reward.argmax()] += 0.4
     return logits - numpy.log(numpy.exp(logits).sum()), reward
-
-
-def _tensors(*arrays):
-    return [torch.as_tensor(a, dtype=torch.float64) for a in arrays]
 
 
 def _optimum(ref, reward, beta):
@@ -39,36 +36,13 @@ def _beta(ref, reward, budget, kl=lambda best, ref: _kl(best, ref)):
     return float(numpy.exp(low))
 
 
-def _number(x, what):
-    """The answer as one finite float, or a Misconception."""
-    try:
-        value = float(x)
-    except (TypeError, ValueError):
-        said = f"{what} is a {type(x).__name__}, expected one number"
-        raise Misconception(said, "the wrong kind of answer") from None
-    if not numpy.isfinite(value):
-        raise Misconception(f"{what} is {value}, expected a finite number", "the wrong kind of answer")
-    return value
-
-
-def _array(x, shape, what):
-    """The answer as a float64 array of a shape, or a Misconception."""
-    try:
-        x = x.detach().double().numpy() if torch.is_tensor(x) else numpy.asarray(x, dtype=float)
-    except (TypeError, ValueError):
-        raise Misconception(f"{what} is a {type(x).__name__}, expected numbers", "the wrong kind of answer") from None
-    if x.shape != shape:
-        raise Misconception(f"{what} has shape {x.shape}, expected {shape}", "the wrong shape")
-    return x
-
-
 def beta_for_budget(answer, rng):
     """4.1: the beta whose best policy spends exactly the budget."""
     cases = []
     for k in range(25):
         ref, reward = _world(rng, SIZES[k % len(SIZES)])
         budget = float(rng.uniform(0.05, 0.8) * -ref[reward.argmax()])
-        cases.append((ref, reward, budget, _number(answer(*_tensors(ref, reward), budget), "beta")))
+        cases.append((ref, reward, budget, number(answer(*tensors(ref, reward), budget), "beta")))
     spent = [_kl(_optimum(ref, r, max(b, 1e-4)), ref) if b > 0 else -1.0 for ref, r, _, b in cases]
     if all(abs(s - c[2]) < 1e-3 * c[2] for s, c in zip(spent, cases, strict=True)):
         return
@@ -106,7 +80,7 @@ def token_rewards(answer, rng):
         if k % 5 == 4 and width > 2:
             mask[:, 1:-1] *= rng.random((rows, width - 2)) > 0.5  # a tool's output was pasted in the middle
         score = rng.normal(0, 2, rows)
-        got = _array(answer(*_tensors(score, mask)), mask.shape, "the answer")
+        got = array(answer(*tensors(score, mask)), mask.shape, "the answer")
         seen.append((score, mask, got))
     ordinal = [(m.cumsum(1) - 1, m.sum(1, keepdims=True)) for _, m, _ in seen]
     first = [((c == 0) & (m > 0)) for (_, m, _), (c, _) in zip(seen, ordinal, strict=True)]
@@ -158,7 +132,7 @@ def too_good(answer, rng):
         cases.append(((_kl(policy, ref), float(numpy.exp(policy) @ reward), ref, reward), False))
     said = []
     for (kl, claim, ref, reward), _ in cases:
-        verdict = answer(kl, claim, *_tensors(ref, reward))
+        verdict = answer(kl, claim, *tensors(ref, reward))
         if torch.is_tensor(verdict) and verdict.dim() == 0:
             verdict = verdict.item()
         if not isinstance(verdict, (bool, numpy.bool_)):
@@ -207,7 +181,7 @@ def lora_bytes(answer, rng):
     for _ in range(24):
         n = int(rng.integers(10**5, 10**9))
         a, activations = int(n * rng.uniform(0.001, 0.05)), int(n * rng.uniform(0.5, 8))
-        cases.append((n, a, activations, _number(answer(n, a, activations), "the number of bytes")))
+        cases.append((n, a, activations, number(answer(n, a, activations), "the number of bytes")))
 
     def is_(formula):
         return all(abs(got - formula(n, a, act)) <= 1e-9 * formula(n, a, act) + 0.5 for n, a, act, got in cases)
@@ -240,7 +214,7 @@ def discount_weights(answer, rng):
     cases = []
     for k in range(24):
         length, gamma = int(rng.integers(2, 12)), 1.0 if k == 0 else float(rng.uniform(0.3, 0.99))
-        cases.append((length, gamma, _array(answer(length, gamma), (length,), "the answer")))
+        cases.append((length, gamma, array(answer(length, gamma), (length,), "the answer")))
 
     def is_(power):
         return all(numpy.allclose(got, power(n, g, numpy.arange(n)), atol=1e-6) for n, g, got in cases)

@@ -4,21 +4,11 @@ import numpy
 import torch
 
 from . import Misconception
+from .answers import array
 
 
 def _tensor(x, dtype=torch.float64):
     return torch.as_tensor(x, dtype=dtype)
-
-
-def _array(x, shape, what):
-    """The answer as a float64 array of a shape, or a Misconception."""
-    try:
-        x = x.detach().double().numpy() if torch.is_tensor(x) else numpy.asarray(x, dtype=float)
-    except (TypeError, ValueError):
-        raise Misconception(f"{what} is a {type(x).__name__}, expected numbers", "the wrong kind of answer") from None
-    if x.shape != shape:
-        raise Misconception(f"{what} has shape {x.shape}, expected {shape}", "the wrong shape")
-    return x
 
 
 def _number(x, what):
@@ -52,7 +42,7 @@ def canonical(answer, rng):
             prompt = prompt * 7 + 3  # numbers of prompts need not be 0, 1, 2, ...
         score = rng.normal(0, 2, len(prompt))
         shifted = score + _per_prompt(prompt * 1.0, prompt, lambda p: numpy.sin(5 * p[0]) * 10)
-        both = [_array(answer(_tensor(s), _tensor(prompt, torch.int64)), score.shape, "the answer") for s in (score, shifted)]
+        both = [array(answer(_tensor(s), _tensor(prompt, torch.int64)), score.shape, "the answer") for s in (score, shifted)]
         cases.append((score, prompt, *both))
 
     def always(test):
@@ -153,7 +143,7 @@ def read_at(answer, rng):
     cases = []
     for ids, on, before, eos, truth in _read_cases(rng):
         got = answer(_tensor(ids, torch.int64), _tensor(on, torch.int64), before, eos)
-        cases.append((ids, on, before, eos, truth, _array(got, truth.shape, "the answer")))
+        cases.append((ids, on, before, eos, truth, array(got, truth.shape, "the answer")))
     if all((got == truth).all() for *_, truth, got in cases):
         return
 
@@ -194,7 +184,7 @@ def duel(answer, rng):
         two = answer(int(n))
         if not isinstance(two, (tuple, list)) or len(two) != 2:
             raise Misconception("expected two lists: the first and the second solution", "the wrong kind of answer")
-        seen.append([_array(x, (n,), "a solution") for x in two])
+        seen.append([array(x, (n,), "a solution") for x in two])
     for first, second in seen:
         both = numpy.concatenate([first, second])
         if not ((both >= 0) & (both <= 1)).all():

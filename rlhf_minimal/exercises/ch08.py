@@ -4,6 +4,7 @@ import numpy
 import torch
 
 from . import Misconception
+from .answers import tensors
 
 SIZES = (2, 3, 5, 9, 17)
 
@@ -15,10 +16,6 @@ def _distributions(rng, n, scale=1.0):
         logits = rng.normal(0, scale, n)
         out.append(logits - numpy.log(numpy.exp(logits).sum()))
     return out
-
-
-def _tensors(*arrays):
-    return [torch.as_tensor(a, dtype=torch.float64) for a in arrays]
 
 
 def _numbers(x, n, what):
@@ -45,7 +42,7 @@ def samples_needed(answer, rng):
     for k in range(30):
         logp, logq = _distributions(rng, SIZES[k % len(SIZES)], 0.5 + 0.5 * (k % 4))
         width = float(rng.uniform(0.01, 0.3))
-        cases.append((logp, logq, width, _numbers(answer(*_tensors(logp, logq), width), 2, "the answer")))
+        cases.append((logp, logq, width, _numbers(answer(*tensors(logp, logq), width), 2, "the answer")))
 
     def is_(rule):
         return all(numpy.allclose(got, rule(p, q, w), rtol=1e-6, atol=1e-9) for p, q, w, got in cases)
@@ -180,7 +177,7 @@ def mean_kl(answer, rng):
         mask = (numpy.arange(width) < lengths[:, None]) * 1.0
         if k % 3 == 0:
             mask = mask[:, ::-1].copy()  # padding on the left
-        got = answer(*_tensors(mine, theirs, mask))
+        got = answer(*tensors(mine, theirs, mask))
         cases.append((mine, theirs, mask, _numbers(got, 1, "the answer")[0]))
 
     def log(x):
@@ -227,7 +224,7 @@ def is_bug(answer, rng):
         cases.append((sd * (x + errors / n**0.5), errors < -3))
     said = []
     for x, _ in cases:
-        word = answer(_tensors(x)[0])
+        word = answer(tensors(x)[0])
         word = word.item() if torch.is_tensor(word) and word.dim() == 0 else word
         if not isinstance(word, (bool, numpy.bool_)):
             raise Misconception(f"the verdict is a {type(word).__name__}, expected True or False",

@@ -6,20 +6,9 @@ import numpy
 import torch
 
 from . import Misconception
+from .answers import number
 
 ALIKE = 1e-6
-
-
-def _number(x, what):
-    """The answer as one finite float, or a Misconception."""
-    try:
-        value = float(x)
-    except (TypeError, ValueError):
-        said = f"{what} is a {type(x).__name__}, expected one number"
-        raise Misconception(said, "the wrong kind of answer") from None
-    if not math.isfinite(value):
-        raise Misconception(f"{what} is {value}, expected a finite number", "the wrong kind of answer")
-    return value
 
 
 def _tensor(x):
@@ -46,7 +35,7 @@ def prompts_lost(answer, rng):
         R = rng.integers(0, 12, (rows, width)) / 10 + rng.integers(0, 6, (rows, 1)) / 10  # ties on purpose
         k = rows if i % 2 else int(rng.integers(rows, rows * width // 2 + rows))
         k = min(k, rows * width - 1)
-        cases.append(((R, k), _number(answer(_tensor(R), k), "the number of prompts")))
+        cases.append(((R, k), number(answer(_tensor(R), k), "the number of prompts")))
 
     def lost(R, rows_of):
         return R.shape[0] - len(set(rows_of))
@@ -78,7 +67,7 @@ def items_needed(answer, rng):
         p1 = float(rng.uniform(0.3, 0.95))
         p2 = p1 - float(rng.uniform(0.01, 0.1))
         z = float(rng.choice([1.5, 2.0, 3.0]))
-        cases.append(((p1, p2, z), _number(answer(p1, p2, z), "the number of questions")))
+        cases.append(((p1, p2, z), number(answer(p1, p2, z), "the number of questions")))
     both = lambda p, q: p * (1 - p) + q * (1 - q)  # noqa: E731
 
     def is_(rule):  # rounding up is as good as not rounding
@@ -132,7 +121,7 @@ def slack(answer, rng):
         r = rng.integers(0, size // 2 + 2, size) / 1.0  # with ties
         p = (p + 0.01) / (p + 0.01).sum()
         n = int(rng.choice([2, 3, 4, 8, 16]))
-        cases.append(((p, r, n), _number(answer(_tensor(p), _tensor(r), n), "the slack")))
+        cases.append(((p, r, n), number(answer(_tensor(p), _tensor(r), n), "the slack")))
     if _matches(cases, lambda p, r, n: _bound(n) - _kl(_law(p, r, n), p)):
         return
     if _matches(cases, lambda p, r, n: 0):
@@ -173,7 +162,7 @@ def best_heat(answer, rng):
         # half of the cases have their optimum inside, so that neither end is a good guess
         if two[1] - two[0] < 1e-3 or (len(cases) % 2 and heats[int(numpy.argmax(worth))] in (0.25, 3.0)):
             continue
-        cases.append(((logp, r, n), _number(answer(_tensor(logp), _tensor(r), n, list(heats)), "the temperature")))
+        cases.append(((logp, r, n), number(answer(_tensor(logp), _tensor(r), n, list(heats)), "the temperature")))
 
     def best(value):
         return heats[int(numpy.argmax([value(t) for t in heats]))]
@@ -203,7 +192,7 @@ def drift(answer, rng):
         prompts, size = int(rng.integers(5, 20)), int(rng.integers(2, 7))
         feature = rng.normal(0, 1, (prompts, size)) + rng.normal(0, 2, (prompts, 1)) + 5
         score = 0.5 * rng.normal() * feature + rng.normal(0, 1, (prompts, size))
-        cases.append(((score, feature), _number(answer(_tensor(score.flatten()), _tensor(feature.flatten()), size),
+        cases.append(((score, feature), number(answer(_tensor(score.flatten()), _tensor(feature.flatten()), size),
                                                 "the drift")))
 
     def shift(score, feature):

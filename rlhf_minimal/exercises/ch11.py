@@ -4,6 +4,7 @@ import numpy
 import torch
 
 from . import Misconception
+from .answers import array, number
 
 
 def _tensors(*arrays):
@@ -11,28 +12,10 @@ def _tensors(*arrays):
 
 
 def _number(x, what):
-    """The answer as one finite float, or a Misconception."""
+    """`number`, but a tensor with a dimension is none, even of one element."""
     if torch.is_tensor(x) and x.dim():
         raise Misconception(f"{what} has shape {tuple(x.shape)}, expected one number", "the wrong kind of answer")
-    try:
-        value = float(x)
-    except (TypeError, ValueError):
-        said = f"{what} is a {type(x).__name__}, expected one number"
-        raise Misconception(said, "the wrong kind of answer") from None
-    if not numpy.isfinite(value):
-        raise Misconception(f"{what} is {value}, expected a finite number", "the wrong kind of answer")
-    return value
-
-
-def _array(x, shape, what):
-    """The answer as a float64 array of a shape, or a Misconception."""
-    try:
-        x = x.detach().double().numpy() if torch.is_tensor(x) else numpy.asarray(x, dtype=float)
-    except (TypeError, ValueError):
-        raise Misconception(f"{what} is a {type(x).__name__}, expected numbers", "the wrong kind of answer") from None
-    if x.shape != shape:
-        raise Misconception(f"{what} has shape {x.shape}, expected {shape}", "the wrong shape")
-    return x
+    return number(x, what)
 
 
 def _masks(rng, k):
@@ -167,7 +150,7 @@ def clip_slope(answer, rng):
         ratio = numpy.exp(rng.normal(0, 0.5, 12))
         ratio[:4] = 1 - low - 0.1, 1 + high + 0.1, 1 - low - 0.1, 1 + high + 0.1
         adv[:4] = 1.0, 1.0, -1.0, -1.0
-        got = _array(answer(*_tensors(adv, ratio), low, high), adv.shape, "the slope")
+        got = array(answer(*_tensors(adv, ratio), low, high), adv.shape, "the slope")
         cases.append((adv, ratio, low, high, got))
 
     def is_(rule):
@@ -211,7 +194,7 @@ def ragged_leave_one_out(answer, rng):
             order = rng.permutation(len(group))
             group, score = group[order], score[order]
         cases.append((score, group, answer(*_tensors(score, group))))
-    cases = [(s, g, _array(got, s.shape, "the answer")) for s, g, got in cases]
+    cases = [(s, g, array(got, s.shape, "the answer")) for s, g, got in cases]
 
     def truth(score, group):
         return _centred(score, group, own=False)

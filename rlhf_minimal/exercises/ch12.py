@@ -3,36 +3,9 @@
 import math
 
 import numpy
-import torch
 
 from . import Misconception
-
-
-def _tensors(*arrays):
-    return [torch.as_tensor(a, dtype=torch.float64) for a in arrays]
-
-
-def _array(x, shape, what):
-    """The answer as a float64 array of a shape, or a Misconception."""
-    try:
-        x = x.detach().double().numpy() if torch.is_tensor(x) else numpy.asarray(x, dtype=float)
-    except (TypeError, ValueError):
-        raise Misconception(f"{what} is a {type(x).__name__}, expected numbers", "the wrong kind of answer") from None
-    if x.shape != shape:
-        raise Misconception(f"{what} has shape {x.shape}, expected {shape}", "the wrong shape")
-    return x
-
-
-def _number(x, what):
-    """The answer as one finite float, or a Misconception."""
-    try:
-        value = float(x)
-    except (TypeError, ValueError):
-        said = f"{what} is a {type(x).__name__}, expected one number"
-        raise Misconception(said, "the wrong kind of answer") from None
-    if not math.isfinite(value):
-        raise Misconception(f"{what} is {value}, expected a finite number", "the wrong kind of answer")
-    return value
+from .answers import array, number, tensors
 
 
 def _sigmoid(x):
@@ -52,7 +25,7 @@ def pair_weight(answer, rng):
         four, beta = -rng.uniform(0.5, 20, (4, rows)), float(rng.uniform(0.05, 0.8))
         if beta > 0.4:
             four = four / 5
-        cases.append(((*four, beta), _array(answer(*_tensors(*four), beta), (rows,), "the answer")))
+        cases.append(((*four, beta), array(answer(*tensors(*four), beta), (rows,), "the answer")))
 
     def gap(pc, pr, rc, rr):
         return (pc - rc) - (pr - rr)
@@ -83,7 +56,7 @@ def others_gain(answer, rng):
         rows = (1, 3, 6, 10)[k % 4]
         before, after = (rng.dirichlet((2.0, 1.5, 3.0), rows) for _ in range(2))
         four = numpy.log(before[:, 0]), numpy.log(before[:, 1]), numpy.log(after[:, 0]), numpy.log(after[:, 1])
-        cases.append((four, _array(answer(*_tensors(*four)), (rows,), "the answer")))
+        cases.append((four, array(answer(*tensors(*four)), (rows,), "the answer")))
     e = numpy.exp
     if _like(cases, lambda cb, rb, ca, ra: e(cb) + e(rb) - e(ca) - e(ra)):
         return
@@ -113,7 +86,7 @@ def cdpo_gap(answer, rng):
     cases = []
     for _ in range(24):
         eps, beta = float(rng.uniform(0.01, 0.45)), float(rng.uniform(0.02, 0.8))
-        cases.append(((eps, beta), _number(answer(eps, beta), "the gap")))
+        cases.append(((eps, beta), number(answer(eps, beta), "the gap")))
 
     def logit(e):
         return math.log((1 - e) / e)
@@ -147,7 +120,7 @@ def reference_point(answer, rng):
     for k in range(28):
         n = (2, 3, 4, 7)[k % 4]
         table = rng.normal((0.8, -0.8, 0.2)[k % 3], 1.0, (n, n)) + numpy.diag(rng.normal(1.5, 1.0, n))
-        cases.append(((table,), _number(answer(*_tensors(table)), "the reference point")))
+        cases.append(((table,), number(answer(*tensors(table)), "the reference point")))
 
     def off(t):
         return t[~numpy.eye(len(t), dtype=bool)]
@@ -185,7 +158,7 @@ def simpo_rows(answer, rng):
         sums = -rng.uniform(0.2, 3.0, (2, rows)) * lengths
         beta, ratio = float(rng.uniform(1.2, 4.0)), float(rng.uniform(0.1, 1.5))
         arguments = (*sums, *lengths, beta, ratio)
-        cases.append((arguments, _array(answer(*_tensors(*sums, *lengths), beta, ratio), (rows,), "the answer")))
+        cases.append((arguments, array(answer(*tensors(*sums, *lengths), beta, ratio), (rows,), "the answer")))
 
     def loss(z):
         return numpy.logaddexp(0, -z)

@@ -6,29 +6,7 @@ import numpy
 import torch
 
 from . import Misconception
-
-
-def _number(x, what):
-    """The answer as one finite float, or a Misconception."""
-    try:
-        value = float(x)
-    except (TypeError, ValueError):
-        said = f"{what} is a {type(x).__name__}, expected one number"
-        raise Misconception(said, "the wrong kind of answer") from None
-    if not math.isfinite(value):
-        raise Misconception(f"{what} is {value}, expected a finite number", "the wrong kind of answer")
-    return value
-
-
-def _array(x, shape, what):
-    """The answer as a float64 array of a shape, or a Misconception."""
-    try:
-        x = x.detach().double().numpy() if torch.is_tensor(x) else numpy.asarray(x, dtype=float)
-    except (TypeError, ValueError):
-        raise Misconception(f"{what} is a {type(x).__name__}, expected numbers", "the wrong kind of answer") from None
-    if x.shape != shape:
-        raise Misconception(f"{what} has shape {x.shape}, expected {shape}", "the wrong shape")
-    return x
+from .answers import array, number
 
 
 def _like(cases, formula):
@@ -41,7 +19,7 @@ def expected_truth(answer, rng):
     cases = []
     for _ in range(24):
         arguments = rng.normal(0, 3), rng.normal(0, 2), rng.uniform(0.3, 3), rng.uniform(0.3, 3)  # r, mean, spread, noise
-        cases.append((arguments, _number(answer(*map(float, arguments)), "the answer")))
+        cases.append((arguments, number(answer(*map(float, arguments)), "the answer")))
 
     def is_(formula):
         return _like(cases, formula)
@@ -72,7 +50,7 @@ def rl_peak(answer, rng):
     for _ in range(24):
         beta = float(rng.uniform(0.2, 1.5))
         alpha = beta * float(rng.uniform(0.3, 2.0))
-        cases.append(((alpha, beta), _array(answer(alpha, beta), (2,), "the answer")))
+        cases.append(((alpha, beta), array(answer(alpha, beta), (2,), "the answer")))
 
     def is_(formula):
         return _like(cases, formula)
@@ -118,7 +96,7 @@ def stop_step(answer, rng):
         second[peak - 1] = second[peak - 2] - 0.1  # a dip on the way up
         if k % 3 == 0:
             second[-1] = 4.0  # long after the alarm, the judge is fooled as well
-        got = _number(answer(first.tolist(), second.tolist(), patience), "the step")
+        got = number(answer(first.tolist(), second.tolist(), patience), "the step")
         cases.append(((first, second, patience), got))
 
     def is_(rule):
@@ -154,7 +132,7 @@ def pessimist(answer, rng):
     for _ in range(24):
         m, b = int(rng.integers(2, 6)), int(rng.integers(3, 12))
         scores = rng.normal(0, 1, (m, b)) + rng.normal(0, 5, (m, 1))
-        got = _array(answer(torch.as_tensor(scores)), (b,), "the answer")
+        got = array(answer(torch.as_tensor(scores)), (b,), "the answer")
         cases.append(((scores,), got))
 
     def centred(s):
@@ -185,7 +163,7 @@ def honest_report(answer, rng):
         n, steps = 2 * int(rng.integers(3, 12)), int(rng.integers(3, 9))
         table = rng.normal(0, 1, (n, steps)) + 0.3 * rng.normal(0, 1, steps)
         table[: n // 2, k % steps] += 0.4 * (k % 2)
-        cases.append(((table,), _number(answer(torch.as_tensor(table)), "the report")))
+        cases.append(((table,), number(answer(torch.as_tensor(table)), "the report")))
 
     def halves(t):
         n = len(t) // 2
