@@ -13,7 +13,7 @@ from rlhf_minimal.data import load_data, prompts_ids
 from rlhf_minimal.sampling import sample
 from rlhf_minimal.tensors import mask_through_first, pad_left
 
-QUARTER = "8 prompts × 8, a quarter of the lengths: prompts of 10 tokens, at most 16 new"  # whole with --scale 4
+LARGE = "8 prompts × 8, at most 64 new tokens"
 
 
 def has_bfloat16():
@@ -25,11 +25,11 @@ def has_bfloat16():
         return False
 
 
-def contest(name, prompts, n, new, dtype=torch.float32, longest=None):
-    """(ours, peer): n samples of each of the first `prompts` prompts, of at most `new` tokens; prompts cut to `longest`."""
+def contest(name, prompts, n, new, dtype=torch.float32):
+    """(ours, peer): n samples of each of the first `prompts` prompts, of at most `new` tokens."""
     model, tokenizer = models.load(name)
     model = model.to(dtype)
-    ids = prompts_ids(list(load_data("village", "prompts", n=prompts)), tokenizer, longest)
+    ids = prompts_ids(list(load_data("village", "prompts", n=prompts)), tokenizer)
     eos, generator = tokenizer.eos_token_id, torch.Generator().manual_seed(0)
     torch.manual_seed(0)
     padded, attention = pad_left(ids, tokenizer.pad_token_id)
@@ -59,14 +59,14 @@ def sampling_256(s):
     return contest("village-3m-sft", 8, s.rows(32), 64)
 
 
-@row("sampling, smollm2-135m", f"float32, {QUARTER}", "transformers `generate`", "token", 1.6, 1.9,
-     seconds=80)
+@row("sampling, smollm2-135m", f"float32, {LARGE}", "transformers `generate`", "token", 1.6, 1.9,
+     seconds=360)
 def sampling_smollm2(s):
-    return contest("smollm2-135m", 8, 8, max(4, int(16 * s.scale)), longest=max(4, int(10 * s.scale)))
+    return contest("smollm2-135m", 8, 8, max(4, int(64 * s.scale)))
 
 
 if has_bfloat16():
-    @row("sampling, smollm2-135m in bfloat16", QUARTER, "transformers `generate`", "token",
-         1.7, 2.1, seconds=50)
+    @row("sampling, smollm2-135m in bfloat16", LARGE, "transformers `generate`", "token",
+         1.7, 2.1, seconds=200)
     def sampling_bfloat16(s):
-        return contest("smollm2-135m", 8, 8, max(4, int(16 * s.scale)), torch.bfloat16, max(4, int(10 * s.scale)))
+        return contest("smollm2-135m", 8, 8, max(4, int(64 * s.scale)), torch.bfloat16)

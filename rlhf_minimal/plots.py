@@ -142,4 +142,4 @@ def _zero(ax, zero):
     if zero and not low <= 0 <= high:
         ax.set_ylim(min(low, 0), max(high, 0))
     elif not low <= 0 <= high:
-        ax.text(0.01, 0.01, "the axis does not start at 0", transform=ax.transAxes, color=GREY)
+        ax.set_ylabel(ax.get_ylabel() + "\n(axis without 0)")

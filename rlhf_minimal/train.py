@@ -16,6 +16,7 @@ metrics.jsonl (a line a step), samples.jsonl and checkpoints. A run that died go
 import json
 import logging
 import math
+import os
 import shutil
 import sys
 import time
@@ -186,7 +187,8 @@ def main(args=None):
     except (ValueError, OSError) as error:
         top.exit(2, f"{top.prog} {given['algorithm']}: error: {error}\n")
     last = {k: v[-1] for k, v in record["curve"].items() if k in ("step", "loss", "score", "gold", "kl", "accuracy")}
-    print(f"{record['out']}: " + ", ".join(f"{k} {v}" for k, v in last.items()), file=sys.stderr)
+    if os.environ.get("RANK", "0") == "0":  # torchrun's processes all come here
+        print(f"{record['out']}: " + ", ".join(f"{k} {v}" for k, v in last.items()), file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -314,6 +314,7 @@ def lint(path, root=ROOT, skip=()):
 
 def main(words=None):
     count, paths = 0, [Path(word) for word in words or sys.argv[1:]]
+    paths = [p for path in paths for p in (sorted(path.glob("*.ipynb")) if path.is_dir() else [path])]
     if not paths or not all(path.exists() for path in paths):
         raise SystemExit(f"nothing checked; not there: {' '.join(str(p) for p in paths if not p.exists()) or 'any'}")
     for path in paths:
