@@ -6,6 +6,7 @@ import io
 import json
 import os
 import random
+import textwrap
 import zlib
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -15,7 +16,7 @@ import numpy
 from . import doctor
 from .exercises import check
 
-__all__ = ["available", "begin", "check", "claim", "every", "recorded", "show", "show_source", "shows_error"]
+__all__ = ["available", "before_after", "begin", "check", "claim", "every", "recorded", "show", "show_source", "shows_error"]
 
 
 @dataclass
@@ -119,6 +120,24 @@ def recorded(name):
         known = sorted(p.stem for p in path.parent.glob("*.json"))
         raise ValueError(f"no complete recorded run {name!r}, it lacks {lacks}; data/runs has {known}")
     return SimpleNamespace(**{**raw, "name": name})
+
+
+def before_after(run):
+    """Print the true reward of a recorded run's held-out answers and some of them -> (gain, its standard error)."""
+    then, now = (run.held_out[when] for when in ("before", "after"))
+    print("true reward of held-out answers, ± standard error")
+    for family in (name for name in now if name != "texts"):
+        was, x = then[family], now[family]
+        print(f"  {family:<10}{x['n']:>4} answers   before {was['mean']:5.2f} ± {was['standard_error']:.2f}"
+              f"   after {x['mean']:5.2f} ± {x['standard_error']:.2f}")
+    for a, b in zip(then["texts"], now["texts"], strict=True):
+        print(f"PROMPT  {a['prompt']}")
+        for name, x in (("before", a), ("after", b)):
+            print(f"  {name:<7}{x['gold']:6.2f}  {' '.join(x['completion'].split())[:75]}")
+    print(textwrap.fill(f"recorded: {run.command}", 100, subsequent_indent="    "))
+    print(f"    {run.hardware}, {run.date}, torch {run.versions['torch']}")
+    errors = (then["all"]["standard_error"], now["all"]["standard_error"])
+    return now["all"]["mean"] - then["all"]["mean"], (errors[0] ** 2 + errors[1] ** 2) ** 0.5
 
 
 def available(name):

@@ -110,6 +110,21 @@ def line_plot(lines, *, title, x_label, y_label, note="", roles=None, bands=None
     return fig
 
 
+def recorded_plot(run, columns, *, title, y_label, over=9, note="", roles=None, zero=True):
+    """Curves {label: column} of a recorded run (`notebook.recorded`) against its steps, each a mean over `over` steps."""
+    steps, lines = run.curve["step"], {}
+    if not 1 <= over <= len(steps):
+        raise ValueError(f"over is {over}, the run has {len(steps)} steps; give 1 to {len(steps)}")
+    for label, column in columns.items():
+        if column not in run.curve:
+            raise ValueError(f"run {run.name} has no column {column!r}; it has {', '.join(sorted(run.curve))}")
+        y = run.curve[column]
+        lines[label] = ([sum(steps[i:i + over]) / over for i in range(len(steps) - over + 1)],
+                        [sum(y[i:i + over]) / over for i in range(len(y) - over + 1)])
+    return line_plot(lines, title=title, x_label=f"step (each point is a mean over {over})", y_label=y_label, note=note,
+                     roles=roles, zero=zero)
+
+
 def frontier(curve, points, *, title, x_label="KL to the reference, nats", y_label="reward", note="", roles=None,
              zero=False):
     """The best reward at each KL as a line, curve = (kl, reward), and policies as marks {label: (kl, reward)}."""

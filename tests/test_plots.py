@@ -2,6 +2,7 @@
 
 import itertools
 import random
+from types import SimpleNamespace
 
 import matplotlib
 import pytest
@@ -110,3 +111,15 @@ def test_frontier_and_bars():
     patches = fig.axes[0].patches
     assert [p.get_height() for p in patches] == [1.0, -2.0] and patches[0].get_hatch() != patches[1].get_hatch()
     assert fig.axes[0].get_ylim()[0] < 0 < fig.axes[0].get_ylim()[1]
+
+
+def test_a_recorded_run_is_drawn_as_running_means():
+    run = SimpleNamespace(name="made", curve={"step": [1, 2, 3, 4], "gold": [0.0, 2.0, 4.0, 9.0]})
+    words = {"title": "Gold rises", "y_label": "reward"}
+    line = plots.recorded_plot(run, {"gold": "gold"}, over=2, **words).axes[0].lines[0]
+    assert list(line.get_xdata()) == [1.5, 2.5, 3.5] and list(line.get_ydata()) == [1.0, 3.0, 6.5]
+    for wrong in ({"over": 5}, {"over": 0}):
+        with pytest.raises(ValueError, match="the run has 4 steps"):
+            plots.recorded_plot(run, {"gold": "gold"}, **wrong, **words)
+    with pytest.raises(ValueError, match="has no column 'golds'; it has gold, step"):
+        plots.recorded_plot(run, {"gold": "golds"}, over=2, **words)

@@ -56,17 +56,20 @@ def gold(model, tokenizer, families, n=64):
 
 
 @torch.no_grad()
-def accuracy(judge, tokenizer, n=96):
-    """Share of held-out pairs (each family's own requests) in which the truly better answer scores higher."""
-    rows = [r for r in data.load_data("village", "pairs", n=4 * n, split="test", families=tuple(TWO.split(",")), seed=1)
-            if r["gold_chosen"] != r["gold_rejected"]][:n]
-    hits = []
-    for i in range(0, len(rows), 16):
-        some = data.collate_pairs(rows[i:i + 16], tokenizer)
-        a, b = judge(some["ids"], some["attention"]).chunk(2)
-        better = torch.tensor([r["gold_chosen"] > r["gold_rejected"] for r in rows[i:i + 16]])
-        hits += ((a > b) == better).tolist()
-    return {"right": round(statistics.fmean(hits), 4), "n": len(hits)}
+def accuracy(judge, tokenizer, n=64):
+    """Share of held-out pairs in which the truly better answer scores higher, by family -> {family: {"right", "n"}}."""
+    out = {}
+    for family in TWO.split(","):
+        rows = [r for r in data.load_data("village", "pairs", n=4 * n, split="test", families=(family,), seed=1)
+                if r["gold_chosen"] != r["gold_rejected"]][:n]
+        hits = []
+        for i in range(0, len(rows), 16):
+            some = data.collate_pairs(rows[i:i + 16], tokenizer)
+            a, b = judge(some["ids"], some["attention"]).chunk(2)
+            better = torch.tensor([r["gold_chosen"] > r["gold_rejected"] for r in rows[i:i + 16]])
+            hits += ((a > b) == better).tolist()
+        out[family] = {"right": round(statistics.fmean(hits), 4), "n": len(hits)}
+    return out
 
 
 def measure(name, settings, where):
