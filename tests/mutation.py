@@ -32,8 +32,8 @@ import mutation_sites  # noqa: E402
 
 POLICY = ["policy_losses", "steps"]
 TESTS = {  # module -> test files, beside its own test_killers_<module>.py and those of COMMON
-    "tensors": ["tensors", "aggregate", "advantages"], "logprobs": ["logprobs"], "kl": ["kl"],
-    "advantages": ["advantages"], "aggregate": ["aggregate"], "sampling": ["sampling"],
+    "tensors": ["tensors", "aggregate", "advantages"], "logprobs": ["logprobs", "quick"], "kl": ["kl"],
+    "advantages": ["advantages"], "aggregate": ["aggregate"], "sampling": ["sampling", "quick"], "decoding": ["quick", "sampling"],
     "rollout": ["sampling"], "sft": ["sft"], "reinforce": POLICY, "rloo": POLICY, "ppo": [*POLICY, "more_losses"],
     "grpo": [*POLICY, "more_losses"], "reward_model": ["reward_model", "more_losses", "policy_losses"],
     "process_reward": ["process_reward"], "best_of_n": ["best_of_n"], "evaluate": ["evaluate"],

@@ -58,3 +58,11 @@ def test_A9_padding_of_a_packed_row_is_not_scored(tiny_gpt2):
 def test_packed_rows_and_segments_of_other_widths_are_refused(tiny_gpt2):
     with pytest.raises(ValueError, match=r"shapes differ: ids \(1, 3\), segments \(1, 2\)"):
         packed_logps(tiny_gpt2(), torch.tensor([[3, 1, 4]]), torch.tensor([[1, 1]]))
+
+
+def test_a_mask_of_what_is_wanted_that_would_only_broadcast_is_refused():
+    model = Says(lambda ids: torch.zeros(*ids.shape, 4))
+    ids = torch.tensor([[0, 1, 2], [1, 2, 3]])
+    assert token_logps(model, ids, torch.ones(2, 3), wanted=torch.ones(2, 2)).shape == (2, 2)
+    with pytest.raises(ValueError, match="wanted"):
+        token_logps(model, ids, torch.ones(2, 3), wanted=torch.ones(1, 2))

@@ -93,3 +93,22 @@ def test_wrong_prompts_among_good_ones_are_refused(tiny_gpt2):
         sample(tiny_gpt2(), [[1], "ab"], max_new_tokens=2, eos_id=0)
     with pytest.raises(ValueError, match="prompt of 120 ids plus max_new_tokens 9"):
         sample(tiny_gpt2(), [[1], [1] * 120], max_new_tokens=9, eos_id=0)
+
+
+def test_a_single_row_with_nan_is_refused():
+    logits = torch.tensor([[0.0, 1.0], [float("nan"), 1.0]])
+    with pytest.raises(ValueError, match="NaN"):
+        _draw(logits, 1.0, torch.tensor([0.5, 0.5]).double())
+
+
+def test_blocks_of_a_wide_vocabulary_start_where_the_last_one_ended(monkeypatch):
+    logits = torch.randn(1, 1024, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    u = (torch.arange(1000).double() + 0.5) / 1000
+    want = _draw(logits.expand(1000, -1), 1.0, u)[0]
+    monkeypatch.setattr("rlhf_minimal.sampling.WIDE", 0)
+    assert torch.equal(_draw(logits.expand(1000, -1), 1.0, u)[0], want)
+
+
+def test_a_temperature_divides_the_logits():
+    logits = torch.tensor([[0.0, 3.0]])
+    assert _draw(logits, 2.0, torch.tensor([0.999]).double())[1].item() == pytest.approx((logits / 2).log_softmax(1)[0, 1].item())
