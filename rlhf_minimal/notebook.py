@@ -16,7 +16,8 @@ import numpy
 from . import doctor
 from .exercises import check
 
-__all__ = ["available", "before_after", "begin", "check", "claim", "every", "recorded", "show", "show_source", "shows_error"]
+__all__ = ["available", "before_after", "begin", "check", "claim", "every", "made", "recorded", "show", "show_source",
+           "shows_error"]
 
 
 @dataclass
@@ -122,6 +123,12 @@ def recorded(name):
     return SimpleNamespace(**{**raw, "name": name})
 
 
+def made(run):
+    """Print how, where and when a recorded run was made."""
+    print(textwrap.fill(f"recorded: {run.command}", 100, subsequent_indent="    "))
+    print(f"    {run.hardware}, {run.date}, torch {run.versions['torch']}")
+
+
 def before_after(run):
     """Print the true reward of a recorded run's held-out answers and some of them -> (gain, its standard error)."""
     then, now = (run.held_out[when] for when in ("before", "after"))
@@ -134,8 +141,7 @@ def before_after(run):
         print(f"PROMPT  {a['prompt']}")
         for name, x in (("before", a), ("after", b)):
             print(f"  {name:<7}{x['gold']:6.2f}  {' '.join(x['completion'].split())[:75]}")
-    print(textwrap.fill(f"recorded: {run.command}", 100, subsequent_indent="    "))
-    print(f"    {run.hardware}, {run.date}, torch {run.versions['torch']}")
+    made(run)
     errors = (then["all"]["standard_error"], now["all"]["standard_error"])
     return now["all"]["mean"] - then["all"]["mean"], (errors[0] ** 2 + errors[1] ** 2) ** 0.5
 

@@ -219,6 +219,21 @@ def test_run_leaves_chapters_alone_and_tells_what_was_seen(root, capsys):
     assert (root / "build/run/90_demo.ipynb").exists() and (root / "chapters/90_demo.ipynb").read_bytes() == before
 
 
+def test_table_of_seeds_counts_the_stored_notebook_and_shows_a_failure(root):
+    stored = execute.claims(nbformat.read(root / "chapters/90_demo.ipynb", as_version=4))
+    kept = root / "build/claims/3.json"
+    kept.parent.mkdir(parents=True)
+    told = {}
+    for state in ("holds", "fails"):
+        kind, _, text, detail = stored[0]
+        kept.write_text(json.dumps({"90_demo": [(kind, state, text, "other"), *stored[1:]], "91_gone": stored}))
+        run.write_table(root)
+        told[state] = (root / "chapters/status/claims.md").read_text()
+    assert f"| 90_demo | {len(stored)} | 0, 3 | {len(stored)} |" in told["holds"] and "91_gone" not in told["holds"]
+    assert f"| 90_demo | {len(stored)} | 0, 3 | {len(stored) - 1} |" in told["fails"]
+    assert f"{text} | 1/2 | {detail}; other |" in told["fails"] and "1/2" not in told["holds"]
+
+
 def test_gate_is_red_when_there_is_nothing_to_test(tmp_path, capsys):
     (tmp_path / "chapters/source").mkdir(parents=True)
     assert gate.gate(tmp_path) == 1

@@ -2,7 +2,8 @@
 
     python data/runs/ch11_side_by_side.py            # one core, some minutes; writes the .json beside it
 
-Every method gets the same prompts, the same first batch, 32 fresh answers a step and two updates on them (TRPO one).
+Every method gets the same prompts, the same first batch, 32 fresh answers a step and two updates on them (TRPO one). The
+row "start" is the model before.
 """
 import argparse
 import copy
@@ -34,7 +35,7 @@ LOSSES = {
     "GSPO": lambda lp, old, s, m: grpo.gspo_loss(lp, old, s, m, group_size=GROUP),
     "CISPO": lambda lp, old, s, m: grpo.cispo_loss(lp, old, s, m, group_size=GROUP),
 }
-METHODS = (*LOSSES, "PPO", "TRPO")
+METHODS = ("start", *LOSSES, "PPO", "TRPO")
 
 
 def questions(n, families, split, seed):
@@ -80,7 +81,7 @@ def race(name, *, seed, steps, lr, families):
         weights += [{"params": critic.trunk.parameters(), "lr": 3 * lr}, {"params": critic.head.parameters(), "lr": 100 * lr}]
     optimizer = torch.optim.AdamW(weights, weight_decay=0.0)
     rows, climb, spent = questions(steps * PROMPTS, families, "train", seed), [], 0.0
-    for step in range(steps):
+    for step in range(0 if name == "start" else steps):
         began = time.process_time()
         drawn, score = answers(policy, tokenizer, rows[PROMPTS * step:][:PROMPTS], GROUP, 1000 * seed + step)
         learn(name, policy, critic, optimizer, drawn, score, step)
@@ -96,7 +97,7 @@ def race(name, *, seed, steps, lr, families):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument("--steps", type=int, default=16)
     parser.add_argument("--lr", type=float, default=2e-4)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--families", nargs="+", default=["harmful", "lookalike"])
@@ -107,7 +108,8 @@ def main():
     for seed in args.seeds:
         for name in args.methods:
             out = race(name, seed=seed, steps=args.steps, lr=args.lr, families=args.families)
-            curve[f"{name}, seed {seed}"] = [round(v, 4) for v in out.pop("climb")]
+            climb = [round(v, 4) for v in out.pop("climb")]
+            curve |= {f"{name}, seed {seed}": climb} if climb else {}
             final.append({"method": name, "seed": seed} | {k: round(v, 4) for k, v in out.items()})
             print(final[-1], flush=True)
     arguments = f" --steps {args.steps} --lr {args.lr:g} --families {' '.join(args.families)}"

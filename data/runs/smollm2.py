@@ -25,14 +25,14 @@ from rlhf_minimal.training.cli import command
 HERE, ROOT = Path(__file__).parent, Path(__file__).resolve().parents[2]
 TWO = "harmful,lookalike"
 SMALL = {"lora": 16, "save_every": 20, "sample_every": 20}
-RL = SMALL | {"families": TWO, "batch_size": 4, "group_size": 4, "max_new_tokens": 24, "schedule": "linear"}
+RL = SMALL | {"families": TWO, "max_new_tokens": 20, "lr": 5e-4, "beta": 0.02, "schedule": "linear"}
 PLAN = {  # algorithm: (starts from, steps, settings)
     "sft": ("smollm2-135m", 100, {"families": "fact,opinion,lookalike,harmful", "batch_size": 8, "lr": 5e-5, "warmup": 10,
                                   "schedule": "linear", "save_every": 1000, "sample_every": 25}),
     "reward": ("sft", 60, SMALL | {"families": TWO, "batch_size": 8, "lr": 5e-4, "warmup": 5, "schedule": "linear"}),
     "dpo": ("sft", 60, SMALL | {"families": TWO, "batch_size": 8, "lr": 2e-4, "warmup": 5, "schedule": "linear"}),
-    "rloo": ("sft", 80, RL | {"lr": 3e-4, "beta": 0.02}),
-    "ppo": ("sft", 80, RL | {"lr": 3e-4, "beta": 0.02, "reward": "reward"}),
+    "rloo": ("sft", 50, RL | {"batch_size": 4, "group_size": 3}),
+    "ppo": ("sft", 50, RL | {"lr": 3e-4, "batch_size": 8, "epochs": 1, "minibatches": 2, "reward": "reward"}),
 }
 
 
