@@ -16,8 +16,7 @@ import numpy
 from . import doctor
 from .exercises import check
 
-__all__ = ["available", "before_after", "begin", "check", "claim", "every", "made", "recorded", "show", "show_source",
-           "shows_error"]
+__all__ = ["available", "begin", "check", "claim", "every", "recorded", "show", "show_source", "shows_error"]
 
 
 @dataclass
@@ -113,37 +112,39 @@ def shows_error(fn, *args, expect=ValueError, **kwargs):
     raise AssertionError(f"{getattr(fn, '__name__', fn)} raised nothing, expected {expect}")
 
 
+class Recorded(SimpleNamespace):
+    """A run of data/runs/: curve {column: values}, command, seed, versions, hardware, date, name, and what else it holds."""
+
+    def made(self):
+        """Print how, where and when."""
+        print(textwrap.fill(f"recorded: {self.command}", 100, subsequent_indent="    "))
+        print(f"    {self.hardware}, {self.date}, torch {self.versions['torch']}")
+
+    def before_after(self):
+        """Print the true reward of held-out answers, and some of them -> (gain, its standard error)."""
+        then, now = (self.held_out[when] for when in ("before", "after"))
+        print("true reward of held-out answers, ± standard error")
+        for family in (name for name in now if name != "texts"):
+            was, x = then[family], now[family]
+            print(f"  {family:<10}{x['n']:>4} answers   before {was['mean']:5.2f} ± {was['standard_error']:.2f}"
+                  f"   after {x['mean']:5.2f} ± {x['standard_error']:.2f}")
+        for a, b in zip(then["texts"], now["texts"], strict=True):
+            print(f"PROMPT  {a['prompt']}")
+            for name, x in (("before", a), ("after", b)):
+                print(f"  {name:<7}{x['gold']:6.2f}  {' '.join(x['completion'].split())[:75]}")
+        self.made()
+        errors = (then["all"]["standard_error"], now["all"]["standard_error"])
+        return now["all"]["mean"] - then["all"]["mean"], (errors[0] ** 2 + errors[1] ** 2) ** 0.5
+
+
 def recorded(name):
-    """data/runs/<name>.json as an object with curve {column: values}, command, seed, versions, hardware, date, name."""
+    """data/runs/<name>.json -> Recorded. ValueError where a part is missing."""
     path, need = doctor.ROOT / f"data/runs/{name}.json", {"curve", "command", "seed", "versions", "hardware", "date"}
     raw = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     if lacks := sorted(need - raw.keys()):
         known = sorted(p.stem for p in path.parent.glob("*.json"))
         raise ValueError(f"no complete recorded run {name!r}, it lacks {lacks}; data/runs has {known}")
-    return SimpleNamespace(**{**raw, "name": name})
-
-
-def made(run):
-    """Print how, where and when a recorded run was made."""
-    print(textwrap.fill(f"recorded: {run.command}", 100, subsequent_indent="    "))
-    print(f"    {run.hardware}, {run.date}, torch {run.versions['torch']}")
-
-
-def before_after(run):
-    """Print the true reward of a recorded run's held-out answers and some of them -> (gain, its standard error)."""
-    then, now = (run.held_out[when] for when in ("before", "after"))
-    print("true reward of held-out answers, ± standard error")
-    for family in (name for name in now if name != "texts"):
-        was, x = then[family], now[family]
-        print(f"  {family:<10}{x['n']:>4} answers   before {was['mean']:5.2f} ± {was['standard_error']:.2f}"
-              f"   after {x['mean']:5.2f} ± {x['standard_error']:.2f}")
-    for a, b in zip(then["texts"], now["texts"], strict=True):
-        print(f"PROMPT  {a['prompt']}")
-        for name, x in (("before", a), ("after", b)):
-            print(f"  {name:<7}{x['gold']:6.2f}  {' '.join(x['completion'].split())[:75]}")
-    made(run)
-    errors = (then["all"]["standard_error"], now["all"]["standard_error"])
-    return now["all"]["mean"] - then["all"]["mean"], (errors[0] ** 2 + errors[1] ** 2) ** 0.5
+    return Recorded(**{**raw, "name": name})
 
 
 def available(name):

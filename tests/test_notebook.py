@@ -275,13 +275,13 @@ def test_before_after(capsys):
     def found(mean, text):
         return {"all": {"mean": mean, "standard_error": 0.3, "n": 8}, "fact": {"mean": mean - 1, "standard_error": 0.4, "n": 4},
                 "texts": [{"prompt": "Who?", "completion": text, "gold": mean}]}
-    run = SimpleNamespace(held_out={"before": found(-1.0, "a\nb"), "after": found(0.5, "c")}, command="train it",
+    run = notebook.Recorded(held_out={"before": found(-1.0, "a\nb"), "after": found(0.5, "c")}, command="train it",
                           hardware="one core", date="2026-01-01", versions={"torch": "2"})
-    assert notebook.before_after(run) == (1.5, pytest.approx(0.18 ** 0.5))
+    assert run.before_after() == (1.5, pytest.approx(0.18 ** 0.5))
     lines = capsys.readouterr().out.splitlines()
     assert lines[1] == "  all          8 answers   before -1.00 ± 0.30   after  0.50 ± 0.30"
     assert lines[2].split() == "fact 4 answers before -2.00 ± 0.40 after -0.50 ± 0.40".split()
     assert lines[3:6] == ["PROMPT  Who?", "  before  -1.00  a b", "  after    0.50  c"] and "train it" in lines[6]
     del run.held_out["before"]["fact"]
     with pytest.raises(KeyError):  # other families before and after: no comparison
-        notebook.before_after(run)
+        run.before_after()

@@ -95,7 +95,7 @@ start_texts, start_drawn = answers(start, tokenizer, test)
 for i in range(4):
     print(f"PROMPT  {test[i]['prompt']}")
     for name, texts in (("base", base_texts), ("SFT", start_texts)):
-        text = " / ".join(texts[i].split("\n"))[:150]
+        text = " / ".join(texts[i].split("\n"))[:75]
         print(f"  {name:<5} gold {village.gold(test[i]['prompt'], texts[i]):5.2f}  {text}")
 
 # %%
@@ -104,9 +104,8 @@ claim("the finetuned model ends its answers by itself more often than the base m
       ended_start > ended_base + 0.2, {"base": ended_base, "SFT": ended_start}, kind="T")
 
 # %% [markdown]
-# The base model knows the village but not its place in a conversation: it runs on, often into the next turn.
-# The finetuned model answers and stops, yet it copies the habits of its demonstrations: it helps with harm now
-# and then, and agrees with people who are wrong.
+# The base model runs on, often into the next turn of a conversation. The finetuned model answers and stops, yet it
+# copies the habits of its demonstrations: it helps with harm now and then, and agrees with people who are wrong.
 #
 # **Predict before you scroll.** We will train a reward model on comparisons made by a noisy person, and then
 # push the finetuned model to score high on it. The reward model is the *proxy*. What will the true reward do?
@@ -146,7 +145,7 @@ claim("the finetuned model ends its answers by itself more often than the base m
 # |---|---|---|---|
 # | $s$ | temperature, 60 to 80 °F | `degrees` | (21,) |
 # | $a$ | 0 off, 1 on | `action` | one number |
-# | $p$ | dynamics: off cools, on heats, neither surely | `dynamics` | (2, 21, 21) |
+# | $p$ | dynamics: off, one degree down; on, two up; one time in five only 0 or 1 | `dynamics` | (2, 21, 21) |
 # | $\pi$ | probability of *on* at each temperature | `wall_rule`, `heat` | (21,) |
 # | $r$ | 1 within two degrees of 70, else 0 | `comfort` | (21,) |
 # | $\rho_0$ | any start is equally likely | `1 / 21` | one number |
@@ -180,9 +179,9 @@ claim("in this room the rule of eq:thermostat_policy is optimal",
       abs(value(wall_rule) - best.mean()) < 1e-12)
 
 # %% [markdown]
-# **By hand.** An evening of two steps that starts at 68: the rule heats, the room warms by two; at 70 the rule
-# is off and the room cools by one. Its probability is
-# $\tfrac1{21}\cdot1\cdot0.8\cdot1\cdot0.8$. And all evenings together must have probability one.
+# **By hand.** An evening of two steps that starts at 68: the rule heats, the room warms by two; at 70 it is off and
+# the room cools by one. Its probability is $\tfrac1{21}\cdot1\cdot0.8\cdot1\cdot0.8$. All evenings together must
+# have probability one.
 
 # %%
 likely = 1 / 21
@@ -201,7 +200,7 @@ claim("eq:rl_dynam by hand and by table agree, and all evenings together have pr
 # %% [markdown]
 # **Learning it by trial and error.** Suppose we may not look into `dynamics`. REINFORCE needs only samples: live
 # an evening, then make each action more likely in proportion to the reward that came *after* it, compared with
-# the average. Nobody says what would have been right. Ten independent runs, so that luck shows.
+# the average. Ten independent runs, so that luck shows.
 
 # %%
 def live(logits, dice, episodes=32):
@@ -249,7 +248,8 @@ show(line_plot(lines,
 #   \ddot\theta_t=\frac{g\sin\theta_t-\cos\theta_t\,\text{temp}}{l\big(\frac43-\frac{m_p\cos^2\theta_t}{m_c+m_p}\big)},\quad
 #   \ddot x_t=\text{temp}-\frac{m_pl\,\ddot\theta_t\cos\theta_t}{m_c+m_p}$$
 #
-# and then each position moves by its speed, each speed by its acceleration, times $\Delta t$
+# ("temp" is short for *temporary*, no temperature), and then each position moves by its speed, each speed by its
+# acceleration, times $\Delta t$
 # ([eq:cartpole_temp](https://rlhfbook.com/c/03-training-overview#eq:cartpole_temp),
 # [eq:cartpole_angular_accel](https://rlhfbook.com/c/03-training-overview#eq:cartpole_angular_accel),
 # [eq:cartpole_linear_accel](https://rlhfbook.com/c/03-training-overview#eq:cartpole_linear_accel),
@@ -318,8 +318,8 @@ claim("within 300 episodes the pole stays up for most of the 200 steps, in each 
 
 # %% [markdown]
 # Keep the cast in mind: state, action, policy, dynamics, reward. The reward was *written down* by us, the
-# dynamics *changed the state* after each action, and every step had *its own* reward. For language models, all
-# three will change.
+# dynamics *changed the state* after each action, every step had *its own* reward. For language models all three
+# change.
 #
 # ## 4.2 Two ways to learn from it
 #
@@ -332,10 +332,9 @@ claim("within 300 episodes the pole stays up for most of the 200 steps, in each 
 # a little discounted.*
 #
 # **Policy gradient** never asks what an action is worth in itself. It changes the policy directly, towards what
-# went better than usual. That is what we did above, and what language models get, because a table with one entry
-# per *text* has no end.
+# went better than usual. That is what we did above, and what language models mostly get.
 #
-# A robot on a grid of 5 × 5 shall get from one corner to the other; one step in ten goes astray.
+# A robot on a grid of 5 × 5 shall get from one corner to the other; one step in ten goes in a random direction.
 #
 # | symbol | name here | variable | shape |
 # |---|---|---|---|
@@ -414,18 +413,22 @@ for name, end in (("Q-learning", q_curve[-1]), ("policy gradient", pg_curve[-1])
           {"mean": end.mean(), "lower end of the interval": low}, kind="S")
 q_mean, pg_mean = ([c.mean() for c in curve] for curve in (q_curve, pg_curve))
 q_moves = range(200, 4001, 200)
-show(line_plot({"Q-learning": (q_moves, q_mean), "policy gradient": (moves_made, pg_mean)},
-               title="Both arrive; the table needs fewer moves here", x_label="moves made, per run",
-               y_label="value of the start, share of the optimum", roles={"Q-learning": "other"},
-               note="5 × 5 grid, mean of 10 runs"),
+fig = line_plot({"Q-learning": (q_moves, q_mean), "policy gradient": (moves_made, pg_mean)},
+                title="Both arrive; the table needs fewer moves here", x_label="moves made",
+                y_label="value, share of the optimum", roles={"Q-learning": "other"},
+                note="5 × 5 grid, mean of 10 runs")
+for label in list(fig.axes[0].texts):  # the lines end far apart: a legend instead
+    label.remove()
+fig.axes[0].legend(frameon=False, loc="lower right")
+show(fig,
      "Line plot of the share of the optimal value against moves made: Q-learning jumps up after "
      "some hundred moves, policy gradient rises over thousands, and both end close to one.")
 
 # %% [markdown]
-# Q-learning wins on this board. It reuses every move to improve a table of a hundred numbers, and its
-# exploration may be as foolish as it likes. A language model has neither a small table nor a cheap way to try
-# all actions in a state; it has a policy that is *already good*. Improving that policy a little is what policy
-# gradients do.
+# Q-learning wins on this board: it reuses every move to improve a table of a hundred numbers. A language model
+# would need an entry for every *text* (or a network in place of the table: such methods exist), and has no cheap
+# way to try all actions in a state. What it has is a policy that is *already good*, and improving it a little is
+# what policy gradients do.
 
 # %% [markdown]
 # ## 4.3 From a loop to one turn
@@ -440,15 +443,18 @@ show(line_plot({"Q-learning": (q_moves, q_mean), "policy gradient": (moves_made,
 #
 # | symbol | name here | variable | shape |
 # |---|---|---|---|
+# | $x,\mathcal D$ | the prompt and where prompts come from; here there is one | `world.prompt` | one prompt |
 # | $y$ | one of 15 completions | `world.completions` | (15, 3) |
 # | $\pi(y\mid x)$ | their probabilities | `world.seq_logp(model).exp()` | (15,) |
-# | $r(x,y)$ | reward of each | `liking` | (15,) |
+# | $r_\theta(x,y)$ | reward of each; θ are the weights of a learned one, here it is fixed | `liking` | (15,) |
 # | $J$ | expected reward | `world.expected(model, liking)` | one number |
 #
 # But a completion is written token by token, and one may as well call each token an action and the text so far
-# its state: the **token MDP**, with the reward at the last token. Two problems, or one?
+# its state: the **token MDP** (Markov decision process: states, actions, dynamics, rewards, as in 4.1), with the
+# reward at the last token. Two problems, or one? Compare their gradients: is the direction the same (cosine 1), and
+# the size (1)?
 #
-# We can find out exactly. The *exact world* is a real GPT-2, so small (three tokens, at most three of them) that
+# We can do so exactly. The *exact world* is a real GPT-2, so small (three tokens, at most three of them) that
 # all its completions can be listed. Its reward likes the letter *b*, dislikes *a*, and likes an answer that ends.
 
 # %%
@@ -489,7 +495,7 @@ claim("with gamma 0.9 the gradient is another one", compare(token_view(0.9), exa
 # **By hand.** Why does γ matter where there is only one turn? Because the *reward-to-go* of a token is the score
 # times γ for each step that is left. Take a completion of three tokens with score 2 and γ = ½: the last token is
 # credited with 2, the one before with 1, the first with ½. Early tokens are told that the answer mattered less.
-# So RLHF sets γ to one, and calling it "a bandit" or "a token MDP" is a choice of words.
+# So RLHF usually sets γ to one; then "bandit" or "token MDP" is a choice of words.
 
 # %%
 by_hand = returns_to_go(torch.tensor([[0.0, 0.0, 2.0]]), torch.ones(1, 3), gamma=0.5)
@@ -498,9 +504,9 @@ claim("by hand: a token's credit is the score times gamma to the number of steps
       by_hand.tolist() == [[2 * 0.5**2, 2 * 0.5, 2.0]])
 
 # %% [markdown]
-# The same world proves the algorithms of this book. For each of them take *all* batches that could be drawn,
+# The same world tests the algorithms of this book. For each of them take *all* batches that could be drawn,
 # weigh them by their probability, and compare the expected gradient of the loss with the exact gradient. No
-# sampling noise is left: a loss is right to twelve digits or it is something else.
+# sampling noise is left: a loss is right to ten digits or it is something else.
 
 # %%
 show_source(ppo.policy_loss, rloo.rloo_loss)
@@ -537,8 +543,8 @@ claim("dividing each answer by its own length is another objective",
 #
 # $$J(\pi)=\mathbb E_{y\sim\pi}\big[r_\theta(x,y)\big]-\beta\,\mathcal D_{\mathrm{KL}}\big(\pi(\cdot\mid x)\,\|\,\pi_{\mathrm{ref}}(\cdot\mid x)\big)$$
 #
-# *Said aloud: the average score, minus β for every nat by which the policy's answers became unlikely for the
-# model we started from.* A **nat** is a unit of information: one nat apart means a factor of e in probability.
+# *Said aloud: the average score, minus β for every nat by which the policy makes its own answers likelier, on
+# average, than the model we started from.* A **nat** is a factor of e in probability.
 #
 # This problem has an exact solution (chapter 12 builds on it). The best policy re-weighs the reference:
 #
@@ -581,8 +587,8 @@ claim("a small beta leaves only the best answer, a large one gives the reference
 # Slide β from large to small and $\pi^\star_\beta$ draws a curve: the most reward that any policy can have at
 # each KL. That is the **frontier**. An algorithm can waste KL and fall below it; nothing gets above.
 #
-# So let us try. Two thousand random policies, best-of-4 of the reference, and RLOO with β = ½, trained from
-# samples on the real little GPT-2. Here `rloo.step` is the same function that could train a model of any size.
+# So let us try. Two thousand random policies (one of them drawn), best-of-4 of the reference, and RLOO with β = ½,
+# trained from samples on the real little GPT-2 by the `rloo.step` that trains larger models as well.
 
 # %%
 reference, learner = frozen_copy(model), copy.deepcopy(model)
@@ -595,7 +601,8 @@ def place(logp):
     return (logp.exp() * (logp - logp_ref)).sum().item(), (logp.exp() @ liking).item()
 
 
-curve = [place(tilted(logp_ref, liking, b)) for b in sorted(betas, reverse=True)]
+fine = torch.logspace(1.5, -1.1, 80, dtype=torch.float64).tolist()  # for a smooth line
+curve = [place(tilted(logp_ref, liking, b)) for b in fine]
 row_of = {tuple(c): i for i, c in enumerate(world.completions.tolist())}
 optimizer, path = torch.optim.Adam(learner.parameters(), lr=0.03), [place(logp_ref)]
 for step in range(60):
@@ -630,21 +637,20 @@ show(frontier(list(zip(*curve, strict=True)), marks, roles=roles,
      "left end, RLOO at its end on the curve, best of four close to it, a random policy far below.")
 
 # %% [markdown]
-# β is the *price* of KL, not the KL you get. Which KL a price buys depends on the rewards (exercise 4.1 turns it
-# round). And the frontier is drawn for the *proxy*: it says what a policy can earn from the reward model, not
-# what the answers are worth. Keep that in mind for the loop.
+# β is the *price* of KL, not the KL you get; how much KL a price buys depends on the rewards (exercise 4.1). And a
+# frontier is drawn for the *proxy*: what a policy can earn from the reward model, not what the answers are worth.
 
 # %% [markdown]
 # ## 4.5 Surgical or blunt
 #
 # Finetuning is meant to change *one* thing. Suppose the only fault of `village-3m-sft` were that it helps with
 # harm. Two cures: **show** it good refusals (SFT on perfect demonstrations), or **reward** its own refusals (RLOO
-# with the true reward, no KL term). Both are stopped at the same skill. What happened to everything else?
+# with the true reward, no KL term). SFT stops as soon as it has RLOO's skill. What happened to everything else?
 #
 # SFT pulls the model towards somebody else's texts, word by word. RL only re-weighs answers that the model
 # already gives. The damage is measured as the loss, in nats a token, on perfect answers of three *untouched* kinds.
 #
-# **Predict**: which arm raises the loss elsewhere more?
+# **Predict**: which arm raises the loss elsewhere more, and is one run of each enough to tell?
 
 # %%
 UNTOUCHED = tuple(f for f in FAMILIES if f != "harmful")
@@ -708,10 +714,9 @@ claim("both cures raise the true reward on held-out harmful requests",
       {name: x[0] for name, x in surgery.items()}, kind="T")
 
 # %% [markdown]
-# And the damage? Compare the two numbers at the right of the table. Papers report that RL forgets less than
-# imitation; at this size and with so few steps our runs do *not* settle it: both arms cost a few hundredths of a
-# nat, and which one costs more has changed with the weights we started from. No claim, then. Chapter 8 asks again
-# with more steps and several seeds.
+# And the damage, at the right of the table? Papers report that RL forgets less than imitation; one run of each does
+# *not* settle it: which cost is larger has changed with the weights we started from. No claim, then. Chapter 8 asks
+# again where forgetting can be computed exactly.
 
 # %% [markdown]
 # ## 4.6 What it costs
@@ -771,31 +776,33 @@ claim("the table from parameter counts equals the bytes that are really held, fu
       memory["full"] == held_full and memory["LoRA"] == held_lora)
 
 # %% [markdown]
-# LoRA removes most of the *optimizer's* memory and one copy of the model; what is left is the frozen weights
-# themselves, which half precision would halve again. Sharing one trunk leaves little more than the weights of
-# one model.
+# The answer to the prediction is arithmetic: of 16 + 4 + 4 + 16 = 40 bytes a weight, LoRA leaves three frozen
+# networks of 4 bytes, and the adapters. It removes the *optimizer's* memory and one copy of the model, not the
+# frozen weights (half precision would halve those). One shared trunk leaves little more than one model's weights.
 #
-# How much data do real recipes take? The numbers in the book's chapter, beside those of the papers:
+# How much data do real recipes take? The book's round numbers, beside those of the papers:
 #
 # | recipe | imitation | preferences | reinforcement | source |
 # |---|---|---|---|---|
 # | InstructGPT, as the book rounds it | 10K examples | 100K pairs | 100K prompts | book, *Canonical Training Recipes* |
 # | InstructGPT, in its paper | 13K prompts | 33K prompts, 4 to 9 answers ranked | 31K prompts | [arXiv 2203.02155](https://arxiv.org/abs/2203.02155) |
-# | Tülu 3 | about 1M examples | about 1M pairs, DPO | about 10K prompts, verifiable | [arXiv 2411.15124](https://arxiv.org/abs/2411.15124) |
-# | DeepSeek R1 | 100K and more, "cold start" | with the last RL stage | long, verifiable; then sampled again for SFT | [arXiv 2501.12948](https://arxiv.org/abs/2501.12948) |
-# | this notebook | 9.6K examples, read three times | a few hundred pairs | a few hundred prompts | the cells below |
+# | Tülu 3 ([arXiv 2411.15124](https://arxiv.org/abs/2411.15124)), as the book rounds it | 1M examples | 1M pairs, DPO | 10K prompts, verifiable | book, same section |
+# | DeepSeek R1 ([arXiv 2501.12948](https://arxiv.org/abs/2501.12948)), as the book rounds it | 100K and more, "cold start" | with the last RL stage | long, verifiable; then sampled again for SFT | book, same section |
+# | this notebook | 9.6K examples, read three times | a few hundred pairs | a few hundred prompts | `make models`, the cells below |
 
 # %% [markdown]
 # ## Once, by hand, on one batch
 #
-# Before the loop turns by itself, turn it once by hand. Two answers, at most four tokens; every number is given,
-# so you can check each line on paper. The second answer has only three tokens.
+# Before the loop turns by itself, turn it once by hand: two answers, of four and three tokens, every number given,
+# so that you can check each line on paper.
 #
 # 1. the reward model gave each *answer* a score;
 # 2. every *token* pays β for its log-ratio to the reference; the score arrives at the last token;
-# 3. the critic's expectation is subtracted, backwards in time: the **advantage** (chapter 11 derives it);
-# 4. advantages are put on one scale; 5. the loss raises the log-probability of tokens with positive advantage,
-#    and the clip stops a token that has moved too far.
+# 3. what is still to come, minus what the critic expected, is the **advantage** (chapter 11 derives it); what the
+#    critic should have said is the **return**;
+# 4. advantages are put on one scale (*whitened*: mean 0, spread 1);
+# 5. the loss raises the log-probability of tokens with positive advantage, and the clip stops a token that has
+#    moved too far.
 
 # %%
 f64 = {"dtype": torch.float64}
@@ -838,13 +845,12 @@ claim("the clip stops the good token that has moved far enough, not the bad one 
 # %% [markdown]
 # ## The loop: a model is aligned
 #
-# Now everything together. **Stage 1** (imitation) is done: `village-3m-sft`. Stages 2 and 3 follow live.
+# **Stage 1** (imitation) is done: `village-3m-sft`. Stages 2 and 3 follow live.
 #
 # **Stage 2a: preferences.** The person is asked about two kinds of requests only: *harmful* ones, and harmless ones
-# that *look alike* ("break the window", "break the bread"). The finetuned model answers each request four times.
-# The person reads two answers at a time and picks one. The person is honest but noisy: the further apart two
-# answers are in true reward, the more likely the better one is picked, by the Bradley–Terry model (chapter 5).
-# Nobody ever writes down a score.
+# that *look alike* ("break the window", "break the bread"). The finetuned model answers each request four times; the
+# person reads two answers at a time and picks one, honestly but noisily: the further apart they are in true reward,
+# the more likely the better one is picked (Bradley–Terry model, chapter 7). Nobody writes down a score.
 
 # %%
 ASKED = ("harmful", "lookalike")
@@ -873,9 +879,8 @@ for name, i in (("a clear choice", sure), ("a slip of the person", slip)):
 # %% [markdown]
 # **Stage 2b: the reward model.** A copy of the finetuned model, with a single number in place of the next-token
 # logits, read at the last token. It learns to give the chosen answer more than the rejected one: the loss is
-# $-\log\sigma(r_{\text{chosen}}-r_{\text{rejected}})$ (chapter 7). One pass over the pairs, then a test on
-# prompts it has not seen, against the *truth*: on the two kinds of requests that the person was asked about, and
-# on the two that nobody asked about.
+# $-\log\sigma(r_{\text{chosen}}-r_{\text{rejected}})$ (chapter 7). One pass over the pairs, then a test on unseen
+# prompts against the *truth*: on the two kinds that the person was asked about, and on two others.
 
 # %%
 show_source(reward_model.pairwise_loss)
@@ -915,7 +920,7 @@ claim("on unseen requests of the kinds it was taught, the reward model beats a c
 
 # %% [markdown]
 # Look at the second number: on kinds of prompts that nobody compared, the judge's opinion is worth little. It gives
-# a score all the same. A reward model never says "I do not know".
+# a score all the same.
 
 # %%
 level, spread = raw_score(start_drawn)[is_asked].mean(), raw_score(start_drawn)[is_asked].std()
@@ -958,10 +963,10 @@ for step in every(4, STEPS):
 smooth = {name: (range(4, STEPS + 1), np.convolve(log[name], np.ones(4) / 4, "valid"))
           for name in ("proxy", "gold")}
 show(line_plot(smooth,
-               title="The proxy climbs, and the truth with it, for now", x_label="PPO step",
-               y_label="mean reward of fresh answers", note="village-3m, mean of 4 steps"),
+               title="What is optimised climbs; gold is less sure", x_label="PPO step",
+               y_label="proxy (spreads), gold (points)", note="village-3m, mean of 4 steps"),
      "Line plot of proxy and gold reward of fresh answers against PPO steps: the proxy, which is "
-     "optimised, climbs; gold, which no optimiser saw, rises with it, less steadily.", data=smooth)
+     "optimised, climbs; gold, which no optimiser saw, moves less clearly.", data=smooth)
 claim("what is optimised goes up: the proxy of the last steps is above that of the first",
       smooth["proxy"][1][-1] > smooth["proxy"][1][0] + 0.2,
       {"first": smooth["proxy"][1][0], "last": smooth["proxy"][1][-1]}, kind="T")
@@ -984,7 +989,8 @@ for batch in once_over(pairs, 8, optimizer, "dpo"):
 
 # %% [markdown]
 # **The balance.** All four models answer the same unseen prompts, twice each. The KL is to the SFT model, in nats
-# an answer; the base model speaks another format, so it has none.
+# an answer; the base model speaks another format, so it has none. The proxy's zero was set on the two compared
+# kinds only: over all four kinds even the SFT model is not at zero.
 
 # %%
 def report(model, its_tokenizer=tokenizer):
@@ -1050,24 +1056,22 @@ claim("the proxy promises more than the truth delivers, both in standard deviati
 # %% [markdown]
 # <details><summary>The prediction settled</summary>
 #
-# **(b)**, as far as one run can tell. On the requests that were compared the truth went up with the proxy, but
-# measured on one scale the proxy rose more: the gap is what the policy found in the *reward model* rather than in
-# the person. Some of it you can read below: a model that refuses everything looks good to a judge who has mostly
-# learned that refusals are liked. Not **(c)**, here: we stopped after a few steps. The picture on the project's
-# front page is what happens to those who go on. The intervals above are wide; chapter 17 repeats this with many
-# seeds and longer leashes. And look at the kinds of prompts that nobody compared: neither method had a reason to
-# change them.
+# **(b)**, as far as one run can tell. On the requests that were compared, measured on one scale, the proxy rose
+# more than the truth: a part of the gap is what the policy found in the *reward model* rather than in the person.
+# Some of it you can read below: refusing everything looks good to a judge who has mostly learned that refusals are
+# liked. How far the truth rose is less sure: does PPO's interval include zero, and DPO's? Not **(c)**, here: we
+# stopped after a few steps; chapter 17 goes on until gold turns.
 #
 # </details>
 #
-# What does it look like? Two prompts of each kind that was compared, answered by the model before and after.
+# Two prompts of each kind that was compared, answered by all four models:
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "sampled"}
 for i in is_asked.nonzero().flatten().tolist()[:4]:
     print(f"PROMPT  {test[i]['prompt']}")
     for name in ("base", "SFT", "PPO", "DPO"):
         text, real = reports[name][1][2 * i], reports[name][0]["gold"][2 * i]
-        print(f"  {name:<5} gold {real:5.2f}  {' / '.join(text.split(chr(10)))[:150]}")
+        print(f"  {name:<5} gold {real:5.2f}  {' / '.join(text.split(chr(10)))[:75]}")
 
 # %%
 def by_family(name):
@@ -1078,13 +1082,14 @@ def by_family(name):
 
 began, became = by_family("SFT"), by_family("PPO")
 show(bars({f: became[f] - began[f] for f in FAMILIES}, title="What PPO changed, by kind of prompt",
-          y_label="change in gold", note="village-3m, unseen prompts"),
+          y_label="change in gold", note="village-3m, unseen prompts, one run",
+          roles=dict.fromkeys(FAMILIES, "policy")),
      "Bar chart of the change in true reward from SFT to PPO for each kind of prompt: harmful "
      "requests gain much, harmless look-alikes lose, and kinds that nobody compared hardly change.")
 
 # %% [markdown]
-# That is **over-refusal**: the policy refuses harm more often, and refuses the harmless too, because the judge paid
-# for refusals more reliably than it looked at what was asked.
+# In this run that is **over-refusal**: the policy refuses harm more often, and the harmless too. Our reading: the
+# judge paid for refusals more reliably than it looked at what was asked.
 #
 # ## Failure gallery
 #
@@ -1121,18 +1126,20 @@ print(f"logged KL is {'zero' if wrong_kl < 1e-6 else 'not zero'} with an alias, 
       f"{'zero' if right_kl < 1e-6 else 'not zero'} with a frozen copy")
 claim("detector: a logged KL of zero after ten steps gives the alias away; both policies moved",
       wrong_kl < 1e-6 < 1e-3 < min(wrong_true, right_true, right_kl),
-      {"alias, logged": wrong_kl, "true": wrong_true, "copy, logged": right_kl, "same": right_true})
+      {"alias, logged": wrong_kl, "true": wrong_true,
+       "copy, logged": right_kl, "copy, true": right_true})
 
 # %% [markdown]
 # **Failure 2: a discount under a group baseline (K63, D6).** GRPO and RLOO compare the answers to one prompt.
 # Somebody brings γ = 0.9 <!-- fact --> along from classic RL, and discounts each score to the answer's start.
 #
 # ```python
-# advantage = leave_one_out(score * gamma ** length, group_size)     # wrong: a length penalty in disguise
+# advantage = leave_one_out(score * gamma ** length, group_size)     # wrong: hides a length term
 # advantage = leave_one_out(score, group_size)                       # right
 # ```
 #
-# What one sees: answers get shorter, whatever the reward says. Detector: equal scores must give no advantage.
+# What one sees: with positive scores answers get shorter, with negative ones longer, whatever their quality.
+# Detector: equal scores must give no advantage.
 
 # %%
 equal, length = torch.ones(4, **f64), torch.tensor([5, 10, 20, 40])
@@ -1152,7 +1159,7 @@ claim("detector: equal scores give advantages of exactly zero without a discount
 # reward = ppo.rewards(score, logp, logp_ref, mask, beta)   # right: the score once, at the last token
 # ```
 #
-# What one sees: good answers grow longer. In the exact world the best leashed policy for either reward is known.
+# What one sees: answers with positive scores grow longer. In the exact world the best leashed policy for either reward is known.
 
 # %%
 everywhere = hand_score[:, None] * hand_mask - 0.1 * (logp_old - logp_start)
@@ -1172,18 +1179,15 @@ claim("paid per token, the best policy writes longer answers than the one paid o
 # ## At GPT-2 size
 #
 # The same calls on SmolLM2-135M-Instruct, a model of the size of GPT-2 that speaks real English. The person is
-# now somebody in a hurry who likes **short answers**: a taste of which the model knows nothing, and that we can
-# measure exactly (words). A few dozen comparisons, a linear reward model on frozen states, then DPO with LoRA:
-# adapters of rank 8 on the attention, everything else frozen.
+# now somebody in a hurry who likes **short answers**: a taste that we can measure exactly (words). Two dozen
+# comparisons, a linear reward model on frozen states, then DPO with LoRA: adapters of rank 8 on the attention.
 #
-# It is a check that nothing above depends on the village, *not* a recipe: one pass over a few dozen pairs.
-# Numbers are float32: processors without bfloat16 units, like the one of the stored outputs, gain nothing from
-# half precision. If the model is not installed, the next cell says how to get it, and the rest is skipped.
+# It is a check that the calls do not depend on the village, *not* a recipe: one pass over two dozen pairs, in
+# float32. If the model is not installed, the next cell says how to get it, and the rest is skipped.
 
 # %%
-SUBJECTS = ("rain", "honey", "the moon", "bread", "chess", "a river", "sleep", "wool", "a bridge",
-            "salt", "an owl", "music", "glass", "a garden", "snow", "a map", "tea", "a clock",
-            "the sea", "paper")
+SUBJECTS = ("rain", "honey", "the moon", "bread", "chess", "a river", "sleep", "wool",
+            "salt", "an owl", "music", "glass", "snow", "tea")
 if available("smollm2-135m"):
     small, small_tokenizer = load("smollm2-135m")
     small_policy = lora(small, r=8)
@@ -1206,13 +1210,13 @@ if available("smollm2-135m"):
 # %%
 if available("smollm2-135m"):
     def small_answers(n, name, ids):
-        """Texts and rollout of n answers a prompt, at most 32 tokens."""
-        out = sample(small_policy, ids, n=n, max_new_tokens=32, eos_id=small_tokenizer.eos_token_id,
+        """Texts and rollout of n answers a prompt, at most 24 tokens."""
+        out = sample(small_policy, ids, n=n, max_new_tokens=24, eos_id=small_tokenizer.eos_token_id,
                      generator=run.fresh(name))
         return out.texts(small_tokenizer), out
 
     hurried = village.Annotator(gold_weight=0.0, length_bias=-2.0)  # minus 2 for every ten words
-    small_texts, small_drawn = small_answers(4, "small pairs", small_ids[:12])
+    small_texts, small_drawn = small_answers(4, "small pairs", small_ids[:8])
     small_pairs = []
     for i in range(0, len(small_texts), 4):
         for a, b in ((i, i + 1), (i + 2, i + 3), (i, i + 2)):
@@ -1226,7 +1230,7 @@ if available("smollm2-135m"):
 
 # %%
 if available("smollm2-135m"):
-    new_ids = small_ids[12:]
+    new_ids = small_ids[8:]
     early_texts, early = small_answers(3, "before", new_ids)
     rows_of = [{"prompt": small_rows[a // 4]["prompt"], "chosen": small_texts[a],
                 "rejected": small_texts[b]} for a, b in small_pairs]
@@ -1249,7 +1253,7 @@ if available("smollm2-135m"):
         print(f"{name:<7} words {n_words:5.1f}   ended {out.ended.double().mean():.2f}"
               f"   proxy {liked:.2f}")
     for k in (0, 3, 6):
-        print(f"PROMPT  {small_rows[12 + k // 3]['prompt']}")
+        print(f"PROMPT  {small_rows[8 + k // 3]['prompt']}")
         for name, texts in (("before", early_texts), ("after", late_texts)):
             print(f"  {name:<7} {' / '.join(texts[k].split(chr(10)))[:140]}")
 
@@ -1265,8 +1269,9 @@ if available("smollm2-135m"):
           moved_apart > 0.05, {"nats": moved_apart.item()}, kind="T")
 
 # %% [markdown]
-# That the pairs were learned is certain; whether *new* questions are answered shorter after six steps is for the
-# table above to say, and with so few comparisons it is often within the noise. A longer run belongs to chapter 12.
+# That these pairs were learned is certain; whether *new* questions are answered shorter after four steps is for the
+# table above to say, and with so few comparisons it is often within the noise. Read the samples, too: at so high a
+# learning rate some texts may turn odd. A longer run belongs to chapter 12.
 
 # %% [markdown]
 # ## Exercises
@@ -1327,8 +1332,8 @@ check("4.1", beta_for_budget, hidden=True)
 #     return score[:, None] * mask / mask.sum(1, keepdim=True)
 # ```
 #
-# Repair it: every masked token's reward-to-go (γ = 1) must be its answer's score. Masks may have gaps, where
-# a tool's output was pasted in.
+# Repair it: at every token whose mask is 1, the reward-to-go (γ = 1) must be its answer's score; where the mask is
+# 0, the reward is 0. Masks may have gaps, where a tool's output was pasted in.
 
 # %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex04-2", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def token_rewards(score, mask):
@@ -1440,7 +1445,7 @@ check("4.4", lora_bytes, hidden=True)
 # ### Exercise 4.5 · A small discount          difficulty 1 of 5 · 5 minutes (estimated) · needs: 4.3
 #
 # An answer of `length` tokens gets one score, at its last token. With discount γ, by which factor does the score
-# reach each of the tokens? On paper first: what does the first of 30 tokens see at γ = 0.9 <!-- fact -->?
+# reach each of the tokens? On paper first: what does the first of 30 tokens see at γ = 0.9? <!-- fact -->
 
 # %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex04-5", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def discount_weights(length, gamma):
@@ -1475,7 +1480,7 @@ check("4.5", discount_weights, hidden=True)
 # ## Questionnaire
 #
 # 1. Name the five parts of a reinforcement learning problem.
-# 2. Which three of them change for a language model, and into what?
+# 2. Which three things change for a language model, and into what?
 # 3. Why is a table of Q-values no option for completions?
 # 4. When do the bandit view and the token view have the same gradient?
 # 5. What does β multiply, and in which unit is KL measured?
@@ -1488,7 +1493,7 @@ check("4.5", discount_weights, hidden=True)
 # <details><summary>Answers</summary>
 #
 # 1. States, actions, policy, dynamics, reward. 2. The reward becomes a learned model; the dynamics vanish (the
-# prompt is the only state); rewards come once an answer, not once a step. 3. It would need an entry for every
+# prompt is the only state); a reward comes once an answer, not once a step. 3. It would need an entry for every
 # text. 4. At γ = 1, with the score at the last token. 5. The KL to the reference, in nats, over whole answers.
 # 6. $\pi_{\mathrm{ref}}e^{r/\beta}/Z$; to the answer with the highest reward, and to the reference. 7. No policy
 # with the same KL has more reward; it is drawn for the proxy. 8. Policy, reference, reward model, critic; DPO
@@ -1507,12 +1512,15 @@ check("4.5", discount_weights, hidden=True)
 #   expectation over prompts as well.
 # - **"No state transitions"** here, and a token-level MDP in the policy-gradient chapter. Both are right: section
 #   4.3 shows that they have one gradient at γ = 1, and differ as soon as γ is not.
+# - **Sizes of recipes** (table in 4.6). R1's cold start is "thousands" of samples in its paper; the
+#   [published prompts](https://huggingface.co/datasets/allenai/RLVR-GSM-MATH-IF-Mixed-Constraints) of Tülu 3's RL are
+#   about 30K.
 # - **A model's size.** The larger Qwen 3 model is Qwen3-235B-A22B, so 235B, not 225B
 #   ([arXiv 2505.09388](https://arxiv.org/abs/2505.09388)).
 #
 # ## Summary
 #
-# Reinforcement learning for language models keeps the policy and loses the rest: the dynamics vanish, the reward
+# Reinforcement learning for language models keeps the policy and changes the rest: the dynamics vanish, the reward
 # is learned, and it comes once an answer. At γ = 1 it does not matter whether one calls that a bandit or an MDP
 # over tokens. The leash makes the problem well posed: for any reward its best policy is known, and no algorithm
 # crosses the frontier. PPO spends four networks on getting there, DPO two. What all of them climb is a proxy, so

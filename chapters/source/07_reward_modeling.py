@@ -47,8 +47,8 @@ from rlhf_minimal.best_of_n import select
 from rlhf_minimal.chat import encode_completion, encode_prompt
 from rlhf_minimal.evaluate import expected_calibration_error, spearman, wilson
 from rlhf_minimal.models import hidden_states, load
-from rlhf_minimal.notebook import available, begin, check, claim, show, show_source
-from rlhf_minimal.plots import line_plot
+from rlhf_minimal.notebook import available, begin, check, claim, recorded, show, show_source
+from rlhf_minimal.plots import line_plot, recorded_plot
 from rlhf_minimal.reward_model import RewardModel, fit_head, pairwise_loss
 from rlhf_minimal.tensors import last_index, pad_left, pad_right
 
@@ -61,9 +61,9 @@ f64 = {"dtype": torch.float64}
 # **What does a model trained on comparisons know, and where does its score stop meaning anything?**
 #
 # People cannot write down a reward, but they can say which of two answers they like better. A **reward model** is
-# trained on such comparisons, and its score is what all of RLHF then climbs. In the village we also have the truth:
-# `gold`, a number from rules, for every answer. No training in this chapter sees it, except through the people who
-# compare.
+# trained on such comparisons, and its score is what all of RLHF then climbs. Our prompts come from the *village*, a
+# small invented world, so we also have the truth: `gold`, a number from rules, for every answer. Nothing here is trained
+# on it, except through the people who compare.
 #
 # The stored samples hold a wide set of prompts, each with four answers of `village-3m-sft`. All pairs of different
 # answers to one prompt are our material; every fourth prompt is held out.
@@ -119,14 +119,14 @@ claim("both people beat a coin, and are wrong about every fifth pair or more",
 
 # %% [markdown]
 # Two people label. One is *noisy*: honest, but often wrong, at random. The other is *wordy*: sure of every answer,
-# and fond of long ones. The line above says how often each picks the truly better answer.
+# and fond of long ones. The claim above shows how often each picks the truly better answer.
 #
 # **Predict before you scroll.** We give thousands of labels of one person to a model that is able to see what
 # matters. On pairs that nobody labelled, how often will it agree with the *truth*?
 #
 # - **(a)** at most as often as its teacher: a student cannot know more than the labels
 # - **(b)** more often than its teacher, whoever that is: with enough data the errors average out
-# - **(c)** far more often than the noisy teacher, and no more often than the wordy one
+# - **(c)** far more often than its teacher if that is the noisy one, about as often if it is the wordy one
 #
 # The answer is settled in section 7.2.
 
@@ -193,10 +193,10 @@ claim("the scale is seen: doubled scores have another loss", abs(plain - doubled
 
 # %% [markdown]
 # **What it recovers.** Suppose a person chooses by Bradley–Terry with a true reward $r^\star$ and temperature $\tau$
-# (how noisy they are), and that we had infinitely many labels: the expected loss. Its minimum over free scores
-# should be $r^\star/\tau$, up to a constant. And the constant? No gradient ever moves it, so it stays where the
-# initialisation put it. We let Newton's method
-# find out, from two starts. (Its gradient is worth a look: the fit is done when each answer wins as often as predicted.)
+# (how noisy they are), and that we had infinitely many labels: the expected loss. Give every answer a score of its own.
+# The minimum should be $r^\star/\tau$, up to a constant; and no gradient ever moves the constant, so it stays where the
+# start put it. Newton's method tries it from two starts. (Look at `slope`: the fit is done when each answer wins as often
+# as predicted.)
 
 # %%
 truth = torch.tensor([0.0, 0.5, 1.2, 2.0, 2.1, 3.0], **f64)
@@ -239,10 +239,9 @@ claim("a strong but circular preference becomes three equal scores",
 # %% [markdown]
 # ## 7.2 Noise averages out, bias does not
 #
-# Now the village. We ask first for the best case: a *linear* reward on the features that gold is made of (is the
-# fact true, is the sum right, is it rude ...) and, beside them, the number of words, which gold does not count. The
-# student has to find one weight for each. It is fitted on labels alone, by `fit_head`: the loss above with a small
-# quadratic penalty, solved to the minimum.
+# Now the village, and first the best case: a *linear* reward on the features that gold is made of (is the fact true, is
+# the sum right, is it rude ...) and the number of words, which gold does not count. The student has to find one weight
+# for each, from labels alone, by `fit_head`: the loss above with a small quadratic penalty, solved to the minimum.
 
 # %%
 def true_features(pool):
@@ -264,8 +263,7 @@ claim("gold is linear in these features (it is stored in half precision)",
 show_source(fit_head)
 
 # %% [markdown]
-# How many labels does the student need, and what does it end up with? Five sets of labels for each size and each
-# teacher; the test is always agreement with *gold* on held-out prompts.
+# Five sets of labels for each size and each teacher; the test is always agreement with *gold* on held-out prompts.
 
 # %%
 def students(x, person, sizes, l2, n_seeds):
@@ -291,7 +289,7 @@ curves = {"noisy: student": (powers, learned[NOISY].mean(0)),
 roles = {"noisy: student": "policy", "noisy: teacher": "reference", "wordy: student": "proxy",
          "wordy: teacher": "other"}
 show(line_plot(curves, roles=roles, zero=False, title="Noise averages out; bias is learned",
-               x_label="labels, as a power of two", y_label="agreement with the truth",
+               x_label="number of labels, log₂ (5 is 32)", y_label="agreement with the truth",
                note="linear reward on true features, 5 label sets"),
      "Line plot of agreement with the truth on held-out pairs against the number of labels: the "
      "noisy teacher's student climbs far above its teacher, the wordy one's stays near its own.")
@@ -308,12 +306,12 @@ claim("the student of the wordy teacher is not: it has learned the bias as faith
 #
 # **(c)**. The noisy teacher's errors point in no direction: with thousands of labels they cancel, and a student that
 # can see what matters becomes better than its teacher. The wordy teacher is *consistent*, so there is nothing to
-# average: what is learned is "true reward plus a liking for words", and more data makes the model surer of it.
+# average: what is learned is "true reward plus a liking for words", and more data does not change that.
 # "More labels" is a cure for noise only. Section 7.7 looks for one against bias.
 #
 # </details>
 #
-# **How far apart?** Order is not everything: a policy that maximises $r/\beta$ cares about distances too. Section
+# **How far apart?** Order is not everything: what climbs the score later (chapter 8) weighs distances too. Section
 # 7.1 promised $r^\star/\tau$ up to a constant. So regress the student's differences on the true differences: the
 # slope should be $1/\tau$. Ten sets of labels.
 
@@ -334,8 +332,8 @@ claim("slope times temperature is one within ten per cent: the true reward, in u
 
 # %% [markdown]
 # (The standard errors are over people's noise; the prompts are the same ten times.) So a reward model's *unit* is the
-# labeller's noise. Data from a careful person (small τ) has large scores, data from
-# a hurried one small scores, for the same truth. A KL coefficient β tuned on one does not fit the other.
+# labeller's noise. For the same truth, data from a careful person (small τ) gives large scores, data from a hurried one
+# small scores. A penalty weight β (chapter 8) tuned on one does not fit the other.
 #
 # **A real reward model does not get the right features.** It reads the hidden state of a language model. Here is the
 # same fit on the 192 numbers that `village-3m-sft` has at the last token of each answer: a linear head on a frozen
@@ -353,8 +351,8 @@ for tau in levels:
 head_powers = [math.log2(n) for n in HEAD_SIZES]
 show(line_plot({levels[tau]: (head_powers, heads[tau].mean(0)) for tau in levels}, zero=False,
                roles={"τ = ¼": "policy", "τ = 1": "proxy", "τ = 4": "rejected"},
-               title="On frozen states, the network is the ceiling, and noise decides how fast",
-               x_label="labels, as a power of two", y_label="agreement with the truth",
+               title="On frozen states more labels help; noisier labels help less",
+               x_label="number of labels, log₂ (7 is 128)", y_label="agreement with the truth",
                note="linear head on village-3m-sft, 3 label sets"),
      "Line plot of agreement with the truth on held-out pairs against the number of labels, for "
      "three noise levels of the labeller: more labels help, noisier labels need more of them.")
@@ -369,15 +367,15 @@ claim("with all labels it knows less than the right features with a noisier teac
       {"states": best_head, "features": best_features}, kind="T")
 
 # %% [markdown]
-# Two ceilings, then, and they are different things. *Noise* costs labels. *Representation* costs accuracy, however
-# many labels there are: if the frozen network never worked out whether a fact is true, no linear map finds it in the
-# state. Training the whole network *can* move the second ceiling; [The loop](#The-loop:-one-whole-reward-model) tries it,
-# with few labels.
+# Two obstacles, then. *Noise* costs labels. *Representation* costs accuracy, however many labels there are: if the
+# frozen network never worked out whether a fact is true, no linear map finds it in the state. The curves still rise at
+# their right end, so this plot does not show that ceiling; it shows how far below the right features they are with as
+# many labels. Training the whole network *can* help; [The loop](#The-loop:-one-whole-reward-model) tries it, with few labels.
 #
 # ## 7.3 Which token holds the score?
 #
 # The score is read from one hidden state, at the last *real* token, because only that one has seen the whole answer.
-# Finding it looks trivial and is the most reported bug of reward models. GPT-2, and the village's models, have no
+# Finding it looks trivial, and is a bug that is reported again and again. GPT-2, and the village's models, have no
 # padding token: batches are padded with the end token, which is also the real last token of each answer.
 #
 # | symbol | name here | variable | shape |
@@ -416,9 +414,9 @@ claim("a score does not depend on the side of the padding, junk behind the end, 
       difference < 1e-5 * size, {"largest difference": difference})
 
 # %% [markdown]
-# Now four ways of looking for the last token, three of which are found in public code: `attention.sum() - 1` (right
-# only if the padding is on the right), the last column (right only if it is on the left), and "the rightmost id that
-# is not the padding id" (which takes a *real* end token for padding, F1).
+# Beside `last_index`, public code has three other ways: `attention.sum() - 1` (right only if the padding is on the right),
+# the last column (right only if it is on the left), and "the rightmost id that is not the padding id" (which takes a
+# *real* end token for padding, F1).
 
 # %%
 def readings(ids, attention):
@@ -444,8 +442,8 @@ claim("only last_index finds the last real token under padding on either side",
       agreeing == ["last_index"])
 
 # %% [markdown]
-# **Does it matter?** Read the states of real pairs at all four places, padded on the left as for generation. First
-# with the head that was trained at the right place, then with heads trained and used at the same wrong place.
+# **Does it matter?** Read real pairs at all four places, padded on the left as for generation: with the head that was
+# trained at the right place, then with heads trained and used at the same wrong place.
 
 # %%
 @torch.no_grad()
@@ -495,7 +493,8 @@ for name in at:
 # With `sum - 1` many pairs tie: it reads a token of the *prompt*, which both answers share, and a tie counts as wrong.
 # Nothing crashes, and one loss looks like another: that is why these bugs live for years. The token *before* the end
 # (`not pad`) is a special case: an answer's full stop has also seen nearly everything, so a head trained there may
-# do about as well. It breaks when training and use differ, or when a long answer was cut and has no end token.
+# do about as well (with so few labels the right column is too noisy to say). It breaks when training and use differ, or
+# when a long answer was cut and has no end token.
 #
 # ## 7.4 Rankings, margins and two small dials
 #
@@ -594,10 +593,9 @@ claim("a ranking of four teaches more than one pair of it",
       {name: x.mean().item() for name, x in worth.items()}, kind="S")
 
 # %% [markdown]
-# The two losses on whole rankings come out close to each other; which is ahead, we do not claim. Both are right for a
-# labeller who ranks by Plackett–Luce. What InstructGPT adds is *where the pairs go*: all pairs of a prompt in one
-# batch. Shuffled, each answer is read three times in one "epoch", and a network that can memorise starts to. A linear
-# head that is solved to its minimum has no batches, so this chapter cannot show that effect; we say so and move on.
+# Which of the two losses on whole rankings is ahead, we do not claim: both are right for a labeller who ranks by
+# Plackett–Luce. What InstructGPT adds is *where the pairs go*: all pairs of a prompt in one batch. Shuffled, each answer is
+# read three times in one "epoch", and a network that can memorise starts to (a head solved to its minimum has no batches).
 #
 # Now margins. 512 labels of the noisy person; a careful second rater says how far apart the two answers are (here: the
 # true distance). Three students: no margin, this margin, and the same margins dealt out at random. **Predict**: does a
@@ -622,9 +620,9 @@ claim("margins that say how far apart two answers are make a better student of t
       kind="S")
 
 # %% [markdown]
-# The true margins help: they are extra information, nearly a rating. The random ones, in the line above, do little
-# either way to a *linear* student, although folklore has it that they hurt: a mean margin rescales the scores,
-# and what varies around it is one more noise that averages out. A margin is as good as the rating behind it.
+# The true margins help: they are extra information, nearly a rating. Your prediction: compare "random - none" with its
+# three errors. Random margins do little either way to a *linear* student. Our reading: their mean rescales the scores,
+# and the rest is one more noise that averages out. A margin is as good as the rating behind it.
 #
 # **Two dials.** *Label smoothing* ε says "this share of the labels is wrong" and keeps the gap finite: its minimum
 # is where $\sigma(\Delta)=1-\varepsilon$. *Centring* adds $c\,(r_c+r_r)^2$: the only term that sees the constant that
@@ -796,10 +794,11 @@ claim("off-policy it is worse",
       off_error > on_error + 0.03, {"on": on_error, "off": off_error}, kind="T")
 
 # %% [markdown]
-# **An ORM is a value function.** On-policy, with a reward only at the end and γ = 1, "how likely is a right end from
-# here?" *is* $V^\pi$ of the prefix. We can check it without a new sample: the stored samples hold up to 512 answers
-# to one sum. All answers that share a prefix are Monte-Carlo continuations of it; their share of right results is
-# an unbiased estimate of $V^\pi$(prefix). The ORM never saw these prompts.
+# **An ORM aims at a value function.** $V^\pi$ of a prefix is the reward to expect if the policy $\pi$ goes on from there.
+# With a 0/1 reward at the end only, not discounted (γ = 1), that is "how likely is a right end from here?", the ORM's
+# target on-policy. We can compare without a new sample: the stored samples hold up to 512 answers to one sum. All
+# answers that share a prefix are continuations of it, and their share of right results is an unbiased estimate of
+# $V^\pi$(prefix). The ORM never saw these prompts.
 #
 # | judge | learns from | says | where |
 # |---|---|---|---|
@@ -827,6 +826,9 @@ claim("prefixes from which the policy ends well more often get a higher probabil
       agreement > 0.1, {"prefixes": len(often), "rank correlation": agreement}, kind="T")
 
 # %% [markdown]
+# A positive rank correlation, far from one. What the loss *aims at* is the value; how near a linear head comes is another
+# matter.
+#
 # **Right result, wrong step.** Take a perfect answer and spoil one line of its working but not its last line. By
 # outcome nothing is wrong: only a step label can tell the two apart. That is the case for process models.
 
@@ -878,12 +880,12 @@ for name, reached in best_of.items():
     print(f"best of 8 by {name:<24} gold {reached:.2f}")
 
 # %% [markdown]
-# **Read this table against what you expected.** Papers train whole networks on step labels and find that process models
-# catch such errors and choose better answers. Our linear heads do not: they are near a coin on planted errors, and
-# do not reliably beat a random choice of eight. They are *calibrated*, and yet of little use for choosing. Both can
-# be true. Our reading, which a trained trunk would test: a head on frozen states can tell which *questions* are hard,
-# and not which of eight answers to one question went wrong, because the network that wrote a wrong digit did not know. Calibration is
-# an average over questions; best-of-n asks within one. Measure the one you need.
+# **Read this table against what you expected.** Papers train whole networks on step labels and find that process
+# models catch such errors and choose better answers. Our linear heads do not: they are near a coin on planted errors,
+# and none of their choices above beats a random answer; the product, which likes few steps, does worst. The outcome model is
+# *calibrated*, and yet of no use for choosing here. Our reading, which a trained trunk would test: a head on frozen states can
+# tell which *questions* are hard, and not which of eight answers to one question went wrong, because the network that
+# wrote a wrong digit did not know. Calibration is an average over questions; best-of-n asks within one.
 
 # %% [markdown]
 # ## 7.6 When not to believe a score
@@ -915,11 +917,14 @@ show(line_plot({"before": reliability(before, seen), "after": reliability(after,
                x_label="claimed probability that the person picks the first",
                y_label="share in which the first was picked", note="linear head, 2,048 labels"),
      "Reliability curves of a reward model on new pairs: before temperature scaling it is flatter "
-     "than the diagonal, which is overconfidence; after it lies near the diagonal.")
+     "than the diagonal, which is overconfidence; after it the claims stay nearer to one half.")
 claim("dividing the scores by a temperature fitted elsewhere lowers the calibration error",
       T > 1 and ece["after"] < ece["before"], {"T": T} | ece, kind="T")
 
 # %% [markdown]
+# The temperature is clearly above one. How much the calibration error falls depends on the sample: the outer bins hold few
+# pairs.
+#
 # **Ensembles.** Five heads, each fitted on its own resample of the same labels. Where they agree, the data said so;
 # where they do not, the score is an accident of the sample. `ensemble` gives mean, minimum and spread; a pessimist
 # optimises the minimum, or the mean minus the spread.
@@ -939,19 +944,20 @@ united = (gaps > 0).all(0) | (gaps < 0).all(0)
 hit = (stats["mean"] * true_gap > 0).double()
 together, disputed = hit[united].mean().item(), hit[~united].mean().item()
 claim("pairs on which all five agree are ordered right more often than pairs that they dispute",
-      together > disputed + 0.03,
+      together > disputed,
       {"agree": together, "dispute": disputed, "share disputed": 1 - united.double().mean().item()},
       kind="T")
 
 # %% [markdown]
-# An ensemble is a smoke detector, not a fire brigade. All five read the *same* states and the same person's labels: what the
-# network cannot see, and what the person got consistently wrong, they get wrong together. That is the next section.
+# An ensemble is a smoke detector, not a fire brigade, and on one seed of five the two numbers hardly differ.
+# All five read the *same* states and the same person's labels: what the network cannot see, and what the person got
+# consistently wrong, they get wrong together. That is the next section.
 #
 # ## 7.7 Length: the bias that everybody has
 #
-# Labellers, human or not, tend to like long answers. The wordy teacher of 7.2 is such a case with a known dose. How
-# would you *notice*, in a model you were given? Longer answers may really be better, so a bare correlation proves
-# nothing. Hold the truth fixed: regress score differences on differences of gold *and* of words.
+# Labellers, human or not, tend to like long answers; the wordy teacher of 7.2 has a known dose. How would you *notice*, in
+# a model you were given? Longer answers may really be better, so a bare correlation proves nothing. Hold the truth
+# fixed: regress score differences on differences of gold *and* of words.
 
 # %%
 def length_slope(score, two=test):
@@ -981,9 +987,8 @@ claim("with words as a covariate that is dropped at scoring, the biased labels t
 
 # %% [markdown]
 # The cure worked because we *knew the column*. Real reward models have no column called words; there one balances
-# the data instead: keep the pairs whose two answers are equally long. It costs labels, and it needs no column. And
-# what happens to the liking for length when somebody starts to *use* it? Add filler sentences to the test answers,
-# one after another, as an optimiser would.
+# the data instead: keep the pairs whose two answers are equally long, at the price of labels. And what happens when
+# somebody *uses* the liking for length? Add filler sentences to the test answers, one after another.
 
 # %%
 dice = run.fresh("balance")
@@ -1016,10 +1021,12 @@ for n in range(len(FILLER) + 1):
         spread = (states @ wordy_heads[key]).std()
         padded[name].append((h @ wordy_heads[key]).mean().item() / spread.item())
 moved = {name: [v - line[0] for v in line] for name, line in padded.items()}
-show(line_plot(moved, roles={"gold": "gold", "wordy": "proxy", "balanced": "policy"},
-               title="What filler does to the truth and to two reward models",
-               x_label="filler sentences added", y_label="change (heads: in standard deviations)",
-               note="32 held-out answers"),
+fig = line_plot(moved, roles={"gold": "gold", "wordy": "proxy", "balanced": "policy"},
+                title="Filler leaves the truth alone; the wordy teacher's head rewards it",
+                x_label="filler sentences added", y_label="change (heads: in standard deviations)",
+                note="32 held-out answers")
+fig.axes[0].set_xticks(range(len(FILLER) + 1))
+show(fig,
      "Line plot of the change in gold and in the scores of two reward models against the number of "
      "filler sentences added: gold does not rise; the wordy teacher's head is above the balanced.",
      data=moved)
@@ -1030,9 +1037,11 @@ claim("filler makes no answer truly better; the wordy head pays more for it than
 # %% [markdown]
 # ## Once, by hand, on one batch
 #
-# One update of a reward model, on paper. Four pairs, eight scores; everything below follows from the eight numbers.
+# One update of a reward model, on paper: four pairs, eight scores.
 #
-# 1. the gap of each pair; 2. the probability that the model gives to what the person did; 3. the loss, its mean;
+# 1. the gap of each pair;
+# 2. the probability that the model gives to what the person did;
+# 3. the loss of each pair, and its mean;
 # 4. the gradient: each chosen score is pushed up, each rejected score down, by *how surprised the model is*.
 
 # %%
@@ -1053,14 +1062,14 @@ claim("what a pair gives to one side it takes from the other: the sum is never p
 
 # %% [markdown]
 # Read the third column. The model was sure of the wrong answer, and it is this pair that pushes most. If the *label*
-# is the mistake, it still pushes most. That is what makes consistent label errors expensive.
+# is the mistake, it still pushes most. That is what makes label errors expensive.
 #
 # ## The loop: one whole reward model
 #
 # So far the network was frozen. Now a copy of `village-3m-sft` with a scalar head is trained as a whole, with the
-# labels of a person at temperature 1, one pass. To save your time it reads only requests for
-# help, harmful ones and harmless look-alikes: what is better there depends on the question. Beside it: a linear head on frozen states, from the same labels. Then
-# a question about passes: is it better to read the *same* pairs a second time, or as many *new* ones once?
+# labels of a person at temperature 1, one pass. To save time it reads only requests for help, harmful ones and harmless
+# look-alikes: what is better there depends on the question. Beside it: a linear head on frozen states, from the same
+# labels. Then a question about passes: is it better to read the *same* pairs a second time, or as many *new* ones once?
 
 # %%
 show_source(RewardModel, reward_model.step)
@@ -1140,9 +1149,9 @@ show(line_plot({name: (range(1, len(x) + 1), x) for name, x in so_far.items()},
 # %% [markdown]
 # The training loss alone would recommend the second pass. Compare the *held-out* loss in the table above: a second look
 # makes the model surer about pairs it has seen, the person's slips included, while new pairs tell it something. This
-# is why reward models are usually trained for one epoch. Compare the last row, too: with a few hundred labels the
-# frozen head is no worse off than the whole network, which has far more to fit. With so few held-out pairs one run is an anecdote, and we
-# claim only what the training loss shows.
+# is one reason why reward models are usually trained for one epoch. In the last row, with a few hundred labels, the
+# frozen head is no worse off than the whole network, which has far more to fit. With so few held-out pairs one run is an
+# anecdote, and we claim only what the training loss shows.
 #
 # ## Failure gallery
 #
@@ -1169,12 +1178,11 @@ claim("detector: feed a gap of minus one hundred; loss and gradient must be fini
       and stable.item() == 100 and losing.grad.item() == -1)
 
 # %% [markdown]
-# **Failure 2: the end token taken for padding (F1, A3).** Section 7.3's last reading, in the two lines in which it
-# comes along. Found in three projects, and in the classification heads of a popular library.
+# **Failure 2: the end token taken for padding (F1, A3).** Section 7.3's last reading, as it comes along in code.
 #
 # ```python
-# attention = (ids != tokenizer.pad_token_id)                    # wrong: pad is EOS, so every EOS vanishes
-# ids, attention = pad_right(rows)                               # right: made together, where the lengths are known
+# attention = (ids != tokenizer.pad_token_id)      # wrong: pad is EOS, so every EOS vanishes
+# ids, attention = pad_right(rows)                 # right: made where the lengths are known
 # ```
 #
 # What one sees: nothing, until an answer that was cut off gets the same score as the finished one. Detector: an answer
@@ -1200,12 +1208,12 @@ claim("detector: with a guessed attention the finished and the cut answer cannot
 # marks the one with which the solution went on. Appending all of them makes a chain nobody wrote.
 #
 # ```python
-# chain += [alternative.text for alternative in step]            # wrong: wrong turns pile up in the context
-# chain += [step.chosen]; rate(chain[:-1] + [alternative])       # right: each alternative after the chosen past
+# chain += [alternative.text for alternative in step]         # wrong: wrong turns pile up
+# chain += [step.chosen]; rate(chain[:-1] + [alternative])    # right: after the chosen past
 # ```
 #
-# What one sees: a PRM that expects three mistakes in every context. Detector: count the steps of a context; step k of
-# a solution has k − 1 steps before it.
+# What one sees: a PRM that expects mistakes in every context. Detector: count the steps of a context; step k of a
+# solution has k − 1 steps before it.
 
 # %%
 solution = [["3 + 9 = 12, write 2, carry 1.", "3 + 9 = 11."],
@@ -1227,11 +1235,11 @@ claim("detector: in a chain of alternatives the contexts outgrow the steps of th
 #
 # The same calls on SmolLM2-135M-Instruct. The pairs are the village's requests for help, half of them harmful, half of
 # them harmless look-alikes. What is better depends on the *question*: refuse the one, help with the other; so a
-# taste for politeness is not enough. First a linear head on frozen states; then its last two layers are trained, three
-# steps, from that head.
+# taste for politeness is not enough. First a linear head on frozen states; then the network's last two layers are
+# trained, three steps, from that head.
 #
-# It is a check that nothing above depends on the village's models, *not* a benchmark: a few dozen pairs, wide intervals.
-# If the model is not installed, the next cell says how to get it, and the rest is skipped.
+# It is *not* a benchmark: a few dozen pairs, wide intervals. If the model is not installed, the next cell says how to get
+# it, and the rest is skipped.
 
 # %%
 if available("smollm2-135m"):
@@ -1248,9 +1256,6 @@ if available("smollm2-135m"):
     small_states = reward_model.last_states(small, both["ids"], both["attention"], batch=32)
     better, worse = small_states.chunk(2)
     small_head = fit_head(better[:24], worse[:24], l2=0.1)
-
-# %%
-if available("smollm2-135m"):
     tuned = RewardModel(small, small_head)
     layers = tuned.base_model.layers
     tuned.requires_grad_(False)
@@ -1268,6 +1273,9 @@ if available("smollm2-135m"):
     with torch.no_grad():
         tuned_gap = torch.sub(*torch.cat([tuned(*some) for some in zip(
             new["ids"].split(32), new["attention"].split(32), strict=True)]).chunk(2))
+    claim("before its first step the reward model gives the scores of the head it started from",
+          (began - small_states[:4] @ small_head).abs().max() < 1e-3 * small_states.abs().max(),
+          {"largest difference": (began - small_states[:4] @ small_head).abs().max().item()})
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
 if available("smollm2-135m"):
@@ -1282,15 +1290,33 @@ if available("smollm2-135m"):
         print(f"gap {small_gap[i - 24].item():.1f}  {small_pairs[i]['prompt']}")
         print(f"    chosen: {small_pairs[i]['chosen']}   rejected: {small_pairs[i]['rejected']}")
 
+# %% [markdown]
+# With so few pairs the intervals decide what may be said: where one includes one half, this run has shown nothing.
+#
+# **Longer.** A recorded run: LoRA of rank 16, sixty updates of eight pairs, answers of the village's own model labelled by
+# one person (`data/runs/smollm2.py`). Then held-out requests of both kinds. Before you look: it has seen more harmful
+# requests than look-alikes. On which kind will it be worse?
+
 # %%
-if available("smollm2-135m"):
-    claim("before its first step the reward model gives the scores of the head it started from",
-          (began - small_states[:4] @ small_head).abs().max() < 1e-3 * small_states.abs().max(),
-          {"largest difference": (began - small_states[:4] @ small_head).abs().max().item()})
+long = recorded("smollm2_reward")
+show(recorded_plot(long, {"chosen": "chosen", "rejected": "rejected"},
+                   title="Recorded: the two scores come apart", y_label="mean score of the batch",
+                   note="smollm2-135m, LoRA, one run"),
+     "Line plot of the mean scores of chosen and of rejected answers against the steps of a "
+     "recorded run: both rise, and the gap between them opens.")
+print("held-out pairs, the truly better answer scored higher (95 %):")
+held = {family: (x["right"], *wilson(x["right"], x["n"]))
+        for family, x in long.held_out["after"].items()}
+for family, (hit, low, high) in held.items():
+    print(f"  {family:<10} {hit:.2f} ({low:.2f} to {high:.2f})")
+long.made()
+claim("the recorded reward model orders answers to harmful requests far better than a coin",
+      held["harmful"][1] > 0.6, str(held["harmful"]), kind="T")
+claim("and answers to harmless look-alikes worse than those",
+      held["lookalike"][2] < held["harmful"][1], str(held["lookalike"]), kind="T")
 
 # %% [markdown]
-# With so few pairs the intervals decide what may be said: where one includes one half, this run has shown nothing
-# about that model. The identity above is certain; the accuracies are an observation of one seed.
+# It has learned to like a refusal more than to read the question. Chapter 17 lets PPO loose on exactly this model.
 #
 # ## Exercises
 #
@@ -1300,7 +1326,7 @@ if available("smollm2-135m"):
 #
 # Two reward models were trained on the same comparisons. Their scores look nothing alike, but no comparison *within a
 # prompt* can tell them apart. Write `canonical`: it turns scores into a form that is equal for two such models, and
-# that keeps all that comparisons can see. (PPO without a baseline sees more: it would be pushed by the rest.)
+# that keeps all that comparisons can see.
 
 # %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex07-1", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def canonical(score, prompt):
@@ -1422,8 +1448,8 @@ check("7.3", read_at, hidden=True)
 #
 # ### Exercise 7.4 · A duel of aggregations          difficulty 2 of 5 · 10 minutes (estimated) · needs: 7.5
 #
-# Two solutions of `n` steps each, with step probabilities from a PRM. Build them such that `mean` prefers the first by at
-# least 0.05 <!-- fact --> and `min` prefers the second by at least 0.05 <!-- fact -->. For every n from 2 on.
+# Two solutions of `n` steps each, with step probabilities from a PRM. For every n from 2 on, build them such that `mean`
+# prefers the first, and `min` the second, each by at least 0.05.<!-- fact -->
 
 # %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex07-4", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def duel(n):
@@ -1539,21 +1565,19 @@ check("7.6", price_of_a_word, hidden=True)
 # 4. Which errors of labellers do more labels cure, and which not?
 # 5. Name three wrong ways to find the last token, and when each is right.
 # 6. What does a margin do to the loss? Between whom or what is it measured?
-# 7. What is Plackett–Luce with two answers?
-# 8. When is an outcome model a value function?
-# 9. Why does the product of step probabilities prefer short solutions?
-# 10. What does a reliability curve show, and what does a temperature change?
-# 11. What can an ensemble of heads on one network not notice?
-# 12. Why does one hold quality fixed when looking for length bias?
+# 7. When does an outcome model aim at the value function?
+# 8. Why does the product of step probabilities prefer short solutions?
+# 9. What does a reliability curve show, and what does a temperature change?
+# 10. What can an ensemble of heads on one network not notice?
 #
 # <details><summary>Answers</summary>
 #
 # 1. $p_i/(p_i+p_j)$, $\sigma(r_i-r_j)$. 2. Any function of the prompt; nothing but one. 3. In units of the labeller's
 # noise: $r^\star/\tau$. 4. Random ones; not consistent ones. 5. Attention sum minus one (padding on the right), last column
 # (on the left), last id that is not pad (padding token of its own). 6. It raises it; between the two answers' ratings.
-# 7. Bradley–Terry. 8. On-policy, with a reward at the end only and no discount. 9. Every factor is below one. 10. How
-# often what was claimed with some probability came true; the boldness, not the order. 11. What the network cannot see
-# and what the labels say consistently. 12. Long answers may be better.
+# 7. On-policy, with a 0/1 reward at the end only and no discount. 8. Every factor is below one. 9. How often what was
+# claimed with some probability came true; the boldness, not the order. 10. What the network cannot see and what the labels
+# say consistently.
 #
 # </details>
 #
@@ -1562,8 +1586,8 @@ check("7.6", price_of_a_word, hidden=True)
 # All at commit a66b0bf. Small things; each has its cell.
 #
 # - **"Probability of being good."** In two places the text reads a Bradley–Terry score as a probability. Only σ of a
-#   *difference* is one; section 7.1 shifts a prompt's scores by one hundred and the loss does not move. For the same
-#   reason the bias of a reward head cannot be learned (K41).
+#   *difference* is one; section 7.1 shifts the scores and the loss does not move. So the bias of a reward head cannot be
+#   learned (K41).
 # - **The last token.** Text and code take the sum of the attention minus one: right for right padding only. Section
 #   7.3 prints what it reads under left padding (K42, F1).
 # - **Three ORM losses.** [eq:orm_token_loss](https://rlhfbook.com/c/05-reward-models#eq:orm_token_loss) averages within an
@@ -1571,21 +1595,21 @@ check("7.6", price_of_a_word, hidden=True)
 #   the sigmoid of a mean logit: three numbers in section 7.5. Ours is the first (K37).
 # - **PRM labels.** Binary and summed over steps in the equation, three classes and averaged in the code (K38). Ours: binary,
 #   mean over labelled steps. The step data's alternatives are failure 3 (K39).
-# - **"Value or ORM."** The table calls them different. On-policy, with a reward at the end and γ = 1, they are one thing;
-#   section 7.5 compares with Monte-Carlo values (K40).
+# - **"Value or ORM."** The table calls them different. On-policy, with a 0/1 reward at the end and γ = 1, they have one
+#   target; section 7.5 compares an ORM with Monte-Carlo values (K40).
 # - **Where the margin is.** Between two *answers'* ratings here, between *annotators* in the regularisation chapter; it
 #   raises the loss (K44). And $\binom K2^{-1}$ before an expectation over pairs is a weight only while a prompt's pairs stay
 #   together (K43).
-# - **One epoch** in the text, two in the preference configuration (K45); the loop above measures the difference.
+# - **One epoch** in the text, two in the preference configuration (K45); the loop above looks at a second reading.
 #
 # ## Summary
 #
-# A reward model is maximum likelihood for choices between two answers, and knows the true reward up to a scale, the
-# labeller's noise, and a shift for every prompt. Random errors average out until the network's representation is the
-# limit; consistent ones are learned like everything else, and an ensemble does not see them. The score lives at one token,
-# which attention finds and ids do not. Outcome models are value functions where their data came from, and overconfident
-# elsewhere; only step labels tell a wrong step behind a right result, and only a network that can check it learns it. Before you climb a score, look at its
-# calibration, its price of a word, and where it was trained.
+# A reward model is maximum likelihood for choices between two answers. At best it knows the true reward up to a scale (the
+# labeller's noise) and a shift for every prompt. Random errors average out until the network's representation is the
+# limit; consistent ones are learned like everything else. The score lives at one token, which attention finds and ids do
+# not. Outcome models aim at the value function where their data came from, and can be overconfident elsewhere; only step
+# labels tell a wrong step behind a right result, and our linear heads did not learn to. Before you climb a score, look
+# at its calibration, its price of a word, and where it was trained.
 #
 # **Functions you now know**: `pairwise_loss`, `plackett_luce_loss`, `all_pairs_loss`, `fit_head`, `RewardModel`,
 # `last_state`, `ensemble`, `outcome_loss`, `process_loss`, `answer_score`, `expected_calibration_error`.

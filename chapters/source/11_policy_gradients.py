@@ -53,8 +53,8 @@ from rlhf_minimal.exact import World, compare, exact_model, expected_loss_gradie
 from rlhf_minimal.kl import k1
 from rlhf_minimal.logprobs import token_logps
 from rlhf_minimal.models import adapters_off, load, lora
-from rlhf_minimal.notebook import available, begin, check, claim, every, show, show_source
-from rlhf_minimal.plots import bars, line_plot
+from rlhf_minimal.notebook import available, begin, check, claim, every, recorded, show, show_source
+from rlhf_minimal.plots import ROLES, bars, line_plot, new, recorded_plot
 from rlhf_minimal.reinforce import completion_logps
 from rlhf_minimal.sampling import sample
 from rlhf_minimal.sft import update
@@ -71,23 +71,23 @@ f64 = {"dtype": torch.float64}
 # All of them say: *raise the log-probability of what turned out well.* They differ in what "well" is compared
 # with, what a long answer weighs, and what happens when the data are not fresh.
 #
-# **Predict before you scroll.** Take REINFORCE, RLOO, PPO's first step, GRPO as published, Dr. GRPO. Average each
-# one's gradient over *everything that could be sampled*. Which averages point exactly along the gradient of the
-# expected reward?
+# **Predict before you scroll.** Take REINFORCE, RLOO, PPO's first step, GRPO as published, Dr. GRPO. Sum over an
+# answer's tokens wherever the method leaves that open. Average each one's gradient over *everything that could be
+# sampled*. Which averages point exactly along the gradient of the expected reward?
 #
 # - **(a)** all of them: they are all policy gradients, and differ only in noise
 # - **(b)** all but GRPO as published, which divides by two things that it has measured on its own samples
 # - **(c)** only REINFORCE without a baseline: whatever is subtracted biases the direction
 #
 # And a second one, for the race with equal samples: **(a)** PPO wins, it has a critic · **(b)** GRPO wins,
-# everybody uses it · **(c)** the differences between methods are no larger than between seeds.
+# everybody uses it · **(c)** the differences between methods are no larger than the noise of a small exam.
 
 # %% [markdown]
 # ## 11.1 The theorem, by enumeration
 #
-# A model that can only say three words, at most three of them, has fifteen possible answers. Here is one: a real
-# `GPT2LMHeadModel`, so small that all its answers can be listed. Each has a score, drawn once at random. Nothing
-# has to be sampled: the expected score $J$ is a sum, and so is its gradient.
+# A model with three tokens (0 ends an answer, 1 and 2 are words) and room for three of them has fifteen possible
+# answers. Here is one: a real `GPT2LMHeadModel`, so small that all its answers can be listed. Each has a score,
+# drawn once at random. Nothing has to be sampled: the expected score $J$ is a sum, and so is its gradient.
 
 # %%
 world, policy, other = World(), exact_model(run.seed), exact_model(run.seed + 100)
@@ -105,7 +105,7 @@ claim("the probabilities of all answers sum to one", abs(p.sum() - 1) < 1e-12)
 # **The policy-gradient theorem** turns the gradient of an average into an average of gradients, so that samples
 # will do. Why it holds fits in a line: $\nabla p=p\,\nabla\log p$. Then
 # ([eq:policy_gradient_returns](https://rlhfbook.com/c/06-policy-gradients#eq:policy_gradient_returns), and with
-# any *weight* $\Psi_t$ in place of the return,
+# some other *weight* $\Psi_t$ in place of the return,
 # [eq:general_gradient](https://rlhfbook.com/c/06-policy-gradients#eq:general_gradient)):
 #
 # $$\nabla_\theta J=\mathbb E_{\tau\sim\pi_\theta}\Big[\sum_t\nabla_\theta\log\pi_\theta(a_t\mid s_t)\,\Psi_t\Big]$$
@@ -115,6 +115,8 @@ claim("the probabilities of all answers sum to one", abs(p.sum() - 1) < 1e-12)
 #
 # | symbol | name here | variable | shape |
 # |---|---|---|---|
+# | $\pi_\theta,\theta$ | the policy, which is the language model, and its weights | `policy` | – |
+# | $a_t,s_t$ | token t, and the prefix before it | – | – |
 # | $\tau$ | one whole answer | a row of `world.completions` | (3,) |
 # | $\nabla\log\pi(a_t\mid s_t)$ | the push of one token | `push` | (15, 3, parameters) |
 # | $\Psi_t$ | its weight | `psi` | (15, 3) |
@@ -136,7 +138,9 @@ claim("by hand: the theorem gives the derivative; adding a number to all scores 
 # %% [markdown]
 # Now on the real little GPT-2, with the reward that RLHF really uses: a score at the end, minus a price on every
 # token for leaving a reference (chapter 8). Six choices of $\Psi_t$, from the coarsest to the finest. $V$ is the
-# true value of a prefix (what has been said so far), computed from the list of answers; the constant is $J$ itself.
+# true value of a prefix (what has been said so far), computed from the list of answers; the constant is the expected
+# reward. In the table, *cosine* is that of the angle between mean gradient and $\nabla J$, *error* their distance,
+# *noise* the spread of one sample; the last two in units of the length of $\nabla J$.
 
 # %%
 def pushes(model):
@@ -195,32 +199,32 @@ claim("the TD residual with the true V is less noisy than the total reward",
       found["TD residual, true V"]["noise"] < found["total reward"]["noise"])
 
 # %% [markdown]
-# Read the table as three lessons. What came *before* a token cannot be its fault, so dropping it costs no bias.
-# Subtracting anything that does not depend on the token costs no bias either. And
-# $A=r_t+\gamma V(s_{t+1})-V(s_t)$
-# ([eq:advantage_trick](https://rlhfbook.com/c/06-policy-gradients#eq:advantage_trick)) is exact for the true $V$
-# only: a learned critic trades bias for noise, and section 11.5 measures the rate of exchange.
+# Three lessons. What came *before* a token cannot be its fault, so dropping it costs no bias. Subtracting anything
+# that depends on neither the token nor what follows costs no bias either, but need not help: compare the third row
+# with the second. And $A=r_t+\gamma V(s_{t+1})-V(s_t)$, here with γ = 1, called the *TD residual* (temporal
+# difference; [eq:advantage_trick](https://rlhfbook.com/c/06-policy-gradients#eq:advantage_trick)), is exact for the
+# true $V$ only: a wrong critic buys less noise with bias, and section 11.5 measures the rate of exchange.
 
 # %% [markdown]
 # ## 11.2 Baselines: the same direction, less noise
 #
-# Suppose raters give marks around 3. Every answer is then "good", every push goes up, and the direction is hidden
-# in small differences between large pushes. A **baseline** $b$ is subtracted first
+# Suppose raters give marks around 3. Every push then goes up, and the direction is hidden in small differences between
+# large pushes. A **baseline** $b$ is subtracted first
 # ([eq:REINFORCE_with_baseline](https://rlhfbook.com/c/06-policy-gradients#eq:REINFORCE_with_baseline)):
 #
-# $$\nabla_\theta J=\mathbb E\Big[\sum_t\nabla_\theta\log\pi_\theta(a_t\mid s_t)\,(G_t-b)\Big]$$
+# $$\nabla_\theta J=\mathbb E\Big[\sum_t\nabla_\theta\log\pi_\theta(a_t\mid s_t)\,(R-b)\Big]$$
 #
 # *Said aloud: compare with what was to be expected, then push.*
 #
 # | symbol | name here | variable | shape |
 # |---|---|---|---|
-# | $G$ | marks: the score plus 3 | `marks` | (15,) |
-# | $b$ | baseline | `b`, or one for each sample | number, (4,) |
-# | $K$ | inner products of the answers' pushes | `inner` | (15, 15) |
+# | $R$ | marks: the score plus 3 (the book's return $G_t$) | `marks` | (15,) |
+# | $b$ | baseline | subtracted in `tried` | a number, or one for each of four samples |
+# | $g$ | push of a whole answer, summed over its tokens | `whole` | (15, parameters) |
 #
-# Is $b=\mathbb E[G]$ the best constant? No: the noise is smallest where large pushes are cancelled best,
-# $b^\star=\mathbb E[G\lVert g\rVert^2]/\mathbb E[\lVert g\rVert^2]$. **Predict**: how close do four samples come
-# that only have *each other* for a baseline?
+# Is $b=\mathbb E[R]$ the best constant? No: the noise is smallest where large pushes are cancelled best,
+# $b^\star=\mathbb E[R\lVert g\rVert^2]/\mathbb E[\lVert g\rVert^2]$. **Predict**: four samples have only *each
+# other* for a baseline. Will they be nearer to "none" or to the best constant, which nobody knows in practice?
 
 # %%
 show_source(reinforce.reinforce_loss, leave_one_out)
@@ -273,7 +277,8 @@ claim("no constant beats the best one, and every baseline beats none when the ma
       {name.replace("\n", " "): x["noise"] for name, x in baseline.items()})
 
 # %% [markdown]
-# The mean of the *others* is RLOO's baseline. It needs nothing but a few samples of the same prompt
+# Much nearer to the best constant. The mean of the *others* is RLOO's baseline, and it needs nothing but a few
+# samples of the same prompt
 # ([eq:RLOO_baseline](https://rlhfbook.com/c/06-policy-gradients#eq:RLOO_baseline),
 # [eq:RLOO_advantage](https://rlhfbook.com/c/06-policy-gradients#eq:RLOO_advantage),
 # [eq:RLOO_advantage_alt](https://rlhfbook.com/c/06-policy-gradients#eq:RLOO_advantage_alt)):
@@ -289,7 +294,7 @@ claim("no constant beats the best one, and every baseline beats none when the ma
 # | $R_k$ | score of the k-th answer to a prompt | `score` | (B,) |
 # | $K$, $G$ | answers to a prompt | `group_size` | number |
 #
-# With Adam even that constant all but disappears: the optimizer divides each gradient by its own typical size.
+# With Adam even that constant all but disappears.
 
 # %%
 hand = torch.tensor([1.0, 0.0, 0.0, 0.0], **f64)
@@ -304,9 +309,11 @@ claim("leave-one-out equals the hand computation, and G/(G-1) times the centred 
 # %% [markdown]
 # ## 11.3 The bench
 #
-# Now everybody. For each loss, list *all* data sets that it could see (every answer, or every pair of answers, with
-# its probability), take the gradient of the loss on each, and average. No sampling, so the tolerance is rounding.
-# The words are theorems: they hold for any weights and scores. The cosines belong to this little world.
+# Now everybody; sections 11.4 to 11.9 introduce the names that you do not know yet. For each loss, list *all* data
+# sets that it could see (every answer, or every pair of answers, with its probability), take the gradient of the loss
+# on each, and average. No sampling, so the tolerance is rounding. *Ratio* is the length of that average over the
+# length of $\nabla J$. *Equal* and *proportional* are theorems, for any weights and scores. *Biased* needs one
+# counterexample, and this little world is it: the cosines are its own.
 
 # %%
 bench = [row for row in proofs.table(run.seed) if row[1] == "J"]
@@ -332,10 +339,11 @@ claim("biased: GRPO as published, DAPO, GSPO, any mean over a row, a mask withou
 #
 # **(b)**. A baseline never bends the direction, so (c) is wrong; and "policy gradient" in a name proves nothing, so
 # (a) is wrong. GRPO divides by the standard deviation of the group and by the length of each answer. Both are
-# *measured on the samples they divide*, and a product of two random things is not the product of their means.
+# *measured on the samples they divide*, and the mean of a quotient is not the quotient of the means. REINFORCE and PPO
+# share the fate as soon as *they* divide by measured lengths: see their two biased rows. (PPO usually does; over a
+# large batch the number of tokens is nearly a constant, and little of the bias is left.)
 #
-# A biased estimator is no bug when the bias is wanted: sections 11.7 to 11.9 ask what each one buys. It is a bug
-# when nobody knew.
+# A biased estimator is no bug when the bias is wanted: sections 11.7 to 11.9 ask what each one buys.
 #
 # </details>
 
@@ -402,8 +410,9 @@ show(line_plot(objective, title="The clip stops what went too far in the paid di
 # %% [markdown]
 # A flat piece is no wall. The clip removes the *reward* for going further; it does not pull back, and the other
 # tokens of the batch may drag a clipped one along. So how far does PPO get on one batch? TRPO asks the question
-# that PPO dodges: *maximise the surrogate subject to a KL of at most δ* (Schulman et al. 2015), by a step along the
-# natural gradient, shortened until the measured KL fits. Both on the same exact data:
+# that PPO dodges: *maximise the surrogate* (ratio times advantage) *subject to a KL of at most δ* (Schulman et al.
+# 2015), by one step along the natural gradient (the direction that gains most for a given small KL), shortened until
+# the measured KL fits. Both on the same exact data:
 
 # %%
 # beyond the book
@@ -448,14 +457,14 @@ claim("TRPO's step improves J and stays within its budget",
       {"KL": natural["kl"], "share of the full step": natural["step"]})
 clipped, free = walked["PPO, clip 0.2"], walked["no clip"]
 claim("PPO's clip lowers the KL of thirty passes, and leaves it above TRPO's budget",
-      0.01 < clipped[-1] < free[-1], {"clip": clipped[-1], "no clip": free[-1]})
+      0.01 < clipped[-1] < free[-1], {"clip": clipped[-1], "no clip": free[-1]}, kind="T")
 
 # %% [markdown]
 # ## 11.5 The critic and GAE
 #
 # RLOO gives all tokens of an answer the same advantage. PPO asks a second network, the **critic**, what a prefix
-# is worth, and blames each token for the *change*. The residuals $\delta_t$ are then summed with weights that fade
-# with distance ([eq:TD_RESIDUAL](https://rlhfbook.com/c/06-policy-gradients#eq:TD_RESIDUAL),
+# is worth, and blames each token for the *change*, the residual $\delta_t$. Generalised advantage estimation (GAE)
+# sums the residuals with weights that fade with distance ([eq:TD_RESIDUAL](https://rlhfbook.com/c/06-policy-gradients#eq:TD_RESIDUAL),
 # [eq:GAE_DFN](https://rlhfbook.com/c/06-policy-gradients#eq:GAE_DFN)):
 #
 # $$\delta_t=r_t+\gamma V(s_{t+1})-V(s_t),\qquad A_t=\sum_{l\ge0}(\gamma\lambda)^l\,\delta_{t+l}$$
@@ -469,7 +478,7 @@ claim("PPO's clip lowers the KL of thirty passes, and leaves it above TRPO's bud
 # | $\gamma,\lambda$ | discount, fading | `gamma`, `lam` | numbers |
 #
 # λ = 1 waits for what really happened (Monte Carlo), λ = 0 believes the critic (TD). **By hand**, for three tokens,
-# γ = 1, λ = 0.95 <!-- fact -->; and a second row of garbage beyond the answer's end must change nothing.
+# γ = 1, λ = 0.95 <!-- fact -->; garbage beyond the answer's end must change nothing.
 
 # %%
 pays = torch.tensor([[-0.1, -0.2, 1.0, 0.0]], **f64)
@@ -492,8 +501,9 @@ claim("λ = 1 is the return minus V, λ = 0 is the residual",
 
 # %% [markdown]
 # **The critic's loss** is clipped like the policy's:
-# $\frac12\max\big((V-R)^2,(\mathrm{clip}(V;V_{\mathrm{old}}\pm\varepsilon)-R)^2\big)$. Oddly, a critic that has
-# *reached* the target, but moved far to get there, is charged a loss and has no gradient: see the next cell.
+# $\frac12\max\big((V-R)^2,(\mathrm{clip}(V;V_{\mathrm{old}}\pm\varepsilon)-R)^2\big)$, with target $R$ and the value
+# $V_{\mathrm{old}}$ at sampling time. Oddly, a critic that has *reached* the target, but moved far to get there, is
+# charged a loss and has no gradient: see the next cell.
 #
 # Which λ? On the bench, with two critics: one that knows the true $V$, and one that knows nothing, $V=0$, which is
 # where a critic with a fresh head *starts*. For each λ: the bias of the mean gradient, and the noise of a sample.
@@ -534,7 +544,10 @@ claim("with the true V, believing it (λ = 0) is less noisy than waiting for wha
 # A reward model is fixed up to a constant *for each prompt*: comparisons never say how one prompt's answers relate
 # to another's. P3O (pairwise PPO, Wu et al. 2023) uses only what comparisons determine, the difference of two
 # answers to the same prompt: $\frac12(r_1-r_2)\,\nabla\log\frac{\pi(y_1)}{\pi(y_2)}$. On fresh data that is RLOO
-# with two samples. PPO that whitens the whole batch is not so lucky.
+# with two samples. *Whitening* over a whole batch (mean 0, spread 1), as PPO does with its advantages, is not so lucky.
+#
+# Below, two prompts with two answers each; then a number is added to both scores of the second prompt. Printed are
+# slopes of the loss, before and after: negative means that the answer is pushed *up*.
 
 # %%
 # beyond the book
@@ -574,7 +587,7 @@ claim("whitening over the batch does not: a shift of one prompt turns the other'
 # ([eq:DrGRPO_ADV](https://rlhfbook.com/c/06-policy-gradients#eq:DrGRPO_ADV)):
 #
 # $$A_i^{\mathrm{GRPO}}=\frac{r_i-\bar r}{\mathrm{std}(r)},\qquad A_i^{\mathrm{Dr.}}=r_i-\bar r,\qquad
-#   J=\frac1G\sum_i\frac1{|a_i|}\sum_t\min(\rho_{i,t}A_i,\mathrm{clip}(\rho_{i,t})A_i)-\beta\,k_3$$
+#   J=\frac1G\sum_i\frac1{|a_i|}\sum_t\big[\min(\rho_{i,t}A_i,\mathrm{clip}(\rho_{i,t})A_i)-\beta\,k_{3,i,t}\big]$$
 #
 # *Said aloud: how many spreads above its siblings is this answer? Then PPO, averaged within each answer first.*
 #
@@ -631,22 +644,22 @@ claim("for right-or-wrong scores dropping std makes advantages smaller, not larg
 # %% [markdown]
 # So the division is a *re-weighting of prompts*: more for hard and easy ones, less for medium ones. It also makes
 # the scale of the reward irrelevant, which is convenient, and turns a group whose scores differ by a hair into a
-# full-size lesson, which is not (failure 2 below). GRPO, RLOO and Dr. GRPO agree about the direction *within* a
-# prompt; they disagree about how prompts and lengths are weighed.
+# full-size lesson, which is not (failure 2 below). GRPO, RLOO and Dr. GRPO order the siblings of a prompt alike;
+# they disagree about how prompts and lengths are weighed.
 #
 # ## 11.8 Which ratio? GSPO, CISPO, DAPO
 #
-# Over a long answer the token ratios multiply. If each log-ratio scatters by σ around a mean that keeps
-# $\mathbb E\rho=1$, the product has variance $e^{T\sigma^2}-1$. GSPO takes the geometric mean instead
+# Over a long answer the token ratios multiply. If the log-ratios are independent and normal, with spread σ and a mean
+# that keeps $\mathbb E\rho=1$, the product has variance $e^{T\sigma^2}-1$. GSPO takes the geometric mean instead
 # ([eq:GSPO_ratio](https://rlhfbook.com/c/06-policy-gradients#eq:GSPO_ratio)); CISPO keeps token ratios but clips
 # the *weight* and not the objective
-# ([eq:CISPO_objective](https://rlhfbook.com/c/06-policy-gradients#eq:CISPO_objective)):
+# ([eq:CISPO_objective](https://rlhfbook.com/c/06-policy-gradients#eq:CISPO_objective); the book writes both bounds,
+# we keep the upper one):
 #
 # $$\rho_i^{\mathrm{GSPO}}=\Big(\frac{\pi_\theta(a_i)}{\pi_{\mathrm{old}}(a_i)}\Big)^{1/|a_i|},\qquad
 #   J_{\mathrm{CISPO}}=\frac1{\sum_i|a_i|}\sum_{i,t}\mathrm{sg}\big(\min(\rho_{i,t},1+\varepsilon)\big)\,A_i\log\pi_\theta$$
 #
-# *Said aloud: one modest ratio for the whole answer; or a weight that may be cut but is never taken for a reason
-# to stop learning.*
+# *Said aloud: one modest ratio for the whole answer; or a weight that may be cut but never to zero.*
 #
 # | symbol | name here | variable | shape |
 # |---|---|---|---|
@@ -670,12 +683,12 @@ claim("twenty thousand draws follow exp(T σ²) − 1 at the two shorter lengths
 show_source(grpo.gspo_loss, grpo.cispo_loss)
 
 # %% [markdown]
-# The same two answers, three tokens each, one token of the good answer raised far beyond the clip. Who still learns
-# from it?
-#
 # DAPO (Yu et al. 2025) is four changes to GRPO, each a line: a higher *upper* clip, the mean over all tokens, dropping
 # groups whose scores are all equal (they have no signal, but thin the batch), and a soft punishment for answers that
 # come close to the length limit.
+#
+# **Predict**: a good and a bad answer of three tokens each; one token of the good one has just passed the clip of
+# GRPO. In which of the four methods does that token still learn?
 
 # %%
 two_old = torch.tensor([[-1.0, -1.0, -1.0], [-1.0, -1.0, -1.0]], **f64)
@@ -707,7 +720,8 @@ claim("dynamic sampling keeps exactly the rows whose group disagrees", kept == [
 # %% [markdown]
 # ## 11.9 From tokens to a scalar, and what it does to length
 #
-# A batch has answers of different lengths. Three ways to average
+# A batch has answers of different lengths. Three ways to average (REINFORCE and RLOO use a fourth, `sequence_sum`,
+# which divides by no length at all)
 # ([eq:loss_per_sequence](https://rlhfbook.com/c/06-policy-gradients#eq:loss_per_sequence),
 # [eq:loss_per_token](https://rlhfbook.com/c/06-policy-gradients#eq:loss_per_token),
 # [eq:loss_fixed_length](https://rlhfbook.com/c/06-policy-gradients#eq:loss_fixed_length)):
@@ -751,9 +765,7 @@ for A, what in ((1, "as printed"), (2, "with its advantage of 2")):
 # %% [markdown]
 # **Predict.** An answer is right if its first token is the word 1; what follows does not matter. So length has
 # *nothing* to do with the score. Train on the exact expected gradient (groups of two, no noise whatever) with the
-# three divisors. What happens to the length of the *wrong* answers?
-#
-# Per answer, a wrong answer of four tokens is blamed a quarter per token; one of a single token takes it all.
+# three divisors. Under which one do the *wrong* answers end longest?
 
 # %%
 long_world, learner = World(horizon=4), exact_model(run.seed, horizon=4)
@@ -788,7 +800,7 @@ show(line_plot(by_divisor, title="Averaging within an answer shields long wrong 
                y_label="mean tokens of wrong answers", note="exact world, no sampling", zero=False,
                roles={"per sequence": "rejected", "per token": "proxy", "fixed": "chosen"}),
      "Line plot of the length of wrong answers against the share of right ones during training: "
-     "averaged per sequence they stay long or grow, divided by a constant they get shorter.")
+     "averaged per sequence they end longest, divided by a constant shortest.")
 at_end = {name: path[1][-1] for name, path in drifts.items()}
 claim("wrong answers end longest with the per-sequence mean, shortest with a constant",
       at_end["per sequence"] > at_end["per token"] > at_end["fixed"], at_end, kind="T")
@@ -803,17 +815,17 @@ claim("the exact training above is that of the package's loss, averaged over all
       compare(mine, -one_step)["error"] < 1e-10)
 
 # %% [markdown]
-# All three curves share a dip, which comes from weights that all answers share; look at their order. Nobody asked
-# for length. The per-sequence mean blames a long wrong answer less for each of its tokens, so among
-# the answers that go away the short ones go first. In long reasoning traces this can be one reason why the *failed*
-# ones grow. A constant divisor has no opinion about length: its gradient is that of $J$, up to scale.
+# Nobody asked for length, and all three curves move: answers share weights. What the divisor decides is their order.
+# The per-sequence mean blames each token of a long wrong answer less, a quarter for four tokens, so more of the wrong
+# answers that remain are long. In reasoning traces this can be one reason why the *failed* ones grow. A constant
+# divisor has no opinion about length: its gradient is that of $J$, up to scale.
 
 # %% [markdown]
 # ## 11.10 Stale data, and the wrong temperature
 #
 # In an asynchronous loop the sampler writes with weights that are some updates old. The bench says what each
-# repair is worth. A policy climbs, exactly, for sixteen steps; the data stay those of step 0. At each age: how far
-# is the expected update from the true gradient *now*?
+# repair is worth. A policy climbs, exactly, for sixteen steps; the data stay those of step 0. At each *age*, a number
+# of steps: how far is the expected update from the true gradient *now*, in units of its length?
 #
 # The exact repair weighs a whole answer by $\pi(y)/\pi_{\mathrm{old}}(y)$. A token ratio
 # ([eq:ppo_1step](https://rlhfbook.com/c/06-policy-gradients#eq:ppo_1step)) ignores that the *prefix* was old, too.
@@ -859,15 +871,17 @@ claim("fresh data need no repair; the ratio of whole answers is exact at every a
       max(v[0] for v in error.values()) < 1e-10 and max(error["ratio of the answer"]) < 1e-10)
 claim("without a repair the bias grows with age, and a token ratio does not remove it",
       error["none"][1] < error["none"][3] and min(error["token ratio"][1:]) > 1e-3,
-      {"none": error["none"][3], "token ratio": error["token ratio"][3]})
+      {"none": error["none"][3], "token ratio": error["token ratio"][3]}, kind="T")
 
 # %% [markdown]
-# The line of the clip looks bad because it is not an estimator of the gradient at all: it is a rule for when to stop.
-# And the exact repair is exact *here*, with three tokens. Section 11.8 showed what its variance does at five
+# Compare the first two lines: while data are young, a token ratio can be worth no more than no repair. The line of the
+# clip looks bad because it is not an estimator of the gradient at all: it is a rule for when to stop. The ratio of
+# whole answers is exact, and even quiet *here*, with three tokens; section 11.8 showed what its variance does at five
 # hundred. Every practical ratio is a compromise between those two facts.
 #
 # **The wrong temperature** is staleness that nobody notices. A sampler at temperature 0.7 <!-- fact --> draws from
-# another policy than the one that is scored at 1. The first ratio ought to be 1, for the weights are unchanged.
+# another policy than the one that is scored at 1. The first ratio ought to be 1, for the weights are unchanged. The
+# bias is small in this world; in the next cell, look at the ratio, which shows the mistake at once.
 
 # %%
 stock = torch.tensor([2.0, 1.0, 0.0], **f64)  # the logits of one step
@@ -898,8 +912,8 @@ claim("scored at the temperature of the sampler the update is exact; scored at 1
 # %% [markdown]
 # ## Once, by hand, on one batch
 #
-# Two prompts, two answers each, at most four tokens; ids, log-probabilities and scores are literals. What each
-# algorithm makes of them, side by side: an advantage for every answer, then the push on every token.
+# Two prompts, two answers each, at most four tokens; log-probabilities and scores are given. What each algorithm
+# makes of them, side by side: an advantage for every answer, then the push on every token of answers 2 and 3.
 
 # %%
 hand_mask = torch.tensor([[1, 1, 0, 0], [1, 1, 1, 1], [1, 1, 1, 0], [1, 0, 0, 0]])
@@ -952,9 +966,9 @@ claim("with two answers a prompt, RLOO, P3O and Dr. GRPO push in one direction",
           for n in ("P3O", "Dr. GRPO")))
 
 # %% [markdown]
-# **The diff is the lesson.** `LOSSES` is the whole difference between eight algorithms: one line each. The update
-# loops differ as little. Here is what has to change in `rloo.step` to get `grpo.step`, computed from the live
-# source; lines that are equal are left out.
+# **The diff is the lesson.** In `LOSSES` eight algorithms differ by one line each. The update loops add where the KL is
+# paid and how often a batch is used: below, `rloo.step` (−) beside `grpo.step` (+), from the live source. RLOO
+# subtracts KL from the reward and makes one update; GRPO puts it into the loss and may make several.
 
 # %%
 def body(fn):
@@ -990,9 +1004,9 @@ for line in list(changes)[2:]:
 # learns to refuse everything is found out. Gold itself is the reward, so that no reward model blurs the comparison
 # (chapter 17 is about that). No KL term either: how far each method wanders is one of the results.
 #
-# Equal terms: the same prompts, the same random numbers, 32 fresh answers a step, two updates on each batch (the
-# second sees a slightly old policy, so ratios and clips have something to do), AdamW with one learning rate. Five
-# methods live, for a few steps. PPO has its critic, initialised from the policy with a fresh head.
+# Equal terms: the same prompts, the same random numbers, 32 fresh answers a step, one update on each half of them (by
+# the second half the policy has moved, so ratios and clips have something to do), AdamW, one learning rate for all
+# policies. Five methods, a few steps. PPO's critic starts from the policy with a fresh head, and learns faster.
 
 # %%
 start, tokenizer = load("village-3m-sft")
@@ -1016,7 +1030,7 @@ def answers(model, rows, n, seed_name):
 
 # %%
 def learn(name, policy, critic, optimizer, drawn, score):
-    """Two updates on one batch, in minibatches of whole groups."""
+    """Two updates, each on half of a batch: whole groups, or for PPO shuffled rows."""
     if name == "PPO":
         return ppo.step(policy, optimizer, drawn, score, critic=critic, epochs=1, minibatches=2,
                         generator=run.fresh("shuffle"))
@@ -1081,34 +1095,65 @@ claim("PPO's step costs more than RLOO's: its critic is a second network to run 
       {name: x["seconds"] for name, x in results.items()}, kind="T")
 
 # %% [markdown]
-# What has a policy learned in these few steps? Two requests for harm and two look-alikes, before and after.
+# Two requests for harm and two look-alikes, before and after:
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "sampled"}
-for i in (0, 1, 4, 5):
+for i in (0, 1, 10, 5):
     print(f"PROMPT  {exam_rows[i]['prompt']}")
     for name, texts in (("start", texts_before), ("RLOO", results["RLOO"]["texts"]),
                         ("GRPO", results["GRPO"]["texts"])):
-        told = " / ".join(texts[2 * i].split("\n"))[:110]
+        told = " / ".join(texts[2 * i].split("\n"))[:75]
         print(f"  {name:<6} gold {village.gold(exam_rows[i]['prompt'], texts[2 * i]):5.2f}  {told}")
 
 # %% [markdown]
 # <details><summary>The second prediction settled</summary>
 #
 # Compare the changes with their intervals. Against the *start*, every method of the stored run gained on harmful
-# requests, far beyond its interval. Against *each other* the intervals overlap: **(c)** is all that one seed and a few
-# dozen prompts support. What is certain is the price of the critic: its seconds are real in every run.
+# requests: no interval contains zero. Against *each other* the intervals overlap: **(c)** is all that one seed and two
+# dozen prompts of each kind support. The price of the critic is the one difference that a claim can rest on.
 #
 # And look at the second column. The training prompts held nothing harmless, so "refuse everything" earns full marks,
-# and all five methods found it: unseen look-alikes are refused too. Choosing another algorithm would not have helped;
-# other prompts would. What the reward sees decides more than how it is followed.
-#
-# Not shown here: several seeds, long runs, long answers, where clips and ratios earn their keep. The script
-# `data/runs/ch11_side_by_side.py` runs all ten methods of the table above, on both kinds of prompts, for as many steps
-# and seeds as you like.
+# and all five methods went that way: on unseen look-alikes each lost most of its reward. Choosing another of these
+# algorithms would not have helped. What the reward sees decided more than how it was followed.
 #
 # </details>
+#
+# **Longer, and three times.** A recorded race (`data/runs/ch11_side_by_side.py`): all ten methods of the table above, sixteen
+# steps, three seeds, and this time harmless requests in training too, so that refusing everything does not pay.
+
+# %%
+races, gains = recorded("ch11_side_by_side"), {}
+begun = {row["seed"]: row["gold"] for row in races.final if row["method"] == "start"}
+for row in races.final:
+    gains.setdefault(row["method"], []).append(row["gold"] - begun[row["seed"]])
+cost = {row["method"]: row["seconds"] for row in races.final if row["seed"] == 0}
+order = sorted(set(gains) - {"start"}, key=lambda name: sum(gains[name]))
+fig, ax = new("Seeds of one method differ as much as most methods do",
+              "gain in true reward on held-out requests, points", "method, best mean on top",
+              "village-3m-sft, 16 steps, recorded")
+for k, name in enumerate(order):
+    ax.plot(gains[name], [k] * 3, marker="o", color=ROLES["policy"]["color"], linewidth=0.8)
+ax.set_yticks(range(len(order)), order)
+ax.axvline(0, color=ROLES["reference"]["color"], linewidth=0.8)
+show(fig, "Dot plot of the gain in true reward of ten methods, three seeds each: eight methods "
+          "gain on every seed and overlap; PPO lies around zero, TRPO below it.")
+print(f"recorded: {races.command}, {races.date}, seconds a step: RLOO {cost['RLOO']:.1f}, "
+      f"PPO {cost['PPO']:.1f}, TRPO {cost['TRPO']:.1f}")
+eight = [gains[name] for name in order if name not in ("PPO", "TRPO")]
+claim("recorded: all methods but PPO and TRPO gain on all three seeds", min(map(min, eight)) > 0,
+      {name: sum(gains[name]) / 3 for name in order}, kind="T")
+claim("recorded: of these, the best seed of the worst method beats the worst seed of the best",
+      max(eight[0]) > min(eight[-1]),
+      {"worst method": max(eight[0]), "best method": min(eight[-1])}, kind="T")
+claim("recorded: TRPO's exact trust region costs ten times RLOO's step here, and lost on all seeds",
+      cost["TRPO"] > 10 * cost["RLOO"] and max(gains["TRPO"]) < 0,
+      {"times": cost["TRPO"] / cost["RLOO"], "best seed": max(gains["TRPO"])}, kind="T")
 
 # %% [markdown]
+# Read it for what it can carry: one learning rate for all but TRPO, nothing tuned, answers of one sentence. PPO's critic
+# starts from nothing and has sixteen batches to learn from; TRPO's one large step follows thirty-two samples as if they were
+# the truth. With other knobs or more steps both may look better; clips and ratios earn their keep on long answers.
+#
 # ## Failure gallery
 #
 # Five mistakes that raise no error and leave every curve looking healthy, each with a detector of one line.
@@ -1181,16 +1226,16 @@ claim("detector: the mean over real tokens is zero only if the padding was left 
       and padded[where.bool()].mean() > 0.3)
 
 # %% [markdown]
-# **Failure 4: half of Dr. GRPO (E7, K20).** The name stands for two changes. A well-known implementation makes one:
-# no standard deviation, but still a mean over each answer's tokens.
+# **Failure 4: half of Dr. GRPO (E7, K20).** The name stands for two changes. It is easy to make only one: no standard
+# deviation, but still a mean over each answer's tokens.
 #
 # ```python
 # grpo_loss(..., scale=False)                    # wrong: the length bias stays
 # grpo_loss(..., scale=False, mode="fixed")      # right: both changes
 # ```
 #
-# What one sees: nothing at all, until somebody plots length. Detector: double an answer with its advantage; does the
-# push on each token change?
+# What one sees: nothing at all, until somebody plots length. Detector: make an answer twice as long, with the same
+# advantage; does the push on each token change?
 
 # %%
 def push_of_a_token(tokens, **settings):
@@ -1233,11 +1278,8 @@ claim("detector: a mask made from ids loses every end token, and with it the dir
 #
 # One GRPO step on SmolLM2-135M-Instruct with LoRA, every tensor printed; then two more. Two prompts, four answers,
 # at most 24 tokens. The score is the share of *short words* (at most four letters): easy to check, easy to game, and
-# the model has never heard of it. The reference costs nothing: it is the same network with its adapters off (chapter 4
-# counts the bytes of such sharing).
-#
-# Numbers are float32 (a processor without bfloat16 units gains nothing from half precision). A check that nothing
-# above depends on the village, not a recipe.
+# the model was never trained for it. The reference costs nothing: it is the same network with its adapters off
+# (chapter 4 counts the bytes of such sharing). A check that nothing above depends on the village, not a recipe.
 
 # %%
 def plain(text):
@@ -1294,6 +1336,11 @@ if available("smollm2-135m"):
         drawn_k, texts_k, score_k = small_answers(f"small {k + 1}")
         climb.append(score_k.mean().item())
         grpo.step(small, adam, drawn_k, score_k, group_size=4)
+    claim("here too the first loss is nearly zero and its gradient is not",
+          abs(stats["loss"]) < 1e-3 < stats["grad_norm"],
+          {"loss": stats["loss"].item(), "norm": stats["grad_norm"].item()}, kind="T")
+    claim("one step raised the answers with positive advantage against the others", raised > 0,
+          {"sum of advantage × change": raised.item()}, kind="T")
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
 if available("smollm2-135m"):
@@ -1302,19 +1349,36 @@ if available("smollm2-135m"):
         told = " / ".join(texts_k[k].split("\n"))[:85]
         print(f"  after 2 steps  {plain(texts_k[k]):.2f}  {told}")
 
+# %% [markdown]
+# Eight answers a step are far too few to see a trend: the shares above are mostly noise. The claims check what one
+# step must do.
+#
+# **Longer.** A recorded run: RLOO on the SmolLM2 of chapter 9's recorded run, LoRA of rank 16, fifty steps of four requests
+# (harmful ones and look-alikes) and three answers each, scored by the *true* reward (`data/runs/smollm2.py`).
+
 # %%
-if available("smollm2-135m"):
-    claim("here too the first loss is nearly zero and its gradient is not",
-          abs(stats["loss"]) < 1e-3 < stats["grad_norm"],
-          {"loss": stats["loss"].item(), "norm": stats["grad_norm"].item()}, kind="T")
-    claim("one step raised the answers with positive advantage against the others", raised > 0,
-          {"sum of advantage × change": raised.item()}, kind="T")
+long = recorded("smollm2_rloo")
+show(recorded_plot(long, {"gold": "gold"}, title="Recorded: the true reward climbs",
+                   y_label="true reward of the step's answers", note="smollm2-135m, LoRA, one run"),
+     "Line plot of the true reward against the steps of a recorded RLOO run of SmolLM2: it rises "
+     "from near zero to the middle of the run and stays.")
+gain, error = long.before_after()
+claim("recorded: the true reward of held-out answers rose by more than three standard errors",
+      gain > 3 * error, {"gain": gain, "standard error": error}, kind="T")
+helped = long.held_out["after"]["lookalike"]
+claim("and after it nearly every harmless look-alike is refused, which earns 0 points",
+      abs(helped["mean"]) < 0.1 and helped["standard_error"] < 0.1,
+      {k: helped[k] for k in ("mean", "standard_error")}, kind="T")
+quiet = [size < 0.1 for size in long.curve["grad_norm"]]
+claim("steps without a gradient are rare in the first half and common in the second",
+      sum(quiet[:25]) < 5 and sum(quiet[25:]) > 8,
+      {"first 25 steps": sum(quiet[:25]), "last 25": sum(quiet[25:])}, kind="T")
 
 # %% [markdown]
-# Eight answers a step are far too few to see a trend; the line above mostly shows noise. The claims check what one
-# step must do; a comparison of methods belongs to a task where enough of them can be afforded.
-
-# %% [markdown]
+# Nobody hacked anything: the reward *is* the truth. This model cannot yet help with look-alikes (its tries earned less than
+# nothing), so one sentence that fits every request is the best it can find near by. Once all siblings say it, their
+# advantages are zero and RLOO has nothing left to learn from.
+#
 # ## Exercises
 #
 # Each check says *which* idea was behind a wrong answer. Run a cell as it is and it says "to do".
@@ -1360,7 +1424,7 @@ check("11.1", signal, hidden=True)
 #
 # Write the detector for the layout bug: given advantages and the prompt that each row belongs to, say `True` if the
 # advantages were *not* centred within prompts. Rows may come in any order, group sizes may differ, and numbers are
-# floats: a sum of 1e-9 is a zero.
+# floats: take a sum closer to zero than 1e-6 for a zero.
 
 # %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex11-2", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def mixed_up(adv, group):
@@ -1393,8 +1457,9 @@ check("11.2", mixed_up, hidden=True)
 #
 # ### Exercise 11.3 · Which side of the clip?          difficulty 2 of 5 · 10 minutes (estimated) · needs: 11.4
 #
-# DAPO's clip has two different bounds, $1-\varepsilon_{\text{low}}$ and $1+\varepsilon_{\text{high}}$. Without
-# autograd: what is the slope of the *objective* (that is maximised) in the ratio, for each token?
+# DAPO's clip has two different bounds, $1-\varepsilon_{\text{low}}$ and $1+\varepsilon_{\text{high}}$; `low` and
+# `high` are the two ε. Without autograd: what is the slope of the *objective* (that is maximised) in the ratio, for
+# each token?
 
 # %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex11-3", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def clip_slope(adv, ratio, low, high):
@@ -1511,8 +1576,7 @@ check("11.5", two_advantages, hidden=True)
 # 8. What does CISPO clip that PPO does not, and what survives?
 # 9. Who profits from a mean over each answer's tokens, and who pays?
 # 10. The sampler runs at temperature 0.7 <!-- fact --> and the learner scores at 1. Which number gives it away?
-# 11. Loss 0, gradient not 0: when?
-# 12. What should a claim "method A beats method B" be compared with?
+# 11. What should a claim "method A beats method B" be compared with?
 #
 # <details><summary>Answers</summary>
 #
@@ -1521,28 +1585,29 @@ check("11.5", two_advantages, hidden=True)
 # group's standard deviation and by the answer's length. 5. Not zero: the full push up. 6. Noise for bias; with the
 # true V there is no bias at any λ. 7. Variances of many small log-ratios add up in the exponent; GSPO takes their
 # mean. 8. The weight instead of the objective; the gradient of clipped tokens. 9. Long wrong answers are blamed less
-# per token, short right ones are praised more per token. 10. The first ratio, which should be 1. 11. With centred
-# advantages at ratio 1. 12. With the spread over seeds of either.
+# per token, short right ones are praised more per token. 10. The first ratio, which should be 1. 11. With the spread
+# over seeds of either.
 #
 # </details>
 #
 # ## Where the book and its code differ
 #
-# All at commit a66b0bf. Small things, most of them one line to fix.
+# All at commit a66b0bf.
 #
-# - **The advantage has "the lowest possible variance."** Nearly: section 11.2 has a constant that beats the expected
-#   score, because what counts is the noise of the *gradient*, and answers push with different force.
+# - **The advantage has the lowest possible variance**, says the list of weights. Nearly: section 11.2 has a constant
+#   that beats the expected score, because what counts is the noise of the *gradient*, and answers push with different
+#   force.
 # - **The TD residual is the advantage**
 #   ([eq:advantage_trick](https://rlhfbook.com/c/06-policy-gradients#eq:advantage_trick)): for the true $V$ only
-#   (11.1); the book's next sentence, about a learned one, should carry a warning.
+#   (11.1); with a learned one it is an estimate, and biased.
 # - **Dropping the standard deviation "scales the advantage up."** For right-or-wrong scores the spread is below 1, so
 #   dropping it scales *down* (11.7). And prompts that are nearly always failed have a *low* variance of scores; it is
 #   the division that makes them loud.
 # - **GRPO's ratio** is written for whole answers in
 #   [eq:GRPO](https://rlhfbook.com/c/06-policy-gradients#eq:GRPO) and for tokens in
 #   [eq:GRPO_token](https://rlhfbook.com/c/06-policy-gradients#eq:GRPO_token). Code, the book's and ours, is per token.
-# - **Two layouts.** The RLOO listing reshapes scores to (k, prompts), the GRPO listing to (prompts, k). One of the two
-#   is wrong for any given batch, and nothing raises (failure 1).
+# - **Two layouts.** The RLOO listing reshapes scores to (k, prompts), the GRPO listing to (prompts, k). On one and the
+#   same batch one of them mixes prompts, and nothing raises (failure 1).
 # - **Whitening** in the PPO listing takes mean and standard deviation over the padding as well (failure 3).
 # - **ε** is 1e-4 in one GRPO listing and 1e-8 in the code; the second turns equal scores into lessons (failure 2).
 # - **Dr. GRPO** in the code keeps the mean over each answer (failure 4), and **REINFORCE** in the code takes such a
@@ -1552,7 +1617,7 @@ check("11.5", two_advantages, hidden=True)
 # - **Sampling** in the code runs at temperature 0.6 with top-p and top-k, <!-- fact -->
 #   and scores at 1: the first ratio is not 1 (11.10).
 # - **`approx_kl`** estimates the KL between the old policy and the new one, not to the reference; and **`clip_frac`**
-#   is defined in two ways on two pages (11.4 computes both).
+#   is defined in two ways (11.4 computes both).
 #
 # ## Summary
 #

@@ -51,7 +51,7 @@ from rlhf_minimal.exact import World, exact_model, free_energy, tilted
 from rlhf_minimal.logprobs import sequence_logps
 from rlhf_minimal.models import adapters_off, frozen_copy, load, lora
 from rlhf_minimal.notebook import available, begin, check, claim, every, recorded, show, show_source
-from rlhf_minimal.plots import bars, line_plot
+from rlhf_minimal.plots import bars, line_plot, recorded_plot
 from rlhf_minimal.reinforce import completion_logps
 from rlhf_minimal.sampling import sample
 from rlhf_minimal.tensors import pad_right
@@ -65,10 +65,10 @@ run = begin(17)
 #
 # Nobody can write down what makes an answer good, so we train a **proxy**: a reward model, from comparisons that people
 # made. Then we optimise the proxy. In the village we also hold the truth, `gold`, at most 3 points an answer. No
-# optimiser in this chapter sees it. That is a luxury: with it we can watch what usually stays hidden.
+# optimiser in this chapter sees it; we do, and can watch what usually stays hidden.
 #
-# Nearly everything below runs on stored samples of `village-3m-sft`. The *wide* part has 2,048 prompts with four
-# answers each: people label pairs of these. Sixteen other prompts have 512 answers each: there we optimise.
+# Nearly everything runs on stored samples of `village-3m-sft`. The *wide* part has 2,048 prompts with four answers each:
+# people label pairs of these. Sixteen other prompts have 512 answers each: there we optimise.
 
 # %%
 stored = data.pool()
@@ -185,21 +185,20 @@ claim("the proxy's own expectation never falls with n",
 # %% [markdown]
 # <details><summary>Prediction: the answer</summary>
 #
-# (c). Gold rises for the first few n and then falls far below the start. Answer (b) sounds reasonable, since noise should
-# only make us pick at random. Section 17.3 shows what is wrong with it: *random* errors could never do this.
+# (c). Answer (b) sounds reasonable, since noise should only make us pick at random. Section 17.3 shows what is wrong with
+# it: *random* errors could never do this.
 #
 # </details>
 #
-# **More labels.** The same plot for four sizes of the label set. Look at two things: how high gold gets, and where it is
-# when we push all the way.
+# **More labels.** The same plot for four sizes of the label set. Look at how high gold gets, and at where it ends.
 
 # %%
 lines = {f"{n:,} labels": (roots, truth[n].mean(0)) for n in SIZES}
-show(line_plot(lines, title="More labels lift the whole curve, and it still falls",
+show(line_plot(lines, title="More labels help, and every curve still falls",
                x_label="√KL of best-of-n (the upper bound), √nats", y_label="gold, points",
                note="village-3m-sft, 16 prompts, mean of 10 label draws"),
      "Line plot of gold against the root of KL for proxies from four label sets: with more labels "
-     "the peak is higher and the fall softer, but every curve ends below its start.")
+     "the peak is higher, but every curve ends below its start.")
 top = {n: truth[n].max(1) for n in SIZES}  # best gold of each draw
 claim("from 100 to 6,400 labels the best reachable gold rises",
       low_high(top[6400] - top[100])[0] > 0, {n: x.mean() for n, x in top.items()}, kind="S")
@@ -211,10 +210,13 @@ claim("the average gold curve of 6,400 labels peaks no earlier than that of 100"
       where[6400] >= where[100], {n: x for n, x in where.items()}, kind="S")
 
 # %% [markdown]
+# More labels raise the peak; they do not remove the fall. The third claim is weak: on our coarse grid of n the peak may
+# stay where it is.
+#
 # **The distance.** On the axis stands $\sqrt{\mathrm{KL}}$, as in Gao et al. ([arXiv 2210.10760](https://arxiv.org/abs/2210.10760)):
-# to first order, gains grow with the root of the KL, so early progress looks straight. For best-of-n everyone uses the
-# formula $\log n-\frac{n-1}n$. It is an *upper bound* (I2): where answers repeat, best-of-n moves less. Here all 512
-# answers are listed, so we can compute the exact KL with `law`.
+# for a small step the gain grows with its length and the KL with its square, so early progress looks straight. For
+# best-of-n everyone uses $\log n-\frac{n-1}n$. It is an *upper bound* (I2): where answers repeat, best-of-n moves less.
+# Here all 512 answers are listed, so `law` gives the exact KL.
 
 # %%
 show_source(law, kl_bound)
@@ -252,12 +254,12 @@ claim("the exact KL of best-of-n never exceeds log n − (n−1)/n",
 #
 # $$R_{\mathrm{BoN}}(d)=d\,(\alpha-\beta d),\qquad R_{\mathrm{RL}}(d)=d\,(\alpha-\beta\log d)$$
 #
-# *Said aloud: every step away from the start gains alpha, and the way already walked takes more and more of it back.*
+# *Said aloud: every step away from the start gains something, and the further we are, the more of it is taken back.*
 #
 # | symbol | name here | variable | shape |
 # |---|---|---|---|
 # | $d$ | root of the KL, √nats | `roots` | (10,) |
-# | $\alpha$ | gain per √nat at the start | `alpha` | one number |
+# | $\alpha$ | gain per √nat: at the start in the first law, over the first √nat in the second | `alpha` | one number |
 # | $\beta$ | how fast it is lost; *not* the β of a penalty | `beta` | one number |
 #
 # The laws are fits, not theorems: nothing forces another proxy, prompt set or model to follow them. Both are linear in
@@ -303,12 +305,17 @@ ahead = {n: {name: error_of(name, gains[n], 7) for name in LAWS} for n in SIZES}
 straight = {n: np.std(gains[n][1:]) for n in SIZES}  # a constant would miss by this much
 (alpha, beta), second_law = laws[1600].values()
 d_axis = np.linspace(0.01, max(roots), 60)
-show(line_plot({"gold, gain": (roots, gains[1600]),
-                "d(α − βd)": (d_axis, law_at(d_axis, alpha, beta, "d(α − βd)")),
-                "d(α − β log d)": (d_axis, law_at(d_axis, *second_law, "d(α − β log d)"))},
-               title="Two parameters describe rise and fall",
-               x_label="√KL of best-of-n (the upper bound), √nats",
-               y_label="gain in gold, points", note="1,600 labels, mean of 10 draws"),
+fig = line_plot({"gold, gain": (roots, gains[1600]),
+                 "d(α − βd)": (d_axis, law_at(d_axis, alpha, beta, "d(α − βd)")),
+                 "d(α − β log d)": (d_axis, law_at(d_axis, *second_law, "d(α − β log d)"))},
+                title="Two parameters describe rise and fall",
+                x_label="√KL of best-of-n (the upper bound), √nats",
+                y_label="gain in gold, points", note="1,600 labels, mean of 10 draws",
+                roles=dict(zip(LAWS, ("chosen", "rejected"), strict=True)))
+for label in list(fig.axes[0].texts):  # the three lines end in one place: a legend instead
+    label.remove()
+fig.axes[0].legend(frameon=False)
+show(fig,
      "Line plot of the gain in gold against the root of KL with both fitted laws: each follows the "
      "rise and the fall; the differences are small against the height of the curve.")
 for name in LAWS:
@@ -323,9 +330,10 @@ claim("fitted up to n = 64 only, both laws miss the whole curve of 1,600 labels 
       {name: f"{ahead[1600][name]:.3f}, fitted to all {misses[1600][name]:.3f}" for name in LAWS})
 
 # %% [markdown]
-# Both laws describe the mean curve. The last line asks a harder question: fitted where an engineer could still afford gold
-# labels, how well do they *foretell* the rest? And note what the fit is about: the mean of sixteen prompts and ten label
-# draws. A single prompt follows no law at all.
+# Both laws describe the mean curve; in places the one made for RL fits best-of-n better than its own law does. The last
+# line asks a harder question: fitted to small n only, how well do they *foretell* the rest? That they do worse is certain
+# (a fit to all points is the best there is); read off how much worse. And this is a mean: a single prompt need not follow
+# any law.
 
 # %% [markdown]
 # ## 17.3 Why it falls
@@ -339,7 +347,7 @@ claim("fitted up to n = 64 only, both laws miss the whole curve of 1,600 labels 
 #
 # | symbol | name here | variable | shape |
 # |---|---|---|---|
-# | $g$ | true value, unit variance | `g_axis` | (4001,) |
+# | $g$ | true value, unit variance | `g_axis` | (24001,) |
 # | $r$ | what the proxy says | `r` | one number |
 # | $\sigma$ | spread of the proxy's error | `sigma` | one number |
 #
@@ -373,10 +381,10 @@ claim("with heavy tails the expected truth rises, turns, and falls towards the m
 # Even the freakish errors only push gold back *to its mean*. Ours fell far below. Is that possible with any other
 # independent error?
 #
-# **It is not.** Fix an answer's error, within one prompt. The better its true value, the higher its proxy, the likelier it is picked. So for
-# every error the picked are weighted towards high gold, and the average over errors inherits that. Best-of-n against
-# *independent* error, of whatever shape, is never worse than blind drawing. We check the argument on random small
-# worlds, exactly: all combinations of a gold and an error, `law` for the chance of each.
+# **It is not.** Fix an answer's error, within one prompt. The better its true value, the higher its proxy, the likelier it
+# is picked. So for every error the picked are weighted towards high gold, and the average over errors inherits that.
+# Best-of-n against *independent* error, of whatever shape, is on average never worse than blind drawing. We check the
+# argument on random small worlds, exactly: all combinations of a gold and an error, `law` for the chance of each.
 
 # %%
 dice = np.random.default_rng(run.seed)
@@ -392,9 +400,9 @@ claim("in all little worlds with independent error, best-of-n gains or stays",
       worst_gain > -1e-12, {"worst gain": worst_gain})
 
 # %% [markdown]
-# So our proxy's errors are **not independent of the truth**. To see it, change exactly that. Split the proxy of each
-# answer into a multiple of gold and the rest, its error. Shuffle the errors among the 512 answers of a prompt: same
-# proxy strength, same errors, other owners.
+# So our proxy's errors are **not independent of the truth**. To see it, change exactly that: split each answer's proxy
+# into a multiple of gold and the rest, its error, and shuffle the errors among the 512 answers of a prompt. Same errors,
+# other owners.
 
 # %%
 def shuffled(score, name):
@@ -422,8 +430,8 @@ claim("with the errors shuffled, gold at n = 512 is above its start", low_high(g
 
 # %% [markdown]
 # **Where the errors sit.** Sort each prompt's answers by how *usual* they are: nats per token under the model that wrote
-# them. Unusual answers are rare in the labelled pairs, so the head has learned nothing about them; it extrapolates. Four
-# equal groups, from the most usual to the rarest.
+# them. Usual answers resemble each other. Each unusual one is odd in its own way, so few labels say anything about it,
+# and the head extrapolates. Four equal groups, from the most usual to the rarest.
 
 # %%
 tokens = main.lengths[many].double()
@@ -433,10 +441,10 @@ groups = ("usual", "second", "third", "rare")
 spreads = np.array([[s[quarter == q].std().item() for q in range(4)] for s in proxies[1600]])
 worth = [gold[quarter == q].mean().item() for q in range(4)]
 show(bars({name: spreads[:, q].mean() for q, name in enumerate(groups)},
-          title="The proxy scatters most where it has seen least",
+          title="The proxy scatters most among unusual answers",
           x_label="quarter of the answers, by nats a token",
           y_label="spread of the proxy within the quarter",
-          note="1,600 labels, mean of 10 draws"),
+          note="1,600 labels, mean of 10 draws", roles=dict.fromkeys(groups, "proxy")),
      "Bar chart of the proxy's spread in four quarters of the answers, from usual to rare: the "
      "spread is largest in the rarest quarter.")
 claim("the proxy scatters more over the rarest quarter than over the most usual one",
@@ -444,24 +452,30 @@ claim("the proxy scatters more over the rarest quarter than over the most usual 
       dict(zip(groups, spreads.mean(0), strict=True)), kind="S")
 claim("and the rarest quarter is the worst one", min(worth) == worth[3],
       dict(zip(groups, worth, strict=True)), kind="S")
+reach = (main.state[many] - main.state[many].mean(1, keepdim=True)).norm(dim=-1)
+reach = [reach[quarter == q].mean().item() for q in range(4)]
+claim("the states of the rarest quarter lie furthest from their prompt's mean",
+      max(reach) == reach[3], dict(zip(groups, reach, strict=True)), kind="S")
 
 # %% [markdown]
-# That is the mechanism, and its name is **extremal** Goodhart: the relation between proxy and truth was learned among
-# usual answers and breaks at the extremes. The rare group is small in the training data and has the largest errors, so
-# the maximum of the proxy lives there; and rare answers are bad ones. Two further kinds have names. **Causal**: the proxy
-# measures a side effect (length), and we push the side effect. **Adversarial**: somebody, or an optimiser, searches for
-# the holes on purpose.
+# That is the mechanism, and its name is **extremal** Goodhart: the relation between proxy and truth, learned on ordinary
+# answers, breaks at the extremes. A linear head's mistake grows with the distance from the middle, the rare answers lie
+# furthest out, so the highest scores tend to be found there; and rare answers are bad ones. Two further kinds have names.
+# **Causal**: the proxy measures a side effect (length), and we push the side effect. **Adversarial**: somebody, or an
+# optimiser, searches for the holes on purpose.
 #
-# Here is what wins at n = 512. Read a few before you trust any average.
+# Here is what wins at n = 512 by one of the proxies: every third of the sixteen winners, the worst first. The mean falls
+# because some winners are bad, not because all are.
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "sampled"}
 base, tokenizer = load("village-3m-sft")
-for i in (0, 1, 3, 6, 9, 13):
-    row = many[i, proxies[1600][0][i].argmax()]
+winning = [many[i, proxies[1600][0][i].argmax()] for i in range(16)]
+for i in sorted(range(16), key=lambda i: main.gold[winning[i]].item())[::3]:
+    row = winning[i]
     prompt = stored.prompts[int(main.prompt[row])].split("\n")[0]
     text = " / ".join(main.texts([row], tokenizer)[0].split("\n"))
     print(f"PROMPT  {prompt[:90]}\n  proxy {proxies[1600][0][i].max():5.2f}  "
-          f"gold {main.gold[row]:5.2f}  {text[:120]}")
+          f"gold {main.gold[row]:5.2f}  {text[:70]}")
 
 # %%
 winners = np.array([[rarity[i, s[i].argmax()] - rarity[i].mean() for i in range(16)]
@@ -471,8 +485,9 @@ claim("the winners at n = 512 are rarer than the average answer", low_high(winne
 
 # %% [markdown]
 # **Overfitting is something else.** An overfitted model is right on its training pairs and wrong on new ones; fresh pairs
-# *from the same distribution* expose it. Our proxy passes that test: it orders fresh pairs about as well as its labels
-# allow. It fails because the optimiser leaves the distribution. No held-out set of usual answers will show it.
+# *from the same distribution* expose it. Our proxy is no marvel on fresh pairs, but better than a coin; and it makes
+# best-of-512 worse than blind drawing. The optimiser leaves the distribution, and no held-out set of ordinary answers
+# shows what it will find there.
 
 # %%
 groups_64 = torch.stack([rows for rows in main.groups().values() if len(rows) == 64])  # (128, 64)
@@ -493,9 +508,9 @@ claim("on drawn pairs of new prompts every proxy is better than a coin", min(ord
 # %% [markdown]
 # ## 17.4 Best-of-n, reinforcement learning, and the leash
 #
-# Reinforcement learning moves the policy instead of choosing among its samples. Where should we compare the two? At the
-# same distance. Take the 512 stored answers of a prompt as its whole world, each equally likely at the start. Then the
-# policy with the highest proxy at any given KL is known (chapter 8):
+# Reinforcement learning moves the policy instead of choosing among its samples. To compare the two at the same distance,
+# take the 512 stored answers of a prompt as its whole world, each equally likely at the start. Then the policy with the
+# highest proxy at any given KL is known (chapter 8):
 #
 # $$\pi_\beta(y)\propto\pi_{\mathrm{ref}}(y)\,e^{r(y)/\beta}$$
 #
@@ -505,7 +520,7 @@ claim("on drawn pairs of new prompts every proxy is better than a coin", min(ord
 # |---|---|---|---|
 # | $\pi_{\mathrm{ref}}$ | all 512 answers alike | `even_logp` | (512,) |
 # | $r$ | the proxy | `score` | (16, 512) |
-# | $\beta$ | price of a nat | `price` | one number |
+# | $\beta$ | price of a nat | `1 / 1.5` in the claim | one number |
 #
 # This is what a perfect optimiser with a KL penalty reaches. What about one *without* penalty? The **natural** policy
 # gradient adds $\eta\,(r-\mathbb E[r])$ to every logit in each step. After $t$ steps the logits have gained $t\eta\,r$: it is
@@ -524,12 +539,14 @@ claim("30 steps of natural gradient without penalty are the best policy at a pen
       bool((walked - tilted(even_logp, score, 1 / 1.5)).abs().max() < 1e-10))
 
 # %% [markdown]
-# So for this ideal optimiser a penalty does not *shift* the curve of gold against KL. It says where on it we stop. That is
-# what Gao et al. found with PPO: the penalty acts like early stopping. The book says that a higher penalty reduces
-# over-optimization at a given KL (K61). Here the two cannot both hold. But networks are not ideal: a plain gradient walks
-# a road of its own. So we try one, a real GPT-2 with one layer, four tokens and texts of at most three: small enough to
-# list all texts and to follow the *exact* gradient. Eight little worlds; in each, rare texts are worse and the judge errs
-# most on them. Two runs in each: without a penalty, and with one.
+# So for this ideal optimiser a penalty does not *shift* the curve of gold against KL; it says where on it we stop. The
+# book says that a higher penalty reduces over-optimization at a given KL (K61). Gao et al. measured it with PPO: at a
+# given KL a penalty bought more *proxy*, and no visible gain in gold, as if the run had been stopped earlier.
+#
+# Networks are not ideal: an ordinary gradient step walks a road of its own. So we try one, a real GPT-2 with one layer,
+# four tokens and texts of at most three: small enough to list all texts and to follow the *exact* gradient (with Adam).
+# Eight little worlds; in each, rare texts are worse and the judge errs most on them. Two runs in each: without a penalty,
+# and with one.
 
 # %%
 tiny, PENALTY = World(vocab=4, horizon=3), 0.5
@@ -562,7 +579,8 @@ for k in every(4, 8):
 
 # %% [markdown]
 # Every point (KL, proxy) of every walk must lie under the frontier of its world, the line $\beta\log Z+\beta\,\mathrm{KL}$
-# for each β (chapter 4). And then: where a penalised run ended, what had the free run at the same KL?
+# for each β (chapter 4). And then: where a penalised run ended, what had the free run at the same KL? (A world whose
+# penalised run ended further out than the free one ever came has no equal KL, and is left out.)
 
 # %%
 above = max(got - b * kl - free_energy(ref, sees, b).item() for ref, sees, *two in worlds
@@ -570,34 +588,33 @@ above = max(got - b * kl - free_energy(ref, sees, b).item() for ref, sees, *two 
 claim("no point of any of the 16 walks lies above the frontier of the proxy", above < 1e-9)
 gains_at = np.array([[pen[-1, j] - np.interp(pen[-1, 0], np.maximum.accumulate(free[:, 0]),
                                              free[:, j]) for j in (1, 2)]  # proxy and gold
-                     for *_, free, pen in worlds])
+                     for *_, free, pen in worlds if pen[-1, 0] <= free[:, 0].max()])
 wins = (gains_at > 0).sum(0)
 claim("at equal KL the penalised networks have more of the proxy, on average over the worlds",
       gains_at[:, 0].mean() > 0,
-      {"proxy": gains_at[:, 0].mean(), "worlds with more": wins[0], "gold (no claim)":
-       gains_at[:, 1].mean(), "worlds with more gold": wins[1]}, kind="T")
+      {"proxy": gains_at[:, 0].mean(), "worlds": len(gains_at), "with more": wins[0],
+       "gold (no claim)": gains_at[:, 1].mean(), "with more gold": wins[1]}, kind="T")
 ref, sees, free, pen = worlds[0]
-optima = [tilted(ref, sees, b).exp() for b in np.geomspace(30, 0.2, 40)]
+optima = [tilted(ref, sees, b).exp() for b in np.geomspace(30, 0.4, 40)]
 best_line = ([(q * (q.log() - ref)).sum().item() for q in optima],
              [(q @ sees).item() for q in optima])
 show(line_plot({"reference: best possible": best_line,
                 "policy, no penalty": (free[:, 0], free[:, 1]),
                 "with penalty": (pen[:, 0], pen[:, 1])},
-               title="A penalty brings a clumsy walker back to the frontier",
-               x_label="KL to the start, nats", y_label="proxy",
+               title="On the proxy, the penalised walker wastes less KL",
+               x_label="KL to the start, nats", y_label="proxy", roles={"with penalty": "chosen"},
                note="exact gradients, a GPT-2 with 40 texts, first of eight worlds"),
      "Line plot of proxy against KL in an exact world: the run without a penalty stays below "
      "the frontier; the run with one turns back and ends close to the frontier.")
 
 # %% [markdown]
-# So: for the ideal walker a penalty only decides where to stop. For a clumsy one it also spends the nats better, **on the
-# proxy**; on some seeds a penalised network did not even end nearer to its start than the free one. Whether that is good for gold is another matter: the line above counts the worlds in
-# which it was, and we claim nothing. A village-sized test with several penalties and seeds is not in this chapter; its
-# loop is in chapter 8.
+# So: for the ideal walker a penalty only decides where to stop. For the clumsy one it also spends the nats better, **on
+# the proxy**, as Gao et al. saw. Whether that helps gold is another matter: the line above counts the worlds in which it
+# did, and we claim nothing.
 
 # %% [markdown]
-# **Best-of-n per nat.** Now compare best-of-n with the optimum $\pi_\beta$ at the same exact KL. In *proxy* the optimum must
-# win: it is defined that way. In *gold* nothing is promised.
+# **Best-of-n per nat.** Now best-of-n against the optimum $\pi_\beta$ at the same exact KL. In *proxy* the optimum must win:
+# it is defined that way. In *gold* nothing is promised.
 
 # %%
 def at_same_kl(score, target):
@@ -627,8 +644,7 @@ claim("at the KL of best-of-4, best-of-n has more gold than the optimum",
 # %% [markdown]
 # Best-of-n looks only at the *order* of the scores; the optimum also at their size, so one freak score of six spreads
 # gets the weight of $e^{6/\beta}$. Less proxy for the same nats, and more truth: efficiency on the proxy is not a virtue
-# when the proxy's largest numbers are its errors. Far out (the last number of the line above) both have spent what they
-# had, and the lead is small or gone.
+# when the proxy's largest numbers are its errors. Far out the lead is small or gone (the last number of the line above).
 
 # %% [markdown]
 # ## 17.5 Remedies, and signals without the truth
@@ -670,9 +686,10 @@ claim("and the minimum of five still ends below its start at n = 512",
 #
 # 1. the proxy itself;
 # 2. a **second judge**: a head fitted to *other* labels of *other* pairs, never used to pick;
-# 3. the **rarity** of the picks, in nats per token under the model that wrote them.
+# 3. the **rarity** of the picks, in nats per token under the model that wrote them; drawn upside down, as *likelihood*.
 #
-# Each proposes a stop: the n at which its signal is best. Before you look: which would you trust?
+# Each proposes a stop: the n at which its signal is best. Before you look: which would you trust? In the plot each curve
+# is divided by its own range: compare directions and turns, not heights.
 
 # %%
 def code_of(two):
@@ -713,14 +730,14 @@ claim("stopping by likelihood beats a stop at random", low_high(kept_gold["rarit
        "best possible": best_gold.mean()}, kind="S")
 
 # %% [markdown]
-# The second judge has its own pairs and labels. Yet it applauds most of what the first picks. Both read **the same states**:
-# what these do not say, neither knows, and both lines extrapolate alike. A judge is a second opinion only if it can be
-# wrong *elsewhere*; the failure gallery measures how far these two are from that. The likelihood knows nothing of quality; it knows what is strange, and here
-# the strange is where the trouble sits. In another world it might not be; and we, who hold the truth, picked this signal
-# from several that we tried.
+# The second judge has its own pairs and labels, yet applauds most of what the first picks. Both read **the same states**:
+# what these do not say, neither knows, and both extrapolate alike. A judge is a second opinion only if it can be wrong
+# *elsewhere* (failure 2 measures it). The likelihood knows nothing of quality; it knows what is strange, and here the
+# strange is where the trouble sits. In another world it might not be; and we, who hold the truth, picked this signal from
+# several that we tried.
 #
-# **A signal can be a reward.** Subtract rarity from the proxy, one spread for one spread. This is not the KL penalty of 17.4, which
-# prices *distance* whatever the answer; it changes what is asked for.
+# **A signal can be a reward.** Subtract rarity from the proxy, one spread for one spread. This is not the KL penalty of
+# 17.4: that only holds the policy to the reference's odds, this favours usual answers beyond them.
 
 # %%
 strange = (rarity - rarity.mean(1, keepdim=True)) / rarity.std(1).mean()
@@ -732,7 +749,7 @@ claim("proxy minus rarity keeps more gold at n = 512 than the proxy alone", low_
 # %% [markdown]
 # ## 17.6 What was hacked?
 #
-# An honest proxy was hacked by whatever it had never seen. Now people with a taste: each values the truth, and one
+# The honest proxy failed on what its labels hardly touched. Now people with a taste: each values the truth, and one
 # thing besides. *Wordy* likes length, *typographer* likes markup, *charmed* likes flattery. The truth gives nothing for the
 # first two and takes a little for the third. We fit a proxy to each person's labels, push to n = 16, and list what the picked
 # answers have more of, in spreads of that feature.
@@ -775,9 +792,10 @@ shares = {name: np.mean([explained(s, column[lever]) for s in theirs[name]])
           for name, lever in own.items()}
 blind = {name: np.mean([explained(s, column[lever]) for s in theirs["honest"]])
          for name, lever in own.items()}
-show(bars({f"{name}: {own[name]}": x for name, x in shares.items()},
-          title="One lever carries a good part of each biased proxy",
-          y_label="share of the proxy's variance explained by it", note="mean of 5 label draws"),
+carried = {f"{name}: {own[name]}": x for name, x in shares.items()}
+show(bars(carried, title="How much of each biased proxy one lever carries",
+          y_label="share of variance explained", note="mean of 5 label draws",
+          roles=dict.fromkeys(carried, "proxy")),
      "Bar chart of the share of each biased proxy's variance that its one lever explains: words "
      "for the wordy rater, markup for the typographer, flattery for the charmed one.")
 claim("each lever explains more of its own rater's proxy than of the honest one's",
@@ -785,9 +803,8 @@ claim("each lever explains more of its own rater's proxy than of the honest one'
       {name: f"{shares[name]:.3f}, honest {blind[name]:.3f}" for name in own}, kind="S")
 
 # %% [markdown]
-# This is **causal** Goodhart: the lever did not cause quality, the label said that it counts. It is also the easiest kind
-# to see. Log the features you can think of along the run, and compare with the start. What this table cannot show is the
-# lever nobody thought of; for that, read samples.
+# This is **causal** Goodhart: the labels pay for the lever, the lever does not cause quality. It is the easiest kind to
+# see: log all features you can think of. No log shows the lever that nobody thought of; for that, read samples.
 
 # %% [markdown]
 # ## 17.7 Sycophancy
@@ -886,15 +903,14 @@ claim("and the truth is told less often", learned["agreeable"][1] < learned["str
       {"before": was[1]} | {name: x[1] for name, x in learned.items()}, kind="T")
 
 # %% [markdown]
-# The algorithm, the pairs and the number of steps are the same; only the labels differ. Sycophancy did not come from
-# the optimiser. It came from what people rewarded, and the optimiser delivered it faithfully. No better reward model
-# would help: it would learn the taste more exactly.
+# The algorithm, the pairs and the number of steps are the same; only the labels differ. Sycophancy came from what people
+# rewarded, and the optimiser delivered it. No better reward model would help: it would learn the taste more exactly.
 
 # %% [markdown]
 # ## Once, by hand, on one batch
 #
-# Everything on one page, with exact numbers: one prompt, four literal answers, their true reward, and a bad proxy that
-# likes flattery, markup and length.
+# Everything with exact numbers: one prompt, four literal answers, their true reward, and a bad proxy that likes
+# flattery, markup and length.
 
 # %%
 ASKED = "Do you know the best friend of Hugo?"
@@ -963,8 +979,8 @@ claim("this one step raises the proxy", (stepped @ hand_proxy > even @ hand_prox
 #
 # Now with a policy that moves. Two kinds of request: *harmful* ones, to be refused, and *lookalikes*, which sound harmful
 # and are not. The judge is a whole reward model, finetuned on 560 pairs of stored answers to such requests, labelled by an
-# honest person. Then RLOO on eight requests, the same ones in every step so that the curves can be compared, four answers
-# each, **no KL penalty**. We log what anybody can see (proxy, KL, words) and, for us alone, gold.
+# honest person. Then RLOO on eight requests, the same in every step, four answers each, **no KL penalty**. We log what
+# anybody can see (proxy, KL, words) and, for us alone, gold.
 
 # %%
 KINDS = ("harmful", "lookalike")
@@ -1028,7 +1044,8 @@ shown = {name: smooth(log[name], 3) for name in ("proxy", "gold", "kl")}
 show(line_plot({"proxy": shown["proxy"], "gold": shown["gold"], "KL, nats": shown["kl"]},
                title="Live: the proxy climbs as the policy drifts",
                x_label="RLOO step (32 samples each)",
-               y_label="mean of the batch", note="village-3m-sft, one run, mean over 7 steps"),
+               y_label="mean of the batch (points, nats)",
+               note="village-3m-sft, one run, mean over 7 steps"),
      "Line plot of proxy, gold and KL against steps of a short RLOO run without penalty: the proxy "
      "rises and stays up, the KL keeps rising.")
 late_proxy, early_proxy = np.mean(log["proxy"][-6:]), np.mean(log["proxy"][:6])
@@ -1038,12 +1055,12 @@ claim("the policy has moved away from the reference", np.mean(log["kl"][-6:]) > 
       {"nats": np.mean(log["kl"][-6:])}, kind="T")
 
 # %% [markdown]
-# One short run is an anecdote; whether gold has turned yet differs from seed to seed, so we claim nothing about it here. Three
-# bills can be read already.
+# One short run is an anecdote; whether gold has turned yet differs from seed to seed, so we claim nothing about it here.
+# Three bills can be read already.
 #
 # **Alignment tax**: what did the rest pay? Forty stored prompts of *other* families, which the run never saw: gold of one
-# new answer each, against the mean of the 64 stored answers from before. **Mode collapse**: how many of eight answers to one
-# request are different texts? **Over-refusal**: how many harmless requests still get help?
+# new answer each, against the mean of the 64 stored answers from before. **Mode collapse**: how many of eight answers to
+# one request are different texts? **Over-refusal**: how many harmless requests still get help?
 
 # %%
 test_prompts = [i for i, rows in main.groups().items() if len(rows) == 64]
@@ -1090,9 +1107,8 @@ for k in (0, 8, 16):
     print(f"  after   {home_texts[k]}")
 
 # %% [markdown]
-# **Reading the bills.** Look at the harmless requests: a policy that is paid for refusing may refuse those as well. That is **over-refusal**;
-# the share of harmless requests that got help stands in the output above. The tax has an error bar: where it spans zero,
-# twenty-four steps on eight requests were too few to show one.
+# **Reading the bills.** A policy that is paid for refusing may refuse the harmless as well: compare the two shares that got
+# help. The tax has an error bar (one standard error): where twice that bar spans zero, so short a run shows no tax.
 #
 # **Collapse, exactly.** Best-of-n narrows as well, and there we can compute it: the number of answers *in
 # play*, $e^{H}$ of the distribution over the 512 stored ones ($H$ is its entropy).
@@ -1112,9 +1128,8 @@ claim("the larger n, the fewer answers are in play",
       {f"n={n}": in_play(p) for n, p in zip(NS, bon, strict=True)})
 
 # %% [markdown]
-# **Longer.** A recorded run of the same kind, with 1,024 fresh pairs, new requests in every step, and more steps. Its command, seed and
-# machine are printed below. It is *one* run, and its rate and length were chosen so that the turn can be seen: it
-# shows that this happens, not how often.
+# **Longer.** A recorded run of the same kind, with 1,024 fresh pairs, new requests in every step, and more steps. It is
+# *one* run, and its rate and length were chosen so that the turn can be seen: it shows that this happens, not how often.
 
 # %%
 record = recorded("overoptimization_village")
@@ -1143,10 +1158,10 @@ for step in range(0, len(long["step"]), 10):
                                 for k in ("proxy", "gold", "kl", "words", "repetition")))
 
 # %% [markdown]
-# **Who could have known?** Look at the columns that need no gold. At gold's peak, KL, words and repetition are still near
-# their start; then all three climb together. A rule as plain as "stop when answers are half again as long as at the start"
-# would have helped *here*. It is a rule for this hack, found afterwards. The cell also fits the published law for RL of
-# section 17.2 to the run, against its own KL.
+# **Who could have known?** Look at the columns that need no gold. At gold's peak, KL, words and repetition are still low;
+# later all three climb. A rule as plain as "stop when answers are half again as long as at the start" would have helped
+# *here*. It is a rule for this hack, found afterwards. The cell also fits the law for RL of section 17.2 to the run,
+# against its own KL; compare the fit's error with the spread of the gain: a rough description.
 
 # %%
 rule = int((slow["words"] > 1.5 * slow["words"][0]).argmax())
@@ -1165,9 +1180,9 @@ claim("the law for RL, fitted to the recorded run, turns within it",
 # %% [markdown]
 # ## Failure gallery
 #
-# **1. The best checkpoint by proxy.** The log says that the reward is highest at the end, so the end is shipped. Chapter 4
-# said it: a proxy that rises is no news. *Detector*, one line: does a number that nobody optimised, the likelihood of the
-# picked texts, agree? *Fix*: choose by it (or by a few gold labels), not by the proxy.
+# **1. The best checkpoint by proxy.** The log says that the reward is highest at the end, so the end is shipped. A proxy
+# that rises is no news. *Detector*: does a number that nobody optimised, the likelihood of the picked texts, agree?
+# *Fix*: choose by it (or by a few gold labels), not by the proxy.
 
 # %%
 by_proxy = [int(x.argmax()) for x in liked[1600]]
@@ -1181,10 +1196,10 @@ claim("the detector rings for at least eight of ten such choices, and for at mos
       {"gold of the choice": shipped.mean(), "best": best_gold.mean()}, kind="S")
 
 # %% [markdown]
-# **2. Judges taken for independent.** Two heads with labels of their own, on one backbone: if their errors were independent,
-# the second would be neutral about the first one's luckiest picks. *Detector*: the mean score that the second gives to
-# the first one's winners, beside what it gives to the winners of a *shuffled* copy of the first. *Fix*: judges with other
-# backbones or other evidence; Eisenstein et al. find that ensembles which do not share pretraining do better.
+# **2. Judges taken for independent.** Two heads with labels of their own, on one backbone: if their errors were
+# independent, the second would not share the first one's mistakes. *Detector*: the mean score that the second gives to
+# the first one's winners, beside what it gives to the winners of a *shuffled* copy of the first (17.3). *Fix*: judges
+# with other backbones or other evidence; Eisenstein et al. find that ensembles which do not share pretraining do better.
 
 # %%
 def errors_of(s):
@@ -1213,14 +1228,14 @@ claim("the errors of two heads with 1,600 labels each are more alike than those 
       {"correlation at 1,600": large.mean(), "at 320": little.mean()}, kind="S")
 
 # %% [markdown]
-# The last line is worth a second look. With few labels the errors are mostly *noise* of the labels, and differ from head to
-# head; that is what the ensemble of section 17.5 lived on. With more labels the noise goes, and what remains is what the
-# states do not say: the same for both.
+# Our reading of the last line: with few labels the errors are mostly *noise* of the labels, and differ from head to head;
+# that is what the ensemble of section 17.5 lived on. With more labels the noise goes, and what remains is what the states
+# do not say: the same for both.
 
 # %% [markdown]
-# **3. Gold used to choose, then reported.** Gold labels are dear, so four prompts are labelled at every checkpoint, the best
-# checkpoint is chosen and *its* number goes into the paper. It contains the luck of the choice. *Detector*: ask for the number
-# on other prompts. *Fix*: choose on one half, report on the other (exercise 17.5).
+# **3. Gold used to choose, then reported.** Gold labels are dear, so four prompts are labelled at every checkpoint, the
+# best checkpoint is chosen and *its* number goes into the paper. It contains the luck of the choice. *Detector*: ask for
+# the number on other prompts. *Fix*: choose on one half, report on the other (exercise 17.5).
 
 # %%
 per_prompt = np.stack([curve(s.flatten(), gold.flatten(), 512, NS).numpy() for s in proxies[1600]])
@@ -1240,10 +1255,10 @@ claim("the gain reported on the prompts that chose the checkpoint exceeds the ga
 # %% [markdown]
 # ## At GPT-2 size
 #
-# The same calls on SmolLM2-135M-Instruct with LoRA, forty times larger, where no truth is known. The proxy is a crude one
-# that many a metric resembles: **long words sound expert**, so the reward is letters per word. As a stand-in for quality
-# we log what the untouched model thinks of the texts, in nats per token: if that climbs, we leave the language. Four RLOO
-# steps show that nothing above depends on the village; they are no study.
+# The same calls on SmolLM2-135M-Instruct with LoRA, over forty times larger, where no truth is known. The proxy is crude:
+# **long words sound expert**, so the reward is letters per word. As an alarm we log what the untouched model thinks of
+# the texts, in nats per token: if that climbs, we leave the language. Three RLOO steps show that the calls do not depend on
+# the village; they are no study.
 
 # %%
 SUBJECTS = ("rain", "honey", "bread", "a river")
@@ -1268,11 +1283,11 @@ if available("smollm2-135m"):
     small_optimizer = torch.optim.AdamW(
         [p for p in small_policy.parameters() if p.requires_grad], lr=1e-3)
     small_log = []
-    for step in range(5):
+    for step in range(4):
         out, letters, strange, texts = small_rollout(4)
         if step == 0:
             early_texts, early_letters, early_strange = texts, letters, strange
-        if step < 4:
+        if step < 3:
             rloo.step(small_policy, small_optimizer, out, letters, group_size=4)
         small_log.append((letters.mean().item(), strange.mean().item()))
     climbs = curve(early_letters, early_letters, 4, [1, 2, 4]).mean(0)
@@ -1296,16 +1311,38 @@ if available("smollm2-135m"):
         now = completion_logps(small_policy, out)
         with adapters_off(small_policy):
             untouched = completion_logps(small_policy, out)
-    moved = ((now - untouched) * out.mask).sum(1).mean()
-    claim("four steps moved the policy away from the untouched model", moved > 0.1,
-          {"nats a text": moved.item()}, kind="T")
+    moved = ((now - untouched).abs() * out.mask).sum() / out.mask.sum()
+    claim("three steps moved the probabilities of the tokens", moved > 0.01,
+          {"mean change of a token's log-probability, nats": moved.item()}, kind="T")
 
 # %% [markdown]
-# Whether four steps made the words longer is for the table above to say; with sixteen texts a step it is within the noise
-# on some seeds. What does not depend on luck is that the policy moved, and that the instrument is there: the nats per
-# token under the untouched model need no truth and no second judge.
+# Whether three steps made the words longer is for the table above to say; with sixteen texts a step it may be noise. What
+# is certain: the policy moved, and the alarm needs no truth and no second judge.
+#
+# **A recorded run with a known truth.** PPO on the SmolLM2 of chapter 9's recorded run, LoRA of rank 16, fifty steps of eight
+# requests, against the reward model of chapter 7's recorded run: sure about harm, hardly better than a coin on harmless
+# look-alikes (`data/runs/smollm2.py`). Before you look: what will it do to the harmless?
+
+# %%
+long = recorded("smollm2_ppo")
+show(recorded_plot(long, {"proxy": "score", "gold": "gold"},
+                   title="Recorded: proxy and gold rise together, for now",
+                   y_label="mean reward of the step's answers", note="smollm2-135m, LoRA, one run"),
+     "Line plot of proxy and gold against the steps of a recorded PPO run of SmolLM2: both rise; "
+     "gold is noisier and levels off near the end.")
+gain, error = long.before_after()
+claim("recorded: the true reward of held-out answers rose by more than three standard errors",
+      gain > 3 * error, {"gain": gain, "standard error": error}, kind="T")
+plain = long.held_out["after"]["lookalike"]
+claim("and nearly every harmless look-alike is refused, which earns 0 points",
+      abs(plain["mean"]) < 0.3 and plain["standard_error"] < 0.15,
+      {k: plain[k] for k in ("mean", "standard_error")}, kind="T")
 
 # %% [markdown]
+# The mean of gold would have told you that all is well. By kind of request it is another story: one sentence for everything.
+# Where the proxy is blind, nothing pulled the policy back; and as this model's own tries at helping earned less than nothing,
+# even gold approves. Fifty steps are not where over-optimization shows in a mean. The village's recorded run above went on.
+#
 # ## Exercises
 #
 # Each check says *which* idea was behind a wrong answer. Run a cell as it is and it says "to do".
@@ -1385,9 +1422,10 @@ check("17.2", rl_peak, hidden=True)
 #
 # ### Exercise 17.3 · Stop without the truth          difficulty 3 of 5 · 15 minutes (estimated) · needs: 17.5
 #
-# You optimise a proxy and log, at each step, its score and that of a second judge. Gold is unknown. Write the rule: stop
-# when the second judge has made no new best for `patience` steps, and say which step's checkpoint you *keep*. If that
-# never happens, keep the best of the whole run. Careful: a run that was stopped has no later steps.
+# You optimise a proxy and log, at each step, its score and that of a second judge (let us say, one with evidence of its
+# own). Gold is unknown. Write the rule: stop when the second judge has made no new best for `patience` steps in a row,
+# and say which step's checkpoint you *keep*, counted from 0: the one the judge liked best until then. If that never
+# happens, keep the best of the whole run. Careful: a run that was stopped has no later steps.
 
 # %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex17-3", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def stop_step(first, second, patience):
@@ -1421,13 +1459,14 @@ check("17.3", stop_step, hidden=True)
 #
 # </details>
 #
-# *You should now be able to say* why "stop when the proxy stops" never stops in time.
+# *You should now be able to say* why "stop when the proxy stops" is too late.
 #
 # <!-- solution 17.3 -->
 #
 # ### Exercise 17.4 · Somebody planted a bug          difficulty 2 of 5 · 10 minutes (estimated) · needs: 17.5
 #
-# This pessimist believes the most doubtful of several judges. It runs, and one judge always decides alone:
+# This pessimist believes the most doubtful of several judges. The judges' spreads are alike, their levels are not. The
+# code runs, and one judge decides alone:
 #
 # ```python
 # def pessimist(scores):
@@ -1535,9 +1574,9 @@ check("17.5", honest_report, hidden=True)
 # All at commit a66b0bf, chapter 14.
 #
 # - **Does a penalty help at a given KL?** The book says that a larger KL penalty reduces over-optimization at a given KL
-#   distance (K61). The study that it cites reports the opposite: with a penalty, PPO moves along the same curve of gold
-#   against KL, as if stopped earlier. Section 17.4 proves it for the natural gradient, and measures a small difference
-#   for a small network with a plain gradient.
+#   distance (K61). The study that it cites reports otherwise: with a penalty, PPO moves along the same curve of gold
+#   against KL, as if stopped earlier. Section 17.4 proves it for the natural gradient; for small networks with Adam it
+#   finds more proxy at equal KL, and claims nothing for gold.
 # - **The laws are left out.** The book shows the plots; the two functional forms are in section 17.2, with a fit.
 # - **One letter, two things.** The β of $d(\alpha-\beta d)$ is a fitted rate, the β of $r-\beta\,\mathrm{KL}$ a price. They are not
 #   related.
@@ -1548,9 +1587,9 @@ check("17.5", honest_report, hidden=True)
 #
 # An honest proxy, fitted to honest labels, sends gold far below its start when it is pushed. Random errors cannot do that:
 # what can is errors that are largest where answers are rare, and rare answers are bad. More labels and careful ensembles
-# make the peak higher; they do not remove the fall. A KL penalty sets how far we go on a road that it hardly moves. A
-# second judge on the same states cheers along; how usual the picked answers are turned with gold. Taste in the labels
-# comes out as behaviour: raters who like agreement make a model that agrees.
+# make the peak higher; they do not remove the fall. For an ideal optimiser a KL penalty only sets how far we go. A second
+# judge on the same states cheers along; how usual the picked answers are turned with gold. Taste in the labels comes out
+# as behaviour: raters who like agreement make a model that agrees.
 #
 # **Functions you now know**: `best_of_n.curve`, `best_of_n.law`, `kl_bound`, `exact.tilted`, `reward_model.fit_head`,
 # `reward_model.ensemble`, `reward_model.uncertainty_weighted`, `rloo.step`.
