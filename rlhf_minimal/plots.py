@@ -69,16 +69,20 @@ def spread(heights, gap):
 
 
 def end_labels(ax, ends, styles):
-    """Write each label beside the end (x, y) of its line, apart where they would touch; above 5 lines a legend."""
+    """Write each label beside the end (x, y) of its line, apart where they would touch; above 5 lines a legend.
+
+    A thin pointer joins a label to an end that is not just beside it.
+    """
     if len(ends) > 5:
         return ax.legend(frameon=False)
     low, high = ax.get_ylim()
     places = spread([y for _, y in ends.values()], 0.062 * (high - low))
-    right = max(x for x, _ in ends.values())
+    right, span = max(x for x, _ in ends.values()), ax.get_xlim()[1] - ax.get_xlim()[0]
     for (label, (x, y)), place in zip(ends.items(), places, strict=True):
-        pointer = {"arrowstyle": "-", "color": styles[label]["color"], "lw": 0.6} if abs(place - y) > 1e-9 else None
-        ax.annotate(said(label), xy=(x, y), xytext=(right + 0.02 * (ax.get_xlim()[1] - ax.get_xlim()[0]), place),
-                    va="center", color=BLACK, arrowprops=pointer, annotation_clip=False)
+        away = abs(place - y) > 1e-9 or x < right - 0.02 * span
+        pointer = {"arrowstyle": "-", "color": styles[label]["color"], "lw": 0.6} if away else None
+        ax.annotate(said(label), xy=(x, y), xytext=(right + 0.02 * span, place), va="center", color=BLACK,
+                    arrowprops=pointer, annotation_clip=False)
 
 
 def new(title, x_label, y_label, note=""):

@@ -1278,7 +1278,7 @@ if available("smollm2-135m"):
 #
 # Each check says *which* idea was behind a wrong answer. Run a cell as it is and it says "to do".
 #
-# ### Exercise 4.1 · What does a nat cost?          difficulty 3 of 5 · 15 minutes (estimated) · needs: 4.4
+# ### Exercise 4.1 · What does a nat cost? · difficulty 3 of 5 · 15 minutes (estimated) · needs: 4.4
 #
 # A manager says: "Spend at most one nat." Write the function that finds the β at which the best policy spends
 # exactly a given budget: $\mathrm{KL}(\pi^\star_\beta\|\pi_{\mathrm{ref}})=$ `budget`. You have `tilted`. Before
@@ -1322,7 +1322,7 @@ check("4.1", beta_for_budget, hidden=True)
 #
 # <!-- solution 4.1 -->
 #
-# ### Exercise 4.2 · Somebody planted a bug          difficulty 2 of 5 · 10 minutes (estimated) · needs: 4.3
+# ### Exercise 4.2 · Somebody planted a bug · difficulty 2 of 5 · 10 minutes (estimated) · needs: 4.3
 #
 # Bandit and token MDP have the same gradient *if the reward is in the right place*. This function runs, and is
 # wrong:
@@ -1367,7 +1367,7 @@ check("4.2", token_rewards, hidden=True)
 #
 # <!-- solution 4.2 -->
 #
-# ### Exercise 4.3 · Too good to be true          difficulty 4 of 5 · 20 minutes (estimated) · needs: 4.4
+# ### Exercise 4.3 · Too good to be true · difficulty 4 of 5 · 20 minutes (estimated) · needs: 4.4
 #
 # A paper reports a policy with KL `kl` and mean reward `reward`, on a problem whose reference and rewards you
 # know. Write the detector that says `True` if *no policy whatever* could have these two numbers.
@@ -1403,7 +1403,7 @@ check("4.3", too_good, hidden=True)
 #
 # <!-- solution 4.3 -->
 #
-# ### Exercise 4.4 · Will it fit?          difficulty 2 of 5 · 10 minutes (estimated) · needs: 4.6
+# ### Exercise 4.4 · Will it fit? · difficulty 2 of 5 · 10 minutes (estimated) · needs: 4.6
 #
 # PPO in float32 on this set-up: **one** frozen trunk of `n` numbers carries two sets of `a` trained adapters, one
 # for the policy, one for the critic; the reference is the trunk with its adapters off; the reward model is
@@ -1442,7 +1442,7 @@ check("4.4", lora_bytes, hidden=True)
 #
 # <!-- solution 4.4 -->
 #
-# ### Exercise 4.5 · A small discount          difficulty 1 of 5 · 5 minutes (estimated) · needs: 4.3
+# ### Exercise 4.5 · A small discount · difficulty 1 of 5 · 5 minutes (estimated) · needs: 4.3
 #
 # An answer of `length` tokens gets one score, at its last token. With discount γ, by which factor does the score
 # reach each of the tokens? On paper first: what does the first of 30 tokens see at γ = 0.9? <!-- fact -->

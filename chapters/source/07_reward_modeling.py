@@ -1322,7 +1322,7 @@ claim("and answers to harmless look-alikes worse than those",
 #
 # Each check says *which* idea was behind a wrong answer. Run a cell as it is and it says "to do".
 #
-# ### Exercise 7.1 · Two judges, one opinion          difficulty 2 of 5 · 10 minutes (estimated) · needs: 7.1
+# ### Exercise 7.1 · Two judges, one opinion · difficulty 2 of 5 · 10 minutes (estimated) · needs: 7.1
 #
 # Two reward models were trained on the same comparisons. Their scores look nothing alike, but no comparison *within a
 # prompt* can tell them apart. Write `canonical`: it turns scores into a form that is equal for two such models, and
@@ -1361,7 +1361,7 @@ check("7.1", canonical, hidden=True)
 #
 # <!-- solution 7.1 -->
 #
-# ### Exercise 7.2 · When the person cannot decide          difficulty 3 of 5 · 15 minutes (estimated) · needs: 7.1, 7.4
+# ### Exercise 7.2 · When the person cannot decide · difficulty 3 of 5 · 15 minutes (estimated) · needs: 7.1, 7.4
 #
 # Somebody says "first" only if it feels better by more than $t$, "second" likewise, and otherwise "tie" (Rao and
 # Kupper, 1967). With $\Delta=r_1-r_2$: $P(\text{first})=\sigma(\Delta-t)$, $P(\text{second})=\sigma(-\Delta-t)$, the rest
@@ -1399,7 +1399,7 @@ check("7.2", tie_loss, hidden=True)
 #
 # <!-- solution 7.2 -->
 #
-# ### Exercise 7.3 · Somebody planted a bug          difficulty 3 of 5 · 15 minutes (estimated) · needs: 7.3
+# ### Exercise 7.3 · Somebody planted a bug · difficulty 3 of 5 · 15 minutes (estimated) · needs: 7.3
 #
 # A sampler went on after the end: behind an answer's end token there is more text, with attention 1. The score must be
 # read at the answer's *first* end token, or at the last real token if the answer has none. The prompt has end tokens
@@ -1446,7 +1446,7 @@ check("7.3", read_at, hidden=True)
 #
 # <!-- solution 7.3 -->
 #
-# ### Exercise 7.4 · A duel of aggregations          difficulty 2 of 5 · 10 minutes (estimated) · needs: 7.5
+# ### Exercise 7.4 · A duel of aggregations · difficulty 2 of 5 · 10 minutes (estimated) · needs: 7.5
 #
 # Two solutions of `n` steps each, with step probabilities from a PRM. For every n from 2 on, build them such that `mean`
 # prefers the first, and `min` the second, each by at least 0.05.<!-- fact -->
@@ -1481,7 +1481,7 @@ check("7.4", duel, hidden=True)
 #
 # <!-- solution 7.4 -->
 #
-# ### Exercise 7.5 · Bold or timid?          difficulty 3 of 5 · 15 minutes (estimated) · needs: 7.5, 7.6
+# ### Exercise 7.5 · Bold or timid? · difficulty 3 of 5 · 15 minutes (estimated) · needs: 7.5, 7.6
 #
 # ECE says how far off, not in which direction. Write a detector with a sign: the mean *confidence* of a reward model in
 # its own verdicts, minus the share of verdicts that were right. Positive is bold, negative timid. `prob` is
@@ -1520,7 +1520,7 @@ check("7.5", boldness, hidden=True)
 #
 # <!-- solution 7.5 -->
 #
-# ### Exercise 7.6 · Is it length, or is it quality?          difficulty 4 of 5 · 20 minutes (estimated) · needs: 7.7
+# ### Exercise 7.6 · Is it length, or is it quality? · difficulty 4 of 5 · 20 minutes (estimated) · needs: 7.7
 #
 # You have a reward model's score differences, trusted quality differences and differences in words, over many pairs.
 # Return how much score one more word buys *at equal quality*, by least squares. Longer answers may well be better ones:

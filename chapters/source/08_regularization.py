@@ -1322,7 +1322,7 @@ claim("at this β the leash costs less than a twentieth of what leaving the star
 #
 # Each check says *which* idea was behind a wrong answer. Run a cell as it is and it says "to do".
 #
-# ### Exercise 8.1 · How many samples?          difficulty 2 of 5 · 10 minutes (estimated) · needs: 8.1
+# ### Exercise 8.1 · How many samples? · difficulty 2 of 5 · 10 minutes (estimated) · needs: 8.1
 #
 # You want the KL with a standard error of `width` nats. How many samples does k1 need, how many k3? Given are the
 # log-probabilities of all answers under policy and reference, so both numbers are exact; do not round them.
@@ -1362,7 +1362,7 @@ check("8.1", samples_needed, hidden=True)
 #
 # <!-- solution 8.1 -->
 #
-# ### Exercise 8.2 · Moving house          difficulty 2 of 5 · 10 minutes (estimated) · needs: 8.3
+# ### Exercise 8.2 · Moving house · difficulty 2 of 5 · 10 minutes (estimated) · needs: 8.3
 #
 # Code base A trains on `score / sd − beta · (mean over the text's tokens of the log-ratio)`. Code base B trains on
 # `score − beta_B · (sum over the text's tokens of the log-ratio)`. Your texts all have `length` tokens. Which `beta_B`
@@ -1398,7 +1398,7 @@ check("8.2", translate_beta, hidden=True)
 #
 # <!-- solution 8.2 -->
 #
-# ### Exercise 8.3 · A term that tells the truth twice          difficulty 3 of 5 · 15 minutes (estimated) · needs: 8.2
+# ### Exercise 8.3 · A term that tells the truth twice · difficulty 3 of 5 · 15 minutes (estimated) · needs: 8.2
 #
 # Write a term for a *loss* whose average over the policy's samples is the KL, so that the log is right, **and** whose
 # expected gradient is that of KL(policy‖reference), so that the training is right. `rho_k3` above is one; find
@@ -1435,7 +1435,7 @@ check("8.3", kl_term, hidden=True)
 #
 # <!-- solution 8.3 -->
 #
-# ### Exercise 8.4 · Repair a call          difficulty 3 of 5 · 15 minutes (estimated) · needs: failure 2
+# ### Exercise 8.4 · Repair a call · difficulty 3 of 5 · 15 minutes (estimated) · needs: failure 2
 #
 # This was meant to be KL(policy‖reference) a token, averaged over the tokens that the mask names. It has three
 # faults, and no mask:
@@ -1478,7 +1478,7 @@ check("8.4", mean_kl, hidden=True)
 #
 # <!-- solution 8.4 -->
 #
-# ### Exercise 8.5 · A negative KL          difficulty 2 of 5 · 10 minutes (estimated) · needs: 8.1, failure 4
+# ### Exercise 8.5 · A negative KL · difficulty 2 of 5 · 10 minutes (estimated) · needs: 8.1, failure 4
 #
 # Your run logs a KL of less than zero at its first step. Should you stop it? Write the detector: given the summed k1 of
 # N texts, say `True` if the samples cannot have come from the policy, beyond three standard errors, and `False` if it

@@ -1009,7 +1009,7 @@ claim("recorded: the true reward of held-out answers rose by more than three sta
 #
 # Each check says *which* idea was behind a wrong answer. Run a cell as it is and it says "to do".
 #
-# ### Exercise 9.1 · Mark the trained tokens          difficulty 1 of 5 · 10 minutes (estimated) · needs: 9.1
+# ### Exercise 9.1 · Mark the trained tokens · difficulty 1 of 5 · 10 minutes (estimated) · needs: 9.1
 #
 # Here is a rendered chat as a list of tokens: tags `<|user|>` and `<|assistant|>`, words, and `<|end|>` after each
 # turn. It always ends with an answer. Return 1 for each token that is trained and 0 for the others. `turns` is
@@ -1053,7 +1053,7 @@ check("9.1", mark, hidden=True)
 #
 # <!-- solution 9.1 -->
 #
-# ### Exercise 9.2 · The model that never stops          difficulty 2 of 5 · 10 minutes (estimated) · needs: 9.2, Failure 1
+# ### Exercise 9.2 · The model that never stops · difficulty 2 of 5 · 10 minutes (estimated) · needs: 9.2, Failure 1
 #
 # A trainer ignores labels of -100 and shifts by itself. Here is the collator that made the run called hidden:
 #
@@ -1101,7 +1101,7 @@ check("9.2", labels, hidden=True)
 #
 # <!-- solution 9.2 -->
 #
-# ### Exercise 9.3 · What does unrolling cost?          difficulty 2 of 5 · 10 minutes (estimated) · needs: 9.3
+# ### Exercise 9.3 · What does unrolling cost? · difficulty 2 of 5 · 10 minutes (estimated) · needs: 9.3
 #
 # A conversation is a list of pairs: tokens of each question and of each answer, tags and ends counted in. How many
 # tokens go through the model if every answer is trained from an unrolled copy of its own, and how many in one row
@@ -1141,7 +1141,7 @@ check("9.3", tokens_read, hidden=True)
 #
 # <!-- solution 9.3 -->
 #
-# ### Exercise 9.4 · Is this my template?          difficulty 3 of 5 · 15 minutes (estimated) · needs: 9.1, the loop
+# ### Exercise 9.4 · Is this my template? · difficulty 3 of 5 · 15 minutes (estimated) · needs: 9.1, the loop
 #
 # A server logs the prompt ids that it sends. Write the detector that says `True` if the village's template cannot
 # have written them: a good prompt is any number of whole turns (user's, then assistant's), then one user's turn,
@@ -1190,7 +1190,7 @@ check("9.4", misfit, hidden=True)
 #
 # <!-- solution 9.4 -->
 #
-# ### Exercise 9.5 · The last window          difficulty 3 of 5 · 15 minutes (estimated) · needs: 9.4
+# ### Exercise 9.5 · The last window · difficulty 3 of 5 · 15 minutes (estimated) · needs: 9.4
 #
 # Micro-batches come with `counts` trained tokens each, and a loss that is a *mean* over their own tokens. Every
 # `window` of them, the optimizer steps; the last window may be shorter. By which factor must each loss be multiplied

@@ -1102,7 +1102,7 @@ claim("recorded: the model keeps less than the kept answers promised",
 #
 # Each check says *which* idea was behind a wrong answer. Run a cell as it is and it says "to do".
 #
-# ### Exercise 10.1 · Who is left out?          difficulty 2 of 5 · 10 minutes (estimated) · needs: 10.1
+# ### Exercise 10.1 · Who is left out? · difficulty 2 of 5 · 10 minutes (estimated) · needs: 10.1
 #
 # On paper first: of the book's five prompts, how many have no answer among the best *four* of all? Then for any
 # matrix: write the function that counts the prompts without a single answer among the k best. Ties go to the answer
@@ -1139,7 +1139,7 @@ check("10.1", prompts_lost, hidden=True)
 #
 # <!-- solution 10.1 -->
 #
-# ### Exercise 10.2 · How many questions?          difficulty 2 of 5 · 10 minutes (estimated) · needs: 10.8
+# ### Exercise 10.2 · How many questions? · difficulty 2 of 5 · 10 minutes (estimated) · needs: 10.8
 #
 # Two filters have the accuracies p1 > p2. From how many questions each is the difference `z` standard errors? Try
 # your function on 80 % against 77 %<!-- fact --> with z = 2, and compare with the two hundred of section 10.8.
@@ -1175,7 +1175,7 @@ check("10.2", items_needed, hidden=True)
 #
 # <!-- solution 10.2 -->
 #
-# ### Exercise 10.3 · How loose is the bound?          difficulty 3 of 5 · 15 minutes (estimated) · needs: 10.2
+# ### Exercise 10.3 · How loose is the bound? · difficulty 3 of 5 · 15 minutes (estimated) · needs: 10.2
 #
 # The formula overstates the KL of best-of-n where answers repeat or tie. By how much? Return bound minus exact KL, in
 # nats. Then find out for yourself: is it looser for many rare answers, or for a few frequent ones?
@@ -1212,7 +1212,7 @@ check("10.3", slack, hidden=True)
 #
 # <!-- solution 10.3 -->
 #
-# ### Exercise 10.4 · How hot?          difficulty 3 of 5 · 15 minutes (estimated) · needs: 10.2
+# ### Exercise 10.4 · How hot? · difficulty 3 of 5 · 15 minutes (estimated) · needs: 10.2
 #
 # Best-of-n can only choose from what was drawn, so it pays to draw at a temperature other than one. Sampling at
 # temperature T means probabilities proportional to $e^{\log\pi/T}$. Which of the offered temperatures gives the kept
@@ -1252,7 +1252,7 @@ check("10.4", best_temperature, hidden=True)
 #
 # <!-- solution 10.4 -->
 #
-# ### Exercise 10.5 · A detector for levers          difficulty 4 of 5 · 20 minutes (estimated) · needs: 10.3, 10.8
+# ### Exercise 10.5 · A detector for levers · difficulty 4 of 5 · 20 minutes (estimated) · needs: 10.3, 10.8
 #
 # A filter can be hacked without any optimiser: whatever the score loves, it selects. Write the detector. For each
 # prompt take a feature (length, say) of the answer with the best score, minus the mean of that feature over all

@@ -1383,7 +1383,7 @@ claim("steps without a gradient are rare in the first half and common in the sec
 #
 # Each check says *which* idea was behind a wrong answer. Run a cell as it is and it says "to do".
 #
-# ### Exercise 11.1 · "The loss is zero, so nothing learns"          difficulty 2 of 5 · 10 minutes (estimated) · needs: 11.4
+# ### Exercise 11.1 · "The loss is zero, so nothing learns" · difficulty 2 of 5 · 10 minutes (estimated) · needs: 11.4
 #
 # The most asked question about GRPO trainers. Write the number to log instead: the norm of the gradient of PPO's
 # loss (mean over all masked tokens) with respect to the *log-probabilities*, at the first step, where every ratio
@@ -1420,7 +1420,7 @@ check("11.1", signal, hidden=True)
 #
 # <!-- solution 11.1 -->
 #
-# ### Exercise 11.2 · Who was compared with whom?          difficulty 2 of 5 · 10 minutes (estimated) · needs: failure 1
+# ### Exercise 11.2 · Who was compared with whom? · difficulty 2 of 5 · 10 minutes (estimated) · needs: failure 1
 #
 # Write the detector for the layout bug: given advantages and the prompt that each row belongs to, say `True` if the
 # advantages were *not* centred within prompts. Rows may come in any order, group sizes may differ, and numbers are
@@ -1455,7 +1455,7 @@ check("11.2", mixed_up, hidden=True)
 #
 # <!-- solution 11.2 -->
 #
-# ### Exercise 11.3 · Which side of the clip?          difficulty 2 of 5 · 10 minutes (estimated) · needs: 11.4
+# ### Exercise 11.3 · Which side of the clip? · difficulty 2 of 5 · 10 minutes (estimated) · needs: 11.4
 #
 # DAPO's clip has two different bounds, $1-\varepsilon_{\text{low}}$ and $1+\varepsilon_{\text{high}}$; `low` and
 # `high` are the two ε. Without autograd: what is the slope of the *objective* (that is maximised) in the ratio, for
@@ -1491,7 +1491,7 @@ check("11.3", clip_slope, hidden=True)
 #
 # <!-- solution 11.3 -->
 #
-# ### Exercise 11.4 · Siblings of any number          difficulty 3 of 5 · 15 minutes (estimated) · needs: 11.2
+# ### Exercise 11.4 · Siblings of any number · difficulty 3 of 5 · 15 minutes (estimated) · needs: 11.2
 #
 # DAPO throws rows away, tools time out: groups are ragged. Write leave-one-out for groups of *any* size, rows in any
 # order. An answer without siblings has nobody to be compared with: its advantage is 0.
@@ -1528,7 +1528,7 @@ check("11.4", ragged_leave_one_out, hidden=True)
 #
 # <!-- solution 11.4 -->
 #
-# ### Exercise 11.5 · One right answer in eight          difficulty 1 of 5 · 10 minutes (estimated) · needs: 11.7
+# ### Exercise 11.5 · One right answer in eight · difficulty 1 of 5 · 10 minutes (estimated) · needs: 11.7
 #
 # On paper first: `c` of `G` answers are right (score 1), the others wrong (score 0), 0 < c < G. What advantage does
 # a *right* answer get from Dr. GRPO, and what from GRPO (with the unbiased standard deviation, n − 1)?

@@ -1519,7 +1519,7 @@ claim("in the last ten steps chosen answers, too, lie below where they began", m
 #
 # Each check says *which* idea was behind a wrong answer. Run a cell as it is and it says "to do".
 #
-# ### Exercise 12.1 · Who pulls hardest?          difficulty 1 of 5 · 5 minutes (estimated) · needs: 12.2
+# ### Exercise 12.1 · Who pulls hardest? · difficulty 1 of 5 · 5 minutes (estimated) · needs: 12.2
 #
 # Before you write: a pair that the policy already orders rightly, and one that it orders wrongly. Which one moves
 # the weights more? Write the weight $w$ of each pair in DPO's gradient, a number between zero and one, from the four sums.
@@ -1555,7 +1555,7 @@ check("12.1", pair_weight, hidden=True)
 #
 # <!-- solution 12.1 -->
 #
-# ### Exercise 12.2 · Where did the probability go?          difficulty 2 of 5 · 10 minutes (estimated) · needs: 12.3
+# ### Exercise 12.2 · Where did the probability go? · difficulty 2 of 5 · 10 minutes (estimated) · needs: 12.3
 #
 # A log shows log-probabilities of a chosen and a rejected answer, before and after a run. Both fell. How much probability
 # did *all other answers* to that prompt gain? One number a pair. (Careful: the log is in nats.)
@@ -1591,7 +1591,7 @@ check("12.2", others_gain, hidden=True)
 #
 # <!-- solution 12.2 -->
 #
-# ### Exercise 12.3 · How far does a cautious loss go?          difficulty 3 of 5 · 15 minutes (estimated) · needs: 12.4, 12.5
+# ### Exercise 12.3 · How far does a cautious loss go? · difficulty 3 of 5 · 15 minutes (estimated) · needs: 12.4, 12.5
 #
 # cDPO, told that a share ε of the labels is wrong, stops at a finite gap, like IPO. Write the difference of
 # log-ratios $h$ (in nats, *without* β in it) at which cDPO's loss is lowest. What happens as ε goes to zero?
@@ -1626,7 +1626,7 @@ check("12.3", cdpo_gap, hidden=True)
 #
 # <!-- solution 12.3 -->
 #
-# ### Exercise 12.4 · Somebody planted a bug          difficulty 3 of 5 · 15 minutes (estimated) · needs: 12.5, failure 1
+# ### Exercise 12.4 · Somebody planted a bug · difficulty 3 of 5 · 15 minutes (estimated) · needs: 12.5, failure 1
 #
 # KTO needs a reference point from *mismatched* prompts and answers. You get the full table: entry (i, j) is the log-ratio
 # of prompt i with the answer that was written for prompt j. This function runs, and is wrong:
@@ -1669,7 +1669,7 @@ check("12.4", reference_point, hidden=True)
 #
 # <!-- solution 12.4 -->
 #
-# ### Exercise 12.5 · Another library's γ          difficulty 3 of 5 · 15 minutes (estimated) · needs: 12.5
+# ### Exercise 12.5 · Another library's γ · difficulty 3 of 5 · 15 minutes (estimated) · needs: 12.5
 #
 # A recipe for SimPO gives β and the *ratio* γ/β, as some libraries do. The data pipeline delivers *sums* of log-probabilities and lengths in
 # tokens. Write the loss of each pair: $-\log\sigma(\beta\,(\text{average}_c-\text{average}_r)-\gamma)$.

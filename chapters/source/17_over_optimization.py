@@ -1347,7 +1347,7 @@ claim("and nearly every harmless look-alike is refused, which earns 0 points",
 #
 # Each check says *which* idea was behind a wrong answer. Run a cell as it is and it says "to do".
 #
-# ### Exercise 17.1 · What is the promise worth?          difficulty 2 of 5 · 10 minutes (estimated) · needs: 17.3
+# ### Exercise 17.1 · What is the promise worth? · difficulty 2 of 5 · 10 minutes (estimated) · needs: 17.3
 #
 # True values have mean `mean` and standard deviation `spread`, both normal; the proxy adds independent normal noise of
 # standard deviation `noise`. An answer scores `r`. What is its true value, on average? Before you write: what should come
@@ -1384,7 +1384,7 @@ check("17.1", expected_truth, hidden=True)
 #
 # <!-- solution 17.1 -->
 #
-# ### Exercise 17.2 · The peak of the other law          difficulty 2 of 5 · 10 minutes (estimated) · needs: 17.2
+# ### Exercise 17.2 · The peak of the other law · difficulty 2 of 5 · 10 minutes (estimated) · needs: 17.2
 #
 # For reinforcement learning Gao et al. fit $R(d)=d(\alpha-\beta\log d)$ with $d=\sqrt{\mathrm{KL}}$. At how many **nats** is
 # its peak, and how high is it? On paper first; return both numbers, the nats first.
@@ -1420,7 +1420,7 @@ check("17.2", rl_peak, hidden=True)
 #
 # <!-- solution 17.2 -->
 #
-# ### Exercise 17.3 · Stop without the truth          difficulty 3 of 5 · 15 minutes (estimated) · needs: 17.5
+# ### Exercise 17.3 · Stop without the truth · difficulty 3 of 5 · 15 minutes (estimated) · needs: 17.5
 #
 # You optimise a proxy and log, at each step, its score and that of a second judge (let us say, one with evidence of its
 # own). Gold is unknown. Write the rule: stop when the second judge has made no new best for `patience` steps in a row,
@@ -1463,7 +1463,7 @@ check("17.3", stop_step, hidden=True)
 #
 # <!-- solution 17.3 -->
 #
-# ### Exercise 17.4 · Somebody planted a bug          difficulty 2 of 5 · 10 minutes (estimated) · needs: 17.5
+# ### Exercise 17.4 · Somebody planted a bug · difficulty 2 of 5 · 10 minutes (estimated) · needs: 17.5
 #
 # This pessimist believes the most doubtful of several judges. The judges' spreads are alike, their levels are not. The
 # code runs, and one judge decides alone:
@@ -1505,7 +1505,7 @@ check("17.4", pessimist, hidden=True)
 #
 # <!-- solution 17.4 -->
 #
-# ### Exercise 17.5 · An honest report          difficulty 3 of 5 · 15 minutes (estimated) · needs: Failure gallery
+# ### Exercise 17.5 · An honest report · difficulty 3 of 5 · 15 minutes (estimated) · needs: Failure gallery
 #
 # You bought gold labels: `table` holds the gold of every prompt (rows, an even number) at every checkpoint (columns). You
 # want to choose *one* checkpoint and to report its gold without the luck of the choice. Split the prompts into a first and
