@@ -95,6 +95,7 @@ def main():
             held_out["before"] = measure(name, settings, start)
         samples = [json.loads(line) for line in (args.out / name / "samples.jsonl").read_text().splitlines()]
         kept = {k: record[k] for k in ("algorithm", "steps", "seed", "settings", "versions", "date", "minutes", "curve")}
+        kept["settings"] |= {"reward": settings["reward"]} if "reward" in settings else {}  # not where it lay
         kept |= {"command": command(record | {"model": begins}, name, settings), "hardware": record["hardware"] + ", " +
                  platform.machine(), "held_out": held_out, "samples": samples[:4] + samples[-4:]}
         (HERE / f"smollm2_{name}.json").write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
