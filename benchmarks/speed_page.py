@@ -22,6 +22,8 @@ Longer work is measured in parts: what the rows call a repetition is a part of a
 
 ## Where the time goes
 
+By operator, with each step's share of matrix products and their rate against the machine's peak: [where.md](where.md).
+
 Sampling: prompts are read once for all their samples; a finished row gives its place in the cache to a live one; the cache is
 written in place; GPT-2's step is its sums and nothing else; a draw inverts the CDF. What is left is matrix products of few rows,
 which read all weights for every token, and attention over the cache, so memory is the next limit: more rows at once cost little.
