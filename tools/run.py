@@ -106,7 +106,9 @@ def write_table(root):
                          f"{'; '.join(d for _, d in seen if d)} |")
         chapters.append(f"| {chapter} | {len(stored)} | {', '.join(map(str, seeds))} | {often} |")
     head = ["# Claims over seeds", "",
-            "Seed 0 is the stored notebook; the others are run by `make claims SEED=…` (one thread).", "",
+            "Seed 0 is the stored notebook; the others are run by `make claims SEED=…` (one thread).",
+            "`holds` counts the seeds on which a claim was run in its present words: one that was added",
+            "or reworded later, or that reads a recorded run, has fewer than its chapter.", "",
             "| chapter | claims | seeds | hold on all of them |", "|---|---:|---|---:|", *chapters, "",
             "| chapter | kind | claim | holds | measured, seed by seed |", "|---|---|---|---|---|"]
     status = root / "chapters/status"
