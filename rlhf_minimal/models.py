@@ -109,14 +109,15 @@ def _convert(gguf, target):
 
 
 class ScalarHead(nn.Linear):
-    """One number a state, (B,L,H) -> (B,L), in float32: a reward or a value. Starts at exactly 0, has no bias (D11)."""
+    """One number a state, (B,L,H) -> (B,L), in float32, under autocast too: a reward or a value. Starts at 0, no bias (D11)."""
 
     def __init__(self, hidden_size):
         super().__init__(hidden_size, 1, bias=False, dtype=torch.float32)
         nn.init.zeros_(self.weight)
 
     def forward(self, hidden):
-        return super().forward(hidden.to(self.weight.dtype)).squeeze(-1)
+        with torch.autocast(hidden.device.type, enabled=False):  # it would cast the float32 operands back
+            return super().forward(hidden.to(self.weight.dtype)).squeeze(-1)
 
 
 def unwrap(model):

@@ -86,10 +86,17 @@ def _before(out, asked):
     return old
 
 
+LAUNCHED = (("ACCELERATE_MIXED_PRECISION", ("no", "bf16"), "--dtype"), ("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", ("1",),
+            "--micro-batch"))
+
+
 def _accelerator(s):
     from accelerate import Accelerator
 
     from .doctor import settle
+    for name, fine, flag in LAUNCHED:  # `accelerate launch` says so, nobody would listen
+        if os.environ.get(name, fine[0]) not in fine or (os.environ.get(name) == "bf16" and s.dtype != "bfloat16"):
+            raise ValueError(f"{name} is {os.environ[name]}, which does nothing here; launch without it and give {flag}")
     settle(offline=False)
     logging.getLogger("accelerate").setLevel(logging.ERROR)  # it reports tied weights at every checkpoint
     return Accelerator(cpu=s.cpu, mixed_precision="no")  # bfloat16 is switched on around the forwards alone
@@ -172,10 +179,23 @@ def _export(job, out):
         model = plain(job.model)
         if job.algorithm == "reward":
             model, state = model.model, state and {k.removeprefix("model."): v for k, v in state.items()}
+            _mark_padding(model, job.tokenizer)
         model.save_pretrained(new, state_dict=state)
         job.tokenizer.save_pretrained(new)
         checkpoint.put_in_place(new, out)
     job.accelerator.wait_for_everyone()
+
+
+def _mark_padding(model, tokenizer):
+    """Transformers' own class scores the last id that is no pad: with pad = EOS, the token before the end (F1).
+
+    So a judge leaves with another special token to pad with; without one (GPT-2) that class takes single rows only.
+    """
+    end = tokenizer.eos_token_id
+    others = [t.content for i, t in sorted(tokenizer.added_tokens_decoder.items()) if t.special and i != end]
+    if others:
+        tokenizer.pad_token = others[0]
+    model.config.pad_token_id = tokenizer.pad_token_id if others else None
 
 
 def main(args=None):

@@ -142,6 +142,9 @@ def test_D11_scalar_head_starts_at_zero_in_float32():
     with torch.no_grad():
         head.weight.fill_(1)
     assert torch.allclose(head(hidden), hidden.sum(-1), atol=1e-5)
+    with torch.autocast("cpu", torch.bfloat16):  # it would round the operands, and the scores with them
+        assert head(hidden).dtype == torch.float32 and nn.Linear(8, 1)(hidden).dtype == torch.bfloat16
+        assert torch.allclose(head(hidden), hidden.sum(-1), atol=1e-5)
     assert head.double()(hidden.double()).dtype == torch.float64
 
 

@@ -1,5 +1,6 @@
 """The training loop in one process: each algorithm's step is that of its own file, what is saved loads, wrong calls."""
 
+import copy
 import json
 import math
 import re
@@ -16,7 +17,7 @@ from rlhf_minimal.data import collate_demonstrations, collate_pairs, load_data, 
 from rlhf_minimal.sampling import sample
 from rlhf_minimal.training.checkpoint import read_log
 from rlhf_minimal.training.job import Job
-from rlhf_minimal.training.rewards import scorer
+from rlhf_minimal.training.rewards import reads_alike, scorer
 from rlhf_minimal.training.settings import ALGORITHMS, settings_of
 
 RL = train_small.RL
@@ -70,6 +71,33 @@ def test_a_reward_model_is_loaded_and_optimised(home, tmp_path):
     assert torch.allclose(again, judge(batch["ids"], batch["attention"]), atol=1e-5)
     record = go(home, "rloo", tmp_path / "rl", steps=2, reward=str(tmp_path / "rm"))
     assert all(abs(x) < 100 and x != -2 for x in record["curve"]["score"])  # -2 is the gold of all that it says
+
+
+def test_F1_a_saved_judge_scores_padded_rows_right_in_plain_transformers(home, tmp_path):
+    """Its own padding token is not EOS; with EOS, as the models have it, the same class reads another token."""
+    go(home, "reward", tmp_path / "rm", steps=3, lr=1e-2)
+    ours, theirs = (kind.from_pretrained(tmp_path / "rm") for kind in (reward_model.RewardModel,
+                                                                      AutoModelForSequenceClassification))
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "rm")
+    rows = [{"prompt": p, "completion": x} for p, x in (("Who?", "The owl."), ("What does the owl eat at noon?", "Two plums."))]
+    batch = collate_demonstrations(rows, tokenizer)
+    texts = [tokenizer.decode(ids[on.bool()]) for ids, on in zip(batch["ids"], batch["attention"], strict=True)]
+    read = tokenizer(texts, padding=True, padding_side="right", add_special_tokens=False, return_tensors="pt")
+    with torch.no_grad():
+        score = ours(batch["ids"], batch["attention"])
+        assert torch.allclose(theirs(**read).logits[:, 0], score, atol=1e-5) and not read["attention_mask"].all()
+        theirs.config.pad_token_id = tokenizer.eos_token_id
+        assert not torch.allclose(theirs(**read).logits[:, 0], score, atol=1e-3)
+
+
+def test_C10_a_judge_with_another_template_reads_the_text_anew(home):
+    policy, tokenizer = models.load(home / "model")
+    other = copy.deepcopy(tokenizer)
+    assert reads_alike(tokenizer, other)
+    other.chat_template = "{{ messages[0]['content'] }}"
+    changed = copy.deepcopy(tokenizer)
+    changed.eos_token = "<|user|>"
+    assert not reads_alike(tokenizer, changed) and not reads_alike(tokenizer, other)
 
 
 # ---- the step is that of the algorithm's own file ----
@@ -215,6 +243,27 @@ def test_a_run_can_be_recorded_and_drawn(home, tmp_path, monkeypatch):
     assert str(tmp_path) not in json.dumps(vars(run))
 
 
+def test_tensorboard_gets_every_number_and_goes_on_where_the_run_does(home, tmp_path, monkeypatch):
+    written, opened = [], []
+
+    class SummaryWriter:
+        def __init__(self, folder, purge_step):
+            opened.append((folder, purge_step))
+
+        def add_scalar(self, name, value, step):
+            written.append((step, name, value))
+
+        def close(self):
+            opened.append("closed")
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", SimpleNamespace(SummaryWriter=SummaryWriter))
+    out = tmp_path / "run"
+    go(home, "sft", out, tensorboard=True)
+    go(home, "sft", out, steps=3, tensorboard=True, resume=True)
+    assert opened == [(str(out / "tensorboard"), 1), "closed", (str(out / "tensorboard"), 3), "closed"]
+    rows = read_log(out / "metrics.jsonl")
+    assert len(rows) == 3 and written == [(r["step"], k, v) for r in rows for k, v in r.items() if k != "step" and v is not None]
+
+
 # ---- the command line ----
 
 
@@ -315,6 +364,16 @@ def test_wrong_calls_say_what_to_do_and_write_nothing(home, tmp_path, traps, mon
     with pytest.raises((ValueError, OSError), match=re.escape(message)):
         train.run(name, **call)
     assert not (tmp_path / "run").exists() and sorted(home.rglob("*")) == before
+
+
+@pytest.mark.parametrize("name, value, said", [("ACCELERATE_MIXED_PRECISION", "fp16", "--dtype"),
+                                               ("ACCELERATE_MIXED_PRECISION", "bf16", "--dtype"),
+                                               ("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "4", "--micro-batch")])
+def test_what_the_launcher_asks_for_in_vain_is_refused(home, tmp_path, monkeypatch, name, value, said):
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ValueError, match=f"{name} is {value}.*{said}"):
+        go(home, "sft", tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_wrong_command_line_ends_with_status_2_and_one_message(capsys, tmp_path):

@@ -80,6 +80,15 @@ def measure(name, settings, where):
     return gold(*load(str(where)), settings["families"])
 
 
+def told(name):
+    """The training command of a record, with the folders as `--out` has them by default."""
+    begins, steps, settings = PLAN[name]
+    start = f"build/gpt2/{begins}" if begins in PLAN else begins
+    judge = {"reward": f"build/gpt2/{settings['reward']}"} if "reward" in settings else {}
+    asked = {"algorithm": name, "model": start, "data": "village", "steps": steps, "seed": 0}
+    return command(asked, f"build/gpt2/{name}", settings | judge)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("which", nargs="?", choices=list(PLAN), help="one of them (default: all)")
@@ -96,8 +105,8 @@ def main():
         samples = [json.loads(line) for line in (args.out / name / "samples.jsonl").read_text().splitlines()]
         kept = {k: record[k] for k in ("algorithm", "steps", "seed", "settings", "versions", "date", "minutes", "curve")}
         kept["settings"] |= {"reward": settings["reward"]} if "reward" in settings else {}  # not where it lay
-        kept |= {"command": command(record | {"model": begins}, name, settings), "hardware": record["hardware"] + ", " +
-                 platform.machine(), "held_out": held_out, "samples": samples[:4] + samples[-4:]}
+        kept |= {"command": told(name), "script": f"python data/runs/smollm2.py {name}", "held_out": held_out,
+                 "hardware": f"{record['hardware']}, {platform.machine()}", "samples": samples[:4] + samples[-4:]}
         (HERE / f"smollm2_{name}.json").write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
         print(name, {when: {k: v for k, v in found.items() if k != "texts"} for when, found in held_out.items()}, flush=True)
 

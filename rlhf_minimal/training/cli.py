@@ -13,9 +13,9 @@ NEED = {  # what the rows of each kind have to hold
 
 
 def command(asked, out, given):
-    """The command line of a call."""
+    """The command line of a call, as it can be given again; of a folder outside, its last part alone."""
     words = ["python", "-m", "rlhf_minimal.train", asked["algorithm"], "--model", asked["model"], "--data", asked["data"],
-             "--steps", asked["steps"], "--seed", asked["seed"], "--out", Path(out).name]
+             "--steps", asked["steps"], "--seed", asked["seed"], "--out", Path(out).name if Path(out).is_absolute() else out]
     for name, x in given.items():
         if name not in ("resume", "progress") and x is not None:
             flag = "--" + name.replace("_", "-")

@@ -168,6 +168,8 @@ def _weights(job):
     s = job.s
     kind = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16 if s.lora else torch.float32}
     job.model.to(job.device, kind[s.dtype])
+    if s.dtype == "bfloat16" and job.device.type == "cpu":
+        job.model.set_attn_implementation("eager")  # the backward pass of the CPU's fused attention is slow in bfloat16
     if s.lora:
         job.model = models.lora(job.model, r=s.lora, alpha=2 * s.lora)
     elif job.algorithm not in NO_REFERENCE:

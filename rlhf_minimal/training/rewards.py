@@ -20,7 +20,7 @@ def scorer(reward, rows, own_tokenizer, max_len, device):
     judge, tokenizer = load_judge(reward)
     judge.to(device).requires_grad_(False)
     limit = models.context_length(judge.model)
-    same = tokenizer.get_vocab() == own_tokenizer.get_vocab() and (limit or max_len) >= max_len
+    same = reads_alike(tokenizer, own_tokenizer) and (limit or max_len) >= max_len
 
     def score(prompts, texts, rollout):
         ids, attention = rollout.ids, rollout.attention
@@ -29,6 +29,12 @@ def scorer(reward, rows, own_tokenizer, max_len, device):
             ids, attention = pad_right([encode_pair(tokenizer, p, x, max_len=limit)[0] for p, x in both])
         return judge(ids.to(device), attention.to(device)).float().cpu()
     return score
+
+
+def reads_alike(a, b):
+    """Whether two tokenizers make the same ids of a talk: same vocabulary, end and template."""
+    return all(one == two for one, two in ((a.get_vocab(), b.get_vocab()), (a.eos_token_id, b.eos_token_id),
+                                           (a.chat_template, b.chat_template)))
 
 
 def load_judge(name):
