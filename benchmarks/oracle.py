@@ -61,7 +61,11 @@ def page(record):
         "outside function computes in float32 whatever it is given, the float64 case is held to float32's tolerance.", "",
         "| comparison | ours | outside | cases | loss or value | gradient | tolerance | verdict |", "|---" * 8 + "|",
     ]
-    return "\n".join(head + table(record)) + "\n"
+    files = ["", "## Files", "",
+             "What `data.save_jsonl` writes, read by `datasets` and given to TRL's trainers unchanged, one step each:", "",
+             *(f"- {name}: {x['rows']}.jsonl ({', '.join(x['columns'][:4])}, …), loss {x['loss']:.4f}"
+               for name, x in record["files"].items())]
+    return "\n".join(head + table(record) + files) + "\n"
 
 
 def main():
@@ -69,6 +73,7 @@ def main():
     warnings.filterwarnings("ignore")
     for name in MODULES:
         importlib.import_module(f"benchmarks.{name}")
+    from benchmarks import oracle_files
     from benchmarks.oracle_rows import ROWS, measure
 
     rows, broken = [], []
@@ -79,7 +84,7 @@ def main():
             broken.append(record["name"])
             print(f"NOT AS EXPECTED ({record['expected']}): {spec.name}: loss {short(record['loss'])}, "
                   f"gradient {short(record['gradient'])}, tolerance {short(record['tolerance'])}")
-    record = {"versions": versions(), "sources": hashes(), "rows": rows}
+    record = {"versions": versions(), "sources": hashes(), "rows": rows, "files": oracle_files.measure()}
     (ROOT / "benchmarks/oracle.json").write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
     (ROOT / "benchmarks/oracle.md").write_text(page(record))
     print(f"{len(rows)} rows, {sum(r['cases'] for r in rows)} cases, {len(broken)} not as expected; benchmarks/oracle.md")

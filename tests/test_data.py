@@ -280,6 +280,18 @@ def test_save_jsonl(tmp_path):
     assert data.load_data(path)[0]["prompt"] == "ü\u2028\n"
 
 
+@pytest.mark.parametrize("kind, columns", [
+    ("demonstrations", {"prompt", "completion"}), ("pairs", {"prompt", "chosen", "rejected"}),
+    ("unpaired", {"prompt", "completion", "label"}), ("prompts", {"prompt"})])
+def test_saved_files_have_the_ecosystems_columns(tmp_path, kind, columns):
+    """What other trainers read by name; `make oracle` gives such files to TRL's."""
+    rows = data.load_data("village", kind, n=5)
+    read = datasets.load_dataset("json", data_files=str(data.save_jsonl(rows, tmp_path / "x.jsonl")), split="train",
+                                 cache_dir=str(tmp_path / "cache"))
+    assert columns <= set(read.column_names) and len(read) == 5
+    assert all(isinstance(x, bool if name == "label" else str) for name in columns for x in read[name])
+
+
 # --- batches --------------------------------------------------------------------------------------------------------
 ROWS = [{"prompt": "How much?", "completion": "Two.", "chosen": "Two.", "rejected": "Three, I think."},
         {"prompt": "And a longer question, is it?", "completion": "", "chosen": "It is.", "rejected": "No."},

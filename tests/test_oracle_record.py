@@ -56,6 +56,8 @@ def complaints(record):
     found += [f"{name}: no row agrees" for name in WANTED if name not in agreed]
     found += [f"{item}: not measured" for item in sorted(DOCUMENTED - items(rows))]
     found += [f"{name}: gone from the package" for name in sorted({row["ours"] for row in rows}) if not exists(name)]
+    found += [f"{name}: took no step on a file of ours" for name in ("SFTTrainer", "DPOTrainer", "RewardTrainer", "KTOTrainer")
+              if not math.isfinite(record["files"].get(name, {}).get("loss", math.nan))]
     for row in rows:
         size = [number for part in (row["loss"], row["gradient"] or {}) for number in part.values()]
         limit = max(row["tolerance"].values())
@@ -89,6 +91,12 @@ def test_a_wrong_record_is_found_out(record, change):
     wrong = copy.deepcopy(record)
     change(next(row for row in wrong["rows"] if row["expected"] == "agrees"))
     assert len(complaints(wrong)) > len(complaints(record))
+
+
+def test_a_trainer_that_did_not_take_a_file_is_found_out(record):
+    wrong = copy.deepcopy(record)
+    wrong["files"]["DPOTrainer"]["loss"] = math.nan
+    assert len(complaints(wrong)) == len(complaints(record)) + 1
 
 
 def test_a_disagreement_that_has_gone_is_found_out(record):
