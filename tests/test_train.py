@@ -16,6 +16,7 @@ from rlhf_minimal import direct_alignment, grpo, models, notebook, ppo, reinforc
 from rlhf_minimal.data import collate_demonstrations, collate_pairs, load_data, prompts_ids
 from rlhf_minimal.sampling import sample
 from rlhf_minimal.training.checkpoint import read_log
+from rlhf_minimal.training.cli import LESSONS
 from rlhf_minimal.training.job import Job
 from rlhf_minimal.training.rewards import reads_alike, scorer
 from rlhf_minimal.training.settings import ALGORITHMS, settings_of
@@ -276,6 +277,18 @@ def test_help_of_an_algorithm_names_its_settings_and_no_others(capsys):
         assert end.value.code == 0 and own <= flags
         others = {key.replace("_", "-") for a in ALGORITHMS for key in settings_of(a)} - own
         assert not {f for f in flags if f in others}, name
+
+
+def test_help_of_an_algorithm_teaches_its_loss_and_where_to_read(capsys):
+    assert LESSONS.keys() == ALGORITHMS.keys()
+    for name, (loss, file, chapter, paper) in LESSONS.items():
+        source = (models.SHIPPED.parents[1] / f"rlhf_minimal/{file}.py").read_text(encoding="utf-8")
+        assert paper in source or file in ("sft", "reward_model", "reinforce")
+        with pytest.raises(SystemExit):
+            train.main([name, "--help"])
+        text = " ".join(capsys.readouterr().out.split())
+        assert f"Minimises {loss}" in text and f"Chapter: {chapter}" in text and f"train {name} --steps" in text
+        assert ("h = (log pi(chosen)" in text) == bool(re.search(r"\bh\b", loss)), name
 
 
 def test_help_teaches(capsys):

@@ -16,15 +16,15 @@ from rlhf_minimal.training import tasks as train_tasks
 SCRIPT = Path(train_small.__file__)
 
 
-def launch(home, out, world):
-    """`world` processes that talk through gloo, as torchrun would start them."""
+def launch(home, out, world, words=()):
+    """`world` processes that talk through gloo, as torchrun would start them; `words`: what they do, all cases or one."""
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
     root = str(SCRIPT.parents[2])
     env = os.environ | {"WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "PYTHONPATH": root,
                         "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "LOCAL_WORLD_SIZE": str(world)}
-    command = [sys.executable, str(SCRIPT), "processes", str(home), str(out)]
+    command = [sys.executable, str(SCRIPT), "processes", str(home), str(out), *words]
     started = [subprocess.Popen(command, env=env | {"RANK": str(i), "LOCAL_RANK": str(i)}, stderr=subprocess.PIPE, text=True)
                for i in range(world)]
     for process in started:
@@ -34,7 +34,7 @@ def launch(home, out, world):
             for other in started:
                 other.kill()
             raise
-        assert process.returncode == 0, err[-2000:]
+        assert process.returncode == (-9 if "die" in words else 0), err[-2000:]
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +84,26 @@ def test_E14_the_mean_of_means_is_something_else(runs, monkeypatch):
     monkeypatch.setattr(train_tasks, "sft", wrong)
     train_small.call(runs, "sft", runs / "wrong", dtype="float64", lr=3e-3, **train_small.CASES["sft"])
     assert distance(runs / "wrong", runs / "one/sft") > 1e-4
+
+
+def test_accelerate_launch_runs_the_command(runs):
+    """One process, as `accelerate launch` starts it: the same file as from here."""
+    words = ["sft", "--model", str(runs / "model"), "--data", str(runs / "demonstrations.jsonl"), "--steps", "3", "--no-progress"]
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "1", "--num_machines", "1",
+               "--mixed_precision", "no", "--dynamo_backend", "no", "-m", "rlhf_minimal.train", *words]
+    env = os.environ | {"PYTHONPATH": str(SCRIPT.parents[2]), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([*command, "--out", str(runs / "launched")], env=env, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert (runs / "one/plain/model.safetensors").read_bytes() == (runs / "launched/model.safetensors").read_bytes()
+
+
+def test_two_processes_that_are_killed_go_on_to_the_same_weights(runs):
+    """H9 with J1: both die after a checkpoint, two new ones resume, and end where two that lived do."""
+    launch(runs, runs / "mortal", 2, words=("die",))
+    assert checkpoint.latest(runs / "mortal/sft").name == "step-00000002" and not (runs / "mortal/sft/model.safetensors").exists()
+    launch(runs, runs / "mortal", 2, words=("resume",))
+    assert distance(runs / "mortal/sft", runs / "two/sft") == 0.0
+    assert [r["step"] for r in checkpoint.read_log(runs / "mortal/sft/metrics.jsonl")] == [1, 2, 3]
 
 
 def test_the_samples_were_uneven(runs):
