@@ -120,9 +120,11 @@ rate of a row's own matrix products against that. `village-3m-sft` unless anothe
 """
 NEXT = """
 How to read it: the first column of shares that is large is the next limit. Where matrix products fill the time and run near
-the peak, only fewer products would help (no work on padding, on finished rows, on a prompt read twice, on logits that
-nobody wants: all of these are left out already). Where they are far from the peak, they are too small: more rows at once.
+the peak, only fewer products would help. No work is done on padding, on finished rows, on a prompt once for each sample, on
+logits that nobody wants; a pair's prompt is still read with each of its two answers. Where products are far from the peak,
+they are too small: more rows at once.
 Where Python and dispatch are large, the model is so small that calling an operator costs as much as the operator.
+The shares of the peak in speed.md are lower: they divide the useful products by all the time of a step, these rates by their own.
 """
 
 
