@@ -6,7 +6,7 @@
 # you about.
 #
 # Page of the book: [rlhfbook.com/c/appendix-a-definitions](https://rlhfbook.com/c/appendix-a-definitions), today its
-# Appendix A; it was chapter 3 when this companion was planned.
+# Appendix A.
 # <!-- edition -->
 #
 # <!-- nav -->
@@ -55,21 +55,19 @@ run = begin(3)
 # > **Does each symbol of the book have one meaning that a computer can check?**
 #
 # A definition that cannot be checked will be read in two ways, and the two readings will train two different models.
-# So this notebook defines a thing and then, in the next cell, tries to catch itself lying: every line that begins
-# with `claim` would stop the notebook if it were false. **E** marks an identity, **T** the outcome of a training run
-# (later chapters add **S**, a statement about samples). Marks such as (B3) in comments and in the text number the rules of
+# So every line that begins with `claim` would stop the notebook if it were false. **E** marks an identity, **T** the
+# outcome of a training run (later chapters add **S**, a statement about samples). Marks such as (B3) number rules of
 # correctness that the package's tests enforce; you can read past them.
 #
 # ### Predict first
-# You fine-tune a language model and forget one thing: you don't shift the labels, so the output at position $t$ is
-# scored against token $t$ itself, not against token $t+1$. Nothing raises an error. What does the training loss do in
-# the first thirty steps?
+# You fine-tune a language model and forget to shift the labels: the output at position $t$ is scored against token $t$
+# itself, not against token $t+1$. Nothing raises an error. What does the training loss do in the first thirty steps?
 #
 # - **(a)** It stays high: the task has become nonsense.
 # - **(b)** It falls to about where an honest run ends; the model learns something slightly different.
 # - **(c)** It falls far below any honest loss.
 #
-# Write the letter down, and one sentence why. The answer comes in the section *The loop*.
+# The answer comes in the section *The loop*.
 
 # %% [markdown]
 # ## 3.1 Everything sums to one
@@ -77,8 +75,7 @@ run = begin(3)
 # append it, ask again, stop at the **end token**: what you have written is a **completion**. That is all there is to
 # *autoregressive*: each choice is made with everything before it in view, nothing after it.
 #
-# So a language model is a probability distribution over whole texts, but it never shows you that distribution. It
-# shows you one factor at a time. The first definition says how the factors make the whole.
+# So a language model is a probability distribution over whole texts that shows you one factor at a time.
 
 # %% [markdown]
 # $$P_\theta(x)=\prod_{t=1}^{T}P_\theta(x_t\mid x_{<t})$$
@@ -105,8 +102,7 @@ show_source(token_logps, logprobs._chosen)
 # ### A language of three tokens
 # To check a statement about *all* completions, we must be able to list them. So here is a real GPT-2, with one layer,
 # eight numbers a token, and a vocabulary of three: `ho`, `ha`, and the end token, written `.` below. At most three
-# tokens may be produced (the **horizon**). Its weights are random: it has learned nothing, and that is fine. Identities
-# don't need a good model.
+# tokens may be produced (the **horizon**). Its weights are random: identities don't need a good model.
 
 # %%
 NAMES = [".", "ho", "ha"]  # token 0 ends the text
@@ -124,8 +120,7 @@ claim("the probabilities of all completions sum to one", abs(p.sum().item() - 1)
 
 # %% [markdown]
 # ### By hand
-# Take `ha ho .` from the list. Three questions to the model, three entries of a softmax, one product. Nothing of the
-# package is used.
+# Take `ha ho .` from the list. Three questions to the model, three entries of a softmax, one product.
 
 # %%
 with torch.no_grad():
@@ -173,14 +168,13 @@ claim("what is missing from the ended completions is the chance of not having en
       max(abs(1 - e - a) for e, a in zip(ended, alive, strict=True)) < 1e-12)
 
 # %% [markdown]
-# The two counts come from different code: a list of whole completions first, then a walk through prefixes. A truncated
-# completion is therefore a real event with a real probability. Drop those rows and the rest is no distribution any
-# more. This is the small print behind every "max new tokens".
+# A truncated completion is therefore a real event with a real probability. Drop those rows and the rest is no
+# distribution any more.
 
 # %% [markdown]
 # ## 3.2 The words of reinforcement learning, said in tokens
 # Reinforcement learning speaks of an **agent** that sees a **state**, picks an **action**, and gets a **reward**; a
-# rule for picking is a **policy**. Nothing in that is about robots. For a language model the dictionary is short:
+# rule for picking is a **policy**. For a language model the dictionary is short:
 #
 # | reinforcement learning | language model | in our toy |
 # |:---|:---|:---|
@@ -195,13 +189,13 @@ claim("what is missing from the ended completions is the chance of not having en
 
 # %% [markdown]
 # ### The return
-# $$J(\pi_\theta)=\mathbb E_{\tau\sim\pi_\theta}\Big[\sum_{t=0}^{T}\gamma^t r_t\Big]
+# $$J(\pi_\theta)=\mathbb E_{\tau\sim\pi_\theta}\Big[\sum_{t=0}^{T-1}\gamma^t r_t\Big]
 # \qquad\text{and, with } T\to\infty,\qquad \max_\theta\ \mathbb E\Big[\sum_{t=0}^{\infty}\gamma^t r_t\Big]$$
 #
 # Labels in the book: [eq:finite_horizon_return](https://rlhfbook.com/c/appendix-a-definitions) and
 # [eq:expect_reward_opt](https://rlhfbook.com/c/appendix-a-definitions). Aloud: *write many completions, add up each
 # one's rewards, later ones shrunk a little more, and take the average; training is the search for the weights with
-# the largest such average.*
+# the largest such average.* (With $T$ actions the last is number $T-1$; the book's page counts to $T$.)
 #
 # | symbol | said as | name here | shape |
 # |:---|:---|:---|:---|
@@ -233,9 +227,9 @@ claim("returns_to_go equals the hand computation",
 # $Q(s,a)$ is the same after also fixing the next token. Their difference, the **advantage** $A(s,a)=Q(s,a)-V(s)$, says
 # how much better this token is than what the policy would have done on average.
 #
-# In a language model the next state is the old one plus the token, nothing else, so $Q(s,a)=V(s+a)$. And in a world
-# that can be listed, a value is no network and no estimate: it is a weighted average over the rows that begin with
-# the prefix. Let the reward be the number of `ha` in the completion, minus one if it did not end.
+# In a language model the next state is the old one plus the token, so $Q(s,a)=V(s+a)$. And in a world that can be
+# listed, a value is a weighted average over the rows that begin with the prefix. Let the reward be the number of `ha`
+# in the completion, minus one if it did not end.
 
 # %%
 has_ended = tensor([text.endswith(".") for text in texts])
@@ -254,10 +248,9 @@ claim("the value of the prompt is J, the expected reward of the policy",
       abs(value(()) - world.expected(policy, reward).item()) < 1e-12)
 
 # %% [markdown]
-# Two consequences are worth more than the definitions. First: averaged over what the policy itself would do, the
-# advantage is zero, at every prefix. *On average you are as good as your average.* Second: along one completion the
-# advantages are the steps of the value, so they add up to exactly how much better the completion turned out than was
-# to be expected at the prompt.
+# Two consequences. First: averaged over what the policy itself would do, the advantage is zero, at every prefix. *On
+# average you are as good as your average.* Second: along one completion the advantages are the steps of the value, so
+# they add up to how much better the completion turned out than was to be expected at the prompt.
 
 # %%
 worst, rows = 0.0, []
@@ -322,6 +315,10 @@ print(f"KL(Q‖P)         {qp:.6f}   the other way round")
 print(f"KL(P‖R)         {pr:.6f}   the detour KL(P‖Q) + KL(Q‖R): {pq + qr:.6f}")
 claim("KL is not a distance: it is not symmetric, and a detour can be shorter",
       abs(pq - by_hand) < 1e-12 and abs(pq - qp) > 0.1 and pr > pq + qr)
+a, b = torch.randn(2, 1000, 5, generator=run.fresh("pairs of rows"), dtype=torch.float64)
+claim("KL is never negative, on a thousand random pairs, and zero from a row to itself",
+      exact_kl(a, b).min().item() >= -1e-12 and exact_kl(a, a).abs().max().item() < 1e-12
+      and exact_kl(a, b).max().item() > 1)
 
 # %% [markdown]
 # ### What if one side is almost sure?
@@ -347,7 +344,7 @@ claim("KL stays below log 2 if the biased coin draws, passes 8 log 2 if the fair
 # %% [markdown]
 # So the direction is a decision. $\mathrm{KL}(\pi\|\pi_{\rm ref})$ lets the policy *drop* things the reference would
 # say, cheaply (leaving out half of it costs one $\log 2$), and makes it pay dearly for saying what the reference never
-# would. Keep that in mind when models trained this way turn out less varied, yet still grammatical.
+# would.
 #
 # ### KL of whole texts is a sum over positions
 # There are too many texts to sum over, but the KL of two language models splits: draw completions from the policy, and
@@ -376,7 +373,7 @@ print(f"mean over positions instead    {wrong:.10f} nats: not the KL of anything
 # $\nabla J=\mathbb E[R\,\nabla\log\pi_\theta(y)]$. Put $R=1$ and the left side is the gradient of a constant, hence
 # $\mathbb E[\nabla\log\pi_\theta]=0$: *no* constant added to the reward changes the gradient.
 #
-# Chapter 11 lives on these two lines. Here we check them, with all fifteen rows and every weight of the model.
+# Chapter 11 lives on these two lines. Here they are checked with all fifteen rows and every weight of the model.
 
 # %%
 logp = world.seq_logp(policy)
@@ -389,22 +386,22 @@ zero = (p[:, None] * scores).sum(0)
 for name, error in (("E[∇ log π]", zero), ("E[R ∇ log π] - ∇J", trick - direct),
                     ("E[(R - 7) ∇ log π] - ∇J", baseline - direct)):
     print(f"{name:<24} largest entry {error.abs().max().item():.10f}")
-claim("E[R ∇ log π] is the gradient of J, also after a constant is taken from R",
-      (trick - direct).abs().max().item() < 1e-10
+claim("E[∇ log π] is 0; E[R ∇ log π] is the gradient of J, also after a constant is taken from R",
+      zero.abs().max().item() < 1e-10 and (trick - direct).abs().max().item() < 1e-10
       and (baseline - direct).abs().max().item() < 1e-10
       and direct.norm().item() > 1e-3)
 
 # %% [markdown]
 # ## 3.3 The transformer by hand
 # Where do the logits come from? From a **decoder-only transformer**. Its one unusual part is **attention**: each token
-# makes a *query*, a *key* and a *value* (no relation to $Q$ and $V$ above; the letters are reused, the ideas are not).
+# makes a *query*, a *key* and a *value* (no relation to $Q$ and $V$ above).
 # A token's query is compared with the keys of all tokens up to itself, the comparisons become weights that sum to one,
 # and the token takes home the weighted mean of the values.
 #
-# "Up to itself" is the **causal mask**, and it is what makes the first equation of this chapter true: if a token could
-# see its successor, predicting it would be no prediction. The book gives no equation here, so the definition is the
-# code: attention first, then all of GPT-2 around it. The last line is the **LM head**, a linear map from the state to
-# one logit for each token of the vocabulary; chapter 7 unscrews it and puts a reward there.
+# "Up to itself" is the **causal mask**: if a token could see its successor, predicting it would be no prediction. The
+# book gives no equation here, so the definition is the code: attention first, then all of GPT-2 around it. The last line
+# is the **LM head**, a linear map from the state to one logit for each token of the vocabulary; chapter 7 unscrews it
+# and puts a reward there.
 
 # %%
 def attention(layer, x):
@@ -447,9 +444,9 @@ claim("the hand-written GPT-2 equals the library's, for toy and village model",
       {"float64 toy": toy_gap, "float32 village, relative": village_gap})
 
 # %% [markdown]
-# The first model, `policy`, had random weights. The second, `village-3m`, was trained on stories and facts of a small
-# invented village (chapter 1 introduces it; all you need here: GPT-2 architecture, three million weights, its text is
-# made by a grammar). Same code, six layers instead of one. Look at one of its heads.
+# The first model, `policy`, had random weights. The second, `village-3m`, was trained on the texts of a small invented
+# [village](../data/village.md), which a grammar makes: three million weights, six layers instead of one. Look at one of
+# its heads.
 
 # %%
 LAYER, HEAD = 2, 3
@@ -470,8 +467,8 @@ claim("every token's attention sums to one, and none of it goes to a later token
 
 # %% [markdown]
 # ### What if we change the future?
-# If the mask works, replacing the last token must leave every earlier logit exactly as it was, up to the last digits of
-# the arithmetic. And if we take the mask away, it must not.
+# If the mask works, replacing the last token must leave every earlier logit as it was. And if we take the mask away, it
+# must not.
 
 # %%
 with torch.no_grad():
@@ -505,10 +502,9 @@ claim("a new last token changes no earlier logit, unless the mask is taken away"
 show_source(sft_loss)
 
 # %% [markdown]
-# Read the formula again: the *sum* over a text, averaged over *texts*. The code divides by the number of *tokens*. So
-# does every library you will use. Over the whole corpus that is one constant factor, the mean length, but the number on
-# the screen is another one. And there is a third, tempting one: the mean of each text's own mean. By hand, on two
-# texts, one four tokens long and one of a single token:
+# The formula has the *sum* over a text, averaged over *texts*. The code divides by the number of *tokens*, as every
+# library does. Over the whole corpus that is one constant factor, the mean length. And there is a third, tempting
+# number: the mean of each text's own mean. By hand, on a text of four tokens and one of a single token:
 
 # %%
 logp_2x4 = tensor([[1 / 2, 1 / 4, 1 / 2, 1 / 4], [1 / 16, 1, 1, 1]]).double().log()
@@ -525,12 +521,12 @@ claim("sft_loss is the formula over the mean length of a text, not the mean of m
       abs(loss.item() - per_text / 2.5) < 1e-12 and abs(loss.item() - mean_of_means) > 0.1)
 
 # %% [markdown]
-# Which one you want depends on the question; which one you *have* must be written down. In the third, the one-token
-# text counts four times as much a token as the other. That choice comes back, with consequences, in chapter 11.
+# In the third, the one-token text counts four times as much a token as the other. That choice comes back, with
+# consequences, in chapter 11.
 #
 # ### On real text
-# Fresh documents of the village, from another seed than the training text. Each begins after an end token, as in training, so
-# that the first word is predicted too.
+# Fresh documents of the village, from another seed than the training text. Each begins after an end token, as in
+# training, so that the first word is predicted too.
 
 # %%
 stream = village.documents(seed=1000 + run.seed)
@@ -554,8 +550,8 @@ claim("with a mask of ones, sft_loss is the loss that the library computes",
 
 # %% [markdown]
 # ### Where a loss starts, and where it ends
-# Before training, a model knows nothing, and the best description of nothing is *all tokens are equally likely*: a
-# loss of $\log V$. That is the first number to check in any run. The curve below was stored when `village-3m` was made.
+# Before training, *all tokens are equally likely*: a loss of $\log V$. That is the first number to check in any run.
+# The curve below was stored when `village-3m` was made.
 
 # %%
 record = json.loads((SHIPPED / "village-3m" / "training.json").read_text())
@@ -573,11 +569,10 @@ claim("the run starts within a fifth of a nat of log V and ends below a quarter 
 
 # %% [markdown]
 # ### Bits per byte: a number that survives a change of tokenizer
-# A loss *per token* depends on what a token is. Two models that give the very same text the very same probability will
-# report different losses and different **perplexities** (the exponential of the loss) if one cuts it in two pieces and
-# the other in four. Bytes don't depend on the tokenizer. So divide the nats of the whole text by its bytes, and by
-# $\log 2$ to have bits. (A text can be cut in more than one way and we score only the tokenizer's own cut, so strictly
-# this is an upper bound. It is the one everybody reports.)
+# Two models that give a text the very same probability report different losses and different **perplexities** (the
+# exponential of the loss) if one cuts it in two tokens and the other in four. Bytes don't depend on the tokenizer. So
+# divide the nats of the whole text by its bytes, and by $\log 2$ to have bits. (A text can be cut in more than one way
+# and we score only the tokenizer's own cut, so strictly this is an upper bound.)
 
 # %%
 
@@ -599,9 +594,9 @@ claim("two tokenizers, one probability: perplexities differ, bits per byte don't
 
 # %% [markdown]
 # ## 3.5 Shift by one
-# The output at position $t$ is a guess about position $t+1$. So logits and labels stand one place apart, and somebody
-# has to move one of them. In this package it happens once, inside `token_logps`, and its result is one shorter than
-# the text. Test it with a model whose behaviour you can predict without a computer: one that counts.
+# The output at position $t$ is a guess about position $t+1$. So somebody has to move logits or labels. In this package
+# it happens once, inside `token_logps`, and its result is one shorter than the text. Test it with a model whose
+# behaviour you can predict without a computer: one that counts.
 
 # %%
 class Counter(torch.nn.Module):
@@ -625,9 +620,8 @@ claim("a model that counts finds 3 4 5 6 certain, and is surprised only by the j
       and [round(x) for x in shifted[1].tolist()] == [0, -50, 0])
 
 # %% [markdown]
-# Here the mistake is loud: a perfect model looks terrible. Keep that picture, because in training it turns around. A
-# model that is *trained* on unshifted labels has the answer on its desk, since token $t$ is part of its input at
-# position $t$. You made a prediction about this.
+# Here the mistake is loud: a perfect model looks terrible. In training it turns around, and you made a prediction about
+# that.
 
 # %% [markdown]
 # ## 3.6 Padding and positions
@@ -636,8 +630,8 @@ claim("a model that counts finds 3 4 5 6 certain, and is surprised only by the j
 # arithmetic: the **attention mask**, 1 on real tokens, and the **position ids**, which count real tokens only.
 #
 # The mask everybody remembers. The positions are forgotten, because the library fills them in: 0, 1, 2, … from the
-# left edge, padding included. GPT-2 *adds* a learned vector for each position, so a text that begins at place five is,
-# strictly, another text.
+# left edge, padding included. GPT-2 *adds* a learned vector for each position, so a text that begins at place five is
+# another text.
 
 # %%
 show_source(positions)
@@ -650,8 +644,7 @@ print("library default", torch.arange(5).expand(2, -1).tolist())
 # ### One text, many paddings
 # Eight questions with their answers, each alone in its row, with more and more pads on the left. Whatever we pad with,
 # their log-probabilities must not move. The second line forgets the position ids, and nothing else. The model is
-# `village-3m-sft`: the same network after fine-tuning on such conversations (chapter 9), the starting point of all RL in
-# this book, and the first one that is fed left-padded prompts.
+# `village-3m-sft`: the same network after fine-tuning on such conversations (chapter 9).
 
 # %%
 def padded(row, left, right=0):
@@ -703,17 +696,14 @@ claim("without position ids one pad costs a text more than a nat, forty cost mor
       one > 1 and forty > 6, {"one pad": one, "forty": forty}, kind="T")
 
 # %% [markdown]
-# One pad already hurts, forty hurt more, and nothing raises an error. Test prompts of equal length hide it altogether,
-# as they need no padding; the batch with one long prompt does not.
-#
-# A nat is a factor of $e$ in probability. In chapter 11 the *ratio* of two such probabilities decides whether an update
-# is clipped. An error of this size drowns the signal, and every curve still looks like a curve.
+# Test prompts of equal length hide it altogether, as they need no padding; the batch with one long prompt does not. In
+# chapter 11 the *ratio* of two such probabilities decides whether an update is clipped: an error of this size drowns the
+# signal.
 
 # %% [markdown]
 # ## Once, by hand, on one batch
-# Everything so far in one update of the weights, on fixed ids, with every intermediate on the table. The toy has three
-# tokens, so whole tensors fit on the screen. Row 1 is prompt `ho` with completion `ha ha .`; row 2 is prompt `ho ha`
-# with completion `.`. Only completions are learned. Watch where the mask comes from: from where we *put* the tokens.
+# Everything so far in one update of the weights, on fixed ids, with every intermediate on the table. Row 1 is prompt
+# `ho` with completion `ha ha .`; row 2 is prompt `ho ha` with completion `.`. Only completions are learned.
 
 # %%
 student = exact_model(run.seed)
@@ -810,7 +800,8 @@ show(line_plot(named, title="The better it prints, the worse it reads",
                x_label="training step", y_label="loss, nats a token",
                note="village-3m, one seed"),
      "Line plot of loss against training step: the unshifted run's printed loss plunges below the "
-     "honest one while its true held-out loss climbs; the shifted run's true loss stays low.",
+     "honest one while its true held-out loss climbs; the shifted run's true loss rises at first "
+     "and stays far below.",
      data=named)
 
 # %%
@@ -827,17 +818,19 @@ claim("the first step gives it away: its printed loss is worse than guessing",
 #
 # **(c)**, after a bad start. At the first step the loss is terrible: a model that has learned to read is sure that the next
 # token is *not* the one it has just seen. But the token it has to name is in its input, at the very place where it is
-# asked, and copying is the easiest function there is. (a) would be true of a model that cannot see the token it is asked
-# about; (b) is what one hopes. The run learns to be a mirror, forgets how to read, and reports its best loss ever.
+# asked, and copying is the easiest function there is. The run learns to be a mirror, forgets how to read, and reports its
+# best loss ever. (a) would be true of a model that cannot see the token it is asked about; (b) is what one hopes.
+#
+# The honest run lost ground too: the rate was chosen high, so that thirty steps suffice.
 # </details>
 #
-# One seed is an anecdote, and what was shown is one model and one learning rate. The mechanism doesn't depend on either,
-# and neither do the detectors: a fine-tuning run must *start* at the loss that its model is known to have, and *on text it
-# has not seen, a loss below the entropy of that text is not talent.*
+# What was shown is one model and one learning rate. The detectors don't depend on either: a fine-tuning run must *start*
+# at the loss that its model is known to have, and *on text it has not seen, a loss below the entropy of that text is not
+# talent.*
 
 # %% [markdown]
 # ## Failure gallery
-# Three more ways to be wrong without an error message. For each: what it looks like, a detector in one line, the fix.
+# Three more ways to be wrong without an error message.
 #
 # ### The logarithm of a softmax
 # Mathematically `softmax(x).log()` and `log_softmax(x)` are one thing. In float32 the softmax of an unlikely token
@@ -865,9 +858,9 @@ claim("“finite, with a gradient” passes log_softmax only", healthy == [False
 # %% [markdown]
 # ### log-softmax in half precision
 # bfloat16 keeps eight significant bits. Near twelve, neighbours are one sixteenth apart, and a log-probability of
-# exactly that size is what an unlikely token has. Sum a hundred of them and the rounding can add up to nats (if
-# they all round the same way; when they don't, the errors partly cancel, which makes the bug intermittent). The fix is
-# to cast *before* the softmax, as `token_logps` does (B2); the detector is a comparison with float64.
+# exactly that size is what an unlikely token has. Over a hundred of them the rounding can add up to nats (if they all
+# round the same way). The fix is to cast *before* the softmax, as `token_logps` does (B2); the detector is a comparison
+# with float64.
 
 # %%
 one = -12.34
@@ -910,10 +903,10 @@ claim("“is there one end token a row in the mask?” tells the two masks apart
 
 # %% [markdown]
 # ## At GPT-2 size
-# Two measurements again, on SmolLM2-135M-Instruct (without its chat template), a model some forty times larger that has
-# read the internet and never heard of the village. It marks positions by **rotating** queries and keys (rotary
-# embeddings) instead of adding a vector: attention then depends only on the *distance* of two tokens. Predict: does
-# forgetting the position ids hurt? And who needs fewer bits for a byte of village text?
+# SmolLM2-135M-Instruct (here without its chat template) is some forty times larger and has never heard of the village.
+# It marks positions by **rotating** queries and keys (rotary embeddings) instead of adding a vector: attention then
+# depends only on the *distance* of two tokens. Predict: does forgetting the position ids hurt? And who needs fewer bits
+# for a byte of village text?
 
 # %%
 eight = [text for text in documents if len(tokenizer(text).input_ids) < 200][:8]
@@ -957,13 +950,11 @@ if available("smollm2-135m"):
            "tokens for the same bytes": f"{small[2]} and {large[2]}"}, kind="T")
 
 # %% [markdown]
-# Two lessons. A bug that one architecture hides is still a bug: the test for it must run on the model that shows it.
-# And only the *bits per byte* may be compared: the two tokenizers cut the same bytes in different places, so the two
-# perplexities answer two different questions. (Where their numbers of tokens come out close, that is luck.)
+# A bug that one architecture hides is still a bug: the test for it must run on the model that shows it.
 
 # %% [markdown]
 # ## Exercises
-# Each check says *what* is wrong. Minutes are estimated. Hints and solution are folded below each check: click to open.
+# Each check says *what* is wrong. Minutes are estimated. Hints and solution are folded below each check.
 #
 # ### Exercise 3.1 · Short is likely
 # *difficulty 1 of 5 · 5 minutes · needs: 3.1*
@@ -1155,39 +1146,30 @@ check("3.5", needed, hidden=True)
 # ## Questionnaire
 # 1. What do the probabilities of all completions sum to, and what is missing if you leave the truncated ones out?
 #    <details><summary>Answer</summary>One. The probability of not having ended.</details>
-# 2. Why do we add logarithms instead of multiplying probabilities?
-#    <details><summary>Answer</summary>The product underflows for long texts; the sum does not.</details>
-# 3. For a language model, what are state, action, transition?
+# 2. For a language model, what are state, action, transition?
 #    <details><summary>Answer</summary>Prompt plus tokens so far; the next token; appending it.</details>
-# 4. What is the average of the advantage under the policy itself?
-#    <details><summary>Answer</summary>Zero, in every state.</details>
-# 5. What do the advantages along one completion add up to?
-#    <details><summary>Answer</summary>Its reward minus the value of the prompt (with a discount of one).</details>
-# 6. Which argument of KL does the drawing, and which direction can be infinite when the reference rules a token out?
+# 3. What is the average of the advantage under the policy itself? What do advantages along one completion add up to?
+#    <details><summary>Answer</summary>Zero, in every state; its reward minus the prompt's value (discount one).</details>
+# 4. Which argument of KL does the drawing, and which direction can be infinite when the reference rules a token out?
 #    <details><summary>Answer</summary>The first; KL(policy‖reference), if the policy says that token.</details>
-# 7. Why may a constant be subtracted from the reward without changing the expected gradient?
+# 5. Why may a constant be subtracted from the reward without changing the expected gradient?
 #    <details><summary>Answer</summary>The expected gradient of log-probability is zero.</details>
-# 8. What does the causal mask make true?
-#    <details><summary>Answer</summary>That a logit depends on earlier tokens only, so the factors multiply to a
-#    distribution.</details>
-# 9. Which loss should an untrained model have?
+# 6. Which loss should an untrained model have?
 #    <details><summary>Answer</summary>About log V nats a token.</details>
-# 10. Two models have different tokenizers. What do you compare?
-#     <details><summary>Answer</summary>Bits per byte of the same text.</details>
-# 11. Your fine-tuning loss falls below anything an honest run has reached. What do you check first?
-#     <details><summary>Answer</summary>The shift of the labels, by a held-out loss computed independently.</details>
-# 12. Which models show forgotten position ids, and which hide them?
-#     <details><summary>Answer</summary>Learned absolute positions (GPT-2) show them; rotary ones hide them.</details>
+# 7. Two models have different tokenizers. What do you compare?
+#    <details><summary>Answer</summary>Bits per byte of the same text.</details>
+# 8. Your fine-tuning loss falls below anything an honest run has reached. What do you check first?
+#    <details><summary>Answer</summary>The shift of the labels, by a held-out loss computed independently.</details>
+# 9. Which models show forgotten position ids, and which hide them?
+#    <details><summary>Answer</summary>Learned absolute positions (GPT-2) show them; rotary ones hide them.</details>
 
 # %% [markdown]
 # ## Where the book and its code differ
-# A book of this size has slips; these concern the definitions. Edition as in the title.
-#
 # | place | what stands there | what we do |
 # |:---|:---|:---|
 # | [eq:knowledge_distillation](https://rlhfbook.com/c/appendix-a-definitions) | one term a position: the data token's NLL, weighted by the teacher's probability of it | add the sum over the vocabulary, as the book's own chapter on distillation does (eq:word_kd) |
 # | [eq:def_kl](https://rlhfbook.com/c/appendix-a-definitions) | the text around it says "distance" | *divergence*: 3.2 shows the asymmetry and the detour |
-# | returns and trajectories | sums to $T$ here, to $T-1$ elsewhere; the reward of action $t$ is $r_t$ here, $r_{t+1}$ elsewhere | $T$ actions, $t=0,\dots,T-1$, and $r_t$ belongs to action $t$ |
+# | returns and trajectories | sums to $T$ on this page, to $T-1$ on others; the reward of action $t$ is $r_t$ here, $r_{t+1}$ elsewhere | $T$ actions, $t=0,\dots,T-1$, and $r_t$ belongs to action $t$ |
 # | [eq:nll](https://rlhfbook.com/c/appendix-a-definitions) | the sum over a text | per token, like every library; 3.4 shows the factor |
 #
 # The first row is the one that changes a result. **Distillation** trains a student $P_\theta$ on the *probabilities* of
@@ -1220,26 +1202,26 @@ claim("the best student is the teacher with the sum, its normalised square witho
       and (printed - teacher).abs().max().item() > 0.1)
 
 # %% [markdown]
-# The third row is about names only, as long as one counts consistently: with $\gamma=1$ nothing depends on it, and
-# otherwise a shift of the index multiplies *all* returns by the same $\gamma$. It starts to matter the moment two
-# formulas with different conventions are put into one program.
+# The third row is about names only, as long as one counts consistently: a shift of the index multiplies *all* returns by
+# the same $\gamma$. It matters the moment two formulas with different conventions meet in one program.
 
 # %%
-r = tensor([0.0, 0.5, 2.0], dtype=torch.float64)
+r, off = tensor([0.0, 0.5, 2.0], dtype=torch.float64), []
 for gamma in (1.0, 0.9):
     from_zero = sum(gamma**t * r[t] for t in range(3)).item()
     from_one = sum(gamma ** (t + 1) * r[t] for t in range(3)).item()
     print(f"gamma {gamma}: from 0 {from_zero:.4f}, from 1 {from_one:.4f}, "
           f"ratio {from_one / from_zero:.4f}")
+    off.append(abs(from_one - gamma * from_zero))
+claim("counting rewards from one instead of zero multiplies the return by gamma", max(off) < 1e-12)
 
 # %% [markdown]
 # ## Summary
 # A language model is a distribution over whole texts, given factor by factor, and all its completions, truncated ones
-# included, sum to one. Reinforcement learning's words are names for parts of that picture: a state is a prefix, an
-# action a token, a value an average over the rows that begin the same way, an advantage a step of the value. KL has a
-# direction, splits over positions, and is no distance. A loss is a statement about *which* tokens, divided by *which*
-# count, and a number that looks too good is a reason to look. Three indices decide whether any of it is true in your
-# program: the shift, the positions, the mask.
+# included, sum to one. A state is a prefix, an action a token, a value an average over the rows that begin the same way,
+# an advantage a step of the value. KL has a direction, splits over positions, and is no distance. A loss is a statement
+# about *which* tokens, divided by *which* count. Three indices decide whether any of it is true in your program: the
+# shift, the positions, the mask.
 #
 # **You now know** `token_logps`, `sft_loss`, `returns_to_go`, `exact_kl`, `positions`, `perplexity`, and the exact
 # world (`World`, `exact_model`), in which every later chapter proves its formulas.

@@ -13,9 +13,9 @@
 # %% [markdown]
 # # 4 · Training overview
 #
-# **Promise.** You will watch a language model being aligned, live, on a laptop: a base model, a finetuned one,
-# a person who compares answers, a reward model that learns from the comparisons, and two ways of using them,
-# PPO and DPO. And because this world is small, the *true* quality of every answer is known.
+# **Promise.** You will watch a language model being aligned, live, on a laptop: finetuned, compared by a person,
+# judged by a reward model, trained by PPO and by DPO. And because this world is small, the *true* quality of every
+# answer is known.
 #
 # Companion to [Training Overview](https://rlhfbook.com/c/03-training-overview) (chapter 3 of today's book) in
 # Nathan Lambert's *Reinforcement Learning from Human Feedback*.
@@ -25,8 +25,7 @@
 # <!-- nav -->
 
 # %% [markdown]
-# > **You need** Python, probabilities and logarithms. Policies, tokens and KL divergences are explained again
-# > where they come up.
+# > **You need** Python, probabilities and logarithms; all else is explained where it comes up.
 # >
 # > **You will be able to** name the parts of a reinforcement learning problem in any task · say what each of them
 # > becomes for a language model · compute the best policy under a KL leash and judge a run against it · run
@@ -51,7 +50,7 @@ from rlhf_minimal.exact import expected_loss_gradient as expected_gradient
 from rlhf_minimal.kl import k1
 from rlhf_minimal.logprobs import token_logps
 from rlhf_minimal.models import adapters_off, frozen_copy, load, lora
-from rlhf_minimal.notebook import available, begin, check, claim, every, show, show_source
+from rlhf_minimal.notebook import available, begin, check, claim, every, recorded, show, show_source
 from rlhf_minimal.plots import bars, frontier, line_plot
 from rlhf_minimal.sampling import sample
 from rlhf_minimal.tensors import last_index, masked_whiten, pad_right
@@ -64,10 +63,9 @@ run = begin(4)
 # **What changes when the loop of reinforcement learning becomes "one prompt, one completion, one learned
 # reward"?**
 #
-# Here is where we start. `village-3m` is a *base* model: it has read the village's stories, almanacs and
-# conversations, good and bad, and continues text. `village-3m-sft` is the same network after *supervised
-# finetuning* (SFT) on demonstrations. Both get the same four prompts; `gold` is the village's true reward, at
-# most 3, which no training step in this notebook is allowed to see unless we say so.
+# `village-3m` is a *base* model: it has read the village's stories, almanacs and conversations, good and bad, and
+# continues text. `village-3m-sft` is the same network after *supervised finetuning* (SFT) on demonstrations. `gold`
+# is the village's true reward, at most 3, which no training step in this notebook may see unless we say so.
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "sampled"}
 base, base_tokenizer = load("village-3m")
@@ -104,8 +102,8 @@ claim("the finetuned model ends its answers by itself more often than the base m
       ended_start > ended_base + 0.2, {"base": ended_base, "SFT": ended_start}, kind="T")
 
 # %% [markdown]
-# The base model runs on, often into the next turn of a conversation. The finetuned model answers and stops, yet it
-# copies the habits of its demonstrations: it helps with harm now and then, and agrees with people who are wrong.
+# The finetuned model answers and stops, yet it copies the habits of its demonstrations: it helps with harm now and
+# then, and agrees with people who are wrong.
 #
 # **Predict before you scroll.** We will train a reward model on comparisons made by a noisy person, and then
 # push the finetuned model to score high on it. The reward model is the *proxy*. What will the true reward do?
@@ -121,7 +119,7 @@ claim("the finetuned model ends its answers by itself more often than the base m
 #
 # Reinforcement learning has five parts. An agent sees a **state** $s_t$, chooses an **action** $a_t$ by its
 # **policy** $\pi(a_t\mid s_t)$, the world answers by its **dynamics** $p(s_{t+1}\mid s_t,a_t)$, and a **reward**
-# $r(s_t,a_t)$ says how good that was. Then it starts again.
+# $r(s_t,a_t)$ says how good that was.
 #
 # The book's first example is a thermostat: the state is the room's temperature, the actions are *heater on* and
 # *heater off*, the reward is one while the room is within two degrees of the target. The rule on its wall is a
@@ -139,7 +137,7 @@ claim("the finetuned model ends its answers by itself more often than the base m
 #   J(\pi)=\mathbb E_{\tau\sim p_\pi}\Big[\sum_{t=0}^{T-1}\gamma^t\,r(s_t,a_t)\Big]$$
 #
 # *Said aloud: multiply what the agent chose by what the world did; then average the discounted rewards over all
-# the evenings that could happen.*
+# possible evenings.*
 #
 # | symbol | name here | variable | shape |
 # |---|---|---|---|
@@ -180,8 +178,7 @@ claim("in this room the rule of eq:thermostat_policy is optimal",
 
 # %% [markdown]
 # **By hand.** An evening of two steps that starts at 68: the rule heats, the room warms by two; at 70 it is off and
-# the room cools by one. Its probability is $\tfrac1{21}\cdot1\cdot0.8\cdot1\cdot0.8$. All evenings together must
-# have probability one.
+# the room cools by one. Its probability is $\tfrac1{21}\cdot1\cdot0.8\cdot1\cdot0.8$.
 
 # %%
 likely = 1 / 21
@@ -228,48 +225,36 @@ for _ in range(150):
 # %%
 final = learned[-1]
 low = final.mean() - 3 * final.std(ddof=1) / 10**0.5
-claim("learned from samples alone, the thermostat is within one per cent of the optimum",
-      low > 0.99, {"mean": final.mean(), "lower end of the interval": low}, kind="S")
+claim("learned from samples alone, the thermostat is within two per cent of the optimum",
+      low > 0.98, {"mean": final.mean(), "lower end of the interval": low, "worst": final.min()},
+      kind="S")
 heat = (1 / (1 + np.exp(-logits))).mean(0)
 lines = {"policy, learned": (degrees, heat), "reference: the rule": (degrees, wall_rule)}
 show(line_plot(lines,
                title="Trial and error finds the rule on the wall", x_label="temperature, °F",
                y_label="probability of heating", note="mean of 10 runs"),
      "Line plot of the probability of heating against temperature: the learned policy heats below "
-     "seventy degrees and not above, like the rule on the wall; far from there it is less sure.")
+     "seventy degrees and not above; it is least sure right at the target, a little at both ends.")
 
 # %% [markdown]
-# **CartPole** is the same loop with physics as dynamics. The state is
-# $s_t=(x_t,\dot x_t,\theta_t,\dot\theta_t)$
-# ([eq:cartpole_state](https://rlhfbook.com/c/03-training-overview#eq:cartpole_state)), the action a push $a_t$ of
-# ten newtons to the left or right, the reward one for every step that the pole stays up. One step of time is
+# (On one of five seeds a run went on heating at 80 °F: a place that a good policy hardly ever visits.)
 #
-# $$\text{temp}=\frac{a_t+m_pl\,\dot\theta_t^2\sin\theta_t}{m_c+m_p},\quad
-#   \ddot\theta_t=\frac{g\sin\theta_t-\cos\theta_t\,\text{temp}}{l\big(\frac43-\frac{m_p\cos^2\theta_t}{m_c+m_p}\big)},\quad
-#   \ddot x_t=\text{temp}-\frac{m_pl\,\ddot\theta_t\cos\theta_t}{m_c+m_p}$$
-#
-# ("temp" is short for *temporary*, no temperature), and then each position moves by its speed, each speed by its
-# acceleration, times $\Delta t$
+# **CartPole** is the same loop with physics as dynamics. The state is the cart's place and speed and the pole's angle
+# and turning speed ([eq:cartpole_state](https://rlhfbook.com/c/03-training-overview#eq:cartpole_state)), the action a
+# push of ten newtons to the left or right, the reward one for every step that the pole stays up. The next cell is one
+# step of time: the push and the swinging pole accelerate the cart, gravity tips the pole
 # ([eq:cartpole_temp](https://rlhfbook.com/c/03-training-overview#eq:cartpole_temp),
 # [eq:cartpole_angular_accel](https://rlhfbook.com/c/03-training-overview#eq:cartpole_angular_accel),
-# [eq:cartpole_linear_accel](https://rlhfbook.com/c/03-training-overview#eq:cartpole_linear_accel),
-# [eq:cartpole_pos_update](https://rlhfbook.com/c/03-training-overview#eq:cartpole_pos_update),
+# [eq:cartpole_linear_accel](https://rlhfbook.com/c/03-training-overview#eq:cartpole_linear_accel)), and the old speeds
+# carry everything on for a fiftieth of a second
+# ([eq:cartpole_pos_update](https://rlhfbook.com/c/03-training-overview#eq:cartpole_pos_update),
 # [eq:cartpole_angle_update](https://rlhfbook.com/c/03-training-overview#eq:cartpole_angle_update)).
-# *Said aloud: the push and the swinging pole accelerate the cart, gravity tips the pole, and the old speeds
-# carry everything on for a fiftieth of a second.*
-#
-# | symbol | name here | variable | shape |
-# |---|---|---|---|
-# | $x,\dot x,\theta,\dot\theta$ | place, speed, angle, turning speed | `s` | (n, 4) |
-# | $a$ | push, ±10 N | `right` | (n,) |
-# | $m_c,m_p,l,g,\Delta t$ | 1 kg, 0.1 kg, 0.5 m, 9.8 m/s², 0.02 s <!-- fact --> | `mp, l` … | numbers |
-# | $\pi$ | $\sigma(w\cdot s)$, four weights | `w` | (4,) |
 
 # %%
 def cartpole(s, right, mp=0.1, l=0.5, g=9.8, dt=0.02):
     """One Euler step of n carts, (n, 4), (n,) -> (n, 4). The cart weighs 1 kg, the push is 10 N."""
     x, speed, angle, turn = s.T
-    temp = (np.where(right, 10, -10) + mp * l * turn**2 * np.sin(angle)) / (1 + mp)
+    temp = (np.where(right, 10, -10) + mp * l * turn**2 * np.sin(angle)) / (1 + mp)  # temporary
     turning = (g * np.sin(angle) - np.cos(angle) * temp) / (
         l * (4 / 3 - mp * np.cos(angle) ** 2 / (1 + mp)))
     push = temp - mp * l * turning * np.cos(angle) / (1 + mp)
@@ -317,22 +302,17 @@ claim("within 300 episodes the pole stays up for most of the 200 steps, in each 
       worst > 150, {"first batch": balanced[:, 0].mean(), "worst run at the end": worst}, kind="T")
 
 # %% [markdown]
-# Keep the cast in mind: state, action, policy, dynamics, reward. The reward was *written down* by us, the
-# dynamics *changed the state* after each action, every step had *its own* reward. For language models all three
-# change.
-#
 # ## 4.2 Two ways to learn from it
 #
 # **Q-learning** asks how good each action is. It keeps a table $Q(s,a)$ and repairs it after every step, with
-# Bellman's equation as the target (no label in the book):
+# Bellman's equation as the target:
 #
 # $$V^\star(s)=\max_a Q^\star(s,a),\qquad Q^\star(s,a)=\sum_{s'}p(s'\mid s,a)\,\big[r+\gamma V^\star(s')\big]$$
 #
-# *Said aloud: a state is worth its best action; an action is worth its reward plus what the next state is worth,
-# a little discounted.*
+# *Said aloud: a state is worth its best action; an action its reward plus the discounted worth of the next state.*
 #
-# **Policy gradient** never asks what an action is worth in itself. It changes the policy directly, towards what
-# went better than usual. That is what we did above, and what language models mostly get.
+# **Policy gradient** changes the policy directly, towards what went better than usual. That is what we did above,
+# and what language models mostly get.
 #
 # A robot on a grid of 5 × 5 shall get from one corner to the other; one step in ten goes in a random direction.
 #
@@ -413,6 +393,11 @@ for name, end in (("Q-learning", q_curve[-1]), ("policy gradient", pg_curve[-1])
           {"mean": end.mean(), "lower end of the interval": low}, kind="S")
 q_mean, pg_mean = ([c.mean() for c in curve] for curve in (q_curve, pg_curve))
 q_moves = range(200, 4001, 200)
+arrived_at = {name: next((m for m, v in zip(moves, mean, strict=True) if v > 0.9), np.inf)
+              for name, moves, mean in (("Q-learning", q_moves, q_mean),
+                                        ("policy gradient", moves_made, pg_mean))}
+claim("Q-learning's mean passes nine tenths of the optimum with less than half of the moves",
+      2 * arrived_at["Q-learning"] < arrived_at["policy gradient"], arrived_at, kind="T")
 fig = line_plot({"Q-learning": (q_moves, q_mean), "policy gradient": (moves_made, pg_mean)},
                 title="Both arrive; the table needs fewer moves here", x_label="moves made",
                 y_label="value, share of the optimum", roles={"Q-learning": "other"},
@@ -425,12 +410,9 @@ show(fig,
      "some hundred moves, policy gradient rises over thousands, and both end close to one.")
 
 # %% [markdown]
-# Q-learning wins on this board: it reuses every move to improve a table of a hundred numbers. A language model
-# would need an entry for every *text* (or a network in place of the table: such methods exist), and has no cheap
-# way to try all actions in a state. What it has is a policy that is *already good*, and improving it a little is
-# what policy gradients do.
-
-# %% [markdown]
+# A table for a language model would need an entry for every *text*. What such a model has is a policy that is
+# *already good*, and improving it a little is what policy gradients do.
+#
 # ## 4.3 From a loop to one turn
 #
 # For a language model the state is the prompt $x$, the action a whole completion $y$, and then it is over: no
@@ -450,12 +432,11 @@ show(fig,
 # | $J$ | expected reward | `world.expected(model, liking)` | one number |
 #
 # But a completion is written token by token, and one may as well call each token an action and the text so far
-# its state: the **token MDP** (Markov decision process: states, actions, dynamics, rewards, as in 4.1), with the
-# reward at the last token. Two problems, or one? Compare their gradients: is the direction the same (cosine 1), and
-# the size (1)?
+# its state: the **token MDP** (Markov decision process, as in 4.1), with the reward at the last token. Two problems,
+# or one? Compare their gradients.
 #
-# We can do so exactly. The *exact world* is a real GPT-2, so small (three tokens, at most three of them) that
-# all its completions can be listed. Its reward likes the letter *b*, dislikes *a*, and likes an answer that ends.
+# The *exact world* is a real GPT-2, so small (three tokens, at most three of them) that all its completions can be
+# listed. Its reward likes the letter *b*, dislikes *a*, and likes an answer that ends.
 
 # %%
 world, model = World(), exact_model(run.seed)  # token 0 ends the text, 1 is "a", 2 is "b"
@@ -493,9 +474,8 @@ claim("with gamma 0.9 the gradient is another one", compare(token_view(0.9), exa
 
 # %% [markdown]
 # **By hand.** Why does γ matter where there is only one turn? Because the *reward-to-go* of a token is the score
-# times γ for each step that is left. Take a completion of three tokens with score 2 and γ = ½: the last token is
-# credited with 2, the one before with 1, the first with ½. Early tokens are told that the answer mattered less.
-# So RLHF usually sets γ to one; then "bandit" or "token MDP" is a choice of words.
+# times γ for each step that is left. With score 2, three tokens and γ = ½ the last token is credited with 2, the one
+# before with 1, the first with ½. So RLHF usually sets γ to one; then "bandit" or "token MDP" is a choice of words.
 
 # %%
 by_hand = returns_to_go(torch.tensor([[0.0, 0.0, 2.0]]), torch.ones(1, 3), gamma=0.5)
@@ -504,9 +484,9 @@ claim("by hand: a token's credit is the score times gamma to the number of steps
       by_hand.tolist() == [[2 * 0.5**2, 2 * 0.5, 2.0]])
 
 # %% [markdown]
-# The same world tests the algorithms of this book. For each of them take *all* batches that could be drawn,
-# weigh them by their probability, and compare the expected gradient of the loss with the exact gradient. No
-# sampling noise is left: a loss is right to ten digits or it is something else.
+# The same world tests the algorithms of this book: take *all* batches that could be drawn, weigh them by their
+# probability, and compare the expected gradient of the loss with the exact one. A loss is right to ten digits or it is
+# something else.
 
 # %%
 show_source(ppo.policy_loss, rloo.rloo_loss)
@@ -537,16 +517,15 @@ claim("dividing each answer by its own length is another objective",
 # %% [markdown]
 # ## 4.4 The leash and the frontier
 #
-# Nothing in $\mathbb E[r]$ protects what the model already knows. The reward is only a model of what people
-# like, trusted near the texts it was trained on. So the objective has a leash: a penalty on the distance from
-# where we started, [eq:rlhf_opt_eq](https://rlhfbook.com/c/03-training-overview#eq:rlhf_opt_eq):
+# The learned reward can be trusted only near the texts it was trained on. So the objective has a leash: a penalty on
+# the distance from where we started, [eq:rlhf_opt_eq](https://rlhfbook.com/c/03-training-overview#eq:rlhf_opt_eq):
 #
 # $$J(\pi)=\mathbb E_{y\sim\pi}\big[r_\theta(x,y)\big]-\beta\,\mathcal D_{\mathrm{KL}}\big(\pi(\cdot\mid x)\,\|\,\pi_{\mathrm{ref}}(\cdot\mid x)\big)$$
 #
-# *Said aloud: the average score, minus β for every nat by which the policy makes its own answers likelier, on
-# average, than the model we started from.* A **nat** is a factor of e in probability.
+# *Said aloud: the average score, minus β for every nat (a factor of e in probability) by which the policy makes its own
+# answers likelier, on average, than the model we started from.*
 #
-# This problem has an exact solution (chapter 12 builds on it). The best policy re-weighs the reference:
+# The best policy re-weighs the reference (chapter 12 builds on it):
 #
 # $$\pi^\star_\beta(y)=\frac{\pi_{\mathrm{ref}}(y)\,e^{r(y)/\beta}}{Z},\qquad
 #   Z=\sum_y\pi_{\mathrm{ref}}(y)\,e^{r(y)/\beta},\qquad \max_\pi J=\beta\log Z$$
@@ -565,8 +544,7 @@ claim("dividing each answer by its own length is another objective",
 show_source(tilted, free_energy)
 
 # %% [markdown]
-# **By hand.** Two answers, equally likely at first, with rewards 0 and 1, and β = 1. The second one's odds are
-# multiplied by e, so $\pi^\star=(1,e)/(1+e)$.
+# **By hand.** Two answers, equally likely, with rewards 0 and 1, and β = 1: $\pi^\star=(1,e)/(1+e)$.
 
 # %%
 even, zero_one = torch.tensor([0.5, 0.5]).double().log(), torch.tensor([0.0, 1.0]).double()
@@ -587,8 +565,8 @@ claim("a small beta leaves only the best answer, a large one gives the reference
 # Slide β from large to small and $\pi^\star_\beta$ draws a curve: the most reward that any policy can have at
 # each KL. That is the **frontier**. An algorithm can waste KL and fall below it; nothing gets above.
 #
-# So let us try. Two thousand random policies (one of them drawn), best-of-4 of the reference, and RLOO with β = ½,
-# trained from samples on the real little GPT-2 by the `rloo.step` that trains larger models as well.
+# Let us try: two thousand random policies (one of them drawn), best-of-4 of the reference, and RLOO with β = ½,
+# trained from samples by the `rloo.step` that trains larger models as well.
 
 # %%
 reference, learner = frozen_copy(model), copy.deepcopy(model)
@@ -634,18 +612,18 @@ show(frontier(list(zip(*curve, strict=True)), marks, roles=roles,
               title="RLOO climbs to the frontier, nothing crosses it",
               note="exact world, 15 completions"),
      "Curve of the best expected reward at each KL to the reference, concave; the reference at its "
-     "left end, RLOO at its end on the curve, best of four close to it, a random policy far below.")
+     "left end, RLOO on the curve at the end of training, best of four close to it, a random "
+     "policy far below.")
 
 # %% [markdown]
 # β is the *price* of KL, not the KL you get; how much KL a price buys depends on the rewards (exercise 4.1). And a
 # frontier is drawn for the *proxy*: what a policy can earn from the reward model, not what the answers are worth.
-
-# %% [markdown]
+#
 # ## 4.5 Surgical or blunt
 #
-# Finetuning is meant to change *one* thing. Suppose the only fault of `village-3m-sft` were that it helps with
-# harm. Two cures: **show** it good refusals (SFT on perfect demonstrations), or **reward** its own refusals (RLOO
-# with the true reward, no KL term). SFT stops as soon as it has RLOO's skill. What happened to everything else?
+# Suppose the only fault of `village-3m-sft` were that it helps with harm. Two cures: **show** it good refusals (SFT
+# on perfect demonstrations), or **reward** its own refusals (RLOO with the true reward, no KL term). SFT stops as soon
+# as it has RLOO's skill. What happened to everything else?
 #
 # SFT pulls the model towards somebody else's texts, word by word. RL only re-weighs answers that the model
 # already gives. The damage is measured as the loss, in nats a token, on perfect answers of three *untouched* kinds.
@@ -714,16 +692,15 @@ claim("both cures raise the true reward on held-out harmful requests",
       {name: x[0] for name, x in surgery.items()}, kind="T")
 
 # %% [markdown]
-# And the damage, at the right of the table? Papers report that RL forgets less than imitation; one run of each does
-# *not* settle it: which cost is larger has changed with the weights we started from. No claim, then. Chapter 8 asks
-# again where forgetting can be computed exactly.
-
-# %% [markdown]
+# And the damage, at the right of the table? RL has been reported to forget less than imitation
+# ([arXiv 2509.04259](https://arxiv.org/abs/2509.04259)); one run of each does *not* settle it: which cost is larger
+# changes with the seed. No claim, then; chapter 8 asks again where forgetting can be computed.
+#
 # ## 4.6 What it costs
 #
-# PPO keeps four networks: the **policy** that writes, the **reference** that holds the leash, the **reward
-# model** that judges, and the **critic** that says how much reward to expect. A number in float32 takes four
-# bytes. A *trained* number takes four times that: the weight, its gradient, and Adam's two running averages.
+# PPO keeps four networks: the **policy** that writes, the **reference** that holds the leash, the **reward model** that
+# judges, and the **critic** that says how much reward to expect. A number in float32 takes four bytes, a *trained* one
+# four times that: the weight, its gradient, and Adam's two running averages.
 #
 # | set-up | policy | reference | reward model | critic |
 # |---|---|---|---|---|
@@ -731,8 +708,7 @@ claim("both cures raise the true reward on held-out harmful requests",
 # | LoRA | frozen + adapters | the same, adapters off | frozen | frozen + adapters |
 # | shared trunk (Hydra) | one frozen trunk + adapters | the same, adapters off | + adapters, frozen | + adapters |
 #
-# **Predict**: by which factor does LoRA shrink this memory? The activations, which every trained network keeps
-# between forward and backward pass, are *not* in the table; LoRA does not remove them (exercise 4.4).
+# **Predict**: by which factor does LoRA shrink this memory? (The activations are *not* in the table: exercise 4.4.)
 
 # %%
 def bytes_held(*models, optimizer=None):
@@ -758,7 +734,8 @@ judge_size = reward_model.RewardModel(start).requires_grad_(False)
 full_policy, full_critic = copy.deepcopy(start), ppo.Critic(start)
 held_full = bytes_held(full_policy, frozen_copy(start), judge_size, full_critic,
                        optimizer=step_once(full_policy, full_critic))
-thin_policy, thin_critic = lora(copy.deepcopy(start)), lora(copy.deepcopy(start))
+thin_policy = lora(copy.deepcopy(start))
+thin_critic = ppo.Critic(lora(copy.deepcopy(start)))  # frozen trunk, adapters, a trained head
 held_lora = bytes_held(thin_policy, judge_size, thin_critic,
                        optimizer=step_once(thin_policy, thin_critic))
 
@@ -767,7 +744,7 @@ N = sum(p.numel() for p in start.parameters())
 A = sum(p.numel() for p in thin_policy.parameters() if p.requires_grad)
 H = start.config.hidden_size  # a scalar head
 memory = {"full": 16 * N + 4 * N + 4 * (N + H) + 16 * (N + H),
-          "LoRA": 2 * (4 * N + 16 * A) + 4 * (N + H),
+          "LoRA": 2 * (4 * N + 16 * A) + 16 * H + 4 * (N + H),
           "shared trunk": 4 * N + 2 * 16 * A + 4 * A + 4 * H + 16 * H}
 print(f"weights {N:,}   adapters {A:,}")
 for name, size in memory.items():
@@ -776,9 +753,9 @@ claim("the table from parameter counts equals the bytes that are really held, fu
       memory["full"] == held_full and memory["LoRA"] == held_lora)
 
 # %% [markdown]
-# The answer to the prediction is arithmetic: of 16 + 4 + 4 + 16 = 40 bytes a weight, LoRA leaves three frozen
-# networks of 4 bytes, and the adapters. It removes the *optimizer's* memory and one copy of the model, not the
-# frozen weights (half precision would halve those). One shared trunk leaves little more than one model's weights.
+# Of 16 + 4 + 4 + 16 = 40 bytes a weight, LoRA leaves three frozen networks of 4 bytes, and the adapters. It removes
+# the *optimizer's* memory and one copy of the model, not the frozen weights. One shared trunk (counted here, not built)
+# leaves little more than one model's weights.
 #
 # How much data do real recipes take? The book's round numbers, beside those of the papers:
 #
@@ -789,12 +766,30 @@ claim("the table from parameter counts equals the bytes that are really held, fu
 # | Tülu 3 ([arXiv 2411.15124](https://arxiv.org/abs/2411.15124)), as the book rounds it | 1M examples | 1M pairs, DPO | 10K prompts, verifiable | book, same section |
 # | DeepSeek R1 ([arXiv 2501.12948](https://arxiv.org/abs/2501.12948)), as the book rounds it | 100K and more, "cold start" | with the last RL stage | long, verifiable; then sampled again for SFT | book, same section |
 # | this notebook | 9.6K examples, read three times | a few hundred pairs | a few hundred prompts | `make models`, the cells below |
+#
+# Nor is once enough: many recipes go **round and round**, each time with fresh samples of the newest model
+# (Touvron et al. 2023, [arXiv 2307.09288](https://arxiv.org/abs/2307.09288)). Recorded here: eight answers a prompt, one
+# of them (the best by gold, or any) kept to finetune on, and again (chapter 10).
+
+# %%
+record = recorded("ch10_rounds").curve
+rounds = {}  # (arm, seed) -> gold on unseen prompts, round by round
+for arm, which, level in zip(record["arm"], record["seed"], record["gold"], strict=True):
+    rounds.setdefault((arm, which), []).append(level)
+mean_gold = {label: np.mean([x for (arm, _), x in rounds.items() if arm == kept], 0)
+             for label, kept in (("policy: best of 8", "best"), ("reference: random", "random"))}
+fig = line_plot(mean_gold, title="Round after round, it is the choice that raises gold",
+                x_label="round", y_label="gold, points", note="recorded, village-3m, 2 seeds")
+fig.axes[0].set_xticks(range(5))
+show(fig, "Line plot of mean gold on unseen prompts against rounds of finetuning on own answers: "
+     "with the best of eight kept it climbs, with a random one it falls.", data=mean_gold)
+claim("recorded: four rounds on the best answer raise gold on each seed, on a random one on none",
+      all((x[-1] > x[0]) == (arm == "best") for (arm, _), x in rounds.items()), kind="T")
 
 # %% [markdown]
 # ## Once, by hand, on one batch
 #
-# Before the loop turns by itself, turn it once by hand: two answers, of four and three tokens, every number given,
-# so that you can check each line on paper.
+# Two answers, of four and three tokens, every number given, so that you can check each line on paper.
 #
 # 1. the reward model gave each *answer* a score;
 # 2. every *token* pays β for its log-ratio to the reference; the score arrives at the last token;
@@ -849,8 +844,8 @@ claim("the clip stops the good token that has moved far enough, not the bad one 
 #
 # **Stage 2a: preferences.** The person is asked about two kinds of requests only: *harmful* ones, and harmless ones
 # that *look alike* ("break the window", "break the bread"). The finetuned model answers each request four times; the
-# person reads two answers at a time and picks one, honestly but noisily: the further apart they are in true reward,
-# the more likely the better one is picked (Bradley–Terry model, chapter 7). Nobody writes down a score.
+# person reads two at a time and picks one, honestly but noisily: the further apart they are in true reward, the
+# likelier the better one is picked (Bradley–Terry model, chapter 7).
 
 # %%
 ASKED = ("harmful", "lookalike")
@@ -859,7 +854,7 @@ texts, drawn = answers(start, tokenizer, ask, "pairs", n=4)
 person, luck, pairs = village.Annotator(temperature=0.5), random.Random(run.seed), []
 for i, row in enumerate(ask):
     four = texts[4 * i:4 * i + 4]
-    for a, b in ((0, 1), (2, 3), (0, 2), (1, 3)):
+    for a, b in ((0, 1), (2, 3), (0, 2)):
         if four[a] != four[b]:  # of two equal texts none is better
             won = person.compare(row["prompt"], four[a], four[b], luck) == 1
             chosen, rejected = (four[a], four[b]) if won else (four[b], four[a])
@@ -879,8 +874,8 @@ for name, i in (("a clear choice", sure), ("a slip of the person", slip)):
 # %% [markdown]
 # **Stage 2b: the reward model.** A copy of the finetuned model, with a single number in place of the next-token
 # logits, read at the last token. It learns to give the chosen answer more than the rejected one: the loss is
-# $-\log\sigma(r_{\text{chosen}}-r_{\text{rejected}})$ (chapter 7). One pass over the pairs, then a test on unseen
-# prompts against the *truth*: on the two kinds that the person was asked about, and on two others.
+# $-\log\sigma(r_{\text{chosen}}-r_{\text{rejected}})$ (chapter 7). One pass, then a test on unseen prompts against the
+# *truth*: on the two kinds that the person was asked about, and on two others.
 
 # %%
 show_source(reward_model.pairwise_loss)
@@ -915,12 +910,12 @@ opinion = raw_score(start_drawn) - raw_score(other_drawn)
 right = (truth > 0) == (opinion > 0)
 accuracy = {name: right[(truth != 0) & kind].double().mean()
             for name, kind in (("asked about", is_asked), ("other", ~is_asked))}
-claim("on unseen requests of the kinds it was taught, the reward model beats a coin by far",
-      accuracy["asked about"] > 0.65, accuracy, kind="T")
+claim("on unseen requests of the kinds it was taught, the reward model beats a coin",
+      accuracy["asked about"] > 0.6, accuracy, kind="T")
 
 # %% [markdown]
-# Look at the second number: on kinds of prompts that nobody compared, the judge's opinion is worth little. It gives
-# a score all the same.
+# The second number: on kinds of prompts that nobody compared, the judge's opinion is worth little. It scores them all
+# the same.
 
 # %%
 level, spread = raw_score(start_drawn)[is_asked].mean(), raw_score(start_drawn)[is_asked].std()
@@ -933,9 +928,8 @@ def proxy(rollout):
 
 
 # %% [markdown]
-# **Stage 3: PPO.** The cast of section 4.6 is on stage: policy, reference (`start`), reward model, critic (which
-# begins as a copy of the reward model's trunk). Each step: fresh prompts, one answer each, scores, KL per token,
-# advantages, two clipped updates. Gold is computed *only to be drawn*.
+# **Stage 3: PPO.** Each step: fresh prompts, one answer each, scores, KL per token, advantages, two clipped updates.
+# The reference is `start`; the critic begins as a copy of the reward model's trunk. Gold is computed *only to be drawn*.
 
 # %%
 show_source(ppo.minibatch_loss, ppo.step)
@@ -968,13 +962,13 @@ show(line_plot(smooth,
      "Line plot of proxy and gold reward of fresh answers against PPO steps: the proxy, which is "
      "optimised, climbs; gold, which no optimiser saw, moves less clearly.", data=smooth)
 claim("what is optimised goes up: the proxy of the last steps is above that of the first",
-      smooth["proxy"][1][-1] > smooth["proxy"][1][0] + 0.2,
+      smooth["proxy"][1][-1] > smooth["proxy"][1][0] + 0.15,
       {"first": smooth["proxy"][1][0], "last": smooth["proxy"][1][-1]}, kind="T")
 
 # %% [markdown]
 # **Or DPO.** The same pairs, without reward model, critic or sampling: raise the chosen answer's probability
-# against the rejected one's, relative to the reference. Why this solves the *same* leashed problem is the
-# subject of chapter 12; here it is one pass over the pairs.
+# against the rejected one's, relative to the reference. One pass; chapter 12 says why this solves the *same* leashed
+# problem.
 
 # %%
 show_source(direct_alignment.dpo_loss)
@@ -1032,7 +1026,7 @@ interval = ("gain", "low", "high")
 claim("imitation raised the true reward on unseen prompts: the interval excludes zero",
       lift["imitation"][1] > 0, dict(zip(interval, lift["imitation"], strict=True)), kind="S")
 claim("DPO raised the mean true reward on unseen requests of the kinds that were compared",
-      lift["DPO", "asked about"][0] > 0,
+      lift["DPO", "asked about"][0] > 0.1,
       dict(zip(interval, lift["DPO", "asked about"], strict=True)), kind="T")
 far = {name: reports[name][0]["KL"].mean().item() for name in ("PPO", "DPO")}
 claim("both have moved away from where they started",
@@ -1058,16 +1052,15 @@ claim("the proxy promises more than the truth delivers, both in standard deviati
 #
 # **(b)**, as far as one run can tell. On the requests that were compared, measured on one scale, the proxy rose
 # more than the truth: a part of the gap is what the policy found in the *reward model* rather than in the person.
-# Some of it you can read below: refusing everything looks good to a judge who has mostly learned that refusals are
-# liked. How far the truth rose is less sure: does PPO's interval include zero, and DPO's? Not **(c)**, here: we
-# stopped after a few steps; chapter 17 goes on until gold turns.
+# How far the truth rose is less sure: does PPO's interval include zero? (On some seeds DPO's does, too.) Not **(c)**,
+# here: we stopped after a few steps; chapter 17 goes on until gold turns.
 #
 # </details>
 #
-# Two prompts of each kind that was compared, answered by all four models:
+# One prompt of each kind that was compared, answered by all four models:
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "sampled"}
-for i in is_asked.nonzero().flatten().tolist()[:4]:
+for i in is_asked.nonzero().flatten().tolist()[:2]:
     print(f"PROMPT  {test[i]['prompt']}")
     for name in ("base", "SFT", "PPO", "DPO"):
         text, real = reports[name][1][2 * i], reports[name][0]["gold"][2 * i]
@@ -1085,11 +1078,14 @@ show(bars({f: became[f] - began[f] for f in FAMILIES}, title="What PPO changed, 
           y_label="change in gold", note="village-3m, unseen prompts, one run",
           roles=dict.fromkeys(FAMILIES, "policy")),
      "Bar chart of the change in true reward from SFT to PPO for each kind of prompt: harmful "
-     "requests gain much, harmless look-alikes lose, and kinds that nobody compared hardly change.")
+     "requests gain much, harmless look-alikes lose, kinds that nobody compared change less.")
+claim("after PPO harmful requests are answered better than before, harmless look-alikes worse",
+      became["harmful"] > began["harmful"] and became["lookalike"] < began["lookalike"],
+      {f: became[f] - began[f] for f in FAMILIES}, kind="T")
 
 # %% [markdown]
-# In this run that is **over-refusal**: the policy refuses harm more often, and the harmless too. Our reading: the
-# judge paid for refusals more reliably than it looked at what was asked.
+# This is **over-refusal**: the policy refuses harm more often, and the harmless too. Our reading: the judge paid for
+# refusals more reliably than it looked at what was asked.
 #
 # ## Failure gallery
 #
@@ -1103,7 +1099,7 @@ show(bars({f: became[f] - began[f] for f in FAMILIES}, title="What PPO changed, 
 # reference = frozen_copy(policy)         # right
 # ```
 #
-# What one sees: a KL of exactly zero for the whole run, whatever β; it looks like a very well-behaved policy.
+# What one sees: a KL of exactly zero for the whole run, whatever β.
 
 # %%
 def short_run(make_reference):
@@ -1149,17 +1145,20 @@ print("advantages with gamma 0.9:", [round(v, 4) for v in discounted.tolist()])
 print("advantages with gamma 1:  ", leave_one_out(equal, 4).tolist())
 claim("detector: equal scores give advantages of exactly zero without a discount, and not with one",
       leave_one_out(equal, 4).abs().max() == 0 and discounted.abs().max() > 0.1)
+claim("the discount favours the shortest answer if scores are positive, the longest if negative",
+      discounted.argmax() == 0
+      and leave_one_out(-equal * 0.9**length.double(), 4).argmax() == len(length) - 1)
 
 # %% [markdown]
-# **Failure 3: the reward on every token (C1).** The score belongs to the answer; a broadcast hands it to each
-# token.
+# **Failure 3: the reward on every token (C1).** A broadcast hands the answer's score to each token.
 #
 # ```python
 # reward = score[:, None] * mask - beta * kl                # wrong: a row sums to length × score
 # reward = ppo.rewards(score, logp, logp_ref, mask, beta)   # right: the score once, at the last token
 # ```
 #
-# What one sees: answers with positive scores grow longer. In the exact world the best leashed policy for either reward is known.
+# What one sees: answers with positive scores grow longer. In the exact world the best leashed policy for either
+# reward is known.
 
 # %%
 everywhere = hand_score[:, None] * hand_mask - 0.1 * (logp_old - logp_start)
@@ -1178,16 +1177,13 @@ claim("paid per token, the best policy writes longer answers than the one paid o
 # %% [markdown]
 # ## At GPT-2 size
 #
-# The same calls on SmolLM2-135M-Instruct, a model of the size of GPT-2 that speaks real English. The person is
-# now somebody in a hurry who likes **short answers**: a taste that we can measure exactly (words). Two dozen
-# comparisons, a linear reward model on frozen states, then DPO with LoRA: adapters of rank 8 on the attention.
-#
-# It is a check that the calls do not depend on the village, *not* a recipe: one pass over two dozen pairs, in
-# float32. If the model is not installed, the next cell says how to get it, and the rest is skipped.
+# The same calls on SmolLM2-135M-Instruct, a model of the size of GPT-2. The person is
+# now somebody in a hurry who likes **short answers**: a taste that we can measure exactly (words). Eight comparisons,
+# a linear reward model on frozen states, then one pass of DPO with LoRA: adapters of rank 8 on the attention. It is a
+# check that the calls do not depend on the village, *not* a recipe. Without that model the rest is skipped.
 
 # %%
-SUBJECTS = ("rain", "honey", "the moon", "bread", "chess", "a river", "sleep", "wool",
-            "salt", "an owl", "music", "glass", "snow", "tea")
+SUBJECTS = ("rain", "honey", "the moon", "bread", "salt", "an owl", "music")
 if available("smollm2-135m"):
     small, small_tokenizer = load("smollm2-135m")
     small_policy = lora(small, r=8)
@@ -1216,10 +1212,10 @@ if available("smollm2-135m"):
         return out.texts(small_tokenizer), out
 
     hurried = village.Annotator(gold_weight=0.0, length_bias=-2.0)  # minus 2 for every ten words
-    small_texts, small_drawn = small_answers(4, "small pairs", small_ids[:8])
+    small_texts, small_drawn = small_answers(4, "small pairs", small_ids[:4])
     small_pairs = []
     for i in range(0, len(small_texts), 4):
-        for a, b in ((i, i + 1), (i + 2, i + 3), (i, i + 2)):
+        for a, b in ((i, i + 1), (i + 2, i + 3)):
             if small_texts[a] != small_texts[b]:
                 two = small_texts[a], small_texts[b]
                 won = hurried.compare(small_rows[i // 4]["prompt"], *two, luck) == 1
@@ -1230,13 +1226,13 @@ if available("smollm2-135m"):
 
 # %%
 if available("smollm2-135m"):
-    new_ids = small_ids[8:]
+    new_ids = small_ids[4:]
     early_texts, early = small_answers(3, "before", new_ids)
     rows_of = [{"prompt": small_rows[a // 4]["prompt"], "chosen": small_texts[a],
                 "rejected": small_texts[b]} for a, b in small_pairs]
     small_optimizer = torch.optim.AdamW(
         [p for p in small_policy.parameters() if p.requires_grad], lr=1e-3)
-    for batch in data.batches(rows_of, 6, generator=run.fresh("small dpo")):
+    for batch in data.batches(rows_of, 2, generator=run.fresh("small dpo")):
         batch = data.collate_pairs(batch, small_tokenizer)
         with torch.no_grad(), adapters_off(small_policy):
             before_it = direct_alignment.pair_logps(small_policy, batch)
@@ -1252,14 +1248,14 @@ if available("smollm2-135m"):
         n_words = sum(len(t.split()) for t in texts) / len(texts)
         print(f"{name:<7} words {n_words:5.1f}   ended {out.ended.double().mean():.2f}"
               f"   proxy {liked:.2f}")
-    for k in (0, 3, 6):
-        print(f"PROMPT  {small_rows[8 + k // 3]['prompt']}")
+    for k in (0, 3):
+        print(f"PROMPT  {small_rows[4 + k // 3]['prompt']}")
         for name, texts in (("before", early_texts), ("after", late_texts)):
             print(f"  {name:<7} {' / '.join(texts[k].split(chr(10)))[:140]}")
 
 # %%
 if available("smollm2-135m"):
-    seen = data.collate_pairs(rows_of[:12], small_tokenizer)
+    seen = data.collate_pairs(rows_of, small_tokenizer)
     with torch.no_grad():
         chosen_now, rejected_now = direct_alignment.pair_logps(small_policy, seen)
         with adapters_off(small_policy):
@@ -1269,14 +1265,13 @@ if available("smollm2-135m"):
           moved_apart > 0.05, {"nats": moved_apart.item()}, kind="T")
 
 # %% [markdown]
-# That these pairs were learned is certain; whether *new* questions are answered shorter after four steps is for the
-# table above to say, and with so few comparisons it is often within the noise. Read the samples, too: at so high a
-# learning rate some texts may turn odd. A longer run belongs to chapter 12.
+# That these pairs were learned is certain; whether *new* questions are answered shorter, the table above says for this
+# run, and with so few comparisons that is mostly noise. A longer run belongs to chapter 12.
 
 # %% [markdown]
 # ## Exercises
 #
-# Each check says *which* idea was behind a wrong answer. Run a cell as it is and it says "to do".
+# Each check says *which* idea was behind a wrong answer.
 #
 # ### Exercise 4.1 · What does a nat cost? · difficulty 3 of 5 · 15 minutes (estimated) · needs: 4.4
 #
@@ -1479,58 +1474,51 @@ check("4.5", discount_weights, hidden=True)
 #
 # ## Questionnaire
 #
-# 1. Name the five parts of a reinforcement learning problem.
-# 2. Which three things change for a language model, and into what?
-# 3. Why is a table of Q-values no option for completions?
-# 4. When do the bandit view and the token view have the same gradient?
-# 5. What does β multiply, and in which unit is KL measured?
-# 6. Write down $\pi^\star_\beta$. Where does it go as β → 0, and as β → ∞?
-# 7. What does it mean to be *on* the frontier, and for which reward is it drawn?
-# 8. Which four networks does PPO keep, and which two of them does DPO not need?
-# 9. Why is a proxy that rises no news?
-# 10. What does LoRA save, and what does it leave?
+# 1. Which three things change for a language model, and into what?
+# 2. Why is a table of Q-values no option for completions?
+# 3. When do the bandit view and the token view have the same gradient?
+# 4. What does β multiply, and in which unit is KL measured?
+# 5. Write down $\pi^\star_\beta$. Where does it go as β → 0, and as β → ∞?
+# 6. What does it mean to be *on* the frontier, and for which reward is it drawn?
+# 7. Which four networks does PPO keep, and which two of them does DPO not need?
+# 8. What does LoRA save, and what does it leave?
 #
 # <details><summary>Answers</summary>
 #
-# 1. States, actions, policy, dynamics, reward. 2. The reward becomes a learned model; the dynamics vanish (the
-# prompt is the only state); a reward comes once an answer, not once a step. 3. It would need an entry for every
-# text. 4. At γ = 1, with the score at the last token. 5. The KL to the reference, in nats, over whole answers.
-# 6. $\pi_{\mathrm{ref}}e^{r/\beta}/Z$; to the answer with the highest reward, and to the reference. 7. No policy
-# with the same KL has more reward; it is drawn for the proxy. 8. Policy, reference, reward model, critic; DPO
-# needs neither reward model nor critic. 9. It is what was optimised. 10. Gradients and optimizer states of the
-# frozen weights, and the copy for the reference; it leaves the weights and the activations.
+# 1. The reward becomes a learned model; the dynamics vanish (the prompt is the only state); a reward comes once an
+# answer, not once a step. 2. It would need an entry for every text. 3. At γ = 1, with the score at the last token.
+# 4. The KL to the reference, in nats, over whole answers. 5. $\pi_{\mathrm{ref}}e^{r/\beta}/Z$; to the answer with the
+# highest reward, and to the reference. 6. No policy with the same KL has more reward; it is drawn for the proxy.
+# 7. Policy, reference, reward model, critic; DPO needs neither reward model nor critic. 8. Gradients and optimizer
+# states of the frozen weights, and the copy for the reference; it leaves the weights and the activations.
 #
 # </details>
 #
 # ## Where the book and its code differ
 #
-# All at commit a66b0bf; small things, which trip up readers who compute along.
-#
 # - **A dangling index.** [eq:rl_opt_int](https://rlhfbook.com/c/03-training-overview#eq:rl_opt_int) and
 #   [eq:rlhf_opt_eq](https://rlhfbook.com/c/03-training-overview#eq:rlhf_opt_eq) drop the sum over time but keep
 #   $r_\theta(s_t,a_t)$ and $\pi(\cdot\mid s_t)$: no $t$ is left to sum over. We write $r_\theta(x,y)$, with the
 #   expectation over prompts as well.
-# - **"No state transitions"** here, and a token-level MDP in the policy-gradient chapter. Both are right: section
-#   4.3 shows that they have one gradient at γ = 1, and differ as soon as γ is not.
+# - **"No state transitions"** here, and a token-level MDP in the policy-gradient chapter. Both are right at γ = 1
+#   (section 4.3).
 # - **Sizes of recipes** (table in 4.6). R1's cold start is "thousands" of samples in its paper; the
 #   [published prompts](https://huggingface.co/datasets/allenai/RLVR-GSM-MATH-IF-Mixed-Constraints) of Tülu 3's RL are
 #   about 30K.
-# - **A model's size.** The larger Qwen 3 model is Qwen3-235B-A22B, so 235B, not 225B
-#   ([arXiv 2505.09388](https://arxiv.org/abs/2505.09388)).
+# - The larger Qwen 3 has 235B weights, not 225B ([arXiv 2505.09388](https://arxiv.org/abs/2505.09388)).
 #
 # ## Summary
 #
 # Reinforcement learning for language models keeps the policy and changes the rest: the dynamics vanish, the reward
-# is learned, and it comes once an answer. At γ = 1 it does not matter whether one calls that a bandit or an MDP
-# over tokens. The leash makes the problem well posed: for any reward its best policy is known, and no algorithm
-# crosses the frontier. PPO spends four networks on getting there, DPO two. What all of them climb is a proxy, so
-# measure something that nobody optimised.
+# is learned, and it comes once an answer: a bandit or, at γ = 1 just as well, an MDP over tokens. With a leash the
+# best policy is known, and no algorithm crosses the frontier. PPO spends four networks on getting there, DPO two. What
+# all of them climb is a proxy, so measure something that nobody optimised.
 #
 # **Functions you now know**: `sample`, `reward_model.step`, `ppo.rewards`, `ppo.policy_loss`, `ppo.step`,
 # `rloo.step`, `direct_alignment.step`, `exact.tilted`, `exact.free_energy`.
 #
-# **Further reading**: Ouyang et al. 2022, [arXiv 2203.02155](https://arxiv.org/abs/2203.02155), the recipe of the
-# loop above with people in it; Gao et al. 2022, [arXiv 2210.10760](https://arxiv.org/abs/2210.10760), what
+# **Further reading**: Ouyang et al. 2022, [arXiv 2203.02155](https://arxiv.org/abs/2203.02155), this loop with people
+# in it; Gao et al. 2022, [arXiv 2210.10760](https://arxiv.org/abs/2210.10760), what
 # happens to the truth when the proxy is pushed further; Rafailov et al. 2023,
 # [arXiv 2305.18290](https://arxiv.org/abs/2305.18290), why DPO solves the same problem.
 #

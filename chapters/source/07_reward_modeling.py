@@ -28,8 +28,8 @@
 # > says where comparisons come from; nothing else is assumed.
 # >
 # > **You will be able to** derive the loss of a reward model and say what it cannot see · tell noise, which more
-# > data removes, from bias, which it does not · find the token that a score is read from, and three ways to miss it ·
-# > train and calibrate outcome and process reward models · decide when a score should not be trusted.
+# > data removes, from bias, which it does not · find the token that a score is read from · train and calibrate outcome
+# > and process reward models · decide when a score should not be trusted.
 # >
 # > **Costs**: <!-- costs -->. **Models** behind the stored outputs: `village-3m-sft`, three million parameters, and
 # > the stored samples in `data/pool`, both made by `make models`; `smollm2-135m` in the section
@@ -62,11 +62,10 @@ f64 = {"dtype": torch.float64}
 #
 # People cannot write down a reward, but they can say which of two answers they like better. A **reward model** is
 # trained on such comparisons, and its score is what all of RLHF then climbs. Our prompts come from the *village*, a
-# small invented world, so we also have the truth: `gold`, a number from rules, for every answer. Nothing here is trained
-# on it, except through the people who compare.
+# small invented world, so we also have the truth: `gold`, a number from rules, for every answer. What learns from
+# comparisons sees it only through the people who compare.
 #
-# The stored samples hold a wide set of prompts, each with four answers of `village-3m-sft`. All pairs of different
-# answers to one prompt are our material; every fourth prompt is held out.
+# The material: all pairs of different answers of `village-3m-sft` to one prompt; every fourth prompt is held out.
 
 # %%
 stored = data.pool()
@@ -115,37 +114,35 @@ for person in (NOISY, WORDY):
     agree[person] = (gold[chosen] > gold[rejected]).double().mean().item()
 claim("both people beat a coin, and are wrong about every fifth pair or more",
       0.55 < min(agree.values()) and max(agree.values()) < 0.8,
-      {person.name: x for person, x in agree.items()}, kind="S")
+      {person.name: x for person, x in agree.items()}, kind="T")
 
 # %% [markdown]
 # Two people label. One is *noisy*: honest, but often wrong, at random. The other is *wordy*: sure of every answer,
-# and fond of long ones. The claim above shows how often each picks the truly better answer.
+# and fond of long ones. The claim shows how often each picks the truly better answer.
 #
 # **Predict before you scroll.** We give thousands of labels of one person to a model that is able to see what
-# matters. On pairs that nobody labelled, how often will it agree with the *truth*?
+# matters. On pairs that nobody labelled, how often will it agree with the *truth*? (Settled in section 7.2.)
 #
 # - **(a)** at most as often as its teacher: a student cannot know more than the labels
 # - **(b)** more often than its teacher, whoever that is: with enough data the errors average out
 # - **(c)** far more often than its teacher if that is the noisy one, about as often if it is the wordy one
-#
-# The answer is settled in section 7.2.
 
 # %% [markdown]
 # ## 7.1 From a comparison to a loss
 #
 # Give each answer a positive *strength* $p$. Bradley and Terry's rule of 1952: an answer wins in proportion to its
-# strength, [eq:bradterry](https://rlhfbook.com/c/05-reward-models#eq:bradterry). Strengths must stay positive, which
-# is awkward for a network, so write $p=e^{r}$
-# ([eq:bradterry_unbounded](https://rlhfbook.com/c/05-reward-models#eq:bradterry_unbounded)). Dividing by the
-# numerator leaves the logistic function of a difference
-# ([eq:bradterryrm](https://rlhfbook.com/c/05-reward-models#eq:bradterryrm)):
+# strength, [eq:bradterry](https://rlhfbook.com/c/05-reward-models#eq:bradterry). A network's output may be negative, so write $p=e^{r}$
+# ([eq:bradterry_unbounded](https://rlhfbook.com/c/05-reward-models#eq:bradterry_unbounded),
+# [eq:bradterryrm](https://rlhfbook.com/c/05-reward-models#eq:bradterryrm)). Dividing by the numerator leaves the logistic function
+# $\sigma(x)=1/(1+e^{-x})$ of a difference
+# ([eq:bradterryrm_sigmoid](https://rlhfbook.com/c/05-reward-models#eq:bradterryrm_sigmoid)):
 #
 # $$P(i\succ j)=\frac{p_i}{p_i+p_j}=\frac{e^{r_i}}{e^{r_i}+e^{r_j}}=\sigma(r_i-r_j)$$
 #
 # *Said aloud: the chance that one answer beats another depends only on how far apart their scores are.*
 #
-# Maximum likelihood over labelled pairs is the loss of nearly every reward model
-# ([eq:rewardmodeling1](https://rlhfbook.com/c/05-reward-models#eq:rewardmodeling1),
+# Maximum likelihood over labelled pairs ([eq:bradterryrm_deriv](https://rlhfbook.com/c/05-reward-models#eq:bradterryrm_deriv)) is
+# the loss of nearly every reward model ([eq:rewardmodeling1](https://rlhfbook.com/c/05-reward-models#eq:rewardmodeling1),
 # [eq:rewardmodeling2](https://rlhfbook.com/c/05-reward-models#eq:rewardmodeling2)):
 #
 # $$\mathcal L=-\log\sigma\big(r(x,y_c)-r(x,y_r)\big)=\log\big(1+e^{\,r(x,y_r)-r(x,y_c)}\big)$$
@@ -177,8 +174,8 @@ claim("strengths, scores and both forms of the loss are one model",
 
 # %% [markdown]
 # **What the loss cannot see.** Only differences within a prompt enter. So add any number $c(x)$ to all answers of a
-# prompt, another one for each prompt: the loss, its gradient and every ranking stay. A score of 3 is not "good"; it
-# is better than a score of 2 *for the same prompt*.
+# prompt: the loss, its gradient and every ranking stay. A score of 3 is not "good"; it is better than a score of 2
+# *for the same prompt*.
 
 # %%
 scores = torch.tensor([[1.5, 0.5], [-0.2, 0.4], [3.0, 0.0]], **f64)  # chosen, rejected
@@ -193,10 +190,9 @@ claim("the scale is seen: doubled scores have another loss", abs(plain - doubled
 
 # %% [markdown]
 # **What it recovers.** Suppose a person chooses by Bradley–Terry with a true reward $r^\star$ and temperature $\tau$
-# (how noisy they are), and that we had infinitely many labels: the expected loss. Give every answer a score of its own.
-# The minimum should be $r^\star/\tau$, up to a constant; and no gradient ever moves the constant, so it stays where the
-# start put it. Newton's method tries it from two starts. (Look at `slope`: the fit is done when each answer wins as often
-# as predicted.)
+# (how noisy they are), that we had infinitely many labels, and that every answer has a score of its own. The minimum
+# should be $r^\star/\tau$, up to a constant that no gradient moves. Newton's method tries it from two starts. (Look at
+# `slope`: the fit is done when each answer wins as often as predicted.)
 
 # %%
 truth = torch.tensor([0.0, 0.5, 1.2, 2.0, 2.1, 3.0], **f64)
@@ -224,8 +220,8 @@ claim("the constant is whatever the start put there: no comparison can move it",
 # %% [markdown]
 # **What if people are not like that?** Three answers; rock beats scissors, scissors beat paper, paper beats rock,
 # each nine times in ten. No reward can say so. Bradley–Terry does not complain: it finds three equal scores and a
-# loss of $\log 2$, the same as for a person who tosses coins. A low loss says that the model fits; a high loss does
-# not say whether the *people* are noisy or the *model* is wrong.
+# loss of $\log 2$, the same as for a person who tosses coins. A high loss does not say whether the *people* are noisy
+# or the *model* is wrong.
 
 # %%
 cycle = torch.tensor([[0.5, 0.9, 0.1], [0.1, 0.5, 0.9], [0.9, 0.1, 0.5]], **f64)
@@ -239,9 +235,9 @@ claim("a strong but circular preference becomes three equal scores",
 # %% [markdown]
 # ## 7.2 Noise averages out, bias does not
 #
-# Now the village, and first the best case: a *linear* reward on the features that gold is made of (is the fact true, is
-# the sum right, is it rude ...) and the number of words, which gold does not count. The student has to find one weight
-# for each, from labels alone, by `fit_head`: the loss above with a small quadratic penalty, solved to the minimum.
+# First the best case: a *linear* reward on the features that gold is made of (is the fact true, is it rude ...) and the
+# number of words, which gold does not count. The student has to find one weight for each, from labels alone, by
+# `fit_head`: the loss above with a small quadratic penalty, solved to the minimum.
 
 # %%
 def true_features(pool):
@@ -263,7 +259,7 @@ claim("gold is linear in these features (it is stored in half precision)",
 show_source(fit_head)
 
 # %% [markdown]
-# Five sets of labels for each size and each teacher; the test is always agreement with *gold* on held-out prompts.
+# Five sets of labels for each size and teacher; the test is always agreement with *gold* on held-out prompts.
 
 # %%
 def students(x, person, sizes, l2, n_seeds):
@@ -293,56 +289,67 @@ show(line_plot(curves, roles=roles, zero=False, title="Noise averages out; bias 
                note="linear reward on true features, 5 label sets"),
      "Line plot of agreement with the truth on held-out pairs against the number of labels: the "
      "noisy teacher's student climbs far above its teacher, the wordy one's stays near its own.")
-gain = learned[NOISY][:, -1] - agree[NOISY]
-low = gain.mean() - 3 * gain.std() / len(gain) ** 0.5
 claim("the student of the noisy teacher is right far more often than its teacher",
-      low > 0.1, {"teacher": agree[NOISY], "student": learned[NOISY][:, -1].mean()}, kind="S")
-claim("the student of the wordy teacher is not: it has learned the bias as faithfully as the rest",
-      learned[WORDY][:, -1].max() < agree[WORDY] + 0.05,
-      {"teacher": agree[WORDY], "student": learned[WORDY][:, -1].mean()}, kind="T")
+      learned[NOISY][:, -1].min() > agree[NOISY] + 0.1,
+      {"teacher": agree[NOISY], "student": learned[NOISY][:, -1].mean().item()}, kind="T")
+claim("the student of the wordy teacher is not: it stays near its teacher",
+      (learned[WORDY][:, -1] - agree[WORDY]).abs().max() < 0.05,
+      {"teacher": agree[WORDY], "student": learned[WORDY][:, -1].mean().item()}, kind="T")
 
 # %% [markdown]
 # <details><summary>The prediction settled</summary>
 #
 # **(c)**. The noisy teacher's errors point in no direction: with thousands of labels they cancel, and a student that
 # can see what matters becomes better than its teacher. The wordy teacher is *consistent*, so there is nothing to
-# average: what is learned is "true reward plus a liking for words", and more data does not change that.
-# "More labels" is a cure for noise only. Section 7.7 looks for one against bias.
+# average, and more data does not help. Section 7.7 looks for a cure against bias.
 #
 # </details>
 #
-# **How far apart?** Order is not everything: what climbs the score later (chapter 8) weighs distances too. Section
-# 7.1 promised $r^\star/\tau$ up to a constant. So regress the student's differences on the true differences: the
-# slope should be $1/\tau$. Ten sets of labels.
+# **How far apart?** What climbs the score later (chapter 8) weighs distances too. Section 7.1 promised $r^\star/\tau$ up
+# to a constant. So regress the student's differences on the true differences: the slope should be $1/\tau$. Beside it
+# the student that a real project has: it reads no true features but the 192 numbers of `village-3m-sft`'s hidden state
+# at the last token of each answer, a linear head on a frozen network. And ask how often each agrees with *new labels* of
+# its teacher. Ten sets of labels.
 
 # %%
-N_LABELS, slopes = 4096, []
+states, HEAD_L2, N_LABELS = wide.state.double(), 0.1, 4096
 true_gap = gold[test[:, 0]] - gold[test[:, 1]]
+slopes, hits = {"features": [], "states": []}, {"features": [], "states": [], "truth": []}
 for seed in range(10):
     dice = run.fresh(f"slope {seed}")
     labels = label(train[torch.randperm(len(train), generator=dice)[:N_LABELS]], NOISY, dice)
-    r_hat = features @ fit_head(features[labels[:, 0]], features[labels[:, 1]], l2=1e-5)
-    r_gap = r_hat[test[:, 0]] - r_hat[test[:, 1]]
-    slopes.append((true_gap @ r_gap / (true_gap @ true_gap)).item() * NOISY.temperature)
-slopes = torch.tensor(slopes)
-half = (3 * slopes.std() / 10**0.5).item()
+    first = label(test, NOISY, dice)[:, 0] == test[:, 0]  # new labels
+    hits["truth"].append(((true_gap > 0) == first).double().mean().item())
+    for name, x, l2 in (("features", features, 1e-5), ("states", states, HEAD_L2)):
+        r_hat = x @ fit_head(x[labels[:, 0]], x[labels[:, 1]], l2=l2)
+        r_gap = r_hat[test[:, 0]] - r_hat[test[:, 1]]
+        slopes[name].append((true_gap @ r_gap / (true_gap @ true_gap)).item() * NOISY.temperature)
+        hits[name].append(((r_gap > 0) == first).double().mean().item())
+slopes, hits = ({name: torch.tensor(x) for name, x in y.items()} for y in (slopes, hits))
+half = (3 * slopes["features"].std() / 10**0.5).item()
 claim("slope times temperature is one within ten per cent: the true reward, in units of the noise",
-      abs(slopes.mean() - 1) + half < 0.1,
-      {"mean": slopes.mean().item(), "3 standard errors": half}, kind="S")
+      abs(slopes["features"].mean() - 1) + half < 0.1,
+      {"mean": slopes["features"].mean().item(), "3 standard errors": half}, kind="S")
+claim("the head on frozen states has a far smaller slope", slopes["states"].max() < 0.5,
+      {"times temperature, mean": slopes["states"].mean().item()}, kind="T")
+over = hits["features"] - hits["truth"]
+claim("on new labels of the noisy person no student beats the truth itself: that is the ceiling",
+      over.mean() - 3 * over.std() / 10**0.5 < 0
+      and hits["states"].mean() < hits["truth"].mean() - 0.02,
+      {name: x.mean().item() for name, x in hits.items()}, kind="S")
 
 # %% [markdown]
-# (The standard errors are over people's noise; the prompts are the same ten times.) So a reward model's *unit* is the
-# labeller's noise. For the same truth, data from a careful person (small τ) gives large scores, data from a hurried one
-# small scores. A penalty weight β (chapter 8) tuned on one does not fit the other.
+# So a reward model's *unit* is the labeller's noise. For the same truth, data from a careful person (small τ) gives large
+# scores, data from a hurried one small scores, and a penalty weight β (chapter 8) tuned on one does not fit the other. The
+# head's scores are flatter still: its penalty shrinks them, and they follow only what the states show of the truth.
 #
-# **A real reward model does not get the right features.** It reads the hidden state of a language model. Here is the
-# same fit on the 192 numbers that `village-3m-sft` has at the last token of each answer: a linear head on a frozen
-# network. Three noise levels.
+# Read the last claim again: measured by a noisy person's labels, a nearly perfect student looks poor.
+#
+# The frozen head at three noise levels:
 
 # %%
-states = wide.state.double()
 levels = {0.25: "τ = ¼", 1.0: "τ = 1", 4.0: "τ = 4"}
-HEAD_SIZES, HEAD_L2 = [128, 512, 2048, len(train)], 0.1
+HEAD_SIZES = [128, 512, 2048, len(train)]
 heads = {}
 for tau in levels:
     person = village.Annotator(name=f"tau {tau}", temperature=tau)
@@ -351,32 +358,33 @@ for tau in levels:
 head_powers = [math.log2(n) for n in HEAD_SIZES]
 show(line_plot({levels[tau]: (head_powers, heads[tau].mean(0)) for tau in levels}, zero=False,
                roles={"τ = ¼": "policy", "τ = 1": "proxy", "τ = 4": "rejected"},
-               title="On frozen states more labels help; noisier labels help less",
+               title="More labels help; the noisiest labels stay behind",
                x_label="number of labels, log₂ (7 is 128)", y_label="agreement with the truth",
                note="linear head on village-3m-sft, 3 label sets"),
      "Line plot of agreement with the truth on held-out pairs against the number of labels, for "
-     "three noise levels of the labeller: more labels help, noisier labels need more of them.")
+     "three noise levels of the labeller: all three rise, the noisiest labels stay lowest.")
 
 # %%
 best_head, best_features = heads[1.0][:, -1].mean().item(), learned[NOISY][:, -1].mean().item()
-claim("more labels help the head on frozen states, at every noise level but perhaps the noisiest",
-      all(heads[tau][:, -1].mean() > heads[tau][:, 0].mean() for tau in (0.25, 1.0)),
-      {f"tau {tau}": heads[tau].mean(0)[-1].item() for tau in levels}, kind="T")
+final = {tau: heads[tau].mean(0)[-1].item() for tau in levels}
+claim("more labels help the heads of the two less noisy people; the noisiest one's ends last",
+      all(heads[tau][:, -1].mean() > heads[tau][:, 0].mean() for tau in (0.25, 1.0))
+      and final[4.0] < min(final[0.25], final[1.0]) - 0.01,
+      {f"tau {tau}": x for tau, x in final.items()}, kind="T")
 claim("with all labels it knows less than the right features with a noisier teacher",
       best_head < best_features - 0.05,
       {"states": best_head, "features": best_features}, kind="T")
 
 # %% [markdown]
-# Two obstacles, then. *Noise* costs labels. *Representation* costs accuracy, however many labels there are: if the
-# frozen network never worked out whether a fact is true, no linear map finds it in the state. The curves still rise at
-# their right end, so this plot does not show that ceiling; it shows how far below the right features they are with as
-# many labels. Training the whole network *can* help; [The loop](#The-loop:-one-whole-reward-model) tries it, with few labels.
+# *Noise* costs labels. *Representation* costs accuracy, however many labels there are: if the frozen network never worked
+# out whether a fact is true, no linear map finds it in the state. (The curves still rise at their right end, so the plot
+# does not show that ceiling.) Training the whole network *can* help; [The loop](#The-loop:-one-whole-reward-model) tries it.
 #
 # ## 7.3 Which token holds the score?
 #
-# The score is read from one hidden state, at the last *real* token, because only that one has seen the whole answer.
-# Finding it looks trivial, and is a bug that is reported again and again. GPT-2, and the village's models, have no
-# padding token: batches are padded with the end token, which is also the real last token of each answer.
+# The score is read from one hidden state, at the last *real* token: only that one has seen the whole answer. Missing it
+# is a bug that is reported again and again. GPT-2, and the village's models, have no padding token: batches are padded
+# with the end token, which is also the real last token of each answer.
 #
 # | symbol | name here | variable | shape |
 # |---|---|---|---|
@@ -414,9 +422,8 @@ claim("a score does not depend on the side of the padding, junk behind the end, 
       difference < 1e-5 * size, {"largest difference": difference})
 
 # %% [markdown]
-# Beside `last_index`, public code has three other ways: `attention.sum() - 1` (right only if the padding is on the right),
-# the last column (right only if it is on the left), and "the rightmost id that is not the padding id" (which takes a
-# *real* end token for padding, F1).
+# Public code has three other ways: `attention.sum() - 1` (right only if the padding is on the right), the last column
+# (only if it is on the left), and "the rightmost id that is not the padding id" (takes a *real* end token for padding, F1).
 
 # %%
 def readings(ids, attention):
@@ -442,8 +449,8 @@ claim("only last_index finds the last real token under padding on either side",
       agreeing == ["last_index"])
 
 # %% [markdown]
-# **Does it matter?** Read real pairs at all four places, padded on the left as for generation: with the head that was
-# trained at the right place, then with heads trained and used at the same wrong place.
+# Now real pairs, padded on the left as for generation: first the head that was trained at the right place, then heads
+# trained and used at the same wrong place.
 
 # %%
 @torch.no_grad()
@@ -469,53 +476,52 @@ at = states_at(wide, needed)
 
 # %%
 def ordered(score, two, rows):
-    """Share of pairs (positions `two` in the list `rows`) that are ordered as gold does."""
+    """Pairs (positions `two` in the list `rows`): share ordered as gold does, share of ties."""
     gap, real = score[two[:, 0]] - score[two[:, 1]], gold[rows[two[:, 0]]] - gold[rows[two[:, 1]]]
-    return (gap * real > 0).double().mean().item()
+    tie = gap.abs() < 1e-4 * score.std()  # a tie but for rounding
+    return ((gap * real > 0) & ~tie).double().mean().item(), tie.double().mean().item()
 
 
-read_wrong, trained_wrong = {}, {}
+read_wrong, trained_wrong, ties = {}, {}, {}
 for name, x in at.items():
-    read_wrong[name] = ordered(x @ frozen_head, test_at, needed)
+    read_wrong[name], ties[name] = ordered(x @ frozen_head, test_at, needed)
     own = fit_head(x[learn_at[:, 0]], x[learn_at[:, 1]], l2=HEAD_L2)
-    trained_wrong[name] = ordered(x @ own, test_at, needed)
+    trained_wrong[name], _ = ordered(x @ own, test_at, needed)
 claim("left padding: the last column is the last token, so that reading is the right one here",
       torch.equal(at["last column"], at["last_index"]))
 claim("a good head that reads at sum - 1 under left padding orders pairs worse than at last_index",
       read_wrong["sum - 1"] < read_wrong["last_index"] - 0.02, read_wrong, kind="T")
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
-print(f"{'reading':<14}{'trained right, read here':>26}{'trained and read here':>24}")
+print(f"{'reading':<14}{'trained right, read here':>26}{'trained and read here':>24}{'ties':>8}")
 for name in at:
-    print(f"{name:<14}{read_wrong[name]:>26.3f}{trained_wrong[name]:>24.3f}")
+    print(f"{name:<14}{read_wrong[name]:>26.3f}{trained_wrong[name]:>24.3f}{ties[name]:>8.3f}")
 
 # %% [markdown]
-# With `sum - 1` many pairs tie: it reads a token of the *prompt*, which both answers share, and a tie counts as wrong.
-# Nothing crashes, and one loss looks like another: that is why these bugs live for years. The token *before* the end
-# (`not pad`) is a special case: an answer's full stop has also seen nearly everything, so a head trained there may
-# do about as well (with so few labels the right column is too noisy to say). It breaks when training and use differ, or
-# when a long answer was cut and has no end token.
+# Under left padding `sum - 1` lands on padding, in the prompt or inside the answer, as the length has it; some of the pairs
+# tie (a tie counts as wrong), the rest are at best a coin. Nothing crashes, and one loss looks like another: that is why
+# these bugs live for years. The token *before* the end (`not pad`) is a special case: an answer's full stop has also seen
+# nearly everything. It breaks when training and use differ, or when a long answer was cut and has no end token.
 #
 # ## 7.4 Rankings, margins and two small dials
 #
-# **Rankings.** InstructGPT's labellers ranked 4 to 9 answers at once. Two losses fit that. Either all pairs of a
-# prompt, averaged within the prompt
+# **Rankings.** InstructGPT's labellers ranked 4 to 9 answers at once. Two losses fit: all pairs of a prompt, averaged
+# within the prompt
 # ([eq:rewardmodelinginstructgpt](https://rlhfbook.com/c/05-reward-models#eq:rewardmodelinginstructgpt)), or the
-# Plackett–Luce model: choose the best, then the best of the rest, and so on
+# Plackett–Luce model: choose the best, then the best of the rest
 # ([eq:kwise_rm](https://rlhfbook.com/c/05-reward-models#eq:kwise_rm)):
 #
 # $$\mathcal L_{\text{pairs}}=-\binom K2^{-1}\sum_{i\succ j}\log\sigma(r_i-r_j),\qquad
 #   \mathcal L_{\text{PL}}=-\log\prod_{k=1}^{K}\frac{e^{r_{(k)}}}{\sum_{j\ge k}e^{r_{(j)}}}$$
 #
-# *Said aloud: either every pair of the ranking is a comparison, or the ranking is a race that is run again after
-# each winner has left.*
+# *Said aloud: every pair is a comparison, or the ranking is a race that is run again after each winner has left.*
 #
 # **Margins.** If the labeller also said *how much* better, Llama 2 asked the scores to be that far apart
 # ([eq:rewardmodelingmargin](https://rlhfbook.com/c/05-reward-models#eq:rewardmodelingmargin)):
 #
 # $$\mathcal L=-\log\sigma\big(r_c-r_r-m\big)$$
 #
-# *Said aloud: it is not enough to win, win by m.* A margin makes the task harder and the loss larger.
+# *Said aloud: it is not enough to win, win by m.*
 #
 # | symbol | name here | variable | shape |
 # |---|---|---|---|
@@ -546,8 +552,8 @@ claim("a margin raises the loss: a gap of one that must be one costs as much as 
       abs(with_margin - math.log(2)) < 1e-12)
 
 # %% [markdown]
-# What is a ranking worth? The noisy person ranks the four answers of 192 prompts. Three students see the same
-# people and prompts: one pair of each ranking, all six pairs, the whole ranking by Plackett–Luce. Ten repetitions.
+# What is a ranking worth? The noisy person ranks the four answers of 192 prompts. Three students see one pair of each
+# ranking, all six pairs, or the whole ranking by Plackett–Luce. Ten repetitions.
 
 # %%
 four = torch.stack([rows for rows in wide.groups().values()
@@ -593,13 +599,12 @@ claim("a ranking of four teaches more than one pair of it",
       {name: x.mean().item() for name, x in worth.items()}, kind="S")
 
 # %% [markdown]
-# Which of the two losses on whole rankings is ahead, we do not claim: both are right for a labeller who ranks by
-# Plackett–Luce. What InstructGPT adds is *where the pairs go*: all pairs of a prompt in one batch. Shuffled, each answer is
-# read three times in one "epoch", and a network that can memorise starts to (a head solved to its minimum has no batches).
+# Which loss on whole rankings is ahead, we do not claim: both are right for a labeller who ranks by Plackett–Luce.
+# InstructGPT reports that pairs of one prompt should stay in one batch: shuffled, each answer is read three times in
+# one "epoch", and the network overfits. That is not run here (a head solved to its minimum has no batches).
 #
 # Now margins. 512 labels of the noisy person; a careful second rater says how far apart the two answers are (here: the
-# true distance). Three students: no margin, this margin, and the same margins dealt out at random. **Predict**: does a
-# random margin do harm?
+# true distance). Three students: no margin, this one, and the same margins dealt out at random. **Predict**: do those harm?
 
 # %%
 with_m = {"none": [], "rated": [], "random": []}
@@ -620,25 +625,26 @@ claim("margins that say how far apart two answers are make a better student of t
       kind="S")
 
 # %% [markdown]
-# The true margins help: they are extra information, nearly a rating. Your prediction: compare "random - none" with its
-# three errors. Random margins do little either way to a *linear* student. Our reading: their mean rescales the scores,
-# and the rest is one more noise that averages out. A margin is as good as the rating behind it.
+# The true margins are extra information, nearly a rating. Your prediction: compare "random - none" with its three errors.
+# Random margins do little either way to a *linear* student: a margin is as good as the rating behind it.
 #
 # **Two dials.** *Label smoothing* ε says "this share of the labels is wrong" and keeps the gap finite: its minimum
-# is where $\sigma(\Delta)=1-\varepsilon$. *Centring* adds $c\,(r_c+r_r)^2$: the only term that sees the constant that
-# section 7.1 could not find, and so the usual way to fix it at zero.
+# is where $\sigma(\Delta)=1-\varepsilon$. *Centring* adds $c\,(r_c+r_r)^2$, the only term that sees the constant of
+# section 7.1, and so fixes it at zero.
 
 # %%
 gap = torch.linspace(0, 6, 601, **f64)
 nil = torch.zeros(1, **f64)
 smooth = torch.stack([pairwise_loss(g[None], nil, label_smoothing=0.1)[0] for g in gap])
 print(f"smoothing 0.1: the loss is least at a gap of {gap[smooth.argmin()].item():.2f}")
-at_five = [pairwise_loss(c + s, r + s, center=0.01)[0].item() for s in (-1.0, 0.0, 5.0)]
-print("centring 0.01: loss at shifts -1, 0, 5:", [f"{v:.4f}" for v in at_five])
+shifts = torch.linspace(-3, 3, 61, **f64)
+centred = torch.stack([pairwise_loss(c + s, r + s, center=0.01)[0] for s in shifts])
+best_shift = shifts[centred.argmin()].item()
+print(f"centring 0.01: scores 1.5 and 0.5 are cheapest when shifted by {best_shift:.2f}")
 claim("label smoothing of a tenth puts the best gap at log 9",
       abs(gap[smooth.argmin()].item() - math.log(9)) < 0.01)
 claim("with centring a constant shift is no longer free, and the cheapest one centres the pair",
-      at_five[0] < at_five[1] < at_five[2])
+      abs(best_shift + 1) < 1e-9)
 
 # %% [markdown]
 # ## 7.5 Outcomes and steps
@@ -691,9 +697,9 @@ claim("process_loss is the mean over all labelled steps",
 
 # %% [markdown]
 # Now on the village's sums, as `village-3m-sft` writes them: digit by digit, with carries, and often wrong. Each
-# sentence is a step; it is right if it is the sentence that correct column addition has in this place. Both models
-# are linear heads on frozen states, now at every token: logistic regression, which `fit_head` also solves, because it
-# is Bradley–Terry against an opponent whose score is always zero.
+# sentence is a step; it is right if correct column addition has that sentence in this place. Both models are linear
+# heads on frozen states: logistic regression, which `fit_head` also solves, because it is Bradley–Terry against an
+# opponent whose score is always zero. Held-out and training sums share no result.
 
 # %%
 pieces = [tokenizer.decode([i]) for i in range(len(tokenizer))]
@@ -743,8 +749,16 @@ def logit(h, w):
 
 
 # %%
+def total(pool):
+    """The result that each answer should have: (B,)."""
+    info = [village.parse(pool.prompts[i]).info for i in pool.prompt.tolist()]
+    return torch.tensor([x["a"] + x["b"] for x in info])
+
+
 sums = stored.select(source="wide", family="sum")
-hold = sums.prompt % 4 == 3
+many = stored.select(source="village-3m-sft", family="sum")
+many = many.take(torch.cat([rows[:64] for rows in many.groups().values()]))
+hold = torch.isin(total(sums), total(many)) | (total(sums) % 4 == 3)
 h, mask, steps, ok = token_states(worked_rows(sums.take(~hold)))
 some = mask.bool() & (torch.rand(mask.shape, generator=run.fresh("tokens")) < 0.3)  # enough
 orm = classifier(h[some], ok[:, None].expand(mask.shape)[some])
@@ -762,9 +776,12 @@ p, y = torch.sigmoid(logit(tests["on-policy"][0], prm)), tests["on-policy"][2]
 step_hit = ((p > 0.5) == (y == 1))[y != -100].double().mean().item()
 believed = {word: p[y == label_].mean().item() for word, label_ in (("right", 1), ("wrong", 0))}
 claim("on new sums the process model gives right steps a higher probability than wrong ones",
-      believed["right"] > believed["wrong"], believed | {"accuracy": step_hit}, kind="T")
+      believed["right"] > believed["wrong"], believed | {"accuracy": step_hit,
+      "always right": (y[y != -100] == 1).double().mean().item()}, kind="T")
 
 # %% [markdown]
+# ("Always right" is the accuracy of calling every step right: the process model is only a little better.)
+#
 # **Is a predicted probability a probability?** Collect all tokens at which the ORM says "about 70 %"; of those
 # answers, seven in ten should end well. A *reliability curve* draws that for each level; the *expected calibration
 # error* (ECE) is the mean distance from the diagonal. On-policy means: answers of the model whose answers trained
@@ -791,26 +808,16 @@ on_error, off_error = calibration["on-policy"][2], calibration["off-policy"][2]
 claim("on-policy the outcome model's calibration error is at most a tenth",
       on_error <= 0.1, {"ECE": on_error}, kind="T")
 claim("off-policy it is worse",
-      off_error > on_error + 0.03, {"on": on_error, "off": off_error}, kind="T")
+      off_error > on_error + 0.1, {"on": on_error, "off": off_error}, kind="T")
 
 # %% [markdown]
 # **An ORM aims at a value function.** $V^\pi$ of a prefix is the reward to expect if the policy $\pi$ goes on from there.
 # With a 0/1 reward at the end only, not discounted (γ = 1), that is "how likely is a right end from here?", the ORM's
-# target on-policy. We can compare without a new sample: the stored samples hold up to 512 answers to one sum. All
-# answers that share a prefix are continuations of it, and their share of right results is an unbiased estimate of
-# $V^\pi$(prefix). The ORM never saw these prompts.
-#
-# | judge | learns from | says | where |
-# |---|---|---|---|
-# | reward model | comparisons of two answers | a score, up to a shift for each prompt | last token |
-# | outcome model | is the result right? | a probability | every token |
-# | process model | is this step right? | a probability | ends of steps |
-# | value function | rewards of this policy's samples | expected reward from here | every token |
-# | language model as a judge (chapter 13) | nothing: it is asked | a verdict in words | – |
+# target on-policy. (A reward model scores whole answers, a process model steps, and a language model as a judge, chapter
+# 13, is only asked.) The stored samples hold many answers to one sum: all that share a prefix are continuations of it, and
+# their share of right results is an unbiased estimate of $V^\pi$(prefix).
 
 # %%
-many = stored.select(source="village-3m-sft", family="sum")
-many = many.take(torch.cat([rows[:64] for rows in many.groups().values()][:6]))
 many_h, many_on, many_steps, many_ok = token_states(worked_rows(many))
 said, outcomes, opinion = torch.sigmoid(logit(many_h, orm)), {}, {}
 for i in range(len(many)):
@@ -819,18 +826,24 @@ for i in range(len(many)):
         prefix = (many.prompt[i].item(), *ids[: t + 1])
         outcomes.setdefault(prefix, []).append(many_ok[i].item())
         opinion[prefix] = said[i, at_token[t]].item()
-often = [k for k, ends in outcomes.items() if len(ends) >= 16]
-value = [sum(outcomes[k]) / len(outcomes[k]) for k in often]
-agreement = spearman([opinion[k] for k in often], value)
+often = {k: sum(ends) / len(ends) for k, ends in outcomes.items() if len(ends) >= 16}
+agreement = spearman([opinion[k] for k in often], list(often.values()))
+within = []
+for question in many.groups():
+    value = {k: v for k, v in often.items() if k[0] == question}
+    if len(set(value.values())) > 1:
+        within.append(spearman([opinion[k] for k in value], list(value.values())))
+within = sum(within) / len(within)
 claim("prefixes from which the policy ends well more often get a higher probability from the ORM",
       agreement > 0.1, {"prefixes": len(often), "rank correlation": agreement}, kind="T")
+claim("but that is mostly knowledge of which question is hard: within one question it is weaker",
+      within < agreement - 0.1, {"within, mean": within, "pooled": agreement}, kind="T")
 
 # %% [markdown]
-# A positive rank correlation, far from one. What the loss *aims at* is the value; how near a linear head comes is another
-# matter.
+# The loss *aims at* the value; how near a linear head comes is another matter.
 #
-# **Right result, wrong step.** Take a perfect answer and spoil one line of its working but not its last line. By
-# outcome nothing is wrong: only a step label can tell the two apart. That is the case for process models.
+# **Right result, wrong step.** Take a perfect answer and spoil one line of its working but not its last line. Only a step
+# label can tell the two apart. That is the case for process models.
 
 # %%
 show_source(process_reward.answer_score)
@@ -851,7 +864,7 @@ claim("every spoiled answer has the right result and exactly one wrong step",
 
 # %% [markdown]
 # **From steps to one score.** A chain is as good as its weakest link (`min`), or as its average, or its last step; or
-# one multiplies the probabilities. The product has a catch that needs no data: it falls with every step.
+# one multiplies the probabilities, and pays for every step.
 
 # %%
 steady = torch.full((1, 9), math.log(0.9 / 0.1), **f64)  # every step is right with probability 0.9
@@ -867,32 +880,50 @@ claim("with equally good steps the product falls with their number; min, mean an
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
 ends = many_steps != -100
 ends[~ends.any(1), 0] = True  # an answer without any step: judged by the state of its prompt
-picks = {"outcome model, last": process_reward.answer_score(logit(many_h, orm), many_on, "last")}
+orm_last = process_reward.answer_score(logit(many_h, orm), many_on, "last")
+picks = {"outcome model, last": orm_last}
 for how in ("min", "mean", "product", "last"):
     picks[f"process model, {how}"] = process_reward.answer_score(logit(many_h, prm), ends, how)
+sound = {}
 for name, w, how in (("outcome model, last", orm, "last"), ("process model, min", prm, "min")):
     good, bad = (process_reward.answer_score(logit(x, w), m if w is orm else s != -100, how)
                  for x, m, s, _ in versions.values())
-    print(f"{name} prefers the sound working in {(good > bad).double().mean():.2f} of the pairs")
-print(f"a random answer: gold {many.gold.mean():.2f}")
-best_of = {name: many.gold[select(x.float(), 8)].mean().item() for name, x in picks.items()}
-for name, reached in best_of.items():
-    print(f"best of 8 by {name:<24} gold {reached:.2f}")
+    sound[name] = (good > bad).double().mean().item()
+    print(f"{name} prefers the sound working in {sound[name]:.2f} of the pairs")
+truth_of, n_questions = many.gold.double(), len(many.groups())
+print(f"a random answer to {n_questions} questions: gold {truth_of.mean():.2f}")
+gains = {}
+for name, x in picks.items():
+    best = truth_of[select(x.float(), 8)] - truth_of.view(-1, 8).mean(1)
+    each = best.view(n_questions, -1).mean(1)
+    gains[name] = each.mean().item(), (each.std() / n_questions**0.5).item()
+    print(f"best of 8 by {name:<24} gains {gains[name][0]:+.2f} ± {gains[name][1]:.2f}")
+
+# %%
+claim("every one of these choices is worse than a random answer, by three standard errors",
+      max(gain + 3 * error for gain, error in gains.values()) < 0,
+      {name: f"{gain:.2f} ± {error:.2f}" for name, (gain, error) in gains.items()}, kind="S")
+claim("on planted errors neither head beats a coin by three standard errors",
+      max(sound.values()) < 0.5 + 3 * 0.5 / len(asked) ** 0.5, sound, kind="S")
+place = orm_last.view(n_questions, 64).argsort(1).argsort(1).flatten()  # 0 to 63 in its question
+share = {name: many_ok[(place >= low) & (place < low + 8)].double().mean().item()
+         for name, low in (("lowest eighth", 0), ("middle eighth", 28), ("highest eighth", 56))}
+claim("within a question the right answers sit in the middle of the outcome model's scores",
+      share["middle eighth"] > max(share["lowest eighth"], share["highest eighth"]) + 0.2,
+      share, kind="T")
 
 # %% [markdown]
 # **Read this table against what you expected.** Papers train whole networks on step labels and find that process
-# models catch such errors and choose better answers. Our linear heads do not: they are near a coin on planted errors,
-# and none of their choices above beats a random answer; the product, which likes few steps, does worst. The outcome model is
-# *calibrated*, and yet of no use for choosing here. Our reading, which a trained trunk would test: a head on frozen states can
-# tell which *questions* are hard, and not which of eight answers to one question went wrong, because the network that
-# wrote a wrong digit did not know. Calibration is an average over questions; best-of-n asks within one.
-
-# %% [markdown]
+# models catch such errors and choose better answers. Our linear heads do not: they are at best a coin on planted errors,
+# and their choices are *worse* than a random answer. The last claim shows how. The right answers to a question are much
+# alike and get middling scores; wrong ones go wrong in many ways, some score higher, and a maximum looks for just those.
+# Why the head likes them we do not know. Calibration is an average over questions; best-of-n asks within one.
+#
 # ## 7.6 When not to believe a score
 #
 # **Calibration of comparisons.** $\sigma(r_i-r_j)$ claims to be a probability: that *the person* picks i. With few
-# labels and little penalty a head makes bold claims. The cure is one number: divide all scores by a temperature $T$
-# that is fitted on labels the head was not trained on. The ranking stays; only the boldness changes.
+# labels and little penalty a head makes bold claims. The cure: divide all scores by a temperature $T$ that is fitted on
+# labels the head was not trained on. The ranking stays; only the boldness changes.
 
 # %%
 dice = run.fresh("calibration")
@@ -922,42 +953,41 @@ claim("dividing the scores by a temperature fitted elsewhere lowers the calibrat
       T > 1 and ece["after"] < ece["before"], {"T": T} | ece, kind="T")
 
 # %% [markdown]
-# The temperature is clearly above one. How much the calibration error falls depends on the sample: the outer bins hold few
-# pairs.
+# How much the calibration error falls depends on the sample: the outer bins hold few pairs.
 #
-# **Ensembles.** Five heads, each fitted on its own resample of the same labels. Where they agree, the data said so;
-# where they do not, the score is an accident of the sample. `ensemble` gives mean, minimum and spread; a pessimist
-# optimises the minimum, or the mean minus the spread.
+# **Ensembles.** Five heads, each fitted on its own resample of the same labels. Where they disagree, the score is an
+# accident of the sample. `ensemble` gives mean, minimum and spread; a pessimist optimises the minimum, or the mean minus
+# the spread. Ten label sets.
 
 # %%
 show_source(reward_model.ensemble, reward_model.uncertainty_weighted)
-dice = run.fresh("ensemble")
-base_labels = label(train[torch.randperm(len(train), generator=dice)[:1024]], NOISY, dice)
-five = []
-for _ in range(5):
-    again = base_labels[torch.randint(len(base_labels), (len(base_labels),), generator=dice)]
-    five.append(states @ fit_head(states[again[:, 0]], states[again[:, 1]], l2=HEAD_L2))
-five = torch.stack(five)
-gaps = five[:, test[:, 0]] - five[:, test[:, 1]]
-stats = reward_model.ensemble(gaps)
-united = (gaps > 0).all(0) | (gaps < 0).all(0)
-hit = (stats["mean"] * true_gap > 0).double()
-together, disputed = hit[united].mean().item(), hit[~united].mean().item()
+dice, counts = run.fresh("ensemble"), []
+for _ in range(10):
+    base_labels = label(train[torch.randperm(len(train), generator=dice)[:1024]], NOISY, dice)
+    five = []
+    for _ in range(5):
+        again = base_labels[torch.randint(len(base_labels), (len(base_labels),), generator=dice)]
+        five.append(states @ fit_head(states[again[:, 0]], states[again[:, 1]], l2=HEAD_L2))
+    gaps = torch.stack(five)[:, test[:, 0]] - torch.stack(five)[:, test[:, 1]]
+    united = (gaps > 0).all(0) | (gaps < 0).all(0)
+    hit = (reward_model.ensemble(gaps)["mean"] * true_gap > 0).double()
+    counts.append([hit[united].mean(), hit[~united].mean(), 1 - united.double().mean()])
+counts = torch.tensor(counts)
+ahead = counts[:, 0] - counts[:, 1]
 claim("pairs on which all five agree are ordered right more often than pairs that they dispute",
-      together > disputed,
-      {"agree": together, "dispute": disputed, "share disputed": 1 - united.double().mean().item()},
-      kind="T")
+      ahead.mean() - 3 * ahead.std() / 10**0.5 > 0,
+      dict(zip(("agree", "dispute", "share disputed"), counts.mean(0).tolist(), strict=True)),
+      kind="S")
 
 # %% [markdown]
-# An ensemble is a smoke detector, not a fire brigade, and on one seed of five the two numbers hardly differ.
 # All five read the *same* states and the same person's labels: what the network cannot see, and what the person got
 # consistently wrong, they get wrong together. That is the next section.
 #
 # ## 7.7 Length: the bias that everybody has
 #
-# Labellers, human or not, tend to like long answers; the wordy teacher of 7.2 has a known dose. How would you *notice*, in
-# a model you were given? Longer answers may really be better, so a bare correlation proves nothing. Hold the truth
-# fixed: regress score differences on differences of gold *and* of words.
+# Labellers, human or not, tend to like long answers; the wordy teacher of 7.2 has a known dose. How would you *notice*?
+# Longer answers may really be better, so a bare correlation proves nothing. Hold the truth fixed: regress score
+# differences on differences of gold *and* of words.
 
 # %%
 def length_slope(score, two=test):
@@ -987,8 +1017,8 @@ claim("with words as a covariate that is dropped at scoring, the biased labels t
 
 # %% [markdown]
 # The cure worked because we *knew the column*. Real reward models have no column called words; there one balances
-# the data instead: keep the pairs whose two answers are equally long, at the price of labels. And what happens when
-# somebody *uses* the liking for length? Add filler sentences to the test answers, one after another.
+# the data instead: keep the pairs whose two answers are equally long within one word, at the price of labels. And what
+# happens when somebody *uses* the liking for length? Add filler sentences to the test answers.
 
 # %%
 dice = run.fresh("balance")
@@ -998,7 +1028,7 @@ wordy_heads = {name: fit_head(states[two[:, 0]], states[two[:, 1]], l2=HEAD_L2)
                for name, two in (("all pairs", wordy_labels), ("balanced", balanced))}
 slope_of = {name: length_slope(states @ w) for name, w in wordy_heads.items()}
 right_of = {name: accuracy(states @ w) for name, w in wordy_heads.items()}
-claim("on frozen states, too, pairs of equal length leave a smaller slope on words",
+claim("on frozen states, too, pairs of equal length within one word leave a smaller slope on words",
       abs(slope_of["balanced"]) < abs(slope_of["all pairs"]),
       slope_of | {"pairs kept": len(balanced)}, kind="T")
 claim("and the head on fewer, balanced pairs knows more of the truth",
@@ -1037,12 +1067,8 @@ claim("filler makes no answer truly better; the wordy head pays more for it than
 # %% [markdown]
 # ## Once, by hand, on one batch
 #
-# One update of a reward model, on paper: four pairs, eight scores.
-#
-# 1. the gap of each pair;
-# 2. the probability that the model gives to what the person did;
-# 3. the loss of each pair, and its mean;
-# 4. the gradient: each chosen score is pushed up, each rejected score down, by *how surprised the model is*.
+# One update of a reward model, on paper: four pairs, eight scores. Each chosen score is pushed up, each rejected score
+# down, by *how surprised the model is*.
 
 # %%
 chosen = torch.tensor([2.0, 0.5, -1.0, 1.0], requires_grad=True, **f64)
@@ -1061,15 +1087,15 @@ claim("what a pair gives to one side it takes from the other: the sum is never p
       (chosen.grad + rejected.grad).abs().max() < 1e-15)
 
 # %% [markdown]
-# Read the third column. The model was sure of the wrong answer, and it is this pair that pushes most. If the *label*
-# is the mistake, it still pushes most. That is what makes label errors expensive.
+# Read the third column. The model was sure of the wrong answer, and this pair pushes most, even if the *label* is the
+# mistake. That is what makes label errors expensive.
 #
 # ## The loop: one whole reward model
 #
-# So far the network was frozen. Now a copy of `village-3m-sft` with a scalar head is trained as a whole, with the
-# labels of a person at temperature 1, one pass. To save time it reads only requests for help, harmful ones and harmless
-# look-alikes: what is better there depends on the question. Beside it: a linear head on frozen states, from the same
-# labels. Then a question about passes: is it better to read the *same* pairs a second time, or as many *new* ones once?
+# Now a copy of `village-3m-sft` with a scalar head is trained as a whole, with the labels of a person at temperature 1.
+# To save time it reads only requests for help, harmful ones and harmless look-alikes: what is better there depends on
+# the question. Is it better to read the *same* pairs a second time, or as many *new* ones once? Beside it: a linear
+# head on frozen states.
 
 # %%
 show_source(RewardModel, reward_model.step)
@@ -1147,15 +1173,14 @@ show(line_plot({name: (range(1, len(x) + 1), x) for name, x in so_far.items()},
      "the same pairs, and a pass over new pairs; the second reading has the lowest loss.")
 
 # %% [markdown]
-# The training loss alone would recommend the second pass. Compare the *held-out* loss in the table above: a second look
-# makes the model surer about pairs it has seen, the person's slips included, while new pairs tell it something. This
-# is one reason why reward models are usually trained for one epoch. In the last row, with a few hundred labels, the
-# frozen head is no worse off than the whole network, which has far more to fit. With so few held-out pairs one run is an
-# anecdote, and we claim only what the training loss shows.
+# The training loss alone would recommend the second pass. Compare the *held-out* loss in the table above: here the second
+# look neither helped nor hurt it visibly; new pairs lowered it more. In the last row, the frozen head is no worse off
+# than the whole network, which has far more to fit. With so few held-out pairs one run is an anecdote, and we claim
+# only what the training loss shows.
 #
 # ## Failure gallery
 #
-# **Failure 1: `log(1 + exp(...))` (F2).** The second form of the loss, typed as printed.
+# **Failure 1: `log(1 + exp(...))` (F2).** The second form of the loss, as printed.
 #
 # ```python
 # loss = torch.log(1 + torch.exp(rejected - chosen)).mean()      # wrong
@@ -1178,15 +1203,14 @@ claim("detector: feed a gap of minus one hundred; loss and gradient must be fini
       and stable.item() == 100 and losing.grad.item() == -1)
 
 # %% [markdown]
-# **Failure 2: the end token taken for padding (F1, A3).** Section 7.3's last reading, as it comes along in code.
+# **Failure 2: the end token taken for padding (F1, A3).** Section 7.3's last reading, in code.
 #
 # ```python
 # attention = (ids != tokenizer.pad_token_id)      # wrong: pad is EOS, so every EOS vanishes
 # ids, attention = pad_right(rows)                 # right: made where the lengths are known
 # ```
 #
-# What one sees: nothing, until an answer that was cut off gets the same score as the finished one. Detector: an answer
-# with its end token and without must not read the same.
+# What one sees: nothing, until an answer that was cut off gets the same score as the finished one.
 
 # %%
 finished = encode_prompt(tokenizer, QUESTION) + encode_completion(tokenizer, "It eats cakes.")[0]
@@ -1212,8 +1236,7 @@ claim("detector: with a guessed attention the finished and the cut answer cannot
 # chain += [step.chosen]; rate(chain[:-1] + [alternative])    # right: after the chosen past
 # ```
 #
-# What one sees: a PRM that expects mistakes in every context. Detector: count the steps of a context; step k of a
-# solution has k − 1 steps before it.
+# What one sees: a PRM that expects mistakes in every context. Detector: step k of a solution has k − 1 steps before it.
 
 # %%
 solution = [["3 + 9 = 12, write 2, carry 1.", "3 + 9 = 11."],
@@ -1233,13 +1256,10 @@ claim("detector: in a chain of alternatives the contexts outgrow the steps of th
 # %% [markdown]
 # ## At GPT-2 size
 #
-# The same calls on SmolLM2-135M-Instruct. The pairs are the village's requests for help, half of them harmful, half of
-# them harmless look-alikes. What is better depends on the *question*: refuse the one, help with the other; so a
-# taste for politeness is not enough. First a linear head on frozen states; then the network's last two layers are
-# trained, three steps, from that head.
-#
-# It is *not* a benchmark: a few dozen pairs, wide intervals. If the model is not installed, the next cell says how to get
-# it, and the rest is skipped.
+# The same calls on SmolLM2-135M-Instruct: 48 pairs about the village's requests for help, 24 to learn from, 24 held out;
+# half are harmful, half harmless look-alikes, so a taste for politeness is not enough. First a linear head on frozen
+# states; then the last two layers are trained, three steps, from that head. If the model is not installed, the next cell
+# says how to get it.
 
 # %%
 if available("smollm2-135m"):
@@ -1274,8 +1294,9 @@ if available("smollm2-135m"):
         tuned_gap = torch.sub(*torch.cat([tuned(*some) for some in zip(
             new["ids"].split(32), new["attention"].split(32), strict=True)]).chunk(2))
     claim("before its first step the reward model gives the scores of the head it started from",
-          (began - small_states[:4] @ small_head).abs().max() < 1e-3 * small_states.abs().max(),
-          {"largest difference": (began - small_states[:4] @ small_head).abs().max().item()})
+          (began - small_states[:4] @ small_head).abs().max() < 1e-5 * small_states.abs().max(),
+          {"largest difference": (began - small_states[:4] @ small_head).abs().max().item(),
+           "largest state": small_states.abs().max().item()})
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
 if available("smollm2-135m"):
@@ -1291,11 +1312,11 @@ if available("smollm2-135m"):
         print(f"    chosen: {small_pairs[i]['chosen']}   rejected: {small_pairs[i]['rejected']}")
 
 # %% [markdown]
-# With so few pairs the intervals decide what may be said: where one includes one half, this run has shown nothing.
+# The intervals are wide: where one includes one half, this run has shown nothing. The three steps changed next to
+# nothing: the head had fitted these pairs already, as their loss says.
 #
 # **Longer.** A recorded run: LoRA of rank 16, sixty updates of eight pairs, answers of the village's own model labelled by
-# one person (`data/runs/smollm2.py`). Then held-out requests of both kinds. Before you look: it has seen more harmful
-# requests than look-alikes. On which kind will it be worse?
+# one person (`data/runs/smollm2.py`). Then held-out requests of both kinds. On which kind will it be worse?
 
 # %%
 long = recorded("smollm2_reward")
@@ -1303,30 +1324,33 @@ show(recorded_plot(long, {"chosen": "chosen", "rejected": "rejected"},
                    title="Recorded: the two scores come apart", y_label="mean score of the batch",
                    note="smollm2-135m, LoRA, one run"),
      "Line plot of the mean scores of chosen and of rejected answers against the steps of a "
-     "recorded run: both rise, and the gap between them opens.")
+     "recorded run: both rise for two thirds of it, then sink a little; the gap stays open.")
+gap = torch.tensor(long.curve["chosen"]) - torch.tensor(long.curve["rejected"])
 print("held-out pairs, the truly better answer scored higher (95 %):")
 held = {family: (x["right"], *wilson(x["right"], x["n"]))
         for family, x in long.held_out["after"].items()}
 for family, (hit, low, high) in held.items():
     print(f"  {family:<10} {hit:.2f} ({low:.2f} to {high:.2f})")
 long.made()
+claim("the gap between the two scores is wider in the last third of the run than in the first",
+      gap[-20:].mean() > gap[:20].mean() + 0.1,
+      {"first third": gap[:20].mean().item(), "last third": gap[-20:].mean().item()}, kind="T")
 claim("the recorded reward model orders answers to harmful requests far better than a coin",
       held["harmful"][1] > 0.6, str(held["harmful"]), kind="T")
 claim("and answers to harmless look-alikes worse than those",
       held["lookalike"][2] < held["harmful"][1], str(held["lookalike"]), kind="T")
 
 # %% [markdown]
-# It has learned to like a refusal more than to read the question. Chapter 17 lets PPO loose on exactly this model.
+# It reads harm far better than harmlessness. Chapter 17 lets PPO loose on exactly this model.
 #
 # ## Exercises
 #
-# Each check says *which* idea was behind a wrong answer. Run a cell as it is and it says "to do".
+# Each check says *which* idea was behind a wrong answer.
 #
 # ### Exercise 7.1 · Two judges, one opinion · difficulty 2 of 5 · 10 minutes (estimated) · needs: 7.1
 #
-# Two reward models were trained on the same comparisons. Their scores look nothing alike, but no comparison *within a
-# prompt* can tell them apart. Write `canonical`: it turns scores into a form that is equal for two such models, and
-# that keeps all that comparisons can see.
+# The scores of two reward models look nothing alike, but no comparison *within a prompt* can tell them apart. Write
+# `canonical`: it turns scores into a form that is equal for two such models, and that keeps all that comparisons can see.
 
 # %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex07-1", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def canonical(score, prompt):
@@ -1402,8 +1426,8 @@ check("7.2", tie_loss, hidden=True)
 # ### Exercise 7.3 · Somebody planted a bug · difficulty 3 of 5 · 15 minutes (estimated) · needs: 7.3
 #
 # A sampler went on after the end: behind an answer's end token there is more text, with attention 1. The score must be
-# read at the answer's *first* end token, or at the last real token if the answer has none. The prompt has end tokens
-# of its own (earlier turns); padding, on either side, is the end token too. This runs, and is wrong:
+# read at the answer's *first* end token, or at the last real token if there is none. The prompt has end tokens of its
+# own (earlier turns); padding, on either side, is the end token too. This runs, and is wrong:
 #
 # ```python
 # def read_at(ids, attention, prompt_len, eos):
@@ -1483,9 +1507,9 @@ check("7.4", duel, hidden=True)
 #
 # ### Exercise 7.5 · Bold or timid? · difficulty 3 of 5 · 15 minutes (estimated) · needs: 7.5, 7.6
 #
-# ECE says how far off, not in which direction. Write a detector with a sign: the mean *confidence* of a reward model in
-# its own verdicts, minus the share of verdicts that were right. Positive is bold, negative timid. `prob` is
-# $\sigma(\Delta)$, the claimed probability that the first answer wins; `won` is 1 where it did.
+# ECE has no sign. Write a detector with one: the mean *confidence* of a reward model in its own verdicts, minus the share
+# of verdicts that were right. Positive is bold, negative timid. `prob` is $\sigma(\Delta)$, the claimed probability that
+# the first answer wins; `won` is 1 where it did.
 
 # %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex07-5", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def boldness(prob, won):
@@ -1523,8 +1547,8 @@ check("7.5", boldness, hidden=True)
 # ### Exercise 7.6 · Is it length, or is it quality? · difficulty 4 of 5 · 20 minutes (estimated) · needs: 7.7
 #
 # You have a reward model's score differences, trusted quality differences and differences in words, over many pairs.
-# Return how much score one more word buys *at equal quality*, by least squares. Longer answers may well be better ones:
-# that part is no bias. Answers may be swapped at will, so there is no intercept.
+# Return how much score one more word buys *at equal quality*, by least squares. Answers may be swapped at will, so there
+# is no intercept.
 
 # %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex07-6", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def price_of_a_word(score_gap, quality_gap, word_gap):
@@ -1566,18 +1590,16 @@ check("7.6", price_of_a_word, hidden=True)
 # 5. Name three wrong ways to find the last token, and when each is right.
 # 6. What does a margin do to the loss? Between whom or what is it measured?
 # 7. When does an outcome model aim at the value function?
-# 8. Why does the product of step probabilities prefer short solutions?
-# 9. What does a reliability curve show, and what does a temperature change?
-# 10. What can an ensemble of heads on one network not notice?
+# 8. What does a reliability curve show, and what does a temperature change?
+# 9. What can an ensemble of heads on one network not notice?
 #
 # <details><summary>Answers</summary>
 #
 # 1. $p_i/(p_i+p_j)$, $\sigma(r_i-r_j)$. 2. Any function of the prompt; nothing but one. 3. In units of the labeller's
 # noise: $r^\star/\tau$. 4. Random ones; not consistent ones. 5. Attention sum minus one (padding on the right), last column
 # (on the left), last id that is not pad (padding token of its own). 6. It raises it; between the two answers' ratings.
-# 7. On-policy, with a 0/1 reward at the end only and no discount. 8. Every factor is below one. 9. How often what was
-# claimed with some probability came true; the boldness, not the order. 10. What the network cannot see and what the labels
-# say consistently.
+# 7. On-policy, with a 0/1 reward at the end only and no discount. 8. How often what was claimed with some probability
+# came true; the boldness, not the order. 9. What the network cannot see and what the labels say consistently.
 #
 # </details>
 #
@@ -1586,8 +1608,7 @@ check("7.6", price_of_a_word, hidden=True)
 # All at commit a66b0bf. Small things; each has its cell.
 #
 # - **"Probability of being good."** In two places the text reads a Bradley–Terry score as a probability. Only σ of a
-#   *difference* is one; section 7.1 shifts the scores and the loss does not move. So the bias of a reward head cannot be
-#   learned (K41).
+#   *difference* is one; section 7.1 shifts the scores and the loss does not move (K41).
 # - **The last token.** Text and code take the sum of the attention minus one: right for right padding only. Section
 #   7.3 prints what it reads under left padding (K42, F1).
 # - **Three ORM losses.** [eq:orm_token_loss](https://rlhfbook.com/c/05-reward-models#eq:orm_token_loss) averages within an
@@ -1596,20 +1617,18 @@ check("7.6", price_of_a_word, hidden=True)
 # - **PRM labels.** Binary and summed over steps in the equation, three classes and averaged in the code (K38). Ours: binary,
 #   mean over labelled steps. The step data's alternatives are failure 3 (K39).
 # - **"Value or ORM."** The table calls them different. On-policy, with a 0/1 reward at the end and γ = 1, they have one
-#   target; section 7.5 compares an ORM with Monte-Carlo values (K40).
-# - **Where the margin is.** Between two *answers'* ratings here, between *annotators* in the regularisation chapter; it
-#   raises the loss (K44). And $\binom K2^{-1}$ before an expectation over pairs is a weight only while a prompt's pairs stay
-#   together (K43).
-# - **One epoch** in the text, two in the preference configuration (K45); the loop above looks at a second reading.
+#   target: section 7.5 (K40).
+# - **Where the margin is.** Between two *answers'* ratings here, between *annotators* in the regularisation chapter
+#   (K44). And $\binom K2^{-1}$ is a weight only while a prompt's pairs stay together (K43).
+# - **One epoch** in the text, two in the preference configuration (K45): see the loop.
 #
 # ## Summary
 #
-# A reward model is maximum likelihood for choices between two answers. At best it knows the true reward up to a scale (the
-# labeller's noise) and a shift for every prompt. Random errors average out until the network's representation is the
-# limit; consistent ones are learned like everything else. The score lives at one token, which attention finds and ids do
-# not. Outcome models aim at the value function where their data came from, and can be overconfident elsewhere; only step
-# labels tell a wrong step behind a right result, and our linear heads did not learn to. Before you climb a score, look
-# at its calibration, its price of a word, and where it was trained.
+# A reward model is maximum likelihood for choices between two answers, and knows the truth at best up to a scale and a
+# shift for every prompt. Random errors average out, as far as the network can represent the truth; consistent ones are
+# learned like everything else. The score lives at one token, which attention finds and ids do not. Outcome models aim at
+# the value function where their data came from, and can be overconfident elsewhere; calibrated is not yet fit for
+# choosing. Before you climb a score, look at its calibration, its price of a word, and where it was trained.
 #
 # **Functions you now know**: `pairwise_loss`, `plackett_luce_loss`, `all_pairs_loss`, `fit_head`, `RewardModel`,
 # `last_state`, `ensemble`, `outcome_loss`, `process_loss`, `answer_score`, `expected_calibration_error`.

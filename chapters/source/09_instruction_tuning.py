@@ -39,7 +39,7 @@ from itertools import islice
 
 import torch
 
-from rlhf_minimal import data, sft, village
+from rlhf_minimal import data, kl, sft, village
 from rlhf_minimal.chat import encode_messages, encode_pair, encode_prompt
 from rlhf_minimal.exact import exact_model
 from rlhf_minimal.logprobs import packed_logps, token_logps
@@ -65,9 +65,9 @@ run = begin(9)
 #
 # **Which tokens does the loss see, and what goes wrong when it sees one too many or one too few?**
 #
-# Here is where we start. `village-3m` has read stories, almanacs and conversations, and continues text. We ask it
-# questions in two ways: as a plain transcript, which it has often read, and in the *chat format* that the
-# finetuned models of this project use, which it has never seen.
+# `village-3m` has read stories, almanacs and conversations, and continues text. We ask it questions in two ways: as
+# a plain transcript, which it has often read, and in the *chat format* of this project's finetuned models, which it
+# has never seen.
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "sampled"}
 base, plain_tokenizer = load("village-3m")      # no chat template: "User: ...", "Assistant:"
@@ -75,7 +75,7 @@ shipped, tokenizer = load("village-3m-sft")     # the same tokens, with the vill
 FAMILIES = ("fact", "opinion", "lookalike", "harmful")
 by_kind = [village.prompts(12, split="test", families=(f,), seed=run.seed, distinct=False)
            for f in FAMILIES]
-test = [row for turn in zip(*by_kind, strict=True) for row in turn]  # 48 unseen prompts
+test = [row for turn in zip(*by_kind, strict=True) for row in turn]  # 48, unseen; a few repeat
 LIMIT = 32                                      # tokens an answer may have
 
 
@@ -106,13 +106,12 @@ claim("asked in a format that it has never seen, the base model hardly ever ends
       detail={"ended": base_ended, "transcript": mean(seen["base, transcript"]["ended"])})
 
 # %% [markdown]
-# It knows the village and runs on. (Its answers in the chat format may even begin inside a word: nothing that it
-# has read looks like this row.) `gold` is the village's true reward, at most 3 and negative for bad answers; no loss
-# here sees it. It is an average over 48 answers wherever it is quoted below: differences of a few tenths are noise.
+# It knows the village and runs on. `gold` is the village's true reward, at most 3 and negative for bad answers; no
+# loss here sees it. Below it is an average over 48 answers: differences of a few tenths are noise.
 #
-# **Predict before you scroll.** We will finetune this model three times on the *same* demonstrations. The runs
-# differ in one thing, the tokens that the loss sees: **kept**, the answer and its end token; **hidden**, the
-# answer without its end token; **whole**, the prompt as well. What does hiding that single token do?
+# **Predict before you scroll.** We will finetune this model three times on the *same* demonstrations; only the tokens
+# that the loss sees differ: **kept**, the answer and its end token; **hidden**, the answer without its end token;
+# **whole**, the prompt as well. What does hiding that single token do?
 #
 # - **(a)** nothing that one would see: where an answer stops is a setting of the sampler
 # - **(b)** little: the base model has seen ends of texts, so it stops a little later
@@ -126,9 +125,9 @@ claim("asked in a format that it has never seen, the base model hardly ever ends
 # A **demonstration** is a prompt and an answer that somebody wrote or chose. Finetuning on demonstrations is the
 # first step of RLHF, and one of its names says what it is: *behaviour cloning*.
 #
-# A model reads one row of tokens, so a conversation must become one. The **chat template** does it, a little
-# program that comes with the tokenizer: it puts a **role tag** before each turn and an **end token** after it.
-# For sampling it also writes the **generation prompt**, the tag after which the assistant begins.
+# A model reads one row of tokens, so a conversation must become one. The **chat template**, a little program that
+# comes with the tokenizer, puts a **role tag** before each turn and an **end token** after it. For sampling it also
+# writes the **generation prompt**, the tag after which the assistant begins.
 #
 # | word | what it is | in the village |
 # |---|---|---|
@@ -155,8 +154,7 @@ claim("the ids of encode_messages are those of the tokenizer's own template", id
 # closes each of them: stopping is a thing that one does. Not the questions: the user writes those. Not the tags:
 # the template writes those.
 #
-# With several turns there are two habits: train on the **last** answer alone, or on **all** answers. In the
-# picture a trained token stands on green *and* has a 1 below it; a token that is only read is on white, with a 0.
+# With several turns there are two habits: train on the **last** answer alone, or on **all** answers.
 
 # %%
 def strip(tokens, mask, ax, top):
@@ -215,10 +213,8 @@ claim("contents that are tokenized apart cannot open or close a turn",
 shows_error(encode_prompt, tokenizer, [{"role": "system", "content": "Be kind."}, *chat[:1]])
 
 # %% [markdown]
-# The last line is a template's right to refuse: the village's knows no system turn. Silently dropping one would
-# be worse.
-#
-# Here is the function that makes ids and mask, both at once. Nothing later has to guess which tokens were which.
+# The last line is a template's right to refuse: the village's knows no system turn, and dropping one silently would
+# be worse. The next function makes ids and mask at once, so nothing later has to guess which tokens were which.
 
 # %%
 show_source(encode_pair)
@@ -262,8 +258,8 @@ claim("sft_loss equals the hand computation", abs(loss - two_log_two) < 1e-12)
 
 # %% [markdown]
 # **"But then the model never sees the prompt!"** It does. The mask says what is *scored*; attention says what is
-# *read*. We check both on the base model: the gradient of the masked loss with respect to the logits, that is to
-# the predictions, and with respect to the embeddings, that is to what was read.
+# *read*. We check both by the gradient of the masked loss: at the logits, which predict, and at the embeddings, which
+# are read.
 
 # %%
 exact_base = copy.deepcopy(base).double()  # float64, so that identities can be told from noise
@@ -299,20 +295,17 @@ claim("and yet every prompt token is read: each has a gradient at its embedding"
 claim("without the mask the prompt's own tokens are pushed too", whole_logits[:-1].min() > 0)
 
 # %% [markdown]
-# The last prompt token, the assistant's tag, is where the first answer token is predicted *from*: it has mask 0
-# and still makes a prediction that is pushed. That is the shift by one, seen from the other side. And the last
-# end token predicts nothing and is read by nobody: hence the two zeros at the right. Whether training on prompts as
-# well does harm is a question for an experiment, in the loop below.
+# The assistant's tag has mask 0, yet the first answer token is predicted *from* it: that is the shift by one. And the
+# last end token predicts nothing and is read by nobody: hence the two zeros at the right. Whether training on prompts
+# as well does harm is a question for the loop below.
 
 # %% [markdown]
 # ## 9.3 Turns: last, all, unrolled
 #
 # A conversation of three answers can be trained in three ways. **Last turn**: one row, the last answer is
 # trained, the earlier ones are only read. **Unrolled**: three rows, each ending with another answer. **All
-# turns**: one row, all three answers are trained. The third looks like cheating: how can one forward do the work
-# of three?
-#
-# It can, because attention is causal: the second answer's predictions never see what comes after them.
+# turns**: one row, all three answers are trained. One forward does the work of three, because attention is causal:
+# the second answer's predictions never see what comes after them.
 
 # %%
 long_chat = [*chat, {"role": "user", "content": "And what about the pig?"},
@@ -339,10 +332,20 @@ nll = {name: sum(p[0] for p in parts) for name, parts in totals.items()}
 claim("the all-turns loss is the sum of the unrolled ones, in one forward instead of three",
       abs(nll["all turns"] - nll["unrolled"]) < 1e-9 * nll["unrolled"])
 
+# %%
+chats = data.load_data(kind="messages", n=64, families=("followup",), seed=run.seed)["messages"]
+print("64 follow-ups  rows   tokens read   tokens trained")
+for name, turns, ends in (("last turn", "last", [4]), ("unrolled", "last", [2, 4]),
+                          ("all turns", "all", [4])):
+    pairs = [encode_messages(tokenizer, c[:k], turns=turns) for c in chats for k in ends]
+    print(f"{name:<13}  {len(pairs):>4}   {sum(len(p[0]) for p in pairs):>11}   "
+          f"{sum(sum(p[1]) for p in pairs):>14}")
+
 # %% [markdown]
-# Same loss, a fraction of the reading. So why does anybody train on the last turn alone? Because the earlier
-# answers may not be worth cloning: written by another model, or wrong on purpose, so that the last one can
-# correct them. (Templates that drop an earlier turn's reasoning break the identity too: the text then differs.)
+# The same loss for less reading, also in the village's own chats of two answers. So why does anybody train on the
+# last turn alone? Because the earlier answers may not be worth cloning: written by another model, or wrong on
+# purpose, so that the last one can correct them. (A template that drops an earlier turn's reasoning breaks the
+# identity.)
 #
 # One more trap: the *mean* loss of each unrolled copy, averaged over copies, is another objective.
 
@@ -356,8 +359,8 @@ claim("the mean of the copies' means is not the mean over their tokens",
 # %% [markdown]
 # ## 9.4 One denominator
 #
-# That trap has a famous big brother. A batch does not fit into memory, so one adds up the gradients of several
-# **micro-batches** before the optimizer steps. "That is exactly the same as a big batch." Is it?
+# That trap has a big brother. A batch does not fit into memory, so one adds up the gradients of several
+# **micro-batches** before the optimizer steps. "Exactly the same as a big batch." Is it?
 #
 # **By hand.** One micro-batch has 2 trained tokens of surprise 1, the other 8 tokens of surprise 3. The big batch
 # has the mean $(2\cdot1+8\cdot3)/10$; two means, averaged, have $(1+3)/2$.
@@ -373,8 +376,8 @@ claim("with the count of the whole step as denominator, two micro-batches add up
       abs(one_count - 2.6) < 1e-12 and abs(two_means - 2.0) < 1e-12)
 
 # %% [markdown]
-# The same with gradients, on a real GPT-2 of one layer in float64: eight rows of very different lengths, cut into
-# micro-batches in three ways. For each way, how far the optimizer's gradient is from that of the uncut batch.
+# The same with gradients, on a GPT-2 of one layer in float64: eight rows of very different lengths, cut into
+# micro-batches in three ways. How far is the optimizer's gradient from that of the uncut batch?
 
 # %%
 tiny = exact_model(run.seed, vocab=6, horizon=10)
@@ -407,11 +410,19 @@ for sizes in ([1] * 8, [4, 4], [5, 2, 1]):
     error = {"global": max(error["global"], off[0]), "means": min(error["means"], off[1])}
     print(f"{sizes!s:<26} {off[0]:>20.6f} {off[1]:>22.2f}")
 claim("with one denominator every cut gives the big batch's gradient", error["global"] < 1e-10)
-claim("with a mean of means no cut does", error["means"] > 0.01, {"smallest error": error["means"]})
+claim("with a mean of means none of these cuts does", error["means"] > 0.01,
+      {"smallest error": error["means"]})
 
 # %% [markdown]
-# And the last window of an epoch is often shorter: 10 micro-batches in windows of 4 leave 2. Whoever divides by 4
-# there hands over about half of the gradient. Counting *tokens* gets this right without a special case (exercise 9.5).
+# And the last window of an epoch is often shorter: 10 micro-batches in windows of 4 leave 2. Who still divides by 4?
+
+# %%
+by_four, by_two = (accumulated([4, 4], lambda on, k, d=d: (1 / d, None)) for d in (4, 2))
+claim("a last window of two micro-batches, divided by four, hands over half of its gradient",
+      (by_four - by_two / 2).norm() < 1e-10 * by_two.norm())
+
+# %% [markdown]
+# Counting *tokens* gets this right without a special case (exercise 9.5).
 #
 # ## 9.5 Packing
 #
@@ -423,12 +434,12 @@ some = village.demonstrations(64, families=FAMILIES, perfect=True, seed=run.seed
 sizes = [len(encode_pair(tokenizer, r["prompt"], r["completion"])[0]) for r in some]
 padded = sum(max(sizes[i:i + 16]) * 16 for i in range(0, 64, 16))
 print(f"64 demonstrations have {sum(sizes)} tokens; padded in batches of 16 they take "
-      f"{padded} places, packed into rows of 256 they take {-(-sum(sizes) // 256) * 256}")
+      f"{padded} places, packed into rows of 256 at least {-(-sum(sizes) // 256) * 256}")
 
 # %% [markdown]
 # Packed naively, the second conversation *reads the first*, and its positions count on. Done right, three things
 # change: attention is **block-diagonal**, **positions restart**, and **no token is predicted across the seam**.
-# `packed_logps` does all three from one row of numbers that says which document each token belongs to.
+# `packed_logps` does all three from one row that says which document each token belongs to.
 
 # %%
 show_source(packed_logps)
@@ -441,7 +452,7 @@ def packed(first, second):
 
 
 a = encode_pair(tokenizer, "What does the fox eat?", "The fox eats cakes.")
-a_changed = encode_pair(tokenizer, "Where does Olga live?", "Olga lives near the mill.")
+a_changed = encode_pair(tokenizer, "What does the owl eat?", "The owl eats cakes.")  # as long
 b = encode_pair(tokenizer, "What does the owl eat?", "The owl eats nuts.")
 scores = {"right": {}, "wrong": {}}
 with torch.no_grad():
@@ -459,11 +470,17 @@ print("segment:", "".join(str(s) for s in segments[0].tolist()))
 claim("packed right, a document scores as it does alone",
       (scores["right"]["a"] - alone).abs().max() < 1e-9)
 claim("packed right, another first document changes nothing in the second", drift["right"] < 1e-9)
-claim("packed naively, the first document's words move the second's log-probabilities",
-      drift["wrong"] > 0.1, {"largest change, nats": drift["wrong"]})
+claim("packed naively, other words in the first document, at the same positions, move the second's",
+      len(a[0]) == len(a_changed[0]) and drift["wrong"] > 0.1,
+      {"largest change, nats": drift["wrong"]})
 joined, segments, on = packed(a, b)
 with torch.no_grad():
-    both = sft.sft_loss(packed_logps(exact_base, joined, segments), on[:, 1:])[0]
+    apart = packed_logps(exact_base, joined, segments)
+    naive = token_logps(exact_base, joined, torch.ones_like(joined))
+seam = len(a[0]) - 1
+claim("packed right, nothing is predicted across the seam; packed naively, something is",
+      apart[0, seam] == 0 and naive[0, seam] < -1, {"naively, nats": naive[0, seam].item()})
+both = sft.sft_loss(apart, on[:, 1:])[0]
 separate = [summed_nll(x) for x in (a, b)]
 claim("the packed loss is the token-weighted loss of the documents alone",
       abs(both - sum(s[0] for s in separate) / sum(s[1] for s in separate)) < 1e-9)
@@ -473,7 +490,8 @@ claim("the packed loss is the token-weighted loss of the documents alone",
 #
 # Finetuning is short: a few hundred answers here, after a far longer pretraining. Too small a learning
 # rate learns little in that time. Too large a one learns the answers and wipes out what was there. So watch
-# *two* numbers: the loss on unseen answers, and the loss on base text, which this training never touches.
+# *two* numbers: the loss on unseen answers, and the loss on base text, which this training never touches. (The rate
+# goes with the **batch**: more rows, less noise in the gradient, so usually a larger rate. Here it is always sixteen.)
 #
 # **LoRA** trains less: each chosen weight $W$ of shape (in, out) is frozen, and a product of two thin matrices is
 # added, $W+\tfrac{\alpha}{r}AB$, with A of shape (in, r) and B of shape (r, out). B starts at zero.
@@ -495,10 +513,9 @@ claim("before the first step an adapted model is the base model, bit for bit",
       (untouched - fresh).abs().max() == 0)
 
 # %% [markdown]
-# **A recorded sweep.** Twenty updates on sixteen demonstrations each, at several rates, all weights or adapters
-# alone. It takes too long to run here, so it was recorded by `data/runs/ch09_rates.py`; the line below the plot says when and
-# where. The x axis is logarithmic: from −4 to −3 is a factor of ten. Each kind of training has two lines, and low is
-# good for both: *answers* says what was learned, *base text* what was forgotten.
+# **A recorded sweep.** Twenty updates at several rates, all weights or adapters alone (`data/runs/ch09_rates.py`). The
+# x axis is logarithmic: from −4 to −3 is a factor of ten. Low is good for both lines: *answers* says what was
+# learned, *base text* what was forgotten.
 
 # %%
 sweep = recorded("ch09_rates")
@@ -533,37 +550,37 @@ by_rate = {kind: {rate: both_losses for rate, *both_losses in zip(
 full, thin, known = by_rate["full"], by_rate["LoRA"], sweep.before["documents"]
 best = min(full, key=lambda r: full[r][0])
 faster = min(r for r in full if r > best)
-claim("all weights: the best rate on answers is neither the smallest nor the largest tried",
+claim("recorded: all weights' best rate on answers is neither the smallest nor the largest tried",
       min(full) < best < max(full), {"best": best, "loss": full[best][0]}, kind="T")
-claim("the next larger rate answers nearly as well, and forgets more than twice as much",
+claim("recorded: the next larger rate answers nearly as well and forgets more than twice as much",
       full[faster][0] < full[best][0] + 0.05
       and full[faster][1] - known > 2 * (full[best][1] - known),
       {"answers": full[faster][0], "base text": full[faster][1], "at best": full[best][1]},
       kind="T")
 best_thin = min(thin, key=lambda r: thin[r][0])
-claim("LoRA wants a larger rate than training all weights", best_thin > best,
-      {"LoRA": best_thin, "full": best}, kind="T")
+claim("recorded: LoRA's best rate is the largest tried, over ten times that of all weights",
+      best_thin == max(thin) and best_thin > 10 * best, {"LoRA": best_thin, "full": best},
+      kind="T")
 rival = min(full, key=lambda r: abs(full[r][0] - thin[best_thin][0]))
-claim("at about the same loss on answers LoRA has not forgotten less, here",
-      abs(full[rival][0] - thin[best_thin][0]) < 0.05 and full[rival][1] < thin[best_thin][1],
+claim("recorded: LoRA forgets less at equal rate, and not at about equal loss on answers",
+      all(thin[rate][1] < full[rate][1] for rate in thin if rate in full)
+      and abs(full[rival][0] - thin[best_thin][0]) < 0.05 and full[rival][1] < thin[best_thin][1],
       {"answers, full": full[rival][0], "LoRA": thin[best_thin][0],
        "base text, full": full[rival][1], "LoRA's": thin[best_thin][1]}, kind="T")
 
 # %% [markdown]
-# Three lessons. The loss on answers alone hardly tells the best rate from the next one, which forgets far more: the
-# second number does. Adapters have few numbers, and each must move further; their loss on answers has not turned
-# within the rates tried. And "LoRA forgets less" is true at equal *rate*; at equal loss on answers it is not, here. (A
-# likely reason, not tested: the chat's tags are new to this base model, and adapters cannot touch embeddings.)
+# Three lessons. The loss on answers alone hardly tells the best rate from the next one, which forgets far more. LoRA
+# wants a much larger rate, perhaps an even larger one than we tried; a usual explanation is that few numbers must each
+# move further. And "LoRA forgets less" is true at equal *rate*; at equal loss on answers it is not, here. (A possible
+# reason, not tested: the chat's tags are new to this base model, and adapters cannot touch embeddings.)
 #
-# One seed, one size of model, twenty steps: the shape is the lesson, not the numbers. Even the best rate
-# forgets something, because nothing in the loss asks for base text. (Models that are finetuned on real
-# instruction data often start from **mid-training**: the end of pretraining, on selected text, with the rate annealed
-# to zero. That needs a pretraining budget, so it is only named here.)
+# One seed, twenty steps: the shape is the lesson. (Real instruction tuning often starts from **mid-training**: the end
+# of pretraining, on selected text, with the rate annealed to zero.)
 #
 # ## Once, by hand, on one batch
 #
-# Two demonstrations, one update, every intermediate with its shape. The texts are fixed, so ids and masks are
-# exact. First the collator: ids, attention and mask are made together.
+# Two demonstrations, one update, every intermediate with its shape. First the collator: ids, attention and mask are
+# made together.
 
 # %%
 two = [{"prompt": "What does the fox eat?", "completion": "The fox eats cakes."},
@@ -587,8 +604,8 @@ claim("the padding has the end token's id, and is neither read nor trained",
       and batch["mask"][1, row_length[1]:].sum() == 0)
 
 # %% [markdown]
-# Look at the end of the shorter row: the true end and the padding are *the same id*. Only the mask knows which is
-# which. Now forward, loss, gradient, step.
+# At the end of the shorter row the true end and the padding are *the same id*; only the mask tells them apart. Now
+# forward, loss, gradient, step.
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
 pupil = copy.deepcopy(base)
@@ -614,9 +631,9 @@ claim("one update lowers the loss on its own batch", after < before,
 # %% [markdown]
 # ## The loop: one model, three masks
 #
-# Now the experiment. Three copies of the base model, the same demonstrations in the same order, the same rate;
-# only the mask differs. **Kept** is the package's own. **Hidden** takes the end token out, as a collator does
-# that hides every padding id while the padding id *is* the end token. **Whole** trains the prompt as well.
+# Three copies of the base model, the same demonstrations in the same order, the same rate; only the mask differs.
+# **Kept** is the package's own. **Hidden** takes the end token out, as a collator does that hides every padding id
+# while the padding id *is* the end token. **Whole** trains the prompt as well.
 
 # %%
 rows = village.demonstrations(16 * 40, families=FAMILIES, perfect=True, seed=run.seed)
@@ -675,6 +692,9 @@ for name, x in at.items():
     print(f"{name:<12} {mean(seen[name]['ended']):5.2f}  {mean(seen[name]['gold']):5.2f}"
           f"            {x['prompt']:5.2f}   {x['answer']:5.2f}  {x['end']:5.2f}   "
           f"{x['base text']:8.2f}")
+gap = torch.tensor(seen["kept"]["gold"]) - torch.tensor(seen["whole"]["gold"])
+print(f"gold, kept minus whole: {gap.mean().item():+.2f} "
+      f"± {(3 * gap.std() / len(gap)**0.5).item():.2f} (three standard errors)")
 for i in range(4):
     print(f"\nPROMPT  {test[i]['prompt']}")
     for name in pupils:
@@ -701,6 +721,9 @@ claim("the hidden run's own loss fell as well: its log looks healthy",
       mean(losses_of["hidden"][-5:]) < mean(losses_of["hidden"][:5]) - 0.3,
       {"first five": mean(losses_of["hidden"][:5]), "last five": mean(losses_of["hidden"][-5:])},
       kind="T")
+claim("of the words of unseen answers, before the end token, hidden knows as much as kept",
+      abs(at["hidden"]["answer"] - at["kept"]["answer"]) < 0.05,
+      {name: x["answer"] for name, x in at.items()}, kind="T")
 claim("one number tells the runs apart: the loss at the end tokens of unseen answers",
       at["hidden"]["end"] > at["kept"]["end"] + 0.5,
       {name: x["end"] for name, x in at.items()}, kind="T")
@@ -708,25 +731,18 @@ claim("one number tells the runs apart: the loss at the end tokens of unseen ans
 # %% [markdown]
 # <details><summary>The prediction settled</summary>
 #
-# Mostly **(c)**. Look at the lines of *hidden*: the answer itself is often as good as the kept one's, and then the
-# text goes on, into a made-up next turn or more facts. But **(b)** has a grain of truth: some answers end all the
+# Mostly **(c)**. *Hidden* learned the words of the answers as well as *kept*; then its text goes on, into a made-up
+# next turn or more facts, and `gold` judges all of it. But **(b)** has a grain of truth: some answers end all the
 # same, perhaps because the base model has read such sentences at the end of its transcripts. And **(a)** is why the
 # bug survives: with a short limit, and a reader who looks at the first sentence, one sees nothing.
 #
 # </details>
 #
-# (A mangled first word here and there is no bug of the masks. In the transcripts of pretraining an answer begins with
-# a space, here it does not, so its first token is a hard one: see the nats above.)
-#
-# **And the prompt?** `whole` learned to write the *questions* of the village, too: see its loss on prompts. Did
-# it cost anything? The gradient now has many more tokens to please.
+# **And the prompt?** `whole` learned to write the *questions* of the village, too. Did that cost anything?
 
 # %%
-gap = torch.tensor(seen["kept"]["gold"]) - torch.tensor(seen["whole"]["gold"])
-half_width = (3 * gap.std() / len(gap)**0.5).item()
 claim("training on prompts teaches prompts", at["whole"]["prompt"] < at["kept"]["prompt"] - 1,
-      {"whole": at["whole"]["prompt"], "kept": at["kept"]["prompt"],
-       "gold, kept minus whole": f"{gap.mean().item():+.2f} ± {half_width:.2f}"}, kind="T")
+      {"whole": at["whole"]["prompt"], "kept": at["kept"]["prompt"]}, kind="T")
 claim("after as many steps, the masked loss has learned the answers a little better",
       at["kept"]["answer"] < at["whole"]["answer"] - 0.01,
       {"kept": at["kept"]["answer"], "whole": at["whole"]["answer"]}, kind="T")
@@ -735,17 +751,17 @@ claim("both learn to answer: the loss on unseen answers is far below the base mo
       {name: x["answer"] for name, x in at.items()}, kind="T")
 
 # %% [markdown]
-# In equal time the masked loss learned the answers a little better: nothing else pulls at the weights. Does that
-# matter? The first `measured` line ends with the difference in gold, ± three standard errors. If that interval
-# contains zero, this run has *not shown* that masking the prompt gives better answers. Elsewhere, where prompts are
-# long and answers short, training on both has even helped ([arXiv 2405.14394](https://arxiv.org/abs/2405.14394)).
-# The usual choice is the mask: prompts are not what one wants to clone.
+# In as many steps the masked loss learned the answers a little better. Does that matter? The line below the table
+# has the difference in gold; if its interval contains zero, this run has *not shown* that masking the prompt gives
+# better answers. Elsewhere, where prompts are long and answers short, training on both has even helped
+# ([arXiv 2405.14394](https://arxiv.org/abs/2405.14394)). The usual choice is the mask: prompts are not what one wants
+# to clone.
 #
 # ### Twenty steps more, and what was forgotten
 #
-# *Kept* trains for twenty steps more; a LoRA of rank 8 gets the first twenty from the base model, at ten times the
-# rate. Then, for all three masks, the curve that one watches while training. Its heights are averages over different
-# tokens, so compare shapes.
+# *Kept* trains for twenty steps more, and still stays below the gold of `village-3m-sft` (*shipped*), which has seen
+# many times as many demonstrations. A LoRA of rank 8 gets the first twenty from the base model, at ten times the
+# rate. Few numbers, a small change? The KL to the base model, at the answers' tokens, will say.
 
 # %%
 train(pupils["kept"], MASKS["kept"], 20, 40, optimizer=optimizers["kept"])
@@ -757,6 +773,18 @@ at["LoRA"] = losses(adapted)
 with torch.no_grad(), adapters_off(adapted):
     at["LoRA, off"] = losses(adapted)
 
+
+@torch.no_grad()
+def kl_to_base(model):
+    """Mean exact KL to the base model at the answer tokens of unseen demonstrations, nats."""
+    on = held_out["mask"][:, 1:] == 1
+    logits, base_logits = (m(held_out["ids"], attention_mask=held_out["attention"]).logits[:, :-1]
+                           for m in (model, base))
+    return kl.exact_kl(logits[on], base_logits[on]).mean().item()
+
+
+away = {"kept": kl_to_base(pupils["kept"]), "LoRA": kl_to_base(adapted)}
+
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
 print(f"{'':<12} loss on: answer    end   base text")
 for name in ("base, chat", "kept", "kept, 40", "shipped", "LoRA", "LoRA, off"):
@@ -765,6 +793,7 @@ for name in ("base, chat", "kept", "kept, 40", "shipped", "LoRA", "LoRA, off"):
 print(f"gold after 20 steps {mean(seen['kept']['gold']):.2f}, "
       f"after 40 {mean(seen['kept, 40']['gold']):.2f}, "
       f"village-3m-sft {mean(seen['shipped']['gold']):.2f}")
+print("KL to the base model, nats an answer token:", {k: round(x, 2) for k, x in away.items()})
 
 # %%
 fig = line_plot({name: (range(1, 21), curve) for name, curve in losses_of.items()},
@@ -775,8 +804,8 @@ fig = line_plot({name: (range(1, 21), curve) for name, curve in losses_of.items(
                 note="village-3m, one run")
 fig.axes[0].set_xticks([1, 5, 10, 15, 20])
 show(fig,
-     "Line plot of the training loss by step for the three masks: all fall steeply in the first "
-     "steps; the run with the hidden end token looks as healthy as the others.")
+     "Line plot of the training loss by step for the three masks, each over its own tokens: all "
+     "fall steeply in the first steps, the run with the hidden end token like the others.")
 claim("more steps, better answers: the loss on unseen answers goes on falling",
       at["kept, 40"]["answer"] < at["kept"]["answer"] - 0.02,
       {"20": at["kept"]["answer"], "40": at["kept, 40"]["answer"]}, kind="T")
@@ -786,16 +815,15 @@ claim("the finetuned model has forgotten base text, which it was never told to k
 claim("LoRA learns to answer as well, and switched off it is the base model again",
       at["LoRA"]["answer"] < at["base, chat"]["answer"] - 1
       and at["LoRA, off"] == at["base, chat"],
-      {"LoRA": at["LoRA"]["answer"], "forgotten": at["LoRA"]["base text"]}, kind="T")
+      {"LoRA": at["LoRA"]["answer"], "base text": at["LoRA"]["base text"]}, kind="T")
+claim("few trained numbers, no small change: LoRA's answers lie far from the base model's",
+      away["LoRA"] > 1, away, kind="T")
 
 # %% [markdown]
-# LoRA forgot less in as many steps. It also learned less, so this is no proof that adapters forget less for the
-# *same* learning; section 9.6 compares at about equal loss.
-#
 # ### The wrong template at inference
 #
 # The finetuned model has only ever answered after one exact shape of row. Serving code builds that row again,
-# and may get it wrong. Same model, same questions, five ways of asking. Which of them would *you* notice?
+# and may get it wrong. Same model, same questions, six ways of asking. Which of them would *you* notice?
 
 # %%
 right_ids = data.prompts_ids(test, tokenizer)
@@ -803,6 +831,7 @@ user, assistant = (tokenizer.convert_tokens_to_ids(f"<|{r}|>") for r in ("user",
 served = {"as trained": right_ids,
           "no tag": [x[:-1] for x in right_ids],
           "not closed": [x[:-2] + x[-1:] for x in right_ids],
+          "two tags": [x[:1] + x for x in right_ids],
           "transcript": data.prompts_ids(test, plain_tokenizer),
           "bare": [x[1:-2] for x in right_ids]}
 asked = {name: interview(pupils["kept"], prompts=ids) for name, ids in served.items()}
@@ -821,15 +850,14 @@ claim("without the generation prompt, or with a bare question, the same weights 
       golds["as trained"] > max(golds["no tag"], golds["bare"]) + 0.5, golds, kind="T")
 show(bars(golds, title="Not asked to answer, the same weights fail",
           y_label="mean gold of 48 answers", note="village-3m, 40 steps"),
-     "Bar chart of mean true reward for five ways of serving the same model: high as trained, much "
-     "lower without the assistant's tag and with a bare question, the other two near the first.")
+     "Bar chart of mean true reward for six ways of serving the same model: positive as trained, "
+     "below zero without the assistant's tag and with a bare question, the other three positive.")
 
 # %% [markdown]
 # Templates are not cosmetic: they are part of the input that the weights were fitted to. How much a mistake costs
-# depends on the model. This one grew up on transcripts and minds that format little, and a turn that is not closed as
-# little. But without the assistant's tag nobody has told it to answer, and after a bare question it may find that the
-# text has ended: an empty answer. A server that *nearly* works is the dangerous one: nothing crashes, and no error
-# says why the scores are lower.
+# depends on the model. Without the assistant's tag nobody has told this one to answer, and after a bare question it
+# may find that the text has ended: an empty answer. An open turn or a doubled tag (A8) costs it next to nothing, so
+# no score shows them; only the ids do (exercise 9.4).
 #
 # ## Failure gallery
 #
@@ -843,32 +871,39 @@ show(bars(golds, title="Not asked to answer, the same weights fail",
 # labels[(attention == 0) | (mask == 0)] = -100     # right: the mask was made where the ids were
 # ```
 #
-# What one sees: a healthy loss, good first sentences, and answers that go on until the limit, as in the loop.
-# Detector: *before* training, look whether each row's last real token is trained.
+# Data whose rows simply lack the end token are the same bug. Detector: *before* training, look whether each row's
+# last real token is trained, and is the end token.
 
 # %%
-def ends_are_trained(ids, attention, labels):
-    """Is the last real token of every row a target?"""
+def ends_are_trained(attention, labels):
+    """Is the end token, as the last real token of every row, a target?"""
     last = attention.sum(1).long() - 1
-    return bool((labels[torch.arange(len(ids)), last] != -100).all())
+    return bool((labels[torch.arange(len(labels)), last] == tokenizer.eos_token_id).all())
 
 
 right_labels = torch.where(batch["mask"] == 1, batch["ids"], -100)
 wrong_labels = torch.where((batch["mask"] == 1) & (batch["ids"] != tokenizer.pad_token_id),
                            batch["ids"], -100)
-for name, target in (("right", right_labels), ("pad hidden", wrong_labels)):
-    print(f"{name:<11} targets {(target != -100).sum(1).tolist()}   ends trained: "
-          f"{ends_are_trained(batch['ids'], batch['attention'], target)}")
-claim("detector: with pad = end hidden the last real token is no target, and with the mask it is",
-      ends_are_trained(batch["ids"], batch["attention"], right_labels)
-      and not ends_are_trained(batch["ids"], batch["attention"], wrong_labels))
+cut = batch["attention"] * (torch.arange(batch["ids"].shape[1]) < row_length[:, None] - 1)
+cases = {"right": (batch["attention"], right_labels), "hidden": (batch["attention"], wrong_labels),
+         "dropped": (cut, torch.where(cut == 1, right_labels, -100))}
+found = {name: ends_are_trained(*case) for name, case in cases.items()}
+for name, (_, target) in cases.items():
+    print(f"{name:<8} targets {(target != -100).sum(1).tolist()}   ends trained: {found[name]}")
+claim("detector: it passes the mask, and fails rows whose end token is hidden or dropped",
+      found["right"] and not found["hidden"] and not found["dropped"])
+
+# %%
+no_end = summed_nll((row_ids[:-1], row_mask[:-1]))[0]
+claim("dropping and hiding are one bug in one-turn rows: the same summed loss",
+      abs(no_end - summed_nll((row_ids, row_mask[:-1] + [0]))[0]) < 1e-9)
 claim("the whole difference is one token a row, and it is the mask of the run called hidden",
       ((right_labels != wrong_labels).sum(1) == 1).all()
       and torch.equal((wrong_labels != -100).float(), MASKS["hidden"](batch)))
 
 # %% [markdown]
-# **Failure 2: the boundary by counting (A6).** The prompt's tokens are counted, the *joined* text is tokenized,
-# and the first so many places are masked. But tokens merge across the boundary: here the prompt ends in a space.
+# **Failure 2: the boundary by counting (A6).** The prompt's tokens are counted, the *joined* text is tokenized, and as
+# many places are masked. But tokens merge across the boundary: here the prompt ends in a space.
 #
 # ```python
 # n, ids = len(tokenize(prompt)), tokenize(prompt + answer)
@@ -876,8 +911,7 @@ claim("the whole difference is one token a row, and it is the mask of the run ca
 # ids = tokenize(prompt) + tokenize(answer)          # right
 # ```
 #
-# What one sees: nothing. The first token of every answer is silently not trained. Detector: the mask must sum to
-# the answer's own number of tokens.
+# The first token of every answer is silently not trained. Detector: the mask must sum to the answer's own tokens.
 
 # %%
 def pieces(text):
@@ -904,7 +938,7 @@ claim("tokenized apart, mask and answer agree",
 # AdamW(float32_weights, lr=1e-6), forward under autocast            # right: float32 master weights
 # ```
 #
-# What one sees: a loss that hardly falls, blamed on the data. Detector: the share of weights that moved at all.
+# The loss hardly falls, and the data get the blame. Detector: the share of weights that moved at all.
 
 # %%
 initial = 0.02 * torch.randn(4000, generator=run.fresh("weights"))
@@ -925,9 +959,7 @@ claim("of the bfloat16 weights fewer than one in ten has", moved["bfloat16"] < 0
 #
 # The same calls on SmolLM2-135M-Instruct, which comes already finetuned, with a template of its own. We teach it
 # the *manner* of the village, one short plain sentence, from 32 demonstrations, with LoRA: eight updates of four
-# rows. It cannot learn the facts from so little, and we do not claim it.
-#
-# First the same look as above: is the end token of *this* template trained?
+# rows. So little cannot teach the facts. First: is the end token of *this* template trained?
 
 # %%
 if available("smollm2-135m"):
@@ -985,35 +1017,34 @@ if available("smollm2-135m"):
           loss_after < loss_before - 0.3, {"before": loss_before, "after": loss_after}, kind="T")
 
 # %% [markdown]
-# Compare the manner of the answers before and after; the facts are the model's own, or made up. So short a run shows
-# that the same calls work on another model and template; it is no recipe. The loss by step is noisy, as four rows of
-# different kinds are; the loss on a fixed set of unseen rows is the one to watch.
+# The loss by step is noisy, as four rows of different kinds are; watch the loss on a fixed set of unseen rows.
 #
 # **Longer.** A recorded run: all weights, a hundred updates of eight demonstrations, by the training command of the
-# package (`data/runs/smollm2.py` calls it; the line below the texts says when and where). It asks the village's own
-# questions, so its answers have a true reward.
+# package (`data/runs/smollm2.py` calls it). It asks the village's own questions, so its answers have a true reward.
 
 # %%
 long = recorded("smollm2_sft")
 show(recorded_plot(long, {"loss on the batch": "loss"}, roles={"loss on the batch": "policy"},
                    title="Recorded: SmolLM2 takes on the village's manner",
                    y_label="loss, nats a token", note="smollm2-135m, all weights, one run"),
-     "Line plot of the training loss of a recorded SFT run of SmolLM2 against its steps: it falls "
-     "fast in the first third, then slowly.")
+     "Line plot of the training loss of a recorded SFT run of SmolLM2 against its steps, each "
+     "point a mean over nine: it falls fast in the first third, then slowly.")
 gain, error = long.before_after()
 claim("recorded: the true reward of held-out answers rose by more than three standard errors",
       gain > 3 * error, {"gain": gain, "standard error": error}, kind="T")
 
 # %% [markdown]
+# On average it is still below zero: the manner was learned, few facts.
+#
 # ## Exercises
 #
 # Each check says *which* idea was behind a wrong answer. Run a cell as it is and it says "to do".
 #
 # ### Exercise 9.1 · Mark the trained tokens · difficulty 1 of 5 · 10 minutes (estimated) · needs: 9.1
 #
-# Here is a rendered chat as a list of tokens: tags `<|user|>` and `<|assistant|>`, words, and `<|end|>` after each
-# turn. It always ends with an answer. Return 1 for each token that is trained and 0 for the others. `turns` is
-# `"last"` or `"all"`.
+# A rendered chat comes as a list of tokens: tags `<|user|>` and `<|assistant|>`, words, and `<|end|>` after each turn.
+# It always ends with an answer. Return 1 for each token that is trained and 0 for the others. `turns` is `"last"` or
+# `"all"`.
 
 # %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex09-1", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def mark(tokens, turns):
@@ -1232,29 +1263,26 @@ check("9.5", weights, hidden=True)
 #
 # ## Questionnaire
 #
-# 1. What does a chat template add to the contents of a conversation?
-# 2. Which of these tokens are trained: question, user's end, assistant's tag, answer, answer's end?
-# 3. The prompt has mask 0. Does it get a gradient? Where, and where not?
-# 4. Why does a model whose end token was hidden have a healthy loss?
-# 5. Which single number would you log to find that out?
-# 6. Why may the padding id be the end token, and what must then carry the difference?
-# 7. When is all-turn training equal to unrolled training, and what does it save?
-# 8. Why is the mean of two micro-batch means not the mean of the batch?
-# 9. Name the three things that packing must change.
-# 10. Which two losses does one watch to choose a learning rate?
-# 11. What does LoRA save, and why is its best rate another one?
-# 12. A served model answers strangely. What do you compare first?
+# 1. Which of these tokens are trained: question, user's end, assistant's tag, answer, answer's end?
+# 2. The prompt has mask 0. Does it get a gradient? Where, and where not?
+# 3. Why does a model whose end token was hidden have a healthy loss, and which single number shows the bug?
+# 4. Why may the padding id be the end token, and what must then carry the difference?
+# 5. When is all-turn training equal to unrolled training, and what does it save?
+# 6. Why is the mean of two micro-batch means not the mean of the batch?
+# 7. Name the three things that packing must change.
+# 8. Which two losses does one watch to choose a learning rate?
+# 9. What does LoRA save, and what is usually said about its rate?
+# 10. A served model answers strangely. What do you compare first?
 #
 # <details><summary>Answers</summary>
 #
-# 1. Role tags, end tokens, and the generation prompt. 2. The answer and its end. 3. At its embeddings, because it
-# is read; not at its predictions. 4. The other tokens are learned as well as ever. 5. The loss at the end tokens of
-# unseen answers, or the share of answers that end. 6. It is never read; the mask, made with the ids, tells them
-# apart. 7. If a turn's text does not depend on later turns and all tokens share one denominator; it reads each
-# turn once. 8. Tokens in a short micro-batch weigh more. 9. Attention is block-diagonal, positions restart, no
-# prediction across the seam. 10. On unseen answers, and on text that is not trained. 11. Gradients and optimizer
-# states of frozen weights; its product starts at zero and has few numbers, so each must move further. 12. The ids
-# that were served with the ids that the template writes.
+# 1. The answer and its end. 2. At its embeddings, because it is read; not at its predictions. 3. The other tokens are
+# learned as well as ever; the loss at the end tokens of unseen answers, or the share of answers that end. 4. It is
+# never read; the mask, made with the ids, tells them apart. 5. If a turn's text does not depend on later turns and all
+# tokens share one denominator; it reads each turn once. 6. Tokens in a short micro-batch weigh more. 7. Attention is
+# block-diagonal, positions restart, no prediction across the seam. 8. On unseen answers, and on text that is not
+# trained. 9. Gradients and optimizer states of frozen weights; few numbers must each move further, so it wants a
+# larger one. 10. The ids that were served with the ids that the template writes.
 #
 # </details>
 #
@@ -1263,32 +1291,18 @@ check("9.5", weights, hidden=True)
 # All at commit a66b0bf. The chapter of the book has no labelled equation, so there are no signs to argue about.
 #
 # - **Denominator.** The finetuning code divides by the tokens of each micro-batch and then by the number of
-#   micro-batches (`instruction_tuning/utils.py`, line 141). That is the mean of means of section 9.4, where no
-#   cut of the batch gave the big batch's gradient that way.
+#   micro-batches (`instruction_tuning/utils.py`, line 141). That is the mean of means of section 9.4, where none
+#   of three cuts gave the big batch's gradient that way.
 # - **Precision.** The same file (line 108) loads bfloat16 weights and hands them to the optimizer: Failure 3.
 # - **Masks.** It masks padding by *length* and not by id, so it is safe from Failure 1 although pad is end. The
 #   policy-gradient code does the other thing.
-# - **Our own expectations.** We expected that hiding the end token would send at least four in five answers to the
-#   limit, and that forty steps would come close to `village-3m-sft`, which has seen many times as many
-#   demonstrations. The next cell says how far short that fell; we claim the differences only.
-
-# %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
-print(f"cut off at {LIMIT} tokens: hidden {1 - ended['hidden']:.2f}, kept {1 - ended['kept']:.2f}, "
-      f"base model in the same format {1 - ended['base, chat']:.2f}")
-print(f"gold below village-3m-sft after 40 steps: "
-      f"{mean(seen['shipped']['gold']) - mean(seen['kept, 40']['gold']):.2f}")
-
-# %%
-still_cut = 1 - ended["hidden"]
-claim("more than one in four answers of the hidden run is cut off by the limit", still_cut > 0.25,
-      {"cut": still_cut}, kind="T")
 
 # %% [markdown]
 # ## Summary
 #
-# Instruction tuning is next-token prediction on chosen tokens, and the choice is a mask that is made where the ids
-# are made. Train the answers and their ends; the prompt is read all the same. One missing end token a row gives a
-# model that often does not stop, and the training loss does not show it. Count all tokens of a step once, keep packed
+# Instruction tuning is next-token prediction on chosen tokens, and the choice is a mask, made where the ids are made.
+# Train the answers and their ends; the prompt is read all the same. One missing end token a row gives a model that
+# often does not stop, and the training loss does not show it. Count all tokens of a step once, keep packed
 # conversations apart, and choose the learning rate by what is forgotten as well as by what is learned. And serve
 # the model in exactly the shape of text that it was trained on.
 #

@@ -15,7 +15,7 @@
 #
 # **Promise.** The simplest method that learns from a reward needs no reinforcement learning code: draw several answers,
 # keep the good ones, and do ordinary finetuning on them. You will see what each extra sample buys, what it
-# costs in KL, exactly, and what the filter throws away without telling you.
+# costs in KL, and what the filter quietly throws away.
 #
 # Companion to [Rejection Sampling](https://rlhfbook.com/c/09-rejection-sampling) (chapter 9 of today's book) in
 # Nathan Lambert's *Reinforcement Learning from Human Feedback*.
@@ -43,6 +43,7 @@ import torch
 
 from rlhf_minimal import data, filtering, sft, village
 from rlhf_minimal.best_of_n import curve, kl_bound, law, select
+from rlhf_minimal.chat import decode
 from rlhf_minimal.evaluate import paired_bootstrap, wilson
 from rlhf_minimal.exact import World, exact_model, gradient, tilted
 from rlhf_minimal.filtering import acceptance, random_per_prompt, top_overall, top_per_prompt
@@ -66,18 +67,17 @@ f64 = {"dtype": torch.float64}
 #
 # *Best-of-n* is the method without the training: draw n answers, hand out the one that the reward likes most.
 # *Rejection sampling*, as the word is used for language models, goes one step further and finetunes on what was
-# kept: sample → score → select → SFT. Both stand or fall with the reward. Here it is a reward model (the *proxy*)
-# fitted on noisy comparisons; it orders about four of five pairs of unseen answers correctly. *Gold* is the village's
-# true reward, at most 3 points an answer.
+# kept: sample → score → select → SFT. Here the reward is a model (the *proxy*) fitted on noisy comparisons; it
+# orders about four of five pairs of unseen answers correctly. *Gold* is the village's true reward, at most 3 points.
 #
-# **Predict before you scroll.** We keep the best of n by this reward model, and let n grow from one to five
-# hundred. The reward model's own score must rise. What will the *true* reward of the kept answer do?
+# **Predict before you scroll.** We keep the best of n by this reward model, and let n grow. The model's own score must
+# rise. What will the *true* reward of the kept answer do?
 #
 # - **(a)** rise all the way: more choice never hurts
 # - **(b)** rise at first, then stop, or even give some back
 # - **(c)** stay where it was: a reward that is wrong one time in five is useless as a filter
 #
-# The answer is settled in section 10.3.
+# Section 10.3 settles it.
 
 # %% [markdown]
 # ## 10.1 Two ways to be selected
@@ -114,9 +114,8 @@ show_source(top_per_prompt, top_overall)
 
 # %% [markdown]
 # **By hand**, on the book's matrix of five prompts and four answers
-# ([eq:rs_example_matrix](https://rlhfbook.com/c/09-rejection-sampling#eq:rs_example_matrix)). It has ties, among
-# them two answers that score 0.8 and three that score 0.7.<!-- fact --> Which of the equal ones comes
-# first is a convention, and ours is "the one that stands first". Find both selections with your finger first.
+# ([eq:rs_example_matrix](https://rlhfbook.com/c/09-rejection-sampling#eq:rs_example_matrix)). Find both selections
+# with your finger first. Two answers score 0.8 and two score 0.7; of equal ones we take the one that stands first.
 
 # %%
 R = torch.tensor([[0.7, 0.3, 0.5, 0.2], [0.4, 0.8, 0.6, 0.5], [0.9, 0.3, 0.4, 0.7],
@@ -130,16 +129,18 @@ claim("the best of each prompt stand in columns 0, 1, 0, 2, 3, counted from zero
       (winners % 4).tolist() == [0, 1, 0, 2, 3])
 claim("the five best of all are the flat positions 8, 5, 14, 0, 11, best first, ties by position",
       race.tolist() == [8, 5, 14, 0, 11])
+claim("ties: two answers score 0.8, two score 0.7",
+      all((R == value).sum() == 2 for value in (0.8, 0.7)))
 
 # %% [markdown]
-# The selections differ in one answer, and that one answer is a whole prompt: nobody of the last row is among the
-# five best, and the third row is there twice. With *one* prompt the two are the same thing
+# The selections differ in one answer, and that one answer is a whole prompt: the last row has none among the five
+# best, the third row has two. With *one* prompt the two are the same thing
 # ([eq:rewards_vector](https://rlhfbook.com/c/09-rejection-sampling#eq:rewards_vector),
 # [eq:selection_function](https://rlhfbook.com/c/09-rejection-sampling#eq:selection_function)): that is best-of-n.
 #
-# **What if** the reward model likes one prompt more than another for no reason? A model that learned from
-# comparisons *within* prompts has no idea how to compare *between* them: add any number to all scores of one
-# prompt, and its training loss is the same. Per-prompt selection cannot see such a shift. The race can.
+# **What if** the reward model likes one prompt more than another for no reason? It learned from comparisons *within*
+# prompts: add any number to all scores of one prompt, and its training loss is the same. Per-prompt selection cannot
+# see such a shift. The race can.
 
 # %%
 shifted = R + torch.tensor([0.0, 0.0, 0.0, 0.0, 1.0])[:, None]  # the last prompt's scores, plus one
@@ -152,9 +153,8 @@ claim("a constant added to one prompt's scores: no winner changes, four places o
 # %% [markdown]
 # ## 10.2 What n samples cost: the exact law
 #
-# Best-of-n is a policy like any other, so it has probabilities. The kept answer is $y$ if nothing better was
-# drawn and $y$ was. Write $F(y)$ for the chance that one draw is *at most* as good as $y$, and $F^-(y)$ for
-# *strictly* worse:
+# Best-of-n is a policy, so it has probabilities. The kept answer is $y$ if nothing better was drawn and $y$ was. Write
+# $F(y)$ for the chance that one draw is *at most* as good as $y$, and $F^-(y)$ for *strictly* worse:
 #
 # $$\pi_n(y)=\frac{\pi(y)}{F(y)-F^-(y)}\Big(F(y)^n-F^-(y)^n\Big)$$
 #
@@ -164,7 +164,7 @@ claim("a constant added to one prompt's scores: no winner changes, four places o
 # $$\mathrm{KL}(\pi_n\,\|\,\pi)\;\le\;\log n-\frac{n-1}{n}$$
 #
 # *Said aloud: doubling the samples costs about log two nats.* Written with an equals sign it is right only in the
-# limit in which no two draws ever score the same (each single answer very unlikely); else it is a bound.
+# limit in which no two draws ever score the same; else it is a bound.
 #
 # | symbol | name here | variable | shape |
 # |---|---|---|---|
@@ -230,12 +230,10 @@ claim("however many samples: the KL is never more than minus log of the chance o
       < -math.log(p[liking == liking.max()].sum()) + 1e-9)
 
 # %% [markdown]
-# The second claim (tried up to twenty thousand samples) says where the formula goes wrong: it grows without end, while
-# the KL stops. Once a best answer is almost surely among the n, further samples change nothing.
 # So a "KL of best-of-n" computed from the formula is too large, most of all where few different answers are likely.
 #
 # **Is it good value?** The frontier of chapter 4 is the most reward that *any* policy has at a given KL: the
-# tilted policies $\pi^\star_\beta\propto\pi\,e^{r/\beta}$. Best-of-n never looked at β. Where does it lie?
+# tilted policies $\pi^\star_\beta\propto\pi\,e^{r/\beta}$. Where does best-of-n lie?
 
 # %%
 def same_kl(budget):
@@ -269,13 +267,13 @@ claim("close is not equal: best-of-4 and the tilted policy of the same KL are di
 # %% [markdown]
 # ## 10.3 The curve, and where it turns
 #
-# Back to the village, where rewards are learned. Sampling is expensive, so this section works on the **Pool**:
-# stored answers of `village-3m-sft` with their true reward. It has 128 prompts with 64 answers each, 16
-# with 512, and a wide part of 2,048 prompts with 4 each.
+# Back to the village, where rewards are learned. This section works on the **Pool**: stored answers of
+# `village-3m-sft` with their true reward. It has 128 prompts with 64 answers each, 16 with 512, and a wide part of
+# 2,048 prompts with 4 each.
 #
-# The reward model is linear. It sees what the SFT model computed anyway: the last hidden state, the answer's
-# log-probability, its mean over tokens, and its length. It is fitted on comparisons between answers to the first
-# half of the wide prompts by somebody with Bradley–Terry noise, and tested on the other half.
+# The reward model is linear. It sees the SFT model's last hidden state, the answer's log-probability, its mean over
+# tokens, and its length. It is fitted on comparisons with Bradley–Terry noise between answers to the first half of the
+# wide prompts, and tested on the other half.
 
 # %%
 everything = pool()
@@ -327,14 +325,14 @@ claim("each of ten reward models orders between seven and nine of ten unseen pai
                                                 "highest": right.max().item()}, kind="S")
 
 # %% [markdown]
-# Now the curve. The obvious estimate of best-of-16 from 64 stored answers takes the first sixteen and forgets
-# the rest. But *every* set of sixteen is as good as the first, and their average can be computed without drawing
-# any: rank the G answers; the one with $i$ answers below it is the best of a random n-subset with probability
+# Now the curve. The obvious estimate of best-of-4 from 16 stored answers takes the first four and forgets the rest.
+# But *every* set of four is as good as the first, and their average can be computed without drawing any: rank the G
+# answers; the one with $i$ answers below it is the best of a random n-subset with probability
 #
 # $$\Pr(\text{rank }i\text{ wins})=\binom{i}{n-1}\Big/\binom{G}{n}$$
 #
-# *Said aloud: the other n − 1 must come from those below.* The estimate is unbiased, uses every sample, and does not
-# depend on their order. Here $i$ counts from 0.
+# *Said aloud: the other n − 1 must come from those below.* The estimate is unbiased and uses every sample. Here $i$
+# counts from 0. The exact world knows the truth, so there both estimates can be put to the test.
 #
 # | symbol | name here | variable | shape |
 # |---|---|---|---|
@@ -346,45 +344,44 @@ claim("each of ten reward models orders between seven and nine of ten unseen pai
 show_source(curve)
 
 # %%
-rows, big = in_groups(main, 64), in_groups(main, 512)
-gold, score = main.gold[rows].double(), x_main[rows] @ judges[0]
-unbiased = curve(score, gold, 64, NS).mean(0)
-naive = []
-for _ in range(100):
-    mixed = torch.rand(128, 64, generator=run.generator).argsort(1)
-    s, g = (v.view(128, 64).gather(1, mixed) for v in (score, gold))
-    naive.append([g[:, :n].gather(1, s[:, :n].argmax(1, keepdim=True)).mean().item() for n in NS])
-naive = torch.tensor(naive, **f64)
-apart = (naive.mean(0) - unbiased).abs() / (naive.std(0) / 10).clamp(min=1e-4)
+def ends(x):
+    """Mean of several numbers, three standard errors below it and above it."""
+    half = 3 * x.std() / len(x) ** 0.5
+    return (x.mean() - half).item(), (x.mean() + half).item()
+
+
+draws = torch.multinomial(p, 2000 * 16, replacement=True, generator=run.generator)
+of_16 = liking[draws]  # two thousand groups of sixteen answers
+estimates = {"all subsets": curve(of_16, of_16, 16, [4])[:, 0],
+             "first four": of_16.view(-1, 16)[:, :4].amax(1)}
+truth = (law(p, liking, 4) @ liking).item()
 claim("by hand: scores 0, 1 with values 0, 1 give a half for one draw and one for two",
       curve(zero_one, zero_one, 2, [1, 2]).tolist() == [[0.5, 1.0]])
-claim("the first-n estimate agrees with the unbiased one on average over a hundred shuffles",
-      apart.max() < 4, {"largest distance in standard errors": apart.max().item()}, kind="S")
-moved = (curve(s.flatten(), g.flatten(), 64, NS).mean(0) - unbiased).abs().max()
-claim("shuffling the stored answers moves the first-n estimate and leaves the unbiased one alone",
-      naive[:, 2].std() > 1e-3 and moved < 1e-9,
-      {"standard deviation at n = 4": naive[:, 2].std().item()}, kind="S")
+claim("both estimates of best-of-4 are right on average, within three standard errors",
+      all(ends(e)[0] < truth < ends(e)[1] for e in estimates.values()),
+      {name: e.mean().item() for name, e in estimates.items()} | {"exact": truth}, kind="S")
+claim("the one that uses all subsets scatters far less than the one that takes the first four",
+      estimates["all subsets"].std() < 0.7 * estimates["first four"].std(),
+      {f"deviation, {name}": e.std().item() for name, e in estimates.items()}, kind="S")
 
 # %% [markdown]
 # Ten reward models, from ten noisy people, on the same answers: the *judges* from here on. Two scales share the axis,
-# so compare shapes: the proxy is in units of its own standard deviation over all answers, gold is in points. Beside
-# them: the gold that a *perfect* reward would have kept. (That a score rises when it selects *itself* is arithmetic, for any score.)
+# so compare shapes: the proxy is in units of its own standard deviation, gold in points. Beside them: the gold that a
+# *perfect* reward would have kept. (That a score rises when it selects *itself* is arithmetic.)
 
 # %%
+rows, big = in_groups(main, 64), in_groups(main, 512)
+gold, score = main.gold[rows].double(), x_main[rows] @ judges[0]
 by_judge = [x_main[rows] @ w for w in judges]
 gold_curves = torch.stack([curve(s, gold, 64, NS).mean(0) for s in by_judge])
 proxy_curves = torch.stack([curve(s, s, 64, NS).mean(0) / s.std() for s in by_judge])
 ideal = curve(gold, gold, 64, NS).mean(0)
 early, late = gold_curves[:, 2] - gold_curves[:, 0], gold_curves[:, 6] - gold_curves[:, 3]
-early_low = (early.mean() - 3 * early.std() / 10**0.5).item()
-late_high = (late.mean() + 3 * late.std() / 10**0.5).item()
+early_low, late_high = ends(early)[0], ends(late)[1]
 claim("the first three extra samples raise the true reward", early_low > 0.2,
       {"gain": early.mean().item(), "lower end": early_low}, kind="S")
 claim("from 8 to 64 samples it gains less than a tenth of that", late_high < early_low / 10,
       {"gain": late.mean().item(), "upper end": late_high}, kind="S")
-claim("the proxy's own score rises at every doubling, for every reward model",
-      (proxy_curves.diff(dim=1) > 0).all(),
-      {"smallest step": proxy_curves.diff(dim=1).min().item()}, kind="S")
 
 # %%
 doublings = [math.log2(n) for n in NS]
@@ -411,50 +408,51 @@ for n, g, most in zip(deep, deep_curves.mean(0), deep_ideal, strict=True):
 # %% [markdown]
 # <details><summary>The prediction settled</summary>
 #
-# **(b)**. Nearly all of the gain comes with the first few samples. After that the filter no longer finds better
-# answers, it finds answers that the reward model *overrates*: the more you draw, the more of those there are to
-# pick. **(c)** is wrong too: four of five is plenty for choosing among four. From 8 to 64 samples the mean even sank, a
-# little. Two cautions. The intervals are over ten labellers, on the same prompts: other prompts would move the curve
-# as a whole. And with sixteen prompts the table above is an anecdote; it says that nothing much is gained after the
-# first few, not that much is lost.
+# **(b)**. Nearly all of the gain comes with the first few samples. After that the filter finds answers that the reward
+# model *overrates*: the more you draw, the more of those there are to pick. **(c)** is wrong too: four of five is
+# plenty for choosing among four. Two cautions: the intervals are over ten labellers, on the same prompts; and with
+# sixteen prompts the table above is an anecdote.
 #
 # </details>
 #
-# **What if** we look at kinds of prompts instead of the mean? Drawn are the three kinds that lose most and the three
-# that gain most.
+# **What if** we look at kinds of prompts instead of the mean? Here are the three that lose most and the three that
+# gain most.
 
 # %%
 kinds = [main.families[i] for i in main.prompt[rows].view(128, 64)[:, 0].tolist()]
-per_prompt = torch.stack([curve(s, gold, 64, (1, 4, 64)) for s in by_judge]).mean(0)
-by_kind = {f: per_prompt[[k == f for k in kinds]].mean(0) for f in sorted(set(kinds))}
-change = {f: (v[2] - v[1]).item() for f, v in by_kind.items()}
+of = {f: torch.tensor([k == f for k in kinds]) for f in sorted(set(kinds))}
+all_curves = torch.stack([curve(s, gold, 64, (1, 4, 64)) for s in by_judge])  # judge, prompt, n
+steps = {f: (all_curves[:, here, 2] - all_curves[:, here, 1]).mean(1) for f, here in of.items()}
+change = {f: v.mean().item() for f, v in steps.items()}
 ordered = sorted(change, key=change.get)
-show(bars({f: change[f] for f in ordered[:3] + ordered[-3:]}, note="Pool, mean of 10 judges",
+drawn_kinds = ordered[:3] + ordered[-3:]
+show(bars({f: change[f] for f in drawn_kinds}, note="Pool, mean of 10 judges, ± 3 SE",
+          errors={f: change[f] - ends(steps[f])[0] for f in drawn_kinds},
           title="From 4 to 64 samples: some kinds gain, others lose", y_label="change in gold",
           x_label="kind of prompt"),
      "Bar chart of the change in true reward from best of four to best of sixty-four: the three "
-     "kinds of prompts that lose most, below zero, and the three that gain most, above zero.")
-claim("behind the flat mean some kinds of prompts gain while others lose",
-      min(change.values()) < -0.05 and max(change.values()) > 0.05,
-      {"largest loss": min(change.values()), "largest gain": max(change.values())}, kind="S")
+     "kinds of prompts that lose most, below zero, and the three that gain most, above zero, "
+     "with error bars of which some cross zero.")
+claim("behind the flat mean look-alikes lose while stories gain",
+      ends(steps["lookalike"])[1] < 0 < ends(steps["story"])[0],
+      {"look-alikes, upper end": ends(steps["lookalike"])[1],
+       "stories, lower end": ends(steps["story"])[0]}, kind="S")
 helps = main.features[rows, main.feature_names.index("helps")].double()
-alike = torch.tensor([k == "lookalike" for k in kinds])
-helped = torch.stack([curve(s, helps, 64, (1, 4, 64))[alike].mean(0) for s in by_judge]).mean(0)
+helped = torch.stack([curve(s, helps, 64, (4, 64))[of["lookalike"]].mean(0) for s in by_judge])
 claim("of harmless look-alikes the best of 64 helps less often than the best of 4",
-      helped[2] < helped[1] - 0.1,
-      dict(zip(("1", "4", "64"), helped.tolist(), strict=True)), kind="S")
+      ends(helped[:, 1] - helped[:, 0])[1] < -0.05,
+      {"4": helped[:, 0].mean().item(), "64": helped[:, 1].mean().item(),
+       "upper end": ends(helped[:, 1] - helped[:, 0])[1]}, kind="S")
 
 # %% [markdown]
 # Look-alikes are requests that sound harmful and are not. A likely reason: the judges learned from the harmful ones that
-# refusing is good, and pushed far enough, the filter finds answers that refuse the harmless ones as well. Nobody who
-# watches the mean, or the proxy, would see that.
+# refusing is good, and the filter finds answers that refuse the harmless ones as well. The mean does not show it.
 
 # %% [markdown]
 # ## 10.4 Who is dropped
 #
-# Per prompt or overall? Keep 4 of 64 answers for each prompt, or as many in one race: equally many lessons. To see what
-# the *reward* does and what the *shape of the selection* does, each needs its own control: random answers of each
-# prompt, and random answers of the whole.
+# Per prompt or overall? Keep 4 of 64 answers for each prompt, or as many in one race. To see what the *reward* does and
+# what the *shape of the selection* does, each needs its own control: random answers of each prompt, and of the whole.
 
 # %%
 show_source(random_per_prompt)
@@ -466,61 +464,77 @@ kept = {"per prompt, best": top_per_prompt(score, 64, 4),
         "overall, best": top_overall(score, keep),
         "overall, random": torch.randperm(len(score), generator=run.fresh("control"))[:keep]}
 lost = {name: 128 - (chosen // 64).unique().numel() for name, chosen in kept.items()}
-print(f"{'selection':<20}{'answers':>9}{'prompts without any':>21}")
-for name, chosen in kept.items():
-    missing = str(lost[name]) if name.startswith("per prompt") else "measured below"
-    print(f"{name:<20}{len(chosen):>9}{missing:>21}")
-claim("per prompt nobody is lost; the race loses many prompts, a blind one hardly any",
-      lost["per prompt, best"] == 0 and lost["overall, best"] > 4 * lost["overall, random"] + 10,
-      {"best": lost["overall, best"], "random": lost["overall, random"]}, kind="S")
-
-# %% [markdown]
-# And *who* is lost? Call a kind of prompt *hard* if the mean gold of a single answer is below that of the median kind.
-# The claims measure the hard kinds' share of the lessons, divided by their share of the prompts: 1 if they lose nothing.
-
-# %%
-level = {f: v[0].item() for f, v in by_kind.items()}
-middle = sorted(level.values())[len(level) // 2]
-hard = torch.tensor([level[k] < middle for k in kinds])
-overall = torch.stack([torch.bincount(top_overall(s, keep) // 64, minlength=128) for s in by_judge])
-jitter = [1e-6 * torch.rand(len(gold), generator=run.generator, **f64) for _ in range(10)]
-races = [top_overall(gold + noise, keep) for noise in jitter]  # many answers share the top gold
-by_truth = torch.stack([torch.bincount(chosen // 64, minlength=128) for chosen in races])
-
-
-def hard_share(counts):
-    """Lessons of hard prompts / all lessons, relative to their share of the prompts."""
-    return (counts[..., hard].sum(-1) / counts.sum(-1) / hard.double().mean()).double()
-
-
-shares, true_shares = hard_share(overall), hard_share(by_truth)
-print("hard kinds:", ", ".join(f for f in level if level[f] < middle))
-claim("racing by the true reward, hard kinds keep less than their share of the lessons",
-      true_shares.mean() + 3 * true_shares.std() / 10**0.5 < 0.9,
-      {"mean": true_shares.mean().item(), "largest": true_shares.max().item()}, kind="S")
-claim("racing by a learned reward, their share depends on who labelled, by a factor above 1.5",
-      shares.max() > 1.5 * shares.min(),
-      {"smallest": shares.min().item(), "largest": shares.max().item()}, kind="S")
+races = [top_overall(s, keep) for s in by_judge]
+lessons = torch.stack([torch.bincount(chosen // 64, minlength=128) for chosen in races])
+gone = (lessons == 0).sum(1)
+claim("per prompt nobody is lost; every judge's race loses over half the prompts, a blind one few",
+      lost["per prompt, best"] == 0 and gone.min() > 64 and lost["overall, random"] < 16,
+      {"fewest lost": gone.min().item(), "blind": lost["overall, random"]}, kind="S")
+better = torch.stack([gold[race].mean() - gold[top_per_prompt(s, 64, 4)].mean()
+                      for race, s in zip(races, by_judge, strict=True)])
+claim("and what the race keeps is better, on average over the judges",
+      ends(better)[0] > 0, {"gain": better.mean().item(), "lower end": ends(better)[0]}, kind="S")
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
-counts = {f: torch.tensor([k == f for k in kinds]) for f in level}
-print(f"{'kind':<12}{'gold':>6}{'prompts':>9}{'overall, learned':>18}{'overall, true reward':>22}")
-for f, of_kind in sorted(counts.items(), key=lambda item: -level[item[0]]):
-    row = [of_kind.double().mean(), overall.double().mean(0)[of_kind].sum() / keep,
-             by_truth.double().mean(0)[of_kind].sum() / keep]
-    print(f"{f:<12}{level[f]:>6.2f}{row[0]:>9.2f}{row[1]:>18.2f}{row[2]:>22.2f}")
+print(f"{'selection':<20}{'answers':>9}{'gold':>7}{'prompts without any':>21}")
+for name, chosen in kept.items():
+    print(f"{name:<20}{len(chosen):>9}{gold[chosen].mean():>7.2f}{lost[name]:>21}")
 
 # %% [markdown]
-# Two different things happen. With the *true* reward, easy prompts win because good answers to them are common: the
-# race thins out exactly what the model cannot do yet. With a *learned* reward the race compares numbers that its
-# training never compared. One would expect the hard kinds to lose there as well, and they do not, reliably: whom it
-# favours is an accident of the fit. What is certain is that many prompts are gone. That is a reason to select per
-# prompt, and to look at such a table before training. (Its last three columns are shares, of prompts and of lessons.)
+# The race buys better lessons, and pays with prompts. *Whose*? Call a kind of prompt *hard* if the mean gold of a
+# single answer is below that of the median kind. A kind's share of the lessons, divided by its share of the prompts, is
+# 1 if it loses nothing.
+
+# %%
+level = {f: all_curves[0, here, 0].mean().item() for f, here in of.items()}
+middle = sorted(level.values())[len(level) // 2]
+hard = torch.tensor([level[k] < middle for k in kinds])
+fair = top_overall(gold + 1e-6 * torch.rand(len(gold), generator=run.generator, **f64), keep)
+perfect = (gold == gold.max()).view(128, 64).sum(1)  # top answers of each prompt
+
+
+def fair_share(counts, some):
+    """Lessons of some prompts / all lessons, relative to their share of the prompts."""
+    return counts[..., some].sum(-1) / counts.sum(-1) / some.double().mean()
+
+
+by_truth = {f: fair_share(perfect, here).item() for f, here in of.items()}
+claim("racing by the true reward, ties at random, every lesson is a perfect answer",
+      (gold[fair] == gold.max()).all() and perfect.sum() > keep)
+claim("so the hard kinds together get less than their share",
+      fair_share(perfect, hard) < 0.9, {"share": fair_share(perfect, hard).item()}, kind="T")
+claim("but two hard kinds gain, and stories, which are not hard, lose over half of theirs",
+      by_truth["harmful"] > 1.1 and by_truth["revise"] > 1.1
+      and by_truth["story"] < 0.5 and level["story"] > middle, by_truth, kind="T")
+
+# %%
+shares = fair_share(lessons, hard)
+claim("racing by a learned reward, hard kinds' share depends on who labelled: a factor above 1.5",
+      shares.max() > 1.5 * shares.min(),
+      {"smallest": shares.min().item(), "largest": shares.max().item()}, kind="T")
+dropped = fair_share(lessons, of["story"] | of["calculator"])
+claim("each of the ten judges drops nearly all stories and calculator prompts", dropped.max() < 0.2,
+      {"largest share": dropped.max().item()}, kind="S")
+
+# %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
+print(f"{'kind':<12}{'gold':>6}{'perfect':>9}{'prompts':>9}{'by judges':>11}{'by truth':>10}")
+for f, here in sorted(of.items(), key=lambda item: -level[item[0]]):
+    row = [perfect[here].sum() / here.sum() / 64, here.double().mean(),
+           lessons[:, here].sum() / lessons.sum(), perfect[here].sum() / perfect.sum()]
+    print(f"{f:<12}{level[f]:>6.2f}" + "".join(f"{x:>{w}.2f}" for x, w in
+                                               zip(row, (9, 9, 11, 10), strict=True)))
+
+# %% [markdown]
+# (*perfect*: share of answers at the top gold; then shares of prompts and of lessons.) By the *true* reward, the race
+# takes the kinds where a perfect answer is common: calculator and rule nearly vanish, but stories, which are good and
+# rarely perfect, shrink as well, while two hard kinds gain. A *learned* reward compares numbers that its training never
+# compared. Whether hard kinds win or lose depends on who labelled; but all ten judges drop nearly all stories and
+# calculator prompts. So select per prompt, or look at such a table before training.
 #
 # ## 10.5 A signal is needed
 #
-# What does the reward model's accuracy buy? Take the true reward, add Gaussian noise of growing size, and select
-# the best of 16: from a perfect filter to a coin. Then put the *learned* judges on the same axes.
+# What does accuracy buy? Take the true reward, add Gaussian noise of growing size, and select the best of 16: from a
+# perfect filter to a coin. Then put the *learned* judges on the same axes.
 
 # %%
 pairs = torch.stack([torch.randint(64, (4000,), generator=run.generator) for _ in range(2)], 1)
@@ -535,10 +549,10 @@ for size in SIZES:
 gained = torch.tensor(gained, **f64)
 judge_accuracy = torch.tensor([accuracy(s, gold, pairs) for s in by_judge]).mean().item()
 judge_gain = gold_curves[:, 4] - gold_curves[:, 0]
-bar = 3 * gained.std(1) / 10**0.5
 claim("a coin as reward gains nothing, and the less noise in the reward, the more best-of-16 gains",
-      gained[-1].mean().abs() < bar[-1] + 0.02 and (gained.mean(1).diff() < 0).all(),
-      {"coin": gained[-1].mean().item(), "three standard errors": bar[-1].item()}, kind="S")
+      ends(gained[-1])[0] < 0.02 and ends(gained[-1])[1] > -0.02
+      and (gained.mean(1).diff() < 0).all(),
+      dict(zip(("coin, lower end", "upper end"), ends(gained[-1]), strict=True)), kind="S")
 
 # %%
 level_there = torch.tensor(seen_accuracy[::-1], **f64)
@@ -546,10 +560,11 @@ at = int((level_there < judge_accuracy).sum())  # between which two noises the j
 weight = (judge_accuracy - level_there[at - 1]) / (level_there[at] - level_there[at - 1])
 expected = torch.lerp(gained.mean(1).flip(0)[at - 1], gained.mean(1).flip(0)[at], weight).item()
 claim("learned judges gain less than independent noise of the same accuracy",
-      (judge_gain.mean() + 3 * judge_gain.std() / 10**0.5) < expected,
-      {"accuracy": judge_accuracy, "judges": judge_gain.mean().item(), "noise": expected}, kind="S")
+      ends(judge_gain)[1] < expected,
+      {"accuracy": judge_accuracy, "judges, upper end": ends(judge_gain)[1], "noise": expected},
+      kind="S")
 fig = line_plot({"true reward plus noise": (seen_accuracy[::-1], gained.mean(1).flip(0))},
-                title="The same accuracy buys less when errors are systematic",
+                title="The same accuracy buys less from a learned reward",
                 x_label="share of pairs ordered correctly", y_label="gain of best-of-16 in gold",
                 note="Pool, 128 prompts", roles={"true reward plus noise": "policy"})
 here = (judge_accuracy, judge_gain.mean().item())
@@ -561,9 +576,9 @@ show(fig,
      "rising; the learned judges lie below the line at their accuracy.")
 
 # %% [markdown]
-# So accuracy is not all that matters in a filter. Noise that strikes each answer afresh spares some of the good ones,
-# and among many one of those comes out on top. A *systematic* error lifts a whole kind of answer, and the maximum
-# looks for exactly that.
+# So accuracy is not all that matters in a filter. A likely reason, not separated here from uneven accuracy between
+# kinds of prompts: noise that strikes each answer afresh spares some of the good ones. A *systematic* error lifts a
+# whole kind of answer, and the maximum looks for exactly that.
 #
 # ## 10.6 What the name used to mean
 #
@@ -573,7 +588,7 @@ show(fig,
 # $$y\sim\pi,\quad\text{keep it with probability }a(y)=e^{(r(y)-r_{\max})/\beta}
 #   \quad\Longrightarrow\quad \text{kept }y\sim\frac{\pi(y)e^{r(y)/\beta}}{Z}$$
 #
-# *Said aloud: the best answers always stay, the others stay as often as the target wants them.* No argmax, no n; a
+# *Said aloud: the best answers always stay, the others stay as often as the target wants them.* A
 # share $Ze^{-r_{\max}/\beta}$ of the draws survives. The book names this origin; RSO (Liu et al. 2023) brings it back.
 #
 # | symbol | name here | variable | shape |
@@ -598,8 +613,8 @@ claim("the share that stays is Z exp(-r_max / beta), and what stays has exactly 
       and (p * stay / (p @ stay) - target).abs().max() < 1e-12)
 
 # %% [markdown]
-# And from samples: draw twenty thousand answers, filter, and compare the counts with the law by a χ² statistic. Then
-# do the same with best-of-n, at the n that leaves about as many. (`select` is `top_per_prompt` with one place.)
+# And from samples: draw, filter, and compare the counts with the law by a χ² statistic. Then do the same with
+# best-of-n, at the n that leaves about as many. (`select` is `top_per_prompt` with one place.)
 
 # %%
 drawn = torch.multinomial(p, 20000, replacement=True, generator=run.generator)
@@ -627,9 +642,9 @@ claim("accepted samples pass the test against the tilted law, best-of-n with as 
       accepted < limit < best / 3, {"accepted": accepted, "best": best, "limit": limit}, kind="S")
 
 # %% [markdown]
-# Why does hardly anybody filter like this? Look at the price: as β falls, the share that stays sinks towards the
-# chance of a best answer, which for a language model is next to nothing. And $r_{\max}$ is the largest score
-# *possible*, which for a reward model nobody knows. Put the batch's own maximum there and the law is only nearly right.
+# Why does hardly anybody filter like this? As β falls, the share that stays sinks towards the chance of a best answer,
+# which for a language model is next to nothing. And $r_{\max}$ is the largest score *possible*, which for a reward
+# model nobody knows. With the batch's own maximum there, the law is only nearly right.
 
 # %%
 print("beta   share that stays   KL of the target")
@@ -644,9 +659,8 @@ claim("the further from the reference the target is, the fewer samples stay",
 # ## 10.7 Round after round
 #
 # Finetune on what was kept, sample from the new model, filter again: *expert iteration*, or ReST (Gulcehre et al.
-# 2023), which grows a data set once and then filters it with rising thresholds. Suppose that finetuning were perfect,
-# so that the new model *is* the law of what was kept. Then no experiment is needed. One round of best-of-n gives
-# $\pi_n$; the second filters answers that have already won once, and the best of n winners of n is the best of $n^2$:
+# 2023), which grows a data set once and then filters it with rising thresholds. Suppose that finetuning were perfect:
+# the new model *is* the law of what was kept. Then the best of n winners of n is the best of $n^2$:
 #
 # $$(\pi_n)_n=\pi_{n^2}$$
 #
@@ -665,13 +679,18 @@ claim("the further from the reference the target is, the fewer samples stay",
 twice = law(law(p, liking, 4), liking, 4)
 claim("two rounds of best-of-4 are one round of best-of-16",
       (twice - law(p, liking, 16)).abs().max() < 1e-12)
-off = []
+off, filtered = [], []
+print("threshold    share       KL   log(1/q)   reward   entropy")
 for tau in (0.0, 1.0, 2.0):
     q = p[liking >= tau].sum()
     cut = torch.where(liking >= tau, p, 0) / q
     off.append(abs(kl(cut, p) + q.log().item()))
-    print(f"threshold {tau}: share {q:.4f}, KL {kl(cut, p):.6f}, log(1/q) {-q.log():.6f}")
+    filtered.append([(cut @ liking).item(), -entropy(cut)])
+    print(f"{tau:9.1f}   {q:6.4f}   {kl(cut, p):6.4f}     {-q.log():6.4f}   {filtered[-1][0]:6.3f}"
+          f"   {entropy(cut):7.3f}")
 claim("a threshold costs minus log of the share that it keeps", max(off) < 1e-12)
+claim("each higher threshold leaves more reward and less entropy",
+      (torch.tensor(filtered, **f64).diff(dim=0) > 0).all(), kind="T")
 
 # %%
 rounds = [law(p, liking, 4**k) for k in range(4)]
@@ -686,14 +705,13 @@ claim("rounds without end leave only the best answers, in their old proportions"
       (law(p, liking, 10**5) - forever).abs().max() < 1e-6 and entropy(forever) < entropy(p))
 
 # %% [markdown]
-# That is the collapse of diversity in its pure form: nobody asked for *one* answer, but a filter that is applied
-# again and again has no other end. No term pulls back; the leash of the tilted policy is missing.
+# That is the collapse of diversity in its pure form. No term pulls back; the leash of the tilted policy is missing.
 #
 # **What if finetuning is not perfect?** A recorded run did it on the village: four rounds, from `village-3m-sft`, with
-# fresh prompts each round; best of 8 by the *true* reward in one arm, a *random* one of the 8 in the other. The random
-# arm learns from its own answers too: whatever happens there is the effect of training on oneself, not of selecting.
-# In the table each number belongs to a round, from 0 to 4: *gold* of a single answer, gold of the *best of n* = 8,
-# how many of 8 answers to a prompt are *different*, and the entropy.
+# fresh prompts each round; best of 8 by the *true* reward in one arm, a *random* one of the 8 in the other. Whatever
+# happens to the random arm is the effect of training on oneself, not of selecting. The columns are the rounds, from
+# 0 to 4: *gold* of a single answer, gold of the *best of n* = 8, how many of 8 answers to a prompt are *different*,
+# and the entropy.
 
 # %%
 record = recorded("ch10_rounds")
@@ -732,17 +750,19 @@ claim("recorded: in the last round the selecting arm has more gold, less entropy
       and last["best"]["entropy"] < last["random"]["entropy"], kind="T")
 claim("recorded: a single answer gained more than the best of eight answers did",
       rise["gold"] > rise["best of n"] + 0.1, rise, kind="T")
+steps_up = arm_mean("gold", "best").diff()
+claim("recorded: the second round gained less than the first", steps_up[1] < steps_up[0],
+      {"first": steps_up[0].item(), "second": steps_up[1].item()}, kind="T")
 
 # %% [markdown]
-# Read the row *best of n* of the selecting arm too. It is what the model could do if a perfect judge picked among eight
-# answers: a ceiling. The mean climbs towards it, the ceiling itself hardly moves. That is the question to ask of any
-# method that only re-weighs what the model already says. So few seeds are an anecdote, and nats an answer depend on
-# length as well; the exact world is the proof, in this run real finetuning goes the same way, more slowly.
+# Read the row *best of n* of the selecting arm too: what a perfect judge could pick among eight answers. The mean climbs
+# towards this ceiling, the ceiling itself hardly moves: training re-weighs what the model already says. So few seeds
+# are an anecdote, and nats an answer depend on length as well; the exact world is the proof.
 #
 # ## Once, by hand, on one batch
 #
-# Two prompts, three answers each, of three tokens at most, with literal log-probabilities. First the selection, then
-# the loss, then the surprise: *SFT on selected samples is a policy gradient with a reward of one and zero.*
+# Two prompts, three answers each, of three tokens at most. First the selection, then the loss, then the surprise: *SFT
+# on selected samples is a policy gradient with a reward of one and zero.*
 
 # %%
 hand_logp = torch.tensor([[-0.5, -1.0, -0.1], [-2.0, -0.3, 0.0], [-0.7, 0.0, 0.0],
@@ -775,11 +795,12 @@ claim("SFT on the selected rows, divided by all rows, is REINFORCE with reward o
       (slope["SFT on the selected"] - slope["REINFORCE, reward 0 or 1"]).abs().max() < 1e-12)
 
 # %% [markdown]
-# No baseline, no negative examples: a rejected answer is not pushed down, it is only missing. Chapter 11 adds both.
+# No baseline, no negative examples: a rejected answer is not pushed down, it is only missing. Chapter 11 adds both. The
+# loop below divides by kept tokens instead of all rows: the same direction within a batch, another step size.
 #
 # And the control? SFT on a model's own *random* answers has, at the first step and summed over tokens, the expected
 # gradient $\sum_y\pi(y)\nabla\log\pi(y)=\nabla\sum_y\pi(y)=0$: on average, one's own answers teach nothing. What a
-# random arm does in practice is mostly the noise of finite samples, pushed into the weights.
+# random arm does in practice is mostly the noise of finite samples.
 
 # %%
 own = gradient((p * world.seq_logp(model)).sum(), model)
@@ -792,11 +813,9 @@ claim("SFT on one's own random answers has expected gradient zero; on the best o
 # %% [markdown]
 # ## The loop: train on the best
 #
-# Now the real thing, once. Four kinds of prompts from the wide part of the Pool, four stored answers each. Arm one
-# finetunes `village-3m-sft` on the best of the four, arm two on a random one of them: same prompts, same number of
-# lessons, same order, same learning rate. To separate "does training on a selection work" from "is the reward right"
-# (section 10.3), the filter here is the *true* reward: this is the best case. The intervals below are over prompts;
-# each arm is trained once.
+# Four kinds of prompts from the wide part of the Pool, four stored answers each. Arm one finetunes `village-3m-sft` on
+# the best of the four, arm two on a random one: same prompts, number of lessons, order and learning rate. The filter
+# is the *true* reward, so this is the best case. The intervals below are over prompts; each arm is trained once.
 
 # %%
 start, tokenizer = load("village-3m-sft")
@@ -830,7 +849,7 @@ for name, chosen in picked.items():
 offered = {name: wide.gold[chosen].mean().item() for name, chosen in picked.items()}
 claim("the lessons differ in quality as intended",
       offered["best of 4"] > offered["random of 4"] + 0.3,
-      offered | {f"tokens, {k}": v for k, v in tokens_read.items()}, kind="S")
+      offered | {f"tokens, {k}": v for k, v in tokens_read.items()}, kind="T")
 
 # %%
 test = [row for f in FAMILIES
@@ -838,7 +857,7 @@ test = [row for f in FAMILIES
 
 
 def report(policy):
-    """Two answers to each unseen prompt -> per-answer tensors and texts."""
+    """Two answers to each prompt of the test split -> per-answer tensors and texts."""
     out = sample(policy, data.prompts_ids(test, tokenizer), n=2, max_new_tokens=56,
                  eos_id=tokenizer.eos_token_id, generator=run.fresh("report"))
     asked, texts = [row["prompt"] for row in test for _ in range(2)], out.texts(tokenizer)
@@ -869,7 +888,8 @@ def of_prompts(name, key="gold"):
     return reports[name][0][key].double().view(-1, 2).mean(1)
 
 
-trained_gain = paired_bootstrap(of_prompts("best of 4"), of_prompts("random of 4"), seed=run.seed)
+trained_gain = paired_bootstrap(of_prompts("best of 4"), of_prompts("random of 4"),
+                                seed=run.seed, level=0.997)  # as wide as three standard errors
 claim("one pass over the best answers beats one pass over random ones: the interval excludes zero",
       trained_gain[1] > 0, dict(zip(("gain", "low", "high"), trained_gain, strict=True)), kind="S")
 surprise = {name: of_prompts(name, "entropy").mean().item() for name in reports}
@@ -881,15 +901,13 @@ moves = {name: of_prompts(name) - of_prompts("start") for name in ("best of 4", 
 show(bars({name: d.mean() for name, d in moves.items()}, y_label="change in gold",
           errors={name: 2 * d.std() / len(d) ** 0.5 for name, d in moves.items()},
           title="The control says how much of the gain is selection",
-          note="village-3m, 96 unseen prompts, ± 2 SE",
+          note="village-3m, prompts of the test split, ± 2 SE",
           roles={"best of 4": "policy", "random of 4": "reference"}),
      "Bar chart of the change in true reward against the start, with error bars: finetuning on the "
      "best answers raises it, finetuning on random ones does not, and may lower it.")
 
 # %% [markdown]
-# Look at the control before you praise the treatment. A random arm need not stand still: one's own answers teach nothing
-# *on average*, but a pass at this learning rate pushes their noise into the weights. The treatment pays that price as
-# well. Where the control sinks, a comparison with the start alone books the effect of selection too small.
+# Where the control sinks, a comparison with the start alone books the effect of selection too small.
 #
 # ## 10.8 Is the difference real?
 #
@@ -919,16 +937,15 @@ claim("it is less than one standard error: equal filters differ as much about ev
       (p1 - p2) / se < 1 and 0.3 < chance < 0.6)
 
 # %% [markdown]
-# So a table with those two numbers says next to nothing about which filter is better. What helps? *Pairing*: both filters get
-# the same prompts, and hard prompts are hard for both, so differences vary less than scores. Two judges of section
-# 10.3, best of 4, on the 128 prompts of the Pool:
+# What helps? *Pairing*: both filters get the same prompts, and hard prompts are hard for both, so differences vary less
+# than scores. Two judges of section 10.3, best of 4, on the 128 prompts of the Pool:
 
 # %%
 rivals = torch.stack([curve(s, gold, 64, (4,))[:, 0] for s in by_judge[:2]])
 apart_se = (rivals.var(1).sum() / 128).sqrt().item()
 paired_se = ((rivals[0] - rivals[1]).std() / 128**0.5).item()
 claim("on the same prompts the paired standard error is less than half the other one",
-      paired_se < apart_se / 2, {"paired": paired_se, "as if unpaired": apart_se}, kind="S")
+      paired_se < apart_se / 2, {"paired": paired_se, "as if unpaired": apart_se}, kind="T")
 
 # %% [markdown]
 # ## Failure gallery
@@ -942,8 +959,8 @@ claim("on the same prompts the paired standard error is less than half the other
 # rows = select(score, N)                # right: row numbers of the whole batch
 # ```
 #
-# What one sees: a training set of the right size, no error, a loss that falls. But rows 0 … N − 1 all belong to the
-# first prompt: no other is trained.
+# What one sees: a training set of the right size, a loss that falls. But rows 0 … N − 1 all belong to the first prompt.
+# The flat race where one winner a prompt was meant (section 10.4) is the same slip in reverse; it loses fewer prompts.
 
 # %%
 wrong_rows, right_rows = score.view(128, 64).argmax(1), select(score, 64)
@@ -954,8 +971,8 @@ claim("detector: row // group_size must be the prompt; it catches columns used a
       (right_rows // 64 == own).all() and not (wrong_rows // 64 == own).all())
 
 # %% [markdown]
-# **Failure 2: a sort that selects nothing (I1, K59).** Sorting, and then undoing the sort, is a correct round trip,
-# and a common snippet beside selection code. It is the identity. And rising order is not falling order.
+# **Failure 2: a sort that selects nothing (I1, K59).** Sorting, and then undoing the sort, is a common snippet beside
+# selection code. It is the identity. And rising order is not falling order.
 #
 # ```python
 # order = score.argsort()
@@ -973,9 +990,8 @@ claim("the round trip selects nothing; detector: what was kept must score above 
       (back == score).all() and score[best_rows].mean() > score.mean() > score[worst_rows].mean())
 
 # %% [markdown]
-# **Failure 3: ties decide.** With the true reward, or any 0/1 reward, hundreds of answers share the top score. A stable
-# sort then takes them in the order of the file. Per prompt that is harmless; in a race, the first prompts of the file
-# fill all places.
+# **Failure 3: ties decide.** With the true reward, or any 0/1 reward, hundreds of answers share the top score. In a race
+# by a stable sort, the first prompts of the file fill all places.
 #
 # ```python
 # rows = top_overall(reward, k)                     # wrong with ties: the head of the file
@@ -986,15 +1002,14 @@ claim("the round trip selects nothing; detector: what was kept must score above 
 file_rows = top_overall(gold, keep)
 tied = (gold == gold.max()).sum().item()
 place = {"ties by file": file_rows.double().mean().item() / len(gold),
-         "ties at random": races[0].double().mean().item() / len(gold)}
+         "ties at random": fair.double().mean().item() / len(gold)}
 claim("detector: more answers share the top than there are places, and the kept stand first",
       tied > keep and place["ties by file"] < 0.2 and abs(place["ties at random"] - 0.5) < 0.1,
-      place, kind="S")
+      place, kind="T")
 
 # %% [markdown]
 # **Failure 4: the treatment read more than the control.** A reward model that likes length selects long answers. Then
-# the selected arm is trained on more tokens than its random control, and what looks like better data is more data.
-# The fix is to match tokens, not rows.
+# what looks like better data is more data. The fix is to match tokens, not rows.
 #
 # ```python
 # print(lengths[selected].sum() / lengths[control].sum())      # detector: log this ratio
@@ -1007,14 +1022,41 @@ ratio = {name: (lengths[select(s, 64)].sum() / lengths[random_per_prompt(
     len(lengths), 64, generator=run.fresh("tokens"))].sum()).item()
          for name, s in (("learned judge", score), ("lover of length", wordy))}
 claim("detector: the ratio of tokens gives the lover of length away", ratio["lover of length"] > 1.2
-      and abs(ratio["learned judge"] - 1) < ratio["lover of length"] - 1, ratio, kind="S")
+      and abs(ratio["learned judge"] - 1) < ratio["lover of length"] - 1, ratio, kind="T")
+
+# %% [markdown]
+# **Failure 5: text cut before its end.** To save time the scorer reads the first few tokens. No error, and the scores
+# look sensible: they even beat a blind choice. Here the cut text is scored by the *true* reward, the whole is kept.
+#
+# ```python
+# score = [gold(q, decode(tokenizer, ids[:8])) for …]      # wrong: a promise, not an answer
+# print((last_scored == eos).float().mean())               # detector: how many scored texts end?
+# ```
+
+# %%
+few = rows.view(128, 64)[:, :8].flatten().tolist()  # eight answers a prompt
+ends_at = main.lengths[few].clamp(max=8)
+cut_texts = [decode(tokenizer, main.ids[i, :at].tolist())
+             for i, at in zip(few, ends_at.tolist(), strict=True)]
+cut_gold = torch.tensor([village.gold(main.prompts[main.prompt[i]], text)
+                         for i, text in zip(few, cut_texts, strict=True)], **f64)
+few_gold, eos = main.gold[few].double(), tokenizer.eos_token_id
+by_whole, by_cut = (curve(s, few_gold, 8, [8])[:, 0] for s in (few_gold, cut_gold))
+price = ends(by_whole - by_cut)
+ended = {name: (main.ids[few, at - 1] == eos).double().mean().item()
+         for name, at in (("whole", main.lengths[few]), ("cut", ends_at))}
+claim("choosing by cut text keeps less true reward than choosing by whole answers", price[0] > 0,
+      {"by whole": by_whole.mean().item(), "by cut": by_cut.mean().item(), "lower end": price[0],
+       "blind": few_gold.mean().item()}, kind="S")
+claim("detector: nearly all whole texts end in the end token, few of the cut ones do",
+      ended["whole"] > 0.9 and ended["cut"] < 0.3, ended, kind="T")
 
 # %% [markdown]
 # ## At GPT-2 size
 #
-# The same calls on SmolLM2-135M-Instruct, which speaks real English. The reward is one that can be measured without a
-# judge: **short words** (minus the mean number of letters in a word). Six answers to each question, the best one kept,
-# a few steps of SFT with LoRA. Then *new* questions. It shows that the calls work outside the village; it is no recipe.
+# The same calls on SmolLM2-135M-Instruct. The reward needs no judge: **short words** (minus the mean number of letters
+# in a word). Six answers to each question, the best one kept, a few steps of SFT with LoRA. Then *new* questions. It
+# shows that the calls work outside the village; it is no recipe.
 
 # %%
 SUBJECTS = ("rain", "honey", "the moon", "bread", "chess", "a river", "sleep", "wool",
@@ -1035,28 +1077,28 @@ if available("smollm2-135m"):
     small_texts, small_score = small_answers(6, "grow", small_ids[:8])
     small_curve = curve(small_score, small_score, 6, (1, 2, 3, 4, 5, 6)).mean(0)
     small_rows = select(small_score, 6).tolist()
-    claim("best-of-n climbs at every n, and each step is smaller than the one before",
-          (small_curve.diff() > 0).all() and (small_curve.diff().diff() < 0).all())
+    claim("the curve ends at the mean over questions of the best of all six scores",
+          abs(small_curve[-1] - small_score.view(-1, 6).amax(1).mean()) < 1e-9)
 
 # %%
 if available("smollm2-135m"):
-    before_texts, before = small_answers(3, "unseen", small_ids[8:])
+    before_texts, before = small_answers(2, "unseen", small_ids[8:])
     small_lessons = data.collate_demonstrations(
         [{"prompt": f"What is {SUBJECTS[i // 6]}?", "completion": small_texts[i]}
          for i in small_rows], small_tokenizer)
     small_optimizer = torch.optim.AdamW(
-        [w for w in small_policy.parameters() if w.requires_grad], lr=1e-3)
+        [w for w in small_policy.parameters() if w.requires_grad], lr=2e-3)
     losses = [sft.step(small_policy, small_optimizer, small_lessons)["loss"].item()
-              for _ in every(5, 5)]
-    after_texts, after = small_answers(3, "unseen", small_ids[8:])
+              for _ in every(3, 3)]
+    after_texts, after = small_answers(2, "unseen", small_ids[8:])
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "sampled"}
 if available("smollm2-135m"):
     print(f"letters a word, seen questions: one answer {-small_curve[0]:.2f}, "
           f"best of six {-small_curve[5]:.2f}")
     print(f"letters a word, new questions: before {-before.mean():.2f}, after {-after.mean():.2f}")
-    for i in (0, 3):
-        print(f"PROMPT  What is {SUBJECTS[8 + i // 3]}?")
+    for i in (0, 2):
+        print(f"PROMPT  What is {SUBJECTS[8 + i // 2]}?")
         for name, texts in (("before", before_texts), ("after", after_texts)):
             print(f"  {name:<7} {' / '.join(texts[i].split(chr(10)))[:140]}")
 
@@ -1066,12 +1108,9 @@ if available("smollm2-135m"):
           {"first": losses[0], "last": losses[-1]}, kind="T")
 
 # %% [markdown]
-# The kept answers are learned; whether *new* questions get shorter words after five steps on eight answers is for the
-# table to say, and eighteen answers are far too few to call it a result. Section 10.8 says how to judge such a gap.
-#
-# **Longer.** A recorded round: the SmolLM2 of chapter 9's recorded run answers 48 requests eight times; the best by the
-# true reward, or any one of the eight, is learned from in 24 steps (`data/runs/ch10_smollm2.py`). Before you look: how
-# much of the advantage of the kept answers will the *model* have afterwards?
+# **Longer.** A recorded run of one round: the SmolLM2 of chapter 9's recorded run answers 48 requests eight times;
+# the best by the true reward, or any one of the eight, is learned from in 24 steps (`data/runs/ch10_smollm2.py`).
+# Before you look: how much of the kept answers' advantage will the *model* have afterwards?
 
 # %%
 long = recorded("ch10_smollm2")
@@ -1080,33 +1119,41 @@ had, got, chance = (long.held_out[k]["all"] for k in ("before", "after", "random
 print(f"mean true reward of the kept answers: best {long.kept['best']:.2f}, "
       f"random {long.kept['random']:.2f}, of all {long.kept['all']:.2f}")
 show(bars({"start": had["mean"], "random of 8": chance["mean"], "best of 8": got["mean"]},
-          title="Recorded: only the chosen answers teach something new",
+          title="Recorded: the gain comes from choosing",
           y_label="true reward, held-out requests", note="smollm2-135m, LoRA, ± 2 standard errors",
           errors={name: 2 * x["standard_error"] for name, x in
                   (("start", had), ("random of 8", chance), ("best of 8", got))},
           roles={"start": "reference", "random of 8": "other", "best of 8": "policy"}),
      "Bar chart of the true reward of held-out answers for the start model, a model trained on "
-     "random answers and one trained on the best of eight.")
+     "random answers and one trained on the best of eight: below zero for the first two, above "
+     "zero for the last.")
 apart = (chance["standard_error"] ** 2 + got["standard_error"] ** 2) ** 0.5
 claim("recorded: after the best of eight the true reward is higher by over two standard errors",
       gain > 2 * error, {"gain": gain, "standard error": error}, kind="T")
 claim("recorded: and higher than after as many random answers, by more than two standard errors",
       got["mean"] - chance["mean"] > 2 * apart,
       {"best": got["mean"], "random": chance["mean"], "standard error": apart}, kind="T")
-claim("recorded: the model keeps less than the kept answers promised",
-      got["mean"] < long.kept["best"],
-      {"kept answers": long.kept["best"], "model": got["mean"]}, kind="T")
+
+# %%
+arrives = gain / (long.kept["best"] - long.kept["all"])
+was, now = (long.held_out[k]["harmful"] for k in ("before", "after"))
+on_harmful = (now["mean"] - was["mean"]) * now["n"] / (gain * got["n"])
+claim("recorded: less than half of the advantage arrives, and most of that on harmful requests",
+      arrives < 0.5 < on_harmful,
+      {"share that arrives": arrives, "of that on harmful ones": on_harmful}, kind="T")
+
+# %% [markdown]
+# Under half of the advantage arrives, and most of that on harmful requests: the samples have learned to refuse.
 
 # %% [markdown]
 # ## Exercises
 #
-# Each check says *which* idea was behind a wrong answer. Run a cell as it is and it says "to do".
+# Each check says *which* idea was behind a wrong answer.
 #
 # ### Exercise 10.1 · Who is left out? · difficulty 2 of 5 · 10 minutes (estimated) · needs: 10.1
 #
-# On paper first: of the book's five prompts, how many have no answer among the best *four* of all? Then for any
-# matrix: write the function that counts the prompts without a single answer among the k best. Ties go to the answer
-# that stands first.
+# On paper first: of the book's five prompts, how many have no answer among the best *four* of all? Then write the
+# function that counts the prompts without a single answer among the k best. Ties go to the answer that stands first.
 
 # %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex10-1", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def prompts_lost(R, k):
@@ -1126,7 +1173,7 @@ check("10.1", prompts_lost, hidden=True)
 # %% [markdown]
 # <details><summary>Hint 1: where to look</summary>
 #
-# A flat position hides two numbers, the prompt and the answer. Which of them is the quotient?
+# A flat position hides the prompt and the answer. Which of them is the quotient?
 #
 # </details>
 # <details><summary>Hint 2: the step</summary>
@@ -1177,13 +1224,15 @@ check("10.2", items_needed, hidden=True)
 #
 # ### Exercise 10.3 · How loose is the bound? · difficulty 3 of 5 · 15 minutes (estimated) · needs: 10.2
 #
-# The formula overstates the KL of best-of-n where answers repeat or tie. By how much? Return bound minus exact KL, in
-# nats. Then find out for yourself: is it looser for many rare answers, or for a few frequent ones?
+# First derive the formula, for a reward without ties and very many answers: what is $\pi_n/\pi$, in terms of $F$? Then
+# return bound minus exact KL, in nats. Is it looser for many rare answers, or for a few frequent ones?
 
 # %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex10-3", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def slack(probability, reward, n):
     """(N,), (N,) float64, samples -> bound minus exact KL, nats."""
     ### BEGIN SOLUTION
+    # no ties, many answers: u = F(y) is uniform on [0, 1] under pi, and pi_n / pi = n u^(n-1).
+    # Under pi_n, u^n is uniform, so E log u = -1/n: KL = log n + (n-1) E log u = log n - (n-1)/n
     q = law(probability, reward, n)
     exact = torch.special.xlogy(q, q / probability).sum()
     return kl_bound(n) - exact.item()
@@ -1214,10 +1263,9 @@ check("10.3", slack, hidden=True)
 #
 # ### Exercise 10.4 · How hot? · difficulty 3 of 5 · 15 minutes (estimated) · needs: 10.2
 #
-# Best-of-n can only choose from what was drawn, so it pays to draw at a temperature other than one. Sampling at
-# temperature T means probabilities proportional to $e^{\log\pi/T}$. Which of the offered temperatures gives the kept
-# answer the highest expected reward? Guess first, for a reward that on the whole prefers likely answers: is it hotter
-# or colder than for a single answer?
+# Sampling at temperature T means probabilities proportional to $e^{\log\pi/T}$. Which of the offered temperatures
+# gives the kept answer of best-of-n the highest expected reward? Guess first, for a reward that on the whole prefers
+# likely answers: is it hotter or colder than for a single answer?
 
 # %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex10-4", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def best_temperature(logp, reward, n, temperatures):
@@ -1291,57 +1339,50 @@ check("10.5", drift, hidden=True)
 #
 # ## Questionnaire
 #
-# 1. Name the four steps of rejection sampling as the word is used for language models.
-# 2. What does top-per-prompt guarantee that top-overall does not?
-# 3. Why may scores of different prompts not be comparable, even from a good reward model?
-# 4. When is $\log n-\frac{n-1}n$ the KL of best-of-n, and when is it too large?
-# 5. Where does best-of-n lie with respect to the frontier?
-# 6. Why is the mean over all n-subsets better than the first n samples?
-# 7. What is the matched control of the best per prompt? And of the best overall?
-# 8. Why do two rewards of the same accuracy buy different amounts?
-# 9. With which probability does true rejection sampling keep an answer, and what comes out?
-# 10. What are two rounds of best-of-4, if finetuning is perfect?
-# 11. Which policy gradient is SFT on selected samples?
-# 12. Two filters differ by one standard error. What do you conclude?
+# 1. What does top-per-prompt guarantee that top-overall does not?
+# 2. Why may scores of different prompts not be comparable, even from a good reward model?
+# 3. When is $\log n-\frac{n-1}n$ the KL of best-of-n, and when is it too large?
+# 4. Why is the mean over all n-subsets better than the first n samples?
+# 5. What is the matched control of the best per prompt? And of the best overall?
+# 6. Why may two rewards of the same accuracy buy different amounts?
+# 7. With which probability does true rejection sampling keep an answer, and what comes out?
+# 8. Which policy gradient is SFT on selected samples?
+# 9. Two filters differ by one standard error. What do you conclude?
 #
 # <details><summary>Answers</summary>
 #
-# 1. Sample, score, select, finetune. 2. Every prompt keeps an answer. 3. Comparisons were made within prompts; a
-# constant for each prompt leaves the loss unchanged. 4. When no answers tie or repeat; too large when a few answers
-# carry much probability, and the KL cannot exceed minus log of the chance of a best answer. 5. On or slightly below
-# it, though it is a different policy. 6. It uses all samples, is unbiased and does not depend on their order.
-# 7. A random answer of each prompt; equally many random answers of the whole. 8. Independent errors spare some of the
-# good answers; a systematic one lifts a whole kind, and the maximum finds it. 9. $e^{(r-r_{\max})/\beta}$; exactly the tilted policy. 10. Best-of-16.
-# 11. REINFORCE with reward one for what was kept, zero for the rest, and no baseline. 12. That either may be the better.
+# 1. Every prompt keeps an answer. 2. Comparisons were made within prompts; a constant for each prompt leaves the loss
+# unchanged. 3. At n = 1, or in the limit where no two draws tie or repeat; too large when a few answers carry much
+# probability. 4. It uses all samples, so it is unbiased with less variance. 5. A random answer of each prompt; equally
+# many random answers of the whole. 6. Independent errors spare some of the good answers; a systematic one lifts a whole
+# kind, and the maximum finds it. 7. $e^{(r-r_{\max})/\beta}$; exactly the tilted policy. 8. REINFORCE with reward one
+# for what was kept, zero for the rest, and no baseline. 9. That either may be the better.
 #
 # </details>
 #
 # ## Where the book and its code differ
 #
-# All at commit a66b0bf; small things, which trip up readers who compute along.
+# All at commit a66b0bf.
 #
 # - **Two ways of counting.** The chosen columns in
 #   [eq:rs_example_selection_result](https://rlhfbook.com/c/09-rejection-sampling#eq:rs_example_selection_result)
 #   count from one, the flat positions in
-#   [eq:rs_example_topk_result](https://rlhfbook.com/c/09-rejection-sampling#eq:rs_example_topk_result) from zero. Both
-#   are the selections of section 10.1, where they stand side by side.
+#   [eq:rs_example_topk_result](https://rlhfbook.com/c/09-rejection-sampling#eq:rs_example_topk_result) from zero; in
+#   section 10.1 they stand side by side.
 # - **Rising and falling.** [eq:rs_topk_selection](https://rlhfbook.com/c/09-rejection-sampling#eq:rs_topk_selection)
 #   takes the last K of a rising sort, so its best answer comes *last*; the list in the example begins with the best.
-#   As a set they agree; where there are ties, which of the equal answers comes first is up to the sort.
-# - **The snippet after the example** sorts and undoes the sort. That is a correct round trip, and it selects nothing:
-#   failure 2. The selection itself is in the book's code folder.
-# - **The name.** The chapter says where the name comes from; the method filters and keeps the best. Section 10.6
-#   shows that the law is another one, and what a sampler of that name does.
-# - **The reference runs** of the book's code come with matched random controls, as they should, and end on two hundred
-#   test questions. Section 10.8 computes how small a gap says little there.
+# - **The snippet after the example** sorts and undoes the sort: [failure 2](#Failure-gallery). **The name** is that of
+#   another method: [section 10.6](#10.6-What-the-name-used-to-mean).
+# - **The reference runs** of the book's code come with matched random controls, as they should. Its README reports
+#   .800 against .770 on two hundred questions (PR #357), the two numbers of section 10.8.<!-- fact -->
 #
 # ## Summary
 #
 # Rejection sampling keeps the best of what a model already says and finetunes on it. The first few samples buy most; a
-# learned reward then starts to select its own mistakes, and a perfect one keeps winning slowly. The cost in KL is known
-# exactly where the answers can be listed, the famous formula is a bound, and best-of-n came close to the frontier. What
-# is thrown away quietly is diversity, round after round, and whole prompts, if one races all answers against each other. Every such
-# statement needs a matched random control and a standard error.
+# learned reward then starts to select its own mistakes; a perfect one gains ever less, but never turns. The cost in KL
+# is known exactly where the answers can be listed, the famous formula is a bound, and best-of-n came close to the
+# frontier. What is thrown away quietly is diversity, round after round, and whole prompts, if one races all answers
+# against each other. Every such statement needs a matched random control and a standard error.
 #
 # **Functions you now know**: `best_of_n.select`, `best_of_n.law`, `best_of_n.kl_bound`, `best_of_n.curve`,
 # `filtering.top_per_prompt`, `filtering.top_overall`, `filtering.random_per_prompt`, `filtering.accept`, `sft.step`.

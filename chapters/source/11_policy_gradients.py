@@ -15,7 +15,7 @@
 #
 # **Promise.** A dozen algorithms carry a name and a paper. You will put each on the same bench, a world so small
 # that its gradient is a sum and not a sample, and read off which ones point where they claim to point, how noisy
-# they are, and what their clips, ratios and divisors really do. Then they race, on one task, with equal samples.
+# they are, and what clips, ratios and divisors do. Then they race, with equal samples.
 #
 # Companion to [Policy Gradient Algorithms](https://rlhfbook.com/c/06-policy-gradients) (chapter 6 of today's book)
 # in Nathan Lambert's *Reinforcement Learning from Human Feedback*.
@@ -25,12 +25,11 @@
 # <!-- nav -->
 
 # %% [markdown]
-# > **You need** [chapter 4](04_training_overview.ipynb): policies, rewards, the loop. Log-probabilities and KL are
-# > used as there.
+# > **You need** [chapter 4](04_training_overview.ipynb): policies, rewards, the loop, KL.
 # >
 # > **You will be able to** prove or refute that an estimator is unbiased · choose a baseline and say what it buys ·
-# > read a clip, a ratio and a divisor off a loss and predict its bias · tell stale data from fresh · spot the five
-# > bugs that keep every curve looking healthy · write any of these algorithms as a change of one or two lines.
+# > read a clip, a ratio and a divisor off a loss and predict its bias · tell stale data from fresh · spot five silent
+# > bugs · write any of these algorithms as a change of one or two lines.
 # >
 # > **Costs**: <!-- costs -->. **Models** behind the stored outputs: the exact world (a GPT-2 with one layer and
 # > float64 weights, made on the spot), `village-3m-sft` (three million parameters, from `make models`), and
@@ -66,10 +65,7 @@ f64 = {"dtype": torch.float64}
 # %% [markdown]
 # ## The question
 #
-# **Which of a dozen algorithms has the gradient it claims, with what bias and what variance?** And does it matter?
-#
-# All of them say: *raise the log-probability of what turned out well.* They differ in what "well" is compared
-# with, what a long answer weighs, and what happens when the data are not fresh.
+# All of them say: *raise the log-probability of what turned out well.* **Which ones have the gradient they claim?**
 #
 # **Predict before you scroll.** Take REINFORCE, RLOO, PPO's first step, GRPO as published, Dr. GRPO. Sum over an
 # answer's tokens wherever the method leaves that open. Average each one's gradient over *everything that could be
@@ -199,10 +195,9 @@ claim("the TD residual with the true V is less noisy than the total reward",
       found["TD residual, true V"]["noise"] < found["total reward"]["noise"])
 
 # %% [markdown]
-# Three lessons. What came *before* a token cannot be its fault, so dropping it costs no bias. Subtracting anything
-# that depends on neither the token nor what follows costs no bias either, but need not help: compare the third row
-# with the second. And $A=r_t+\gamma V(s_{t+1})-V(s_t)$, here with γ = 1, called the *TD residual* (temporal
-# difference; [eq:advantage_trick](https://rlhfbook.com/c/06-policy-gradients#eq:advantage_trick)), is exact for the
+# What came *before* a token cannot be its fault, so it may be dropped. A baseline costs no bias, but need not help:
+# compare the third row with the second. And $A=r_t+\gamma V(s_{t+1})-V(s_t)$, here with γ = 1, called the *TD residual*
+# (temporal difference; [eq:advantage_trick](https://rlhfbook.com/c/06-policy-gradients#eq:advantage_trick)), is exact for the
 # true $V$ only: a wrong critic buys less noise with bias, and section 11.5 measures the rate of exchange.
 
 # %% [markdown]
@@ -258,6 +253,8 @@ baseline = {}
 for name, adv in tried.items():
     mean, noise = batch_noise(adv)
     baseline[name] = compare(mean, true) | {"noise": noise / mean.norm().item()}
+# the squared noise is a parabola in the constant: a worse neighbour on either side settles it
+beside = [batch_noise(marks[four] - best - d)[1] / true.norm().item() for d in (-0.1, 0.1)]
 show(bars({name: x["noise"] for name, x in baseline.items()},
           title="A baseline removes noise, not signal",
           y_label="noise ÷ signal of four samples", note="exact world, all 50,625 groups"),
@@ -272,7 +269,7 @@ claim("a mean that includes the own score keeps the direction and shrinks the le
       abs(baseline["mean of all\n(own included)"]["cosine"] - 1) < 1e-10
       and abs(ratio["mean of all"] - (G - 1) / G) < 1e-10)
 claim("no constant beats the best one, and every baseline beats none when the marks are far from 0",
-      baseline["best\nconstant"]["noise"] <= baseline["expected\nmark"]["noise"] + 1e-12
+      baseline["best\nconstant"]["noise"] < min(*beside, baseline["expected\nmark"]["noise"])
       and max(x["noise"] for n, x in baseline.items() if n != "none") < baseline["none"]["noise"],
       {name.replace("\n", " "): x["noise"] for name, x in baseline.items()})
 
@@ -309,11 +306,10 @@ claim("leave-one-out equals the hand computation, and G/(G-1) times the centred 
 # %% [markdown]
 # ## 11.3 The bench
 #
-# Now everybody; sections 11.4 to 11.9 introduce the names that you do not know yet. For each loss, list *all* data
-# sets that it could see (every answer, or every pair of answers, with its probability), take the gradient of the loss
-# on each, and average. No sampling, so the tolerance is rounding. *Ratio* is the length of that average over the
-# length of $\nabla J$. *Equal* and *proportional* are theorems, for any weights and scores. *Biased* needs one
-# counterexample, and this little world is it: the cosines are its own.
+# Now everybody; sections 11.4 to 11.9 introduce the new names. For each loss, list *all* data sets that it could see
+# (every answer, or every pair, with its probability), take the gradient of the loss on each, and average. *Ratio* is
+# the length of that average over the length of $\nabla J$. *Equal* and *proportional* are theorems, for any weights
+# and scores. *Biased* needs one counterexample, and this little world is it: the cosines are its own.
 
 # %%
 bench = [row for row in proofs.table(run.seed) if row[1] == "J"]
@@ -323,7 +319,8 @@ for name, _, word, cosine, length in bench:
 
 # %%
 word_of = {name: word for name, _, word, *_ in bench}
-claim("equal to grad J: REINFORCE, RLOO, P3O, TRPO's surrogate, PPO at its first step",
+claim("equal to grad J: REINFORCE, RLOO, P3O, TRPO's surrogate, PPO with a fixed divisor "
+      "at its first step",
       {word_of[n] for n in ("REINFORCE, sum over tokens", "REINFORCE, constant baseline", "RLOO",
                             "P3O, separate clip", "P3O, joint clip", "TRPO's surrogate",
                             "PPO, ratio 1, divisor fixed")} == {"equal"})
@@ -337,21 +334,20 @@ claim("biased: GRPO as published, DAPO, GSPO, any mean over a row, a mask withou
 # %% [markdown]
 # <details><summary>The first prediction settled</summary>
 #
-# **(b)**. A baseline never bends the direction, so (c) is wrong; and "policy gradient" in a name proves nothing, so
-# (a) is wrong. GRPO divides by the standard deviation of the group and by the length of each answer. Both are
-# *measured on the samples they divide*, and the mean of a quotient is not the quotient of the means. REINFORCE and PPO
-# share the fate as soon as *they* divide by measured lengths: see their two biased rows. (PPO usually does; over a
-# large batch the number of tokens is nearly a constant, and little of the bias is left.)
+# **(b)**. GRPO divides by the standard deviation of the group and by the length of each answer. Both are *measured on
+# the samples they divide*, and the mean of a quotient is not the quotient of the means. REINFORCE and PPO share the
+# fate as soon as *they* divide by measured lengths: see their two biased rows. (PPO usually does; over a large batch
+# little of that bias is left.)
 #
-# A biased estimator is no bug when the bias is wanted: sections 11.7 to 11.9 ask what each one buys.
+# A bias is no bug when it is wanted: sections 11.7 to 11.9 ask what each one buys.
 #
 # </details>
 
 # %% [markdown]
 # ## 11.4 PPO: the same data, more than once
 #
-# Sampling is expensive, so one wants several updates from one batch. After the first the policy has moved, and the
-# data belong to the *old* policy. Importance sampling repairs an average
+# Sampling is expensive, so one wants several updates from one batch. After the first, the data belong
+# to the *old* policy. Importance sampling repairs an average
 # ([eq:IS_identity](https://rlhfbook.com/c/06-policy-gradients#eq:IS_identity)):
 # $\mathbb E_p[f]=\mathbb E_q[f\,p/q]$. So PPO weighs each token by the **ratio** $\rho$ of new and old probability
 # ([eq:PPO_POL_RATIO](https://rlhfbook.com/c/06-policy-gradients#eq:PPO_POL_RATIO)), and stops paying once the
@@ -408,11 +404,16 @@ show(line_plot(objective, title="The clip stops what went too far in the paid di
      "the right; for a bad token it is flat on the left and falls after it.")
 
 # %% [markdown]
-# A flat piece is no wall. The clip removes the *reward* for going further; it does not pull back, and the other
-# tokens of the batch may drag a clipped one along. So how far does PPO get on one batch? TRPO asks the question
-# that PPO dodges: *maximise the surrogate* (ratio times advantage) *subject to a KL of at most δ* (Schulman et al.
-# 2015), by one step along the natural gradient (the direction that gains most for a given small KL), shortened until
-# the measured KL fits. Both on the same exact data:
+# A flat piece is no wall. The clip removes the *reward* for going further; it does not pull back, and other tokens may
+# drag a clipped one along. (An *entropy bonus*, $+cH(\pi)$, keeps sampling varied; a KL penalty contains one:
+# $-\mathrm{KL}(\pi\Vert\pi_{\mathrm{ref}})=H(\pi)+\mathbb E_\pi\log\pi_{\mathrm{ref}}$.) So how far does PPO get on
+# one batch? TRPO (Schulman et al. 2015) asks the question that PPO dodges:
+#
+# $$\max_\theta\ \mathbb E[\rho A]\quad\text{subject to}\quad
+#   \mathbb E\,\mathrm{KL}(\pi_{\mathrm{old}}\Vert\pi_\theta)\le\delta$$
+#
+# *Said aloud: gain what you can within a walk of δ nats.* It takes one step along the natural gradient (the direction
+# that gains most for a given small KL), shortened until the measured KL fits. Both on the same exact data:
 
 # %%
 # beyond the book
@@ -450,13 +451,13 @@ show(line_plot(walked, title="The clip slows a policy down, it does not hold it"
                note="exact world", x_label="passes over the same batch",
                y_label="KL(old ‖ new), nats",
                roles={"PPO, clip 0.2": "policy", "no clip": "other", "TRPO's budget": "reference"}),
-     "Line plot of the KL to the old policy against passes over one batch: without a clip it grows "
-     "without end; with PPO's clip it grows less, but far beyond the budget that TRPO keeps.")
+     "Line plot of the KL to the old policy against passes over one batch: without a clip it keeps "
+     "growing; with PPO's clip it ends lower, but far beyond the budget that TRPO keeps.")
 claim("TRPO's step improves J and stays within its budget",
       natural["kl"] <= 0.01 and world.expected(careful, score) > world.expected(policy, score),
       {"KL": natural["kl"], "share of the full step": natural["step"]})
 clipped, free = walked["PPO, clip 0.2"], walked["no clip"]
-claim("PPO's clip lowers the KL of thirty passes, and leaves it above TRPO's budget",
+claim("at these settings the clip lowers the KL of thirty passes, and leaves it above the budget",
       0.01 < clipped[-1] < free[-1], {"clip": clipped[-1], "no clip": free[-1]}, kind="T")
 
 # %% [markdown]
@@ -464,7 +465,7 @@ claim("PPO's clip lowers the KL of thirty passes, and leaves it above TRPO's bud
 #
 # RLOO gives all tokens of an answer the same advantage. PPO asks a second network, the **critic**, what a prefix
 # is worth, and blames each token for the *change*, the residual $\delta_t$. Generalised advantage estimation (GAE)
-# sums the residuals with weights that fade with distance ([eq:TD_RESIDUAL](https://rlhfbook.com/c/06-policy-gradients#eq:TD_RESIDUAL),
+# adds later residuals, faded with distance ([eq:TD_RESIDUAL](https://rlhfbook.com/c/06-policy-gradients#eq:TD_RESIDUAL),
 # [eq:GAE_DFN](https://rlhfbook.com/c/06-policy-gradients#eq:GAE_DFN)):
 #
 # $$\delta_t=r_t+\gamma V(s_{t+1})-V(s_t),\qquad A_t=\sum_{l\ge0}(\gamma\lambda)^l\,\delta_{t+l}$$
@@ -481,6 +482,7 @@ claim("PPO's clip lowers the KL of thirty passes, and leaves it above TRPO's bud
 # γ = 1, λ = 0.95 <!-- fact -->; garbage beyond the answer's end must change nothing.
 
 # %%
+show_source(gae)
 pays = torch.tensor([[-0.1, -0.2, 1.0, 0.0]], **f64)
 value = torch.tensor([[0.5, 0.4, 0.3, 0.0]], **f64)
 ends = torch.tensor([[1, 1, 1, 0]])
@@ -503,10 +505,10 @@ claim("λ = 1 is the return minus V, λ = 0 is the residual",
 # **The critic's loss** is clipped like the policy's:
 # $\frac12\max\big((V-R)^2,(\mathrm{clip}(V;V_{\mathrm{old}}\pm\varepsilon)-R)^2\big)$, with target $R$ and the value
 # $V_{\mathrm{old}}$ at sampling time. Oddly, a critic that has *reached* the target, but moved far to get there, is
-# charged a loss and has no gradient: see the next cell.
+# charged a loss and has no gradient.
 #
 # Which λ? On the bench, with two critics: one that knows the true $V$, and one that knows nothing, $V=0$, which is
-# where a critic with a fresh head *starts*. For each λ: the bias of the mean gradient, and the noise of a sample.
+# where a critic with a fresh head *starts*.
 
 # %%
 there = torch.ones(1, 1, **f64).requires_grad_()
@@ -530,13 +532,13 @@ show(line_plot(lines, title="λ buys less noise with bias, as long as the critic
                x_label="λ", y_label="in units of the true gradient", note="exact world",
                roles={"bias, V = 0": "policy", "noise, V = 0": "proxy", "noise, true V": "gold"}),
      "Line plot against lambda: with a critic that knows nothing the bias falls to zero at lambda "
-     "one while the noise rises; with the true value the noise is lowest at lambda zero.")
+     "one; the noise is larger at one than at zero, with the true value, too.")
 claim("the true V has no bias at any λ; with V = 0 it falls step by step to exactly 0 at λ = 1",
       max(sweep["true V"][0]) < 1e-10 and sweep["V = 0"][0][-1] < 1e-10
       and all(a > b for a, b in zip(sweep["V = 0"][0], sweep["V = 0"][0][1:], strict=False)))
-claim("with the true V, believing it (λ = 0) is less noisy than waiting for what happens (λ = 1)",
-      sweep["true V"][1][0] < sweep["true V"][1][-1],
-      {"λ = 0": sweep["true V"][1][0], "λ = 1": sweep["true V"][1][-1]})
+claim("believing the critic (λ = 0) is less noisy than waiting for what happens (λ = 1), for both",
+      all(noise[0] < noise[-1] for _, noise in sweep.values()),
+      {f"{name}, λ = {i}": sweep[name][1][-i] for name in sweep for i in (0, 1)})
 
 # %% [markdown]
 # ## 11.6 Only differences: P3O
@@ -544,10 +546,11 @@ claim("with the true V, believing it (λ = 0) is less noisy than waiting for wha
 # A reward model is fixed up to a constant *for each prompt*: comparisons never say how one prompt's answers relate
 # to another's. P3O (pairwise PPO, Wu et al. 2023) uses only what comparisons determine, the difference of two
 # answers to the same prompt: $\frac12(r_1-r_2)\,\nabla\log\frac{\pi(y_1)}{\pi(y_2)}$. On fresh data that is RLOO
-# with two samples. *Whitening* over a whole batch (mean 0, spread 1), as PPO does with its advantages, is not so lucky.
+# with two samples; on old data it clips each answer's ratio (*separate* on the bench) or the gap of the two log-ratios
+# (*joint*). *Whitening* over a whole batch (mean 0, spread 1), as PPO does with its advantages, sees more.
 #
-# Below, two prompts with two answers each; then a number is added to both scores of the second prompt. Printed are
-# slopes of the loss, before and after: negative means that the answer is pushed *up*.
+# Below, two prompts with two answers each, before and after a number is added to both scores of the second. A negative
+# slope of the loss pushes the answer *up*.
 
 # %%
 # beyond the book
@@ -642,10 +645,9 @@ claim("for right-or-wrong scores dropping std makes advantages smaller, not larg
       and centred < divided)
 
 # %% [markdown]
-# So the division is a *re-weighting of prompts*: more for hard and easy ones, less for medium ones. It also makes
-# the scale of the reward irrelevant, which is convenient, and turns a group whose scores differ by a hair into a
-# full-size lesson, which is not (failure 2 below). GRPO, RLOO and Dr. GRPO order the siblings of a prompt alike;
-# they disagree about how prompts and lengths are weighed.
+# The division is a *re-weighting of prompts*. It also makes the scale of the reward irrelevant, and turns a group whose
+# scores differ by a hair into a full-size lesson. GRPO, RLOO and Dr. GRPO order siblings alike; they disagree about how
+# prompts and lengths are weighed.
 #
 # ## 11.8 Which ratio? GSPO, CISPO, DAPO
 #
@@ -671,12 +673,16 @@ claim("for right-or-wrong scores dropping std makes advantages smaller, not larg
 lengths = (8, 32, 128, 512)
 luck = 0.1 * torch.randn(20000, 512, generator=run.fresh("ratios")) - 0.005  # so that E[ratio] = 1
 product = {T: np.expm1(0.01 * T) for T in lengths}
-seen = {T: luck[:, :T].sum(1).exp().var().item() for T in (8, 32)}
+seen = {}
+for T in (8, 32):  # variance of the product, and three standard errors of that estimate
+    drawn = luck[:, :T].sum(1).exp().double()
+    seen[T] = (drawn.var().item(), 3 * (drawn - drawn.mean()).square().std().item() / 20000**0.5)
 print(f"{'tokens':>7}{'variance of the product':>25}{'of the geometric mean':>23}")
 for T in lengths:
     print(f"{T:>7}{product[T]:25.3f}{np.exp(-0.01 * (1 - 1 / T)) * np.expm1(0.01 / T):23.6f}")
-claim("twenty thousand draws follow exp(T σ²) − 1 at the two shorter lengths",
-      all(abs(seen[T] / product[T] - 1) < 0.2 for T in seen), {str(T): v for T, v in seen.items()},
+claim("at the two shorter lengths twenty thousand draws are within three errors of exp(T σ²) − 1",
+      all(abs(seen[T][0] - product[T]) < seen[T][1] for T in seen),
+      {f"{T}, {what}": v for T in seen for what, v in zip(("seen", "±"), seen[T], strict=True)},
       kind="S")
 
 # %%
@@ -684,11 +690,11 @@ show_source(grpo.gspo_loss, grpo.cispo_loss)
 
 # %% [markdown]
 # DAPO (Yu et al. 2025) is four changes to GRPO, each a line: a higher *upper* clip, the mean over all tokens, dropping
-# groups whose scores are all equal (they have no signal, but thin the batch), and a soft punishment for answers that
-# come close to the length limit.
+# groups whose scores are all equal (they only thin the batch), and a soft punishment for answers near the length limit.
 #
 # **Predict**: a good and a bad answer of three tokens each; one token of the good one has just passed the clip of
-# GRPO. In which of the four methods does that token still learn?
+# GRPO. In which of these methods does that token still learn? GSPO runs twice: with GRPO's clip, and with its own,
+# which is hundreds of times narrower.
 
 # %%
 two_old = torch.tensor([[-1.0, -1.0, -1.0], [-1.0, -1.0, -1.0]], **f64)
@@ -697,6 +703,7 @@ verdict, full = torch.tensor([1.0, 0.0], **f64), torch.ones(2, 3)
 reads = {}
 for name, loss_fn, settings in (
         ("GRPO, clip 0.2", grpo.grpo_loss, {}), ("GSPO, clip 0.2", grpo.gspo_loss, {"clip": 0.2}),
+        ("GSPO, own clip", grpo.gspo_loss, {}),
         ("DAPO, upper 0.28", grpo.grpo_loss, {"clip_high": 0.28, "mode": "token_mean"}),
         ("CISPO, upper 0.2", grpo.cispo_loss, {})):
     leaf = two_new.clone().requires_grad_()
@@ -707,7 +714,9 @@ for name, loss_fn, settings in (
 claim("GRPO drops the token that has moved too far; DAPO's wider bound and CISPO's weight keep it",
       reads["GRPO, clip 0.2"][0, 0] == 0 and reads["DAPO, upper 0.28"][0, 0] > 0
       and reads["CISPO, upper 0.2"][0, 0] > 0)
-claim("GSPO pushes all tokens of an answer alike", reads["GSPO, clip 0.2"][0].std() < 1e-12)
+claim("GSPO treats all tokens of an answer alike: one push for all, or, with its own bound, none",
+      reads["GSPO, clip 0.2"][0].std() < 1e-12 and reads["GSPO, clip 0.2"][0, 0] > 0
+      and reads["GSPO, own clip"][0].abs().max() == 0)
 
 # %%
 right = torch.tensor([1.0, 1.0, 0.0, 1.0, 0.0, 0.0])
@@ -716,12 +725,14 @@ punished = grpo.overlong_penalty(torch.tensor([80, 90, 100, 120]), limit=100, bu
 print("scores", right.tolist(), "in pairs -> rows that teach", kept)
 print("lengths 80, 90, 100, 120, limit 100 -> added to the score", punished)
 claim("dynamic sampling keeps exactly the rows whose group disagrees", kept == [2, 3])
+claim("the punishment starts a buffer before the limit and ends at minus one",
+      punished == [0, -0.5, -1, -1])
 
 # %% [markdown]
 # ## 11.9 From tokens to a scalar, and what it does to length
 #
-# A batch has answers of different lengths. Three ways to average (REINFORCE and RLOO use a fourth, `sequence_sum`,
-# which divides by no length at all)
+# Three ways to average over answers of different lengths (REINFORCE and RLOO use a fourth, `sequence_sum`, which
+# divides by no length at all)
 # ([eq:loss_per_sequence](https://rlhfbook.com/c/06-policy-gradients#eq:loss_per_sequence),
 # [eq:loss_per_token](https://rlhfbook.com/c/06-policy-gradients#eq:loss_per_token),
 # [eq:loss_fixed_length](https://rlhfbook.com/c/06-policy-gradients#eq:loss_fixed_length)):
@@ -736,11 +747,13 @@ claim("dynamic sampling keeps exactly the rows whose group disagrees", kept == [
 # |---|---|---|---|
 # | $\ell_{i,t}$ | loss of a token | `x` | (B, T) |
 # | $\lvert a_i\rvert$ | answer's length | `mask.sum(1)` | (B,) |
-# | $L_{\max}$ | width of the batch, or any constant | `T`, `denominator` | number |
+# | $L_{\max}$ | any constant | `denominator` / B | number |
 #
-# **By hand**: one answer of two tokens with loss 1, one of eight tokens with loss 3.
+# Without `denominator`, mode `fixed` divides by the width of the batch: a constant only if all batches are equally wide.
+# The race below does so. **By hand**: one answer of two tokens with loss 1, one of eight tokens with loss 3.
 
 # %%
+show_source(aggregate)
 losses = torch.tensor([[1.0] * 2 + [0.0] * 8, [3.0] * 8 + [0.0] * 2], **f64)
 row_mask = torch.tensor([[1] * 2 + [0] * 8, [1] * 8 + [0] * 2])
 hand_modes = {"token_mean": (2 * 1 + 8 * 3) / 10, "sequence_mean": (1 + 3) / 2,
@@ -761,6 +774,8 @@ leaf, listing = torch.ones(2, 7, **f64).requires_grad_(), torch.tensor([[1] * 4 
 for A, what in ((1, "as printed"), (2, "with its advantage of 2")):
     slope_in = torch.autograd.grad(aggregate(A * leaf, listing, "token_mean"), leaf)[0]
     print(f"the book's third listing: weight of a token {slope_in[0, 0].item():.4f} {what}")
+claim("with its advantage, a token of the third listing weighs 2/11, twice what is printed",
+      abs(slope_in[0, 0] - 2 / 11) < 1e-12)
 
 # %% [markdown]
 # **Predict.** An answer is right if its first token is the word 1; what follows does not matter. So length has
@@ -801,9 +816,10 @@ show(line_plot(by_divisor, title="Averaging within an answer shields long wrong 
                roles={"per sequence": "rejected", "per token": "proxy", "fixed": "chosen"}),
      "Line plot of the length of wrong answers against the share of right ones during training: "
      "averaged per sequence they end longest, divided by a constant shortest.")
-at_end = {name: path[1][-1] for name, path in drifts.items()}
-claim("wrong answers end longest with the per-sequence mean, shortest with a constant",
-      at_end["per sequence"] > at_end["per token"] > at_end["fixed"], at_end, kind="T")
+meet = min(path[0][-1] for path in drifts.values())  # a share of right answers that all three reach
+reached = {name: np.interp(meet, path[0], path[1]) for name, path in drifts.items()}
+claim("at equal success wrong answers are longest per sequence, shortest with a constant divisor",
+      reached["per sequence"] > reached["per token"] > reached["fixed"], reached, kind="T")
 one_step = expected_loss_gradient(
     long_world, learner, lambda lp, i: grpo.grpo_loss(
         lp, lp.detach(), is_right[i], long_world.mask[i], group_size=2, scale=False)[0],
@@ -816,16 +832,16 @@ claim("the exact training above is that of the package's loss, averaged over all
 
 # %% [markdown]
 # Nobody asked for length, and all three curves move: answers share weights. What the divisor decides is their order.
-# The per-sequence mean blames each token of a long wrong answer less, a quarter for four tokens, so more of the wrong
-# answers that remain are long. In reasoning traces this can be one reason why the *failed* ones grow. A constant
-# divisor has no opinion about length: its gradient is that of $J$, up to scale.
+# The per-sequence mean blames each token of a long wrong answer less, so more of the wrong answers that remain are long.
+# In reasoning traces this can be one reason why the *failed* ones grow; shown it is here only, in the exact world. A
+# constant divisor has no opinion about length: its gradient is that of $J$, up to scale.
 
 # %% [markdown]
 # ## 11.10 Stale data, and the wrong temperature
 #
-# In an asynchronous loop the sampler writes with weights that are some updates old. The bench says what each
-# repair is worth. A policy climbs, exactly, for sixteen steps; the data stay those of step 0. At each *age*, a number
-# of steps: how far is the expected update from the true gradient *now*, in units of its length?
+# In an asynchronous loop the sampler writes with weights that are some updates old. On the bench, a policy climbs,
+# exactly, for sixteen steps; the data stay those of step 0. At each *age*, a number of steps: how far is the expected
+# update from the true gradient *now*, in units of its length?
 #
 # The exact repair weighs a whole answer by $\pi(y)/\pi_{\mathrm{old}}(y)$. A token ratio
 # ([eq:ppo_1step](https://rlhfbook.com/c/06-policy-gradients#eq:ppo_1step)) ignores that the *prefix* was old, too.
@@ -874,14 +890,13 @@ claim("without a repair the bias grows with age, and a token ratio does not remo
       {"none": error["none"][3], "token ratio": error["token ratio"][3]}, kind="T")
 
 # %% [markdown]
-# Compare the first two lines: while data are young, a token ratio can be worth no more than no repair. The line of the
-# clip looks bad because it is not an estimator of the gradient at all: it is a rule for when to stop. The ratio of
-# whole answers is exact, and even quiet *here*, with three tokens; section 11.8 showed what its variance does at five
-# hundred. Every practical ratio is a compromise between those two facts.
+# While data are young, a token ratio can be worth no more than no repair (first two lines). The clip is no estimator of
+# the gradient but a rule for when to stop. The ratio of whole answers is exact, and even quiet *here*, with three tokens;
+# section 11.8 showed its variance at five hundred.
 #
 # **The wrong temperature** is staleness that nobody notices. A sampler at temperature 0.7 <!-- fact --> draws from
-# another policy than the one that is scored at 1. The first ratio ought to be 1, for the weights are unchanged. The
-# bias is small in this world; in the next cell, look at the ratio, which shows the mistake at once.
+# another policy than the one that is scored at 1. The weights are unchanged, so the first ratio ought to be 1: look at
+# it in the next cell.
 
 # %%
 stock = torch.tensor([2.0, 1.0, 0.0], **f64)  # the logits of one step
@@ -966,9 +981,8 @@ claim("with two answers a prompt, RLOO, P3O and Dr. GRPO push in one direction",
           for n in ("P3O", "Dr. GRPO")))
 
 # %% [markdown]
-# **The diff is the lesson.** In `LOSSES` eight algorithms differ by one line each. The update loops add where the KL is
-# paid and how often a batch is used: below, `rloo.step` (−) beside `grpo.step` (+), from the live source. RLOO
-# subtracts KL from the reward and makes one update; GRPO puts it into the loss and may make several.
+# **The diff is the lesson**: `rloo.step` (−) beside `grpo.step` (+), from the live source. RLOO subtracts KL from the
+# reward and makes one update; GRPO puts it into the loss and may make several.
 
 # %%
 def body(fn):
@@ -983,30 +997,29 @@ for line in list(changes)[2:]:
         print(line)
 
 # %% [markdown]
-# | method | compared with | weight of a token | ratio and bound | tokens to scalar | extra network |
-# |---|---|---|---|---|---|
-# | REINFORCE | the whole batch | score − mean | none | sum | none |
-# | RLOO | siblings | score − mean of the others | none | sum | none |
-# | P3O | the one sibling | difference of two scores | answer, clip both sides | sum, over pairs | none |
-# | TRPO | siblings | as RLOO | token, KL measured and bounded | sum | none |
-# | PPO | the critic | GAE, whitened over the batch | token, clip both sides | mean over tokens | critic, trained |
-# | GRPO | siblings | centred ÷ std | token, clip both sides | mean in a row, then over rows | none |
-# | Dr. GRPO | siblings | centred | token, clip both sides | sum ÷ a constant | none |
-# | DAPO | siblings | centred ÷ std | token, upper clip wider | mean over tokens | none; drops equal groups |
-# | GSPO | siblings | centred ÷ std | geometric mean of an answer, narrow clip | mean over rows | none |
-# | CISPO | siblings | centred ÷ std | token, weight cut above, detached | mean over tokens | none |
+# | method | compared with | weight of a token | ratio and bound | tokens to scalar |
+# |---|---|---|---|---|
+# | REINFORCE | the whole batch | score − mean | none | sum |
+# | RLOO | siblings | score − mean of the others | none | sum |
+# | P3O | the one sibling | difference of two scores | answer, clip both sides | sum, over pairs |
+# | TRPO | siblings | as RLOO | token, KL measured and bounded | sum |
+# | PPO | a trained critic | GAE, whitened over the batch | token, clip both sides | mean over tokens |
+# | GRPO | siblings | centred ÷ std | token, clip both sides | mean in a row, then over rows |
+# | Dr. GRPO | siblings | centred | token, clip both sides | sum ÷ a constant |
+# | DAPO | siblings, if they differ | centred ÷ std | token, upper clip wider | mean over tokens |
+# | GSPO | siblings | centred ÷ std | geometric mean of an answer, narrow clip | mean over rows |
+# | CISPO | siblings | centred ÷ std | token, weight cut above, detached | mean over tokens |
 
 # %% [markdown]
 # ## The loop: one task, equal samples
 #
 # Now the village. The training prompts ask for harm, and the true reward, `gold`, pays for refusing. The exam has
-# unseen requests for harm *and* look-alikes, harmless wishes in nearly the same words, which should be answered: who
-# learns to refuse everything is found out. Gold itself is the reward, so that no reward model blurs the comparison
-# (chapter 17 is about that). No KL term either: how far each method wanders is one of the results.
+# unseen requests for harm *and* look-alikes, harmless wishes in nearly the same words, which should be answered. Gold
+# itself is the reward (chapter 17 is about reward models), without a KL term: how far each method wanders is a result.
 #
 # Equal terms: the same prompts, the same random numbers, 32 fresh answers a step, one update on each half of them (by
-# the second half the policy has moved, so ratios and clips have something to do), AdamW, one learning rate for all
-# policies. Five methods, a few steps. PPO's critic starts from the policy with a fresh head, and learns faster.
+# the second half the policy has moved, so ratios and clips have something to do), AdamW, one learning rate. Five
+# methods, a few steps. PPO's critic starts from the policy with a fresh head, and learns faster.
 
 # %%
 start, tokenizer = load("village-3m-sft")
@@ -1090,6 +1103,11 @@ claim("equal terms: the first batch is the same for all five methods",
 claim("all five have moved: each is more than a twentieth of a nat away from the start",
       min(x["kl"] for x in results.values()) > 0.05, {n: x["kl"] for n, x in results.items()},
       kind="T")
+shift = {n: [(x["gold"] - before)[k::2].mean().item() for k in (0, 1)] for n, x in results.items()}
+claim("all five gained on unseen harmful requests, and lost on unseen look-alikes",
+      min(x for x, _ in shift.values()) > 0.4 and max(x for _, x in shift.values()) < -0.4,
+      {f"{n}, {kind}": v for n, x in shift.items()
+       for kind, v in zip(("harmful", "look-alikes"), x, strict=True)}, kind="T")
 claim("PPO's step costs more than RLOO's: its critic is a second network to run and to train",
       results["PPO"]["seconds"] > 1.15 * results["RLOO"]["seconds"],
       {name: x["seconds"] for name, x in results.items()}, kind="T")
@@ -1108,13 +1126,9 @@ for i in (0, 1, 10, 5):
 # %% [markdown]
 # <details><summary>The second prediction settled</summary>
 #
-# Compare the changes with their intervals. Against the *start*, every method of the stored run gained on harmful
-# requests: no interval contains zero. Against *each other* the intervals overlap: **(c)** is all that one seed and two
-# dozen prompts of each kind support. The price of the critic is the one difference that a claim can rest on.
-#
-# And look at the second column. The training prompts held nothing harmless, so "refuse everything" earns full marks,
-# and all five methods went that way: on unseen look-alikes each lost most of its reward. Choosing another of these
-# algorithms would not have helped. What the reward sees decided more than how it was followed.
+# On harmful requests the intervals of the methods overlap: **(c)** is all that one seed and two dozen prompts of each kind
+# support. And look at the second column. The training prompts held nothing harmless, so "refuse everything" earns full
+# marks, and on unseen look-alikes all five methods lost. What the reward sees decided more than how it was followed.
 #
 # </details>
 #
@@ -1126,8 +1140,9 @@ races, gains = recorded("ch11_side_by_side"), {}
 begun = {row["seed"]: row["gold"] for row in races.final if row["method"] == "start"}
 for row in races.final:
     gains.setdefault(row["method"], []).append(row["gold"] - begun[row["seed"]])
-cost = {row["method"]: row["seconds"] for row in races.final if row["seed"] == 0}
+cost = {m: sum(x["seconds"] for x in races.final if x["method"] == m) / 3 for m in gains}
 order = sorted(set(gains) - {"start"}, key=lambda name: sum(gains[name]))
+rivals = {name: [a - b for a, b in zip(gains[name], gains["RLOO"], strict=True)] for name in order}
 fig, ax = new("Seeds of one method differ as much as most methods do",
               "gain in true reward on held-out requests, points", "method, best mean on top",
               "village-3m-sft, 16 steps, recorded")
@@ -1137,26 +1152,35 @@ ax.set_yticks(range(len(order)), order)
 ax.axvline(0, color=ROLES["reference"]["color"], linewidth=0.8)
 show(fig, "Dot plot of the gain in true reward of ten methods, three seeds each: eight methods "
           "gain on every seed and overlap; PPO lies around zero, TRPO below it.")
-print(f"recorded: {races.command}, {races.date}, seconds a step: RLOO {cost['RLOO']:.1f}, "
-      f"PPO {cost['PPO']:.1f}, TRPO {cost['TRPO']:.1f}")
+print(f"recorded: {races.command}, {races.date}\nmeans of three seeds, and the gain beyond RLOO's, "
+      f"seed by seed\n{'method':<10}{'gain':>7}{'KL':>6}{'tokens':>8}{'s/step':>8}   beyond RLOO")
+for name in reversed(order):
+    kl, tok = (sum(x[k] for x in races.final if x["method"] == name) / 3 for k in ("kl", "tokens"))
+    print(f"{name:<10}{sum(gains[name]) / 3:+7.2f}{kl:6.2f}{tok:8.1f}{cost[name]:8.1f}   "
+          + "  ".join(f"{v:+.2f}" for v in rivals[name]))
 eight = [gains[name] for name in order if name not in ("PPO", "TRPO")]
 claim("recorded: all methods but PPO and TRPO gain on all three seeds", min(map(min, eight)) > 0,
       {name: sum(gains[name]) / 3 for name in order}, kind="T")
 claim("recorded: of these, the best seed of the worst method beats the worst seed of the best",
       max(eight[0]) > min(eight[-1]),
       {"worst method": max(eight[0]), "best method": min(eight[-1])}, kind="T")
+claim("recorded: paired by seed, four methods beat RLOO three times out of three",
+      {name for name in order if min(rivals[name]) > 0}
+      == {"GRPO", "Dr. GRPO", "REINFORCE", "CISPO"},
+      {name: min(rivals[name]) for name in order}, kind="T")
 claim("recorded: TRPO's exact trust region costs ten times RLOO's step here, and lost on all seeds",
       cost["TRPO"] > 10 * cost["RLOO"] and max(gains["TRPO"]) < 0,
       {"times": cost["TRPO"] / cost["RLOO"], "best seed": max(gains["TRPO"])}, kind="T")
 
 # %% [markdown]
-# Read it for what it can carry: one learning rate for all but TRPO, nothing tuned, answers of one sentence. PPO's critic
-# starts from nothing and has sixteen batches to learn from; TRPO's one large step follows thirty-two samples as if they were
-# the truth. With other knobs or more steps both may look better; clips and ratios earn their keep on long answers.
+# Seeds are paired (same prompts, same start): four methods beat RLOO three times out of three. At one learning rate,
+# picked after looking, with Dr. GRPO among them, which is so near to RLOO: a hint, no ranking. PPO's critic starts from
+# nothing and has sixteen batches to learn from; TRPO's one large step follows thirty-two samples as if they were the
+# truth. With other knobs or more steps both may look better.
 #
 # ## Failure gallery
 #
-# Five mistakes that raise no error and leave every curve looking healthy, each with a detector of one line.
+# Five mistakes that raise no error, each with a detector of one line.
 #
 # **Failure 1: the layout (D9, K15).** Rows of one prompt stand next to each other: `view(prompts, G)`. Read as
 # `view(G, prompts)`, every answer is compared with answers to *other* prompts.
@@ -1166,8 +1190,8 @@ claim("recorded: TRPO's exact trust region costs ten times RLOO's step here, and
 # adv = leave_one_out(score, G)                                        # right: prompt-major
 # ```
 #
-# What one sees: the advantages still sum to zero, training still moves, easy prompts are praised for being easy.
-# Detector: do the advantages of *each prompt* sum to zero?
+# What one sees: training still moves, easy prompts are praised for being easy. Detector: do the advantages of *each
+# prompt* sum to zero?
 
 # %%
 easy_hard = torch.tensor([0.9, 1.0, 0.8, 0.9, 0.1, 0.0, 0.2, 0.1], **f64)
@@ -1191,8 +1215,7 @@ claim("detector: the batch sums to zero for both layouts, the prompts only for t
 # adv = group_normalize(score, G)                # right: a group of equal scores gives exactly 0
 # ```
 #
-# What one sees: a solved prompt keeps pushing the policy around. Detector: the share of groups without spread whose
-# advantage is not exactly 0.
+# What one sees: a solved prompt keeps pushing. Detector: groups without spread whose advantage is not exactly 0.
 
 # %%
 same = torch.full((7,), 0.7)
@@ -1211,8 +1234,7 @@ claim("detector: equal scores must give exactly 0; the careless form does not",
 # adv = masked_whiten(adv, mask)                 # right
 # ```
 #
-# What one sees: the advantages of real tokens no longer have mean 0, and how far off they are changes with the
-# length of the longest answer. Detector: the masked mean of the advantages.
+# What one sees: advantages that change with the length of the longest answer. Detector: their masked mean.
 
 # %%
 real = torch.tensor([[1.0, -1.0, 0, 0, 0, 0], [3.0, 1.0, 0, 0, 0, 0]], **f64)
@@ -1226,16 +1248,15 @@ claim("detector: the mean over real tokens is zero only if the padding was left 
       and padded[where.bool()].mean() > 0.3)
 
 # %% [markdown]
-# **Failure 4: half of Dr. GRPO (E7, K20).** The name stands for two changes. It is easy to make only one: no standard
-# deviation, but still a mean over each answer's tokens.
+# **Failure 4: half of Dr. GRPO (E7, K20).** No standard deviation, but still a mean over each answer's tokens.
 #
 # ```python
 # grpo_loss(..., scale=False)                    # wrong: the length bias stays
 # grpo_loss(..., scale=False, mode="fixed")      # right: both changes
 # ```
 #
-# What one sees: nothing at all, until somebody plots length. Detector: make an answer twice as long, with the same
-# advantage; does the push on each token change?
+# What one sees: nothing, until somebody plots length. Detector: make an answer twice as long; does the push on each
+# token change?
 
 # %%
 def push_of_a_token(tokens, **settings):
@@ -1254,10 +1275,10 @@ claim("detector: with both changes a token's push does not depend on how long it
 
 # %% [markdown]
 # **Failure 5: the end token is not trained (A3, A4, K25).** GPT-2 has no pad token, so the end token is borrowed for
-# it. Whoever then writes `mask = ids != pad` masks out the *real* end of every answer as well.
+# it. `mask = ids != pad` then masks out the *real* end of every answer as well.
 #
-# What one sees: the policy is praised for everything but stopping, and forgets how. On the bench of section 11.3 it
-# is the row "EOS not in the mask". Detector: does every answer that has ended have its end token in the mask?
+# What one sees: the policy is praised for everything but stopping, and forgets how. Detector: does every answer that has
+# ended have its end token in the mask?
 
 # %%
 eos = world.completions == world.eos_id
@@ -1277,9 +1298,8 @@ claim("detector: a mask made from ids loses every end token, and with it the dir
 # ## At GPT-2 size
 #
 # One GRPO step on SmolLM2-135M-Instruct with LoRA, every tensor printed; then two more. Two prompts, four answers,
-# at most 24 tokens. The score is the share of *short words* (at most four letters): easy to check, easy to game, and
-# the model was never trained for it. The reference costs nothing: it is the same network with its adapters off
-# (chapter 4 counts the bytes of such sharing). A check that nothing above depends on the village, not a recipe.
+# at most 24 tokens. The score is the share of *short words* (at most four letters). The reference is the same network
+# with its adapters off; chapter 4 counts the bytes of such sharing.
 
 # %%
 def plain(text):
@@ -1350,34 +1370,38 @@ if available("smollm2-135m"):
         print(f"  after 2 steps  {plain(texts_k[k]):.2f}  {told}")
 
 # %% [markdown]
-# Eight answers a step are far too few to see a trend: the shares above are mostly noise. The claims check what one
-# step must do.
+# Eight answers a step show no trend: the shares above are mostly noise.
 #
-# **Longer.** A recorded run: RLOO on the SmolLM2 of chapter 9's recorded run, LoRA of rank 16, fifty steps of four requests
-# (harmful ones and look-alikes) and three answers each, scored by the *true* reward (`data/runs/smollm2.py`).
+# **Longer.** Two recorded runs on the SmolLM2 of chapter 9's recorded run, LoRA of rank 16, fifty steps, harmful requests
+# and look-alikes (`data/runs/smollm2.py`). RLOO: twelve answers a step, scored by the *true* reward. PPO: eight, scored by
+# a learned reward model, without a second look at the truth. Which one refuses everything?
 
 # %%
-long = recorded("smollm2_rloo")
-show(recorded_plot(long, {"gold": "gold"}, title="Recorded: the true reward climbs",
-                   y_label="true reward of the step's answers", note="smollm2-135m, LoRA, one run"),
-     "Line plot of the true reward against the steps of a recorded RLOO run of SmolLM2: it rises "
-     "from near zero to the middle of the run and stays.")
-gain, error = long.before_after()
-claim("recorded: the true reward of held-out answers rose by more than three standard errors",
-      gain > 3 * error, {"gain": gain, "standard error": error}, kind="T")
-helped = long.held_out["after"]["lookalike"]
-claim("and after it nearly every harmless look-alike is refused, which earns 0 points",
-      abs(helped["mean"]) < 0.1 and helped["standard_error"] < 0.1,
-      {k: helped[k] for k in ("mean", "standard_error")}, kind="T")
+long, with_critic = recorded("smollm2_rloo"), recorded("smollm2_ppo")
+long.curve["gold of PPO"] = with_critic.curve["gold"]
+show(recorded_plot(long, {"RLOO, true reward": "gold", "PPO, learned reward": "gold of PPO"},
+                   title="Recorded: the true reward climbs in both runs",
+                   y_label="true reward of the step's answers", note="smollm2-135m, one run each"),
+     "Line plot of the true reward against the steps of recorded RLOO and PPO runs of SmolLM2: "
+     "both swing, rise in the middle of the run and are higher in its second half.")
+for method, record in (("RLOO", long), ("PPO", with_critic)):
+    print(f"\n{method}")
+    gain, error = record.before_after()
+    claim(f"recorded, {method}: held-out true reward rose by more than three standard errors",
+          gain > 3 * error, {"gain": gain, "standard error": error}, kind="T")
+    helped = record.held_out["after"]["lookalike"]
+    claim(f"and after {method} nearly every harmless look-alike is refused, which earns 0 points",
+          abs(helped["mean"]) < 0.1 and helped["standard_error"] < 0.1,
+          {k: helped[k] for k in ("mean", "standard_error")}, kind="T")
 quiet = [size < 0.1 for size in long.curve["grad_norm"]]
-claim("steps without a gradient are rare in the first half and common in the second",
+claim("RLOO's steps without a gradient are rare in the first half and common in the second",
       sum(quiet[:25]) < 5 and sum(quiet[25:]) > 8,
       {"first 25 steps": sum(quiet[:25]), "last 25": sum(quiet[25:])}, kind="T")
 
 # %% [markdown]
-# Nobody hacked anything: the reward *is* the truth. This model cannot yet help with look-alikes (its tries earned less than
-# nothing), so one sentence that fits every request is the best it can find near by. Once all siblings say it, their
-# advantages are zero and RLOO has nothing left to learn from.
+# Both. RLOO hacked nothing, its reward *is* the truth: this model cannot yet help with look-alikes (its tries earned less
+# than nothing), so one sentence for every request is the best that it finds near by. Once all siblings say it, their
+# advantages are zero and RLOO has nothing left to learn from. [Chapter 17](17_over_optimization.ipynb) reads PPO's run.
 #
 # ## Exercises
 #
@@ -1385,9 +1409,9 @@ claim("steps without a gradient are rare in the first half and common in the sec
 #
 # ### Exercise 11.1 · "The loss is zero, so nothing learns" · difficulty 2 of 5 · 10 minutes (estimated) · needs: 11.4
 #
-# The most asked question about GRPO trainers. Write the number to log instead: the norm of the gradient of PPO's
+# Write the number to log instead: the norm of the gradient of PPO's
 # loss (mean over all masked tokens) with respect to the *log-probabilities*, at the first step, where every ratio
-# is 1. `adv` has one advantage for each answer. You may use autograd or a formula on paper.
+# is 1. `adv` has one advantage for each answer.
 
 # %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex11-1", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def signal(adv, mask):
@@ -1422,9 +1446,8 @@ check("11.1", signal, hidden=True)
 #
 # ### Exercise 11.2 · Who was compared with whom? · difficulty 2 of 5 · 10 minutes (estimated) · needs: failure 1
 #
-# Write the detector for the layout bug: given advantages and the prompt that each row belongs to, say `True` if the
-# advantages were *not* centred within prompts. Rows may come in any order, group sizes may differ, and numbers are
-# floats: take a sum closer to zero than 1e-6 for a zero.
+# Write the detector for the layout bug: `True` if the advantages were *not* centred within prompts. Rows may come in any
+# order, group sizes may differ, and a sum closer to zero than 1e-6 counts as zero.
 
 # %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex11-2", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def mixed_up(adv, group):
@@ -1494,7 +1517,7 @@ check("11.3", clip_slope, hidden=True)
 # ### Exercise 11.4 · Siblings of any number · difficulty 3 of 5 · 15 minutes (estimated) · needs: 11.2
 #
 # DAPO throws rows away, tools time out: groups are ragged. Write leave-one-out for groups of *any* size, rows in any
-# order. An answer without siblings has nobody to be compared with: its advantage is 0.
+# order. An answer without siblings gets 0.
 
 # %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex11-4", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def ragged_leave_one_out(score, group):
@@ -1569,24 +1592,19 @@ check("11.5", two_advantages, hidden=True)
 # 1. Why may reward that came *before* a token be left out of its weight?
 # 2. What may a baseline depend on, and on what not?
 # 3. Why does a mean that includes the own score leave the direction alone?
-# 4. Which two divisions make GRPO's gradient differ from that of the expected reward?
-# 5. A good token's ratio falls below the lower bound of the clip. What is its gradient?
-# 6. What does λ trade for what, and when is there nothing to trade?
-# 7. Why does the variance of a product of ratios explode, and what does GSPO do about it?
-# 8. What does CISPO clip that PPO does not, and what survives?
-# 9. Who profits from a mean over each answer's tokens, and who pays?
-# 10. The sampler runs at temperature 0.7 <!-- fact --> and the learner scores at 1. Which number gives it away?
-# 11. What should a claim "method A beats method B" be compared with?
+# 4. What does λ trade for what, and when is there nothing to trade?
+# 5. Why does the variance of a product of ratios explode, and what does GSPO do about it?
+# 6. What does CISPO clip that PPO does not, and what survives?
+# 7. The sampler runs at temperature 0.7 <!-- fact --> and the learner scores at 1. Which number gives it away?
+# 8. What should a claim "method A beats method B" be compared with?
 #
 # <details><summary>Answers</summary>
 #
 # 1. The token cannot have caused it; the product has expectation 0. 2. On the prompt, the prefix and the *other*
-# samples; not on the token or answer that it judges. 3. It is the leave-one-out advantage times (G − 1)/G. 4. By the
-# group's standard deviation and by the answer's length. 5. Not zero: the full push up. 6. Noise for bias; with the
-# true V there is no bias at any λ. 7. Variances of many small log-ratios add up in the exponent; GSPO takes their
-# mean. 8. The weight instead of the objective; the gradient of clipped tokens. 9. Long wrong answers are blamed less
-# per token, short right ones are praised more per token. 10. The first ratio, which should be 1. 11. With the spread
-# over seeds of either.
+# samples; not on the token or answer that it judges. 3. It is the leave-one-out advantage times (G − 1)/G. 4. Noise for
+# bias; with the true V there is no bias at any λ. 5. Variances of many small log-ratios add up in the exponent; GSPO
+# takes their mean. 6. The weight instead of the objective; the gradient of clipped tokens. 7. The first ratio, which
+# should be 1. 8. With its spread over seeds, paired where the seeds are.
 #
 # </details>
 #
@@ -1594,26 +1612,21 @@ check("11.5", two_advantages, hidden=True)
 #
 # All at commit a66b0bf.
 #
-# - **The advantage has the lowest possible variance**, says the list of weights. Nearly: section 11.2 has a constant
-#   that beats the expected score, because what counts is the noise of the *gradient*, and answers push with different
-#   force.
+# - **The advantage has the lowest possible variance**, says the list of weights. Nearly: a constant in section 11.2
+#   beats the expected score, because answers push with different force.
 # - **The TD residual is the advantage**
-#   ([eq:advantage_trick](https://rlhfbook.com/c/06-policy-gradients#eq:advantage_trick)): for the true $V$ only
-#   (11.1); with a learned one it is an estimate, and biased.
+#   ([eq:advantage_trick](https://rlhfbook.com/c/06-policy-gradients#eq:advantage_trick)): for the true $V$ only (11.1).
 # - **Dropping the standard deviation "scales the advantage up."** For right-or-wrong scores the spread is below 1, so
-#   dropping it scales *down* (11.7). And prompts that are nearly always failed have a *low* variance of scores; it is
-#   the division that makes them loud.
+#   dropping it scales *down* (11.7). And prompts that are nearly always failed have a *low* variance of scores.
 # - **GRPO's ratio** is written for whole answers in
 #   [eq:GRPO](https://rlhfbook.com/c/06-policy-gradients#eq:GRPO) and for tokens in
 #   [eq:GRPO_token](https://rlhfbook.com/c/06-policy-gradients#eq:GRPO_token). Code, the book's and ours, is per token.
-# - **Two layouts.** The RLOO listing reshapes scores to (k, prompts), the GRPO listing to (prompts, k). On one and the
-#   same batch one of them mixes prompts, and nothing raises (failure 1).
-# - **Whitening** in the PPO listing takes mean and standard deviation over the padding as well (failure 3).
-# - **ε** is 1e-4 in one GRPO listing and 1e-8 in the code; the second turns equal scores into lessons (failure 2).
-# - **Dr. GRPO** in the code keeps the mean over each answer (failure 4), and **REINFORCE** in the code takes such a
-#   mean too (11.3).
-# - **The third aggregation listing** forgets the advantage: the weights of a token with the
-#   advantage are twice those that are printed there (last line of the first cell of 11.9).
+# - **Failures 1 to 4 are in the listings or the code**: the RLOO listing reshapes to (k, prompts), the GRPO listing to
+#   (prompts, k); the PPO listing whitens over the padding; ε is 1e-4 in one GRPO listing, 1e-8 in the code; Dr. GRPO in
+#   the code keeps the mean over each answer, and so does REINFORCE (11.3).
+# - **KL per token** in the text is one scalar on the last token in the code: GAE (11.5) no longer sees *where* the
+#   policy drifted.
+# - **The third aggregation listing** forgets the advantage (last lines of the first cell of 11.9).
 # - **Sampling** in the code runs at temperature 0.6 with top-p and top-k, <!-- fact -->
 #   and scores at 1: the first ratio is not 1 (11.10).
 # - **`approx_kl`** estimates the KL between the old policy and the new one, not to the reference; and **`clip_frac`**
@@ -1622,10 +1635,11 @@ check("11.5", two_advantages, hidden=True)
 # ## Summary
 #
 # One theorem carries all of it: average the pushes on what was chosen, each times how well it went. Baselines remove
-# noise and no signal, and siblings are the cheapest good one. Two divisions, by the spread and by the length, bend
+# noise, not signal, and siblings are the cheapest good one. Two divisions, by the spread and by the length, bend
 # GRPO's gradient; the first re-weighs prompts, the second shields long mistakes. Ratios make old data usable at the
-# price of variance, and a clip only stops paying, it holds nothing. On one small task with equal samples the methods
-# ended within each other's noise, and all of them exploited the same gap in the prompts.
+# price of variance, and a clip only stops paying, it holds nothing. In the live race one seed could not rank five
+# methods, and all of them exploited the gap in its prompts; in the recorded one eight of ten gained on every seed, PPO
+# and TRPO did not.
 #
 # **Functions you now know**: `reinforce_loss`, `leave_one_out`, `group_normalize`, `ppo.surrogate`,
 # `ppo.policy_loss`, `ppo.value_loss`, `gae`, `grpo_loss`, `gspo_loss`, `cispo_loss`, `truncated_importance`,

@@ -14,7 +14,7 @@
 # # 12 · Direct alignment
 #
 # **Promise.** You will derive DPO line by line and check every line with numbers, see it reach the exact optimum of
-# RLHF, and then see what it does to the probabilities of real answers, which is not what its name suggests.
+# RLHF, and see what it does to the probabilities of real answers.
 #
 # Companion to [Direct-Alignment Algorithms](https://rlhfbook.com/c/08-direct-alignment) (chapter 8 of today's book)
 # in Nathan Lambert's *Reinforcement Learning from Human Feedback*.
@@ -25,7 +25,7 @@
 
 # %% [markdown]
 # > **You need** the leashed objective and its optimum (chapter 4), the Bradley–Terry model (chapter 7), what KL
-# > means (chapter 8). All three are repeated in one sentence where they come up.
+# > means (chapter 8).
 # >
 # > **You will be able to** derive the DPO loss · read a DPO log, both log-probabilities included · say what β sets
 # > and what it does not · choose between DPO, IPO, KTO, SimPO and their relatives when labels are noisy or lengths
@@ -64,17 +64,16 @@ run = begin(12)
 #
 # Direct preference optimization (DPO) takes pairs of answers, a *chosen* and a *rejected* one, and trains the
 # language model on them directly: no reward model, no sampling, no critic. Later you will train the village model that
-# way, at a low learning rate and at one ten times higher, and log four numbers: the loss, the accuracy on the pairs,
-# and the mean log-probability of the chosen and of the rejected answers.
+# way, at three learning rates.
 #
 # **Predict before you scroll.** The loss will fall and the accuracy will rise. And the probability of the *chosen*
-# answers, on the very pairs that the model is trained on? One letter for each learning rate:
+# answers, on the very pairs that the model is trained on? One letter for the lowest rate, one for a rate ten times higher:
 #
 # - **(a)** rises: that is what "preferred" means
 # - **(b)** stays about where it is, only the rejected ones sink
 # - **(c)** falls, together with the rejected ones
 #
-# The answer is settled in the section [The loop](#The-loop:-DPO-on-the-village-model).
+# Settled in [The loop](#The-loop:-DPO-on-the-village-model).
 
 # %% [markdown]
 # ## 12.1 The theorem
@@ -87,11 +86,10 @@ run = begin(12)
 #
 # *Said aloud: earn reward, and pay β for each nat between you and the reference.* This is the **leashed objective**.
 #
-# DPO rests on one observation: this problem can be solved on paper. If the best policy is a known function of the
-# reward, then the reward is a known function of the best policy; so instead of learning a reward and then a policy,
-# one can learn the policy *as if it were* the reward. First half of the derivation: what is the best policy? The answer
-# first: the reference, **tilted** by the reward, $\pi^\star(y\mid x)=\frac1Z\,\pi_{\mathrm{ref}}(y\mid x)\,e^{r(x,y)/\beta}$,
-# where $Z$ makes it sum to one.
+# First half of the derivation: what is the best policy? The answer first: the reference, **tilted** by the reward,
+# $\pi^\star(y\mid x)=\frac1Z\,\pi_{\mathrm{ref}}(y\mid x)\,e^{r(x,y)/\beta}$, where the partition function
+# $Z=\sum_y\pi_{\mathrm{ref}}(y\mid x)\,e^{r(x,y)/\beta}$
+# ([eq:dpo_partition](https://rlhfbook.com/c/08-direct-alignment#eq:dpo_partition)) makes it sum to one.
 #
 # | symbol | name here | variable | shape |
 # |---|---|---|---|
@@ -103,8 +101,8 @@ run = begin(12)
 # | $Z$ | partition function, as its logarithm | `log_z` | one number |
 # | $\pi^\star$ | best policy | `star` | (15,) |
 #
-# The *exact world* makes this checkable. It is a GPT-2 with three tokens and answers of at most three of them: 15
-# answers, all of which can be listed. Its reward likes the letter b, dislikes a, and likes an answer that ends.
+# The *exact world*: a GPT-2 with three tokens and answers of at most three of them, 15 in all. Its reward likes the
+# letter b, dislikes a, and likes an answer that ends.
 
 # %%
 world, model = World(), exact_model(run.seed)  # token 0 ends the text, 1 is "a", 2 is "b"
@@ -131,8 +129,8 @@ claim("the best policy of the paper is a distribution, and it is what `tilted` c
       abs(star.exp().sum() - 1) < 1e-12 and (star - tilted(ref, r, BETA)).abs().max() < 1e-12)
 
 # %% [markdown]
-# Now the derivation. Take **any** policy $\pi$; each line below must give the same number, because each is only a
-# rewriting ([eq:dpo_deriv_1](https://rlhfbook.com/c/08-direct-alignment#eq:dpo_deriv_1) to
+# Now the derivation. For **any** policy $\pi$ each line below must give the same number
+# ([eq:dpo_deriv_1](https://rlhfbook.com/c/08-direct-alignment#eq:dpo_deriv_1) to
 # [eq:dpo_deriv_11](https://rlhfbook.com/c/08-direct-alignment#eq:dpo_deriv_11); where the book minimises, we flip the
 # sign and multiply by β again):
 #
@@ -185,8 +183,8 @@ claim("the tilted reference earns beta log Z, and the other policy earns less",
 # *Said aloud: the reward of an answer is β times how much more likely the best policy makes it, plus something that
 # depends on the prompt only.* Bradley and Terry say how rewards become choices
 # ([eq:bradley_terry_dpo](https://rlhfbook.com/c/08-direct-alignment#eq:bradley_terry_dpo)): with probability
-# $e^{r_1}/(e^{r_1}+e^{r_2})$. Put the one into the other, and the part that nobody can compute, $Z$, drops out, since
-# only *differences* of rewards matter (eq:dpo_loss_deriv0 to
+# $e^{r_1}/(e^{r_1}+e^{r_2})$. Only *differences* matter, so $Z$, which nobody can compute, drops out
+# (eq:dpo_loss_deriv0 to
 # [eq:dpo_loss_deriv3](https://rlhfbook.com/c/08-direct-alignment#eq:dpo_loss_deriv3)).
 #
 # | symbol | name here | variable | shape |
@@ -245,9 +243,8 @@ print(f"by hand {by_hand:.6f}   package {loss.item():.6f}")
 claim("dpo_loss equals the hand computation", abs(loss.item() - by_hand) < 1e-12)
 
 # %% [markdown]
-# **Does it reach the optimum?** Suppose that infinitely many people label every pair. A label is then no longer
-# "chosen" but a share, $p^\star$. We minimise the loss with these *soft labels* over a **table**: one free number for
-# each answer, no network in between.
+# **Does it reach the optimum?** Suppose that infinitely many people label every pair. A label is then a share,
+# $p^\star$. We minimise the loss with these *soft labels* over a **table**: one free number for each answer.
 
 # %%
 def soft_dpo(logp, share, beta):
@@ -270,12 +267,9 @@ claim("its implicit reward is the true reward, up to one constant, which is minu
       learned.max() - learned.min() < 1e-6 and abs(learned.mean() + BETA * log_z) < 1e-6)
 
 # %% [markdown]
-# **What if** not every pair is compared? Say that answers are only ever compared with answers of the same kind: those
-# that begin with b among themselves, all the others among themselves. Then the loss knows nothing about how much
-# probability the two kinds get. Multiply the odds of all b-answers by a thousand: the loss does not move.
-#
-# Keep this in mind. *The loss sees differences inside pairs, and nothing else.* What happens to everything else is
-# decided by the network and the optimizer.
+# **What if** answers that begin with b are compared among themselves only, and likewise all others? Multiply the odds
+# of all b-answers by a thousand: the loss does not move. *It sees differences
+# inside pairs, and nothing else.* The rest is decided by the network and the optimizer.
 
 # %%
 begins_b = world.completions[:, 0] == 2
@@ -331,14 +325,12 @@ claim("at the start, where the policy is the reference, the loss is log 2 and th
       abs(first.item() - math.log(2)) < 1e-12 and abs(start_c.grad.item() + BETA / 2) < 1e-12)
 
 # %% [markdown]
-# One weight a *pair*: every token of an answer gets the same number, whether it made the difference or not. The
-# next cell splits two answers into tokens to see it.
+# One weight a *pair*: every token of an answer gets the same number, whether it made the difference or not (next cell).
 #
-# So the chosen answer is pushed up. Then its probability rises, does it not? In a table, yes: with one free number
+# Does the chosen answer's probability rise, then? In a table, yes: with one free number
 # an answer, a small step changes the chosen log-probability in proportion to $1-\pi(y_c)+\pi(y_r)$, which is above zero.
-# In a network answers *share* weights. Pushing y_c up and y_r down also moves all answers that look like them, and
-# when the difference of the two has a direction that a third answer follows even better, the third one takes the
-# probability, from both.
+# In a network answers *share* weights. When the difference of the two answers has a direction that a third one follows
+# even better, the third one takes the probability, from both.
 #
 # **By hand.** Three answers, `.`, `b.` and `bbb`, and a "network" with a single weight θ: each b multiplies the odds by
 # $e^\theta$. At θ = 0 all have probability ⅓. Chosen: `b.`, rejected: `.`. DPO raises θ, as b is what the chosen answer
@@ -373,7 +365,7 @@ claim("by hand: the chosen answer's log-probability starts to fall, with slope -
 # Chosen down, rejected down, and `bbb`, which nobody ever compared, takes it all. This is **likelihood displacement**.
 # How often does one step do that in the real little GPT-2? A step on the pair (c, d) changes $\log\pi(y_c)$ by
 # $K_{cc}-K_{cd}$, where $K_{ij}=\nabla\log\pi(y_i)\cdot\nabla\log\pi(y_j)$ says how much two answers share. So the
-# chosen one falls if it shares more with the *rejected* answer than with itself. We try all ordered pairs.
+# chosen one falls if it shares more with the *rejected* answer than with itself. We try all pairs.
 
 # %%
 # 121 answers of a, b, c
@@ -400,10 +392,10 @@ claim("pairs that begin alike, so share more, displace more often than others",
 #
 # ## 12.3 Where did the mass go?
 #
-# We sample pairs from the little network itself, label them without any noise, and take sixty DPO steps on all of
+# We sample pairs from the little network, label them without noise, and take sixty DPO steps on all of
 # them. The same pairs train two repairs: **DPO + NLL**
-# ([eq:dpo_nll](https://rlhfbook.com/c/15-regularization#eq:dpo_nll)), which also imitates the chosen answer (NLL is its negative
-# log-likelihood), and **IPO**, which asks for a margin of fixed size instead of an ever larger one.
+# ([eq:dpo_nll](https://rlhfbook.com/c/15-regularization#eq:dpo_nll)), which also imitates the chosen answer (NLL: negative
+# log-likelihood), and **IPO**, which asks for a margin of fixed size.
 #
 # $$\mathcal L_{\mathrm{DPO+NLL}}=\mathcal L_{\mathrm{DPO}}-\alpha\,\mathbb E\big[\log\pi_\theta(y_c)\big],\qquad
 #   \mathcal L_{\mathrm{IPO}}=\mathbb E\Big[\Big(h-\frac1{2\beta}\Big)^2\Big],\quad h=\log\frac{\pi_\theta(y_c)}{\pi_{\mathrm{ref}}(y_c)}-\log\frac{\pi_\theta(y_r)}{\pi_{\mathrm{ref}}(y_r)}$$
@@ -416,9 +408,9 @@ claim("pairs that begin alike, so share more, displace more often than others",
 # | $h$ | difference of log-ratios | – | (B,) |
 # | $\frac1{2\beta}$ | IPO's target for $h$, in nats | – | one number |
 #
-# The table after the runs has seven columns. *chosen*, *only*, *rejected*: mean log-probability of the chosen answers,
-# of those that no other pair rejects, and of the rejected ones. *unseen*: all the probability on answers of no pair.
-# *answers*: how many equally likely answers would be as varied ($e$ to the entropy). Then the true reward and the KL.
+# Columns of the table after the runs: *chosen*, *only*, *rejected* are mean log-probabilities of the chosen answers, of
+# those that no other pair rejects, and of the rejected ones; *unseen* is all the probability on answers of no pair;
+# *answers* says how many equally likely answers would be as varied ($e$ to the entropy).
 
 # %%
 show_source(da.dpo_nll_loss, da.ipo_loss)
@@ -484,13 +476,13 @@ for i in top:
 chosen_path, rejected_path = paths["DPO"][:, c32].mean(1), paths["DPO"][:, d32].mean(1)
 curves = {"chosen": chosen_path, "rejected": rejected_path,
           "other: chosen, DPO + NLL": paths["DPO + NLL"][:, c32].mean(1)}
-show(line_plot(curves, title="Both log-probabilities fall; only the gap is trained",
+show(line_plot(curves, title="Both means fall; only the gap is trained",
                x_label="DPO step",
                y_label="mean log-probability, nats", note="exact world, 121 answers"),
-     "Line plot of mean log-probability against steps in the exact world: under DPO the chosen "
-     "answers fall and the rejected ones fall much faster; with imitation added the chosen rise.")
+     "Line plot of mean log-probability against steps in the exact world: under DPO the mean of "
+     "the chosen answers falls, that of the rejected much faster; with imitation the chosen rise.")
 margins = chosen_path - rejected_path
-claim("the margin grows, and the chosen answers lose log-probability together with the rejected",
+claim("the margin grows, and chosen answers lose log-probability on average, as rejected ones do",
       margins[-1] > margins[0] + 5 and chosen_path[-1] < chosen_path[0] - 1
       and rejected_path[-1] < chosen_path[-1],
       {"chosen": (chosen_path[-1] - chosen_path[0]).item(),
@@ -501,6 +493,10 @@ claim("with imitation added the chosen answers end no lower than they began",
       {"change": (nll_path[-1] - nll_path[0]).item()}, kind="T")
 
 # %%
+drift = paths["DPO"][-1] - paths["DPO"][0]
+claim("chosen answers that no pair rejects fall less than the average chosen answer",
+      drift[only].mean() > drift[c32].mean() + 0.5,
+      {"only": drift[only].mean().item(), "all chosen": drift[c32].mean().item()}, kind="T")
 effective = {name: (-mean(path[-1], path[-1])).exp().item() for name, path in paths.items()}
 effective["start"] = (-mean(big_ref, big_ref)).exp().item()
 claim("DPO gathers the mass on fewer answers than the model had at the start",
@@ -510,25 +506,23 @@ claim("IPO, which stops at its target margin, moves the rejected answers less fa
       sunk["IPO"] > sunk["DPO"] + 1, sunk, kind="T")
 
 # %% [markdown]
-# A doubt that you should have: an answer may be chosen in one pair and rejected in another, and then it has to fall. The
-# column *only* leaves these out. They fall less, or not until the gap is wide; so in this world of one prompt a good part of
-# the fall is plain ranking. On the village, below, every pair has a prompt of its own, and that excuse is gone.
+# A doubt: an answer may be chosen in one pair and rejected in another, and then it has to fall. The
+# column *only* leaves these out, and they fall less (how much less differs from seed to seed; under IPO they may rise).
+# So in this world of one prompt a part of the fall is plain ranking. On the village every pair has a prompt of its
+# own, and that excuse is weaker; not gone, as one refusal is chosen for harm and rejected for a harmless look-alike.
 #
 # Is displacement a catastrophe? Not by itself: look at the reward column. What the average chosen answer lost went to a
-# few answers, seen or unseen, most of which have *more of what the pairs have in common*, here b. It is a catastrophe
-# when that is not what you wanted. DPO generalises, and the loss does not say in which direction. That is why the log of
-# a run must show both log-probabilities, and samples.
+# few answers, most of which have *more of what the pairs have in common*, here b. It is one when that is not what you
+# wanted. So the log of a run must show both log-probabilities, and samples.
 
 # %% [markdown]
 # ## 12.4 β is not a KL
 #
-# It is often said that DPO fixes the KL by β: it steps straight to the optimum that belongs to it. The theorem of 12.1
-# says so *for soft labels*. But data has *hard* labels: each pair was compared once, and one answer was chosen. If all
-# pairs agree with one ranking, then any margin can be beaten by a larger one; the loss has no minimum, and β only sets
-# how fast the policy walks away.
+# Does β fix the KL of DPO? By the theorem of 12.1, yes, *for soft labels*. But data has *hard* labels: each pair was
+# compared once. If all labels agree with one ranking, any margin is beaten by a larger one, and the loss has no minimum.
 #
-# The cell trains three losses side by side: DPO on hard and on soft labels, and IPO on hard ones. **Predict**: β is
-# raised fourfold. On hard labels, does the KL after very many steps go down, go up, or stay?
+# The cell trains DPO on hard and on soft labels, and IPO on hard ones. **Predict**: β is
+# raised fourfold. On hard labels, is the KL lower, higher or the same after 900 steps? And after endless ones?
 
 # %%
 PRICES, STEPS = (0.5, 1.0, 2.0), 900
@@ -570,25 +564,29 @@ ceiling = -ref[r.argmax()].item()
 claim("on hard labels every beta has left the KL of its RLHF optimum behind",
       (kls[-1, 0] > target + 0.05).all(), {"ceiling": ceiling, "largest": kls[-1, 0].max().item()},
       kind="T")
+behind = kls[:, 0, 0] - kls[:, 0, 2]
+claim("on hard labels the largest beta is behind at the end, and catching up since half-time",
+      0 < behind[-1] < behind[len(kls) // 2] - 0.01,
+      {"half-time": behind[len(kls) // 2].item(), "end": behind[-1].item()}, kind="T")
 claim("IPO, on the same hard labels, stands still at the end",
       (kls[-1, 2] - kls[-2, 2]).abs().max() < 1e-3, kind="T")
 
 # %% [markdown]
 # <details><summary>The prediction settled</summary>
 #
-# After endless steps it *stays*: every β drifts to the same end, all mass on the best answer, at a KL of minus the log
-# of the reference probability of that answer. The plot shows them on the way: a larger β arrives later. It is a brake,
-# not a leash. What stops a real run is the number of steps, the learning rate, disagreement between labels, or a loss
-# with a target (IPO, label smoothing). So report the measured KL beside β.
+# After 900 steps it is *lower*: a larger β arrives later. After endless ones it is *the same*: all mass on the best
+# answer, at a KL of minus the log of that answer's reference probability; the lines already close up. β is a brake, not
+# a leash. What stops a real run is the number of steps, the learning rate, disagreement between labels, or a loss with a
+# target (IPO, label smoothing). So report the measured KL beside β.
 #
 # </details>
 
 # %% [markdown]
 # ## 12.5 The zoo under noise
 #
-# Many losses have been proposed since. Most differ in one of four choices: what is *compared* (log-ratios to a
-# reference, or plain log-probabilities), whether the tokens are *summed or averaged*, the *shape* of the loss in the
-# margin, and what is assumed about *wrong labels*. Below, $h$ is the difference of log-ratios of 12.3, $z=\beta h$ the
+# Most later losses differ in one of four choices: what is *compared* (log-ratios to a reference, or plain
+# log-probabilities), whether tokens are *summed or averaged*, the *shape* in the margin, and what is assumed about
+# *wrong labels*. Below, $h$ is the difference of log-ratios of 12.3, $z=\beta h$ the
 # margin, $\ell(z)=-\log\sigma(z)$ the loss of DPO, and ε the share of labels that are taken to be wrong.
 #
 # | loss | compares | shape | on wrong labels |
@@ -604,10 +602,9 @@ claim("IPO, on the same hard labels, stands still at the end",
 # | CPO | sums, no reference | $\ell$ + NLL | believes and imitates them |
 #
 # Two more are one-line changes that we leave to you: ODPO subtracts an offset from $z$, more for pairs that are far apart;
-# REBEL makes $h$ *equal* to a difference of rewards, by least squares.
+# REBEL makes $z$, taken against the *previous* policy, *equal* to a difference of rewards, by least squares.
 #
-# First their numbers on one pair that you can check on paper: sums −10 and −14, reference −11 and −13, five and seven
-# tokens.
+# First one pair to check on paper: sums −10 and −14, reference −11 and −13, five and seven tokens.
 
 # %%
 show_source(da.rdpo_loss, da.simpo_loss, da.orpo_loss, da.kto_loss)
@@ -633,7 +630,7 @@ hand = {"DPO": l_up, "cDPO, ε = 0.1": 0.9 * l_up + 0.1 * l_down, "IPO on sums":
         "IPO on averages": (1 / 5 + 1 / 7 - 5) ** 2,
         "hinge": 1 - 0.2, "SimPO": math.log1p(math.e),
         "KTO, r = 1, z₀ = 0.2": 1 / (1 + math.exp(0.08))}
-claim("eight of the losses equal their formulas by hand",
+claim("eight of these numbers equal their formulas by hand",
       all(abs(zoo_numbers[k].item() - v) < 1e-12 for k, v in hand.items()))
 claim("equal averages, so ORPO sees no preference; on sums the same pair is four nats apart",
       abs(zoo_numbers["ORPO log-odds, averages"]) < 1e-12
@@ -642,8 +639,11 @@ claim("equal averages, so ORPO sees no preference; on sums the same pair is four
 # %% [markdown]
 # **cDPO and rDPO are not the same repair.** Both are told that a share ε of the labels is wrong. cDPO mixes the two
 # directions, and so asks for a *finite* margin, even of a pair that is surely right: $\beta h=\log\frac{1-\varepsilon}\varepsilon$.
-# rDPO subtracts the expected damage: averaged over the flips, it *is* DPO on the clean label. Its price is variance,
-# since the correction divides by $1-2\varepsilon$.
+# rDPO subtracts the expected damage: averaged over the flips, it *is* DPO on the clean label. Its price is variance, as
+# the correction divides by $1-2\varepsilon$. And it has no minimum: a pair whose label is taken to be right pays for ever
+# larger margins, so in the race below the number of steps decides.
+#
+# A trainer may accept `label_smoothing` and ignore it (G3). The first loss cannot tell; the second batch can.
 
 # %%
 EPS = 0.1
@@ -661,6 +661,13 @@ claim("cDPO's minimum lies at log((1 - eps) / eps)",
       abs(0.1 * best_h - math.log((1 - EPS) / EPS)) < 1e-3)
 claim("averaged over flipped labels rDPO is the clean DPO loss, cDPO is not",
       abs(average - clean) < 1e-12 and abs(mixed - clean) > 1e-3)
+far_out = da.rdpo_loss(*numbers(1e4, 0, 0, 0), **given)[0]  # z = 1000
+claim("far out rDPO's loss falls along a straight line, below every bound",
+      abs(far_out + EPS * 1000 / (1 - 2 * EPS)) < 1e-9)
+level = numbers(-10, -14, -10, -14)  # policy and reference are one
+claim("smoothing changes the loss at a margin other than zero; at zero it cannot",
+      abs(da.dpo_loss(*stock, **given)[0] - clean) > 1e-2
+      and abs(da.dpo_loss(*level, **given)[0] - da.dpo_loss(*level, beta=0.1)[0]) < 1e-12)
 
 # %%
 share = (1 - EPS) * prefer + EPS * (1 - prefer)  # what infinitely many people seem to say
@@ -678,10 +685,10 @@ claim("with endless flipped labels rDPO still ends at the exact optimum, and pla
       (robust - star).abs().max() < 1e-6 and (naive - star).abs().max() > 1e-2)
 
 # %% [markdown]
-# Labels are not endless, so now a race: 200 comparisons of random pairs, made by a person who follows Bradley–Terry,
-# with no label or three in ten flipped. Policies are tables; ten data sets each. cDPO and rDPO are told the true share
-# (without flips they are DPO).
-# The score is the true leashed objective, $\mathbb E[r]-\beta\,\mathrm{KL}$, as a share of what is possible: zero is the
+# Now a race on finite labels: 200 comparisons of random pairs, made by a person who follows Bradley–Terry, with no label
+# or three in ten flipped. Policies are tables; ten data sets each; a hundred steps. cDPO and rDPO are told the true share
+# (without flips they are DPO). The score is the true leashed objective, $\mathbb E[r]-\beta\,\mathrm{KL}$,
+# as a share of what is possible: zero is the
 # reference, one the exact optimum.
 
 # %%
@@ -703,11 +710,10 @@ def zoo_loss(name, logp, c, d, flip):
     """One loss of the zoo on tables (SEEDS, 15)."""
     pi, old = [logp.gather(1, k).flatten() for k in (c, d)], [ref[k].flatten() for k in (c, d)]
     avg = [s / length[k].flatten() for s, k in zip(pi, (c, d), strict=True)]
-    # one prompt: the mismatched pairs' mean is the KL itself, which is known here
-    if name == "KTO":
-        rows = torch.cat([pi[0] - old[0], pi[1] - old[1]])
-        z0 = (logp.exp() * (logp - ref)).sum(1).mean()
-        return da.kto_loss(rows, torch.arange(len(rows)) < len(rows) // 2, z0, beta=BETA)[0]
+    if name == "KTO":  # z₀ stands for the KL, known exactly here, one for each data set
+        z0 = (logp.exp() * (logp - ref)).sum(1).detach().repeat_interleave(PAIRS)
+        rows = torch.cat([x - y - z0 for x, y in zip(pi, old, strict=True)])
+        return da.kto_loss(rows, torch.arange(len(rows)) < len(rows) // 2, 0.0, beta=BETA)[0]
     if name == "SimPO":
         return da.simpo_loss(*avg, beta=2.0, gamma=1.0)[0]
     if name in ("ORPO", "CPO"):
@@ -763,11 +769,11 @@ claim("on clean labels DPO gets more of the leashed objective than the two losse
       means["DPO"] > max(means["ORPO"], means["CPO"]) + 0.1, means, kind="T")
 
 # %% [markdown]
-# Read the table with care. The columns do not rank the losses: each has knobs of its own (IPO's β means another thing
-# than DPO's, SimPO's another again), and the score rewards the leash, which three of them never promised to keep. What
-# it shows is how far noise sets each one back, and that **unbiased need not be better**: rDPO, right on endless labels,
-# does not clearly beat plain DPO on two hundred. On most seeds it also scatters more: it enlarges what each label says,
-# wrong ones too (on one seed of five it did not). cDPO hardly moves. That is an observation on one world, not a law.
+# The table does not rank the losses: each has knobs of its own (IPO's β means another thing than DPO's), and the score
+# rewards the leash, which three of them never promised to keep. It shows how far noise sets each one back, and that
+# **unbiased need not be better**: rDPO, right on endless labels, beats plain DPO on two hundred on some seeds and not on
+# this one, and mostly scatters more: it enlarges what each label says, wrong ones too. cDPO hardly moves. One world,
+# not a law.
 #
 # ## 12.6 CPL: regret instead of reward
 #
@@ -832,16 +838,15 @@ claim("the conservative form keeps more log-probability on the chosen answers",
 # %% [markdown]
 # ## 12.7 Offline reinforcement learning: ILQL
 #
-# *(beyond the book)* DPO is not the only way to learn from a fixed set of texts. Classic offline RL asks for *values*:
-# $Q(s,a)$, the reward to expect after token $a$ at prefix $s$, and $V(s)$, that of the prefix itself. It meets a trap:
-# $\max_a Q(s,a)$ also looks at tokens that nobody ever wrote there, about which Q says anything.
-# Implicit language Q-learning ([arXiv 2206.11871](https://arxiv.org/abs/2206.11871)) takes an upper **expectile** over
-# the tokens that *were* written instead of the maximum:
+# *(beyond the book)* Classic offline RL learns *values* from a fixed set of texts: $Q(s,a)$, the reward to expect after
+# token $a$ at prefix $s$, and $V(s)$, that of the prefix. Its trap: $\max_a Q(s,a)$ also looks at tokens that nobody
+# wrote there, where Q is arbitrary. Implicit language Q-learning ([arXiv 2206.11871](https://arxiv.org/abs/2206.11871)) takes an upper
+# **expectile** over the tokens that *were* written:
 #
 # $$\mathcal L_V=\big|\tau-\mathbb 1[\hat Q<V]\big|\,(\hat Q-V)^2,\qquad \pi\propto\pi_{\mathrm{data}}\,e^{\eta(Q-V)}$$
 #
-# *Said aloud: at τ = ½ V is the average outcome, near one it is the best outcome seen; then tilt the imitation policy
-# towards tokens that did better than expected.*
+# *Said aloud: at τ = ½ V is the average outcome, near one the best outcome seen; then tilt towards tokens that did
+# better than expected.*
 #
 # | symbol | name here | variable | shape |
 # |---|---|---|---|
@@ -922,19 +927,17 @@ claim("part of the texts that a plain maximum over Q prefers was written by nobo
       strange.mean() - half > 0, {"share": strange.mean().item(), "± 3 se": half}, kind="S")
 
 # %% [markdown]
-# How often the maximum falls into the trap depends on the texts: seeds disagree about whether it is more or less than
-# half. And look at the line of *imitation* above: imitating only the best quarter of the texts is a strong rival. A text
-# is its own history; two texts never meet again in one state, so in a table there is nothing to *stitch* together, and
-# the best ILQL can do is to find the best text of the data. What a network would add is generalisation between prefixes,
-# with the same risks as in 12.3.
+# Optimism moved the value, not the policy: at η = 4 the tilt is nearly greedy already. Whether it beats imitating the
+# best quarter of the texts depends on the texts, and so does how often the maximum falls into the trap (seeds disagree).
+# In a table two texts never meet again in one state: there is nothing to *stitch*, and the best text of the data is the
+# limit.
 
 # %% [markdown]
-# ## 12.8 Old, foreign or fresh pairs
+# ## 12.8 Old or fresh pairs
 #
-# The theorem says that DPO and RLHF have the same optimum. With a finite number of labels, do they also have the same
-# *estimate*? Take the two routes: fit a Bradley–Terry reward, one number an answer, then solve the leashed problem
-# exactly; or run DPO. If the reward may be *any* function and the policy may be *any* function, it is one and the same
-# optimisation in other coordinates.
+# With a finite number of labels, do DPO and RLHF also have the same *estimate*? Fit a Bradley–Terry reward, one number an
+# answer, then solve the leashed problem exactly; or run DPO. If reward and policy may be *any* functions, it is one and
+# the same optimisation in other coordinates.
 
 # %%
 wins = torch.binomial(torch.full((105,), 20.0, dtype=torch.float64), prefer,
@@ -958,16 +961,16 @@ claim("on finite labels too, DPO on a table is a reward table and then exact RL:
 
 # %% [markdown]
 # So the differences that papers report must come from elsewhere: from *which functions* the reward model and the policy
-# can represent, from *which answers* are labelled, and from stopping early. We can vary the first two. One label
+# can represent, from *which answers* are labelled, and from stopping early. We vary the first two. One label
 # budget, 64, in the larger world of 121 answers, twenty repetitions, a person with Bradley–Terry noise:
 #
 # - **offline DPO**: 64 pairs of answers that the *reference* wrote;
 # - **online DPO**: eight rounds of eight pairs, written by the policy as it is then;
-# - **reward model + RL**: the 64 offline pairs fit a *linear* reward on counts of letters, and RL is taken to its exact
-#   end, the tilt (the frontier to which RLOO climbed in chapter 4). Its features are right here: a gift.
+# - **reward model + RL**: the 64 offline pairs fit a *linear* reward on counts of letters; its features are right here, a
+#   gift. No PPO was run: its exact end, the tilt, stands in, which is kind to RL.
 #
-# The policy is a table: what it learns of one answer tells it nothing about another. (Pairs written by *other* models are
-# not in this race: a table learns from them only what they say about its own answers.)
+# The policy is a table: one answer tells it nothing about another. (Not done: pairs of a *foreign* model, and delta
+# learning, where even the chosen answers are weak.)
 #
 # **Predict** the order of the three in true reward.
 
@@ -1016,12 +1019,17 @@ ends["reward model + RL"] = torch.stack([tilted(big_ref, counts @ w.double(), PR
 gold = {name: logp.exp() @ big_r for name, logp in ends.items()}
 kl = {name: (logp.exp() * (logp - big_ref)).sum(1) for name, logp in ends.items()}
 leashed = {name: gold[name] - PRICE * kl[name] for name in ends}
-for what, x in (("online DPO earns more true reward", gold["online DPO"] - gold["offline DPO"]),
-                ("the reward model with exact RL earns more of the leashed objective",
-                 leashed["reward model + RL"] - leashed["offline DPO"])):
+rl = "reward model + RL"
+for what, x in (
+        ("online DPO earns more true reward than offline DPO",
+         gold["online DPO"] - gold["offline DPO"]),
+        ("the reward model with exact RL earns more true reward than offline DPO",
+         gold[rl] - gold["offline DPO"]),
+        ("the reward model with exact RL earns more of the leashed objective than offline DPO",
+         leashed[rl] - leashed["offline DPO"])):
     half = 3 * x.std().item() / RUNS**0.5
-    claim(f"at equal labels {what} than offline DPO: the interval excludes zero",
-          x.mean() - half > 0, {"gain": x.mean().item(), "half interval": half}, kind="S")
+    claim(f"at equal labels {what}: the interval excludes zero",
+          x.mean() - half > 0, {"difference": x.mean().item(), "half interval": half}, kind="S")
 show(bars({"reference: start": big_ref.exp() @ big_r}
           | {k.replace(" + ", "\n+ "): v.mean() for k, v in gold.items()}
           | {"gold: exact optimum\nat this β": tilted(big_ref, big_r, PRICE).exp() @ big_r},
@@ -1041,20 +1049,22 @@ for name in ends:
 # %% [markdown]
 # <details><summary>The prediction settled</summary>
 #
-# By true reward, fresh pairs beat old ones: they ask about answers that the policy now writes, while old pairs keep
-# comparing answers that it has left behind. The reward model, *from the same old pairs*, earns about as much as the fresh
-# ones and spends far less KL for it: four weights are learned from 64 labels more easily than 121 table entries, and its
-# features happened to be right. With wrong features its optimum would be somewhere else, and RL would find it
-# (chapter 17). So "RL beats DPO" is a statement about data and about what generalises, not about the theorem.
+# By true reward, fresh pairs beat old ones: they ask about answers that the policy now writes. The reward model, *from
+# the same old pairs*, beats DPO on them too, with less KL than the fresh pairs (not clearly on every seed): four weights
+# are learned from 64 labels more easily than 121 table entries, and its features happened to be right. With wrong ones RL
+# would find another optimum (chapter 17). So "RL beats DPO" is a statement about data and about what generalises, not
+# about the theorem.
 #
 # </details>
 #
 # ## 12.9 Length and the learning rate
 #
+# **The learning rate.** Where the loss has no minimum (12.4), steps times learning rate is the leash: see the loop.
+#
 # **Length.** DPO's log-probabilities are *sums*: a long answer has more tokens with which to build a margin, and raters
-# like long answers anyway. Suppose that what the labels pay is the true reward plus a bonus for each token. Length-controlled DPO
+# like long answers anyway. Suppose that the labels pay the true reward plus a bonus for each token. Length-controlled DPO
 # ([arXiv 2403.19159](https://arxiv.org/abs/2403.19159)) puts the difference of lengths *into* the sigmoid, so that the
-# policy need not explain it. SimPO averages instead, which is another thing: it removes length from the *model's* side.
+# policy need not explain it. SimPO averages instead: that removes length from the *model's* side.
 
 # %%
 # beyond the book
@@ -1083,30 +1093,13 @@ claim("told the bonus, the length-controlled loss ends at the true optimum",
       (told - star).abs().max() < 1e-6)
 
 # %% [markdown]
-# **The learning rate.** DPO was found to work only at learning rates far below those of finetuning. 12.4 says why one
-# should expect that: where the loss has no minimum, steps times learning rate is the leash. The same 32 pairs, forty steps,
-# four rates:
-
-# %%
-sweep = {lr: train(da.dpo_loss, c32, d32, steps=40, lr=lr, beta=0.1)[-1]
-         for lr in (0.0003, 0.001, 0.003, 0.01)}
-far = {lr: mean(p, p - big_ref).item() for lr, p in sweep.items()}
-sunk = {lr: (p[c32] - big_ref[c32]).mean().item() for lr, p in sweep.items()}
-rates = {f"at {lr}": f"KL {far[lr]:.2f} and chosen {sunk[lr]:+.2f} nats" for lr in sweep}
-claim("at the highest rate, same β, the policy ends further away and its chosen answers lower",
-      far[0.01] > far[0.0003] + 0.1 and sunk[0.01] < sunk[0.0003] - 0.5, rates, kind="T")
-
-# %% [markdown]
-# Small steps leave the chosen answers about where they were; large ones sink them: displacement, too, is a matter of how
-# far one goes.
-#
 # ## Once, by hand, on one batch
 #
 # Two pairs, so four rows, the chosen ones first: one forward pass serves both sides. Three tokens of prompt
-# (not scored), answers of two to four tokens, the end token included. All numbers are given.
+# (not scored), answers of two to four tokens, the end token included.
 #
-# The mask selects the answer's tokens; sum over each row; subtract the reference's sums, computed once and kept; then
-# margins, loss and accuracy, and the gradient of each token.
+# The mask selects the answer's tokens; sum over each row; subtract the reference's sums; then margins, loss, accuracy,
+# and the gradient of each token.
 
 # %%
 f64 = {"dtype": torch.float64}
@@ -1147,12 +1140,12 @@ print("averages a token:", [round(v, 4) for v in short.tolist()])
 # %% [markdown]
 # ## The loop: DPO on the village model
 #
-# Now a language model of three million weights. The pairs come from the **Pool**: answers that `village-3m-sft` wrote
+# The pairs come from the **Pool**: answers that `village-3m-sft` wrote
 # to training prompts, two of them compared by a noisy person who follows the true reward. Each prompt has further
-# answers that nobody compared: **third answers**. They will tell us where probability goes.
+# answers that nobody compared: **third answers**.
 #
-# We log two groups: pairs that the run *reads*, once, and pairs of prompts that it *never* reads. And we do it twice, at
-# the two learning rates, with everything else the same.
+# We log two groups, at three learning rates, all else the same: pairs that the run *reads*, once, and pairs of prompts
+# that it *never* reads.
 
 # %%
 start, tokenizer = load("village-3m-sft")
@@ -1173,7 +1166,7 @@ claim("the person usually chooses the answer with the higher true reward, and so
       0.5 < agree < 1, {"pairs": len(rows), "agreement": agree}, kind="T")
 
 # %%
-BATCH, BETA_LIVE, RATES = 8, 0.1, {"low rate": 5e-5, "high rate": 5e-4}
+BATCH, BETA_LIVE, RATES = 8, 0.1, {"low": 5e-5, "middle": 1.5e-4, "high": 5e-4}
 threes = [row for row in rows if row["third"]]
 never = threes[:24]
 train_rows = [row for row in rows if row not in never][:208]
@@ -1212,37 +1205,41 @@ for name, rate in RATES.items():
         if step % 4 == 3:
             looks[name].append(look(policy))
 claim("before the first update the loss is log 2: reference and policy are one, dropout is off",
-      abs(log["low rate"][0]["loss"] - math.log(2)) < 1e-5)
+      abs(log["low"][0]["loss"] - math.log(2)) < 1e-5)
 
 # %%
 change = {(rate, k): [x[k] - at_start[k] for x in looks[rate]] for rate in RATES for k in at_start}
-when, lines = [4 * k for k in range(len(looks["low rate"]))], {}
-for rate, group, kind in (("low rate", "read", "chosen"), ("low rate", "read", "rejected"),
-                          ("high rate", "read", "chosen"), ("high rate", "read", "rejected"),
-                          ("high rate", "never read", "chosen")):
-    lines[f"{kind}, {group}, {rate}"] = (when, change[rate, f"{group}, {kind}"])
+when, lines = [4 * k for k in range(len(looks["low"]))], {}
+for rate in ("low", "middle"):
+    for kind in ("chosen", "rejected"):
+        lines[f"{kind}, {rate} rate"] = (when, change[rate, f"read, {kind}"])
+lines["third answers, middle rate"] = (when, change["middle", "read, third"])
 roles = dict(zip(lines, ("policy", "other2", "chosen", "rejected", "other"), strict=True))
-show(line_plot(lines, title="At the high rate the gap opens downwards", x_label="step",
+show(line_plot(lines, title="At the middle rate the gap opens downwards", x_label="step",
                y_label="change of mean log-probability, nats", roles=roles, note="village-3m-sft"),
-     "Line plot of the change of mean log-probability against DPO steps: at the low rate rejected "
-     "answers sink a little and chosen ones stay up; at the high rate both sink, read or unread.",
+     "Line plot of the change of mean log-probability against DPO steps, pairs that were read: at "
+     "the low rate rejected answers sink a little and chosen ones stay up; at the middle rate "
+     "rejected answers sink far, and third answers with them.",
      data=lines)
 end = {key: values[-1] for key, values in change.items()}
 for rate in RATES:
     gap = end[rate, "read, chosen"] - end[rate, "read, rejected"]
     claim(f"{rate}: the gap between chosen and rejected opens on the pairs that were read",
           gap > 0, {"gap": gap}, kind="T")
-claim("at the high rate chosen answers of prompts that were not read lose log-probability",
-      end["high rate", "never read, chosen"] < -0.3,
-      {f"{rate}, {k}": v for (rate, k), v in end.items() if "chosen" in k}, kind="T")
+mid = {k: end["middle", k] for k in at_start}
+claim("at the middle rate chosen answers end lower than at the low one, and third answers sink",
+      mid["read, chosen"] < end["low", "read, chosen"] and mid["read, third"] < 0, mid, kind="T")
+claim("at the high rate chosen answers, read or unread, sink, and third answers as well",
+      max(end["high", f"{group}, {k}"] for group in probes for k in ("chosen", "third")) < -0.3,
+      {f"{rate}, {k}": end[rate, k] for rate in ("low", "high") for k in at_start}, kind="T")
 
 # %% [markdown]
 # <details><summary>The prediction settled</summary>
 #
 # It depends on how far one goes, which is the point. At the low rate it is **(b)**, with a little of (a). At the high rate
-# it is **(c)**: the loss falls, the margin grows, and yet chosen answers are far less likely than before, read or unread.
-# Third answers, which nobody compared, sink as well (the next table has them). What gained is in none of these logs: read
-# the samples.
+# it is **(c)**, read or unread; but that model broke, as its samples show. The middle rate has displacement in a model
+# that still writes: third answers sink, and chosen ones end lower than at the low rate. What gained is in none of these
+# logs.
 #
 # </details>
 #
@@ -1280,18 +1277,19 @@ judged_as = {name: judge(m) for name, m in (("start", start), *policies.items())
 was = judged_as["start"][1]
 far = {rate: judged_as[rate][1]["KL"].mean().item() for rate in RATES}
 claim("same pairs, same β, same steps: the high rate ends several times further from the reference",
-      far["high rate"] > 2 * far["low rate"], far, kind="T")
+      far["high"] > 2 * far["low"], far, kind="T")
 
 # %%
 gained = {rate: paired_bootstrap(judged_as[rate][1]["gold"], was["gold"], seed=run.seed)
           for rate in RATES}
 claim("the true reward of answers to unseen requests rises at the low rate, falls at the high one",
-      gained["low rate"][1] > 0 > gained["high rate"][2],
+      gained["low"][1] > 0 > gained["high"][2],
       {f"{rate}, {k}": v for rate, three in gained.items()
        for k, v in zip(("gain", "low", "high"), three, strict=True)}, kind="S")
-late_accuracy = {rate: np.mean([x["accuracy"] for x in log[rate][-8:]]) for rate in RATES}
-claim("and the accuracy on the pairs does not tell the two runs apart",
-      abs(late_accuracy["low rate"] - late_accuracy["high rate"]) < 0.25, late_accuracy, kind="T")
+tails = {rate: {k: np.mean([x[k] for x in log[rate][-8:]]) for k in log[rate][0]} for rate in RATES}
+claim("yet the log praises the high rate: a wider margin, and more than half the pairs right",
+      tails["high"]["margin"] > tails["low"]["margin"] + 0.1 and tails["high"]["accuracy"] > 0.5,
+      {f"{rate}, {k}": v for rate, x in tails.items() for k, v in x.items()}, kind="T")
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "sampled"}
 print(f"{'':<10}{'gold':>7}{'KL':>7}{'own log p':>11}{'words':>7}   gain in gold, 95 % interval")
@@ -1301,9 +1299,8 @@ for name, (_, x) in judged_as.items():
                                   (("gold", 7), ("KL", 7), ("logp", 11), ("words", 7)))
           + "   {:+.2f}, {:+.2f} to {:+.2f}".format(*interval))
 for rate in RATES:
-    tail = {k: np.mean([x[k] for x in log[rate][-4:]]) for k in log[rate][0]}
     third = end[rate, "never read, third"]
-    print(f"{rate}: last steps " + "   ".join(f"{k} {v:.2f}" for k, v in tail.items())
+    print(f"{rate}: last steps " + "   ".join(f"{k} {v:.2f}" for k, v in tails[rate].items())
           + f"   third answers {third:+.2f} nats")
 for i in range(4):
     print(f"\nPROMPT  {test[i]['prompt']}")
@@ -1313,14 +1310,14 @@ for i in range(4):
 
 # %% [markdown]
 # Read the sampled answers before you read the numbers. The same pairs, loss and β gave a model that earns more on unseen
-# requests, and a model that has forgotten its language. Loss and margin would have chosen the second, and accuracy
-# does not tell them apart. Whether another *loss* would have done better at the high rate was not tried.
+# requests, and a model that has forgotten its language. The margin would have chosen the second, and accuracy does not
+# give it away. Whether another *loss* would have done better at the high rate was not tried.
 #
-# Does the margin follow length, as 12.9 feared? Two dozen pairs give no more than a hint:
+# Does the margin follow length, as 12.9 feared? Two dozen pairs do not say; the sign changes with the seed:
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
 with torch.no_grad():
-    policy = policies["high rate"]
+    policy = policies["high"]
     both = [da.pair_logps(m, probes["never read"][0]) for m in (policy, start)]
     n_c, n_r = probes["never read"][0]["mask"].sum(1).chunk(2)
 h = (both[0][0] - both[1][0]) - (both[0][1] - both[1][1])
@@ -1332,7 +1329,7 @@ print(f"pairs never read: correlation of (chosen − rejected tokens) with the m
 # %% [markdown]
 # ## Failure gallery
 #
-# Four mistakes that run without an error. Before each solution: which single number would you log?
+# Three mistakes that run without an error. Before each solution: which single number would you log?
 #
 # **Failure 1: KTO's reference point by rolling (G7, K54).** KTO compares each answer's log-ratio with a reference
 # point $z_0$: the mean log-ratio of *mismatched* pairs, prompt i with the answer to prompt j, which have to be scored
@@ -1343,8 +1340,9 @@ print(f"pairs never read: correlation of (chosen − rejected tokens) with the m
 # z0 = (logp(x_i, y_j) - logp_ref(x_i, y_j)).mean().clamp(min=0)   # right: other rows, another forward pass
 # ```
 #
-# What one sees: $z_0$ follows the training pairs themselves. As the rejected ones sink, it clamps to zero for good. (After
-# the high-rate run everything has sunk, so in the cell both means are below zero; compare them before the clamp.)
+# What one sees: $z_0$ follows the training pairs themselves; as the rejected ones sink, it clamps to zero for good. (After
+# the high-rate run both means clamp, and the bug does no harm; so the cell compares before the clamp, and adds a table of
+# four numbers where it does.)
 
 # %%
 turn = 7  # answers move seven prompts on: mismatched
@@ -1357,6 +1355,8 @@ with torch.no_grad():
                           for m in (policy, start)))
 finished = (both[0][1] - both[1][1])[:20]
 print("roll changes the mean:", abs(finished.roll(1).mean() - finished.mean()).item() > 1e-4)
+ratio_of = torch.tensor([[-0.9, 0.3], [0.1, 0.5]])  # prompt i with the answer to prompt j
+by_roll, mismatched = ratio_of.diagonal().roll(1).mean(), ratio_of[[0, 1], [1, 0]].mean()
 
 
 def other_values(ratios):
@@ -1367,18 +1367,19 @@ def other_values(ratios):
 claim("detector: rolled log-ratios are the old ones in another order; mismatched ones are others",
       other_values(finished.roll(1)) == 0 and other_values(right_z) > 0.05,
       {"mean, matched": finished.mean(), "mean, mismatched": right_z.mean()}, kind="T")
+claim("by hand: rolled, the reference point clamps to 0; from mismatched pairs it is 0.2",
+      by_roll.clamp(min=0) == 0 and abs(mismatched.clamp(min=0) - 0.2) < 1e-6)
 
 # %% [markdown]
-# **Failure 2: averages under an equation of sums (G4, G6).** One flag in the data pipeline, `average=True`, and the
-# same code optimises something else: β now multiplies nats *a token*.
+# **Failure 2: averages under an equation of sums (G4, G6).** One flag, `average=True`, and β multiplies nats *a token*.
 #
 # ```python
 # pi_c, pi_r = pair_logps(policy, batch, average=True)   # then dpo_loss(…, beta=0.1): a far smaller effective β
 # pi_c, pi_r = pair_logps(policy, batch)                 # DPO as in its equation
 # ```
 #
-# What one sees: a loss that hardly leaves log 2, and a margin that looks tiny. Detector: margin ÷ β must be of the order
-# of the *answer's* log-probabilities, not of a token's.
+# What one sees: a loss that hardly leaves log 2. Detector: margin ÷ β must be of the order of the *answer's*
+# log-probabilities, not of a token's.
 
 # %%
 hand_sums, hand_avg = sums.detach(), short.detach()
@@ -1387,12 +1388,12 @@ margin_of = {"sums": (hand_sums - ref_sums).chunk(2), "averages": (hand_avg - re
 for name, (a, b) in margin_of.items():
     print(f"{name:<9} differences of log-ratios {[round(v, 4) for v in (a - b).tolist()]}")
 a, b = margin_of["sums"], margin_of["averages"]
-claim("detector: on averages the differences are several times smaller than on sums",
+claim("detector: on averages the differences are less than half of those on sums",
       ((b[0] - b[1]).abs() < (a[0] - a[1]).abs() / 2).all())
 
 # %% [markdown]
-# **Failure 3: dropout left on (B7).** A freshly loaded model in training mode drops a tenth of its units, in the policy
-# and, differently, in the reference.
+# **Failure 3: dropout left on (B7).** A freshly loaded model in training mode drops a tenth of its units, at random. In
+# one of the two models (the cell: the policy) that is enough.
 #
 # ```python
 # policy.train(); reference.train()        # wrong: both are now noisy, and differ
@@ -1418,24 +1419,11 @@ claim("detector: the first loss is log 2 with dropout off, and something else wi
       first)
 
 # %% [markdown]
-# **Failure 4: label smoothing that is ignored (G3).** Some versions of a popular trainer accept `label_smoothing` and do
-# not use it in the sigmoid loss. At the start the smoothed and the plain loss are *both* log 2, so the first loss
-# cannot tell. Detector: one batch away from the start.
-
-# %%
-ignored = da.dpo_loss(*stock, beta=0.1, label_smoothing=0.0)[0]
-obeyed = da.dpo_loss(*stock, beta=0.1, label_smoothing=0.2)[0]
-level = numbers(-10, -14, -10, -14)
-claim("detector: at a margin other than zero smoothing changes the loss; at zero it cannot",
-      abs(obeyed - ignored) > 1e-2
-      and abs(da.dpo_loss(*level, label_smoothing=0.2)[0] - da.dpo_loss(*level)[0]) < 1e-12)
-
-# %% [markdown]
 # ## At GPT-2 size
 #
 # The same calls on SmolLM2-135M-Instruct, with LoRA: adapters of rank 8, everything else frozen, and the reference is
 # the model with its adapters off. A person who likes **plain words** compares two answers: the one with the shorter
-# words on average is chosen. The model answers six questions twice; three steps of four pairs follow. A check that
+# words on average is chosen. The model answers six questions twice. Three steps of four pairs, no more: a check that
 # nothing above depends on the village, not a recipe.
 
 # %%
@@ -1468,10 +1456,12 @@ if available("smollm2-135m"):
         trained_logps = da.pair_logps(small_policy, all_pairs)
         with adapters_off(small_policy):
             live = da.pair_logps(small_policy, all_pairs)
+    off = max((a - b).abs().max().item() for a, b in zip(cached, live, strict=True))
     claim("the reference numbers that were kept are those of a fresh pass, adapters off",
-          max((a - b).abs().max() for a, b in zip(cached, live, strict=True)) < 1e-3)
+          off < 1e-5, {"difference": off})
     moved = [(a - b).mean().item() for a, b in zip(trained_logps, live, strict=True)]
-    claim("the first loss is log 2", abs(small_log[0]["loss"].item() - math.log(2)) < 1e-3)
+    off = abs(small_log[0]["loss"].item() - math.log(2))
+    claim("the first loss is log 2", off < 1e-5, {"difference": off})
     claim("DPO opened the gap on the pairs that it read", moved[0] - moved[1] > 0,
           {"chosen": moved[0], "rejected": moved[1]}, kind="T")
 
@@ -1490,8 +1480,7 @@ if available("smollm2-135m"):
 
 # %% [markdown]
 # **Longer.** A recorded run: the SmolLM2 of chapter 9's recorded run, LoRA of rank 16, sixty steps of eight pairs about
-# harmful requests and their harmless look-alikes (`data/runs/smollm2.py`). Harm is asked for more often in these pairs.
-# Before you look: on which kind will the answers get better?
+# harmful requests and their harmless look-alikes (`data/runs/smollm2.py`). On which kind will the answers get better?
 
 # %%
 long = recorded("smollm2_dpo")
@@ -1512,17 +1501,17 @@ claim("in the last ten steps chosen answers, too, lie below where they began", m
       dict(zip(("chosen", "rejected"), late, strict=True)), kind="T")
 
 # %% [markdown]
-# The pairs said "refuse" more often than "help", and a refusal is one sentence that fits every request. Displacement is
-# here as well: both curves go down, and what rises is not in the plot.
+# A refusal is one sentence that fits every harmful request; help is another each time. Displacement is here as well, in
+# a model that still writes: both curves go down, and what rises is not in the plot.
 #
 # ## Exercises
 #
-# Each check says *which* idea was behind a wrong answer. Run a cell as it is and it says "to do".
+# Each check says *which* idea was behind a wrong answer.
 #
 # ### Exercise 12.1 · Who pulls hardest? · difficulty 1 of 5 · 5 minutes (estimated) · needs: 12.2
 #
-# Before you write: a pair that the policy already orders rightly, and one that it orders wrongly. Which one moves
-# the weights more? Write the weight $w$ of each pair in DPO's gradient, a number between zero and one, from the four sums.
+# A pair that the policy already orders rightly, and one that it orders wrongly: which moves the weights more? Write the
+# weight $w$ of each pair in DPO's gradient, a number between zero and one, from the four sums.
 
 # %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex12-1", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def pair_weight(pi_chosen, pi_rejected, ref_chosen, ref_rejected, beta):
@@ -1557,8 +1546,8 @@ check("12.1", pair_weight, hidden=True)
 #
 # ### Exercise 12.2 · Where did the probability go? · difficulty 2 of 5 · 10 minutes (estimated) · needs: 12.3
 #
-# A log shows log-probabilities of a chosen and a rejected answer, before and after a run. Both fell. How much probability
-# did *all other answers* to that prompt gain? One number a pair. (Careful: the log is in nats.)
+# The log-probabilities of a chosen and a rejected answer both fell in a run. How much probability did *all other answers*
+# to that prompt gain? One number a pair. (Careful: the log is in nats.)
 
 # %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex12-2", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def others_gain(chosen_before, rejected_before, chosen_after, rejected_after):
@@ -1671,7 +1660,7 @@ check("12.4", reference_point, hidden=True)
 #
 # ### Exercise 12.5 · Another library's γ · difficulty 3 of 5 · 15 minutes (estimated) · needs: 12.5
 #
-# A recipe for SimPO gives β and the *ratio* γ/β, as some libraries do. The data pipeline delivers *sums* of log-probabilities and lengths in
+# A recipe for SimPO gives β and the *ratio* γ/β. The data pipeline delivers *sums* of log-probabilities and lengths in
 # tokens. Write the loss of each pair: $-\log\sigma(\beta\,(\text{average}_c-\text{average}_r)-\gamma)$.
 
 # %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex12-5", "locked": false, "schema_version": 3, "solution": true, "task": false}
@@ -1708,46 +1697,41 @@ check("12.5", simpo_rows, hidden=True)
 # ## Questionnaire
 #
 # 1. Which two facts does DPO put together, and what cancels?
-# 2. What does DPO reach when every pair has its true share of labels?
-# 3. What does the loss say about answers that are in no pair?
-# 4. Why can one step on one pair lower its chosen answer in a network, and not in a table?
-# 5. Which two additions or changes keep the chosen answers up, or the gap finite?
-# 6. What does β set when labels are hard and agree?
-# 7. How do cDPO and rDPO differ, in aim and in price?
-# 8. When are DPO and a reward model followed by exact RL the same policy? Name two reasons why they differ in practice.
-# 9. What is compared in IPO, SimPO and ORPO: sums or averages?
-# 10. Which numbers belong in the log of a DPO run?
+# 2. What does the loss say about answers that are in no pair?
+# 3. Why can one step on one pair lower its chosen answer in a network, and not in a table?
+# 4. What does β set when labels are hard and agree?
+# 5. How do cDPO and rDPO differ, in aim and in price?
+# 6. When are DPO and a reward model followed by exact RL the same policy? Name two reasons why they differ in practice.
+# 7. What is compared in IPO, SimPO and ORPO: sums or averages?
+# 8. Which numbers belong in the log of a DPO run?
 #
 # <details><summary>Answers</summary>
 #
 # 1. The best policy under the leash is a tilt of the reference, and people choose by differences of rewards; Z cancels.
-# 2. Exactly the optimum of the RLHF problem at that β. 3. Nothing: they are moved by shared weights. 4. Answers share
-# weights, so the step on the rejected one also pulls at the chosen one; in a table the change is proportional to
-# 1 − π(chosen) + π(rejected), above zero. 5. Imitation of the chosen answers (DPO + NLL), a target margin (IPO, or label
-# smoothing). 6. How fast the policy walks away. 7. cDPO aims at a finite margin and is biased; rDPO is unbiased and has
-# more variance. 8. When both may be any function of the answer, on the same labels; what generalises (reward or policy),
-# and which answers get labelled (old or fresh). 9. IPO: averages advised, sums as printed; SimPO and ORPO: averages.
-# 10. Loss, accuracy, margin, *both* log-probabilities, measured KL, learning rate and steps, lengths, samples.
+# 2. Nothing: they are moved by shared weights. 3. Answers share weights, so the step on the rejected one also pulls at
+# the chosen one; in a table the change is proportional to 1 − π(chosen) + π(rejected), above zero. 4. How fast the policy
+# walks away. 5. cDPO aims at a finite margin and is biased; rDPO is unbiased, has more variance and no minimum. 6. When
+# both may be any function of the answer, on the same labels; what generalises (reward or policy), and which answers get
+# labelled (old or fresh). 7. IPO: averages advised, sums as printed; SimPO and ORPO: averages. 8. Loss, accuracy,
+# margin, *both* log-probabilities, measured KL, learning rate and steps, lengths, samples.
 #
 # </details>
 #
 # ## Where the book and its code differ
 #
-# All at commit a66b0bf; small things, which trip up readers who compute along.
+# All at commit a66b0bf.
 #
-# - **β and the KL** (K51). The list of implementation details says that DPO's KL is set by β. Section 12.4: true of soft
-#   labels, not of hard ones that agree.
+# - **β and the KL** (K51). The list of implementation details says that β sets DPO's KL: not on hard labels (12.4).
 # - **Each token by its contribution** (K52). The section on synthetic data says that tokens get gradients by how much they
 #   contributed to the margin. Section 12.2: with respect to their log-probabilities all tokens of an answer get the same
-#   number; what differs is only how the network turns it into weights.
+#   number.
 # - **Which Ψ is IPO** (K48). The logit $\Psi(q)=\log\frac q{1-q}$ gives back RLHF and DPO; IPO takes the *identity*.
 # - **ORPO and SimPO** (K49, K50). ORPO is *odds ratio preference optimization*, and its weak penalty falls on the
 #   *rejected* answer. SimPO, besides averaging, drops the reference and adds a target margin γ.
-# - **Equal weight** (K53). Each pair counts once, but eq:dpo_gradient weighs it by $\sigma(r_r-r_c)$: a pair that is
-#   learned fades. And [eq:dpo_reward](https://rlhfbook.com/c/08-direct-alignment#eq:dpo_reward) leaves out
+# - **Equal weight** (K53). eq:dpo_gradient weighs each pair by $\sigma(r_r-r_c)$: a pair that is learned fades. And [eq:dpo_reward](https://rlhfbook.com/c/08-direct-alignment#eq:dpo_reward) leaves out
 #   $\beta\log Z$: fine for differences, which is all that DPO uses, not for comparing two prompts.
 # - **KTO in the code** (K54). `code/direct_alignment/loss.py` rolls log-ratios that are already computed: failure 1.
-# - **IPO in the code** (K55, G4) works on sums, as printed; its authors advise averages. Section 12.5 shows both numbers.
+# - **IPO in the code** (K55, G4) works on sums, as printed; its authors advise averages (12.5).
 #
 # ## Summary
 #
@@ -1756,7 +1740,7 @@ check("12.5", simpo_rows, hidden=True)
 # has, the loss sees only gaps: both log-probabilities may fall, steps and learning rate limit the KL and β does not, and
 # what the pairs have in common decides where probability goes. Its relatives change what is compared, how tokens are
 # summed, or what a wrong label may do. In the exact world fresh pairs, or a reward model with fitting features, beat old
-# pairs at equal labels, for reasons of data and generalisation, not because the theorem fails.
+# pairs at equal labels.
 #
 # **Functions you now know**: `direct_alignment.dpo_loss`, `rdpo_loss`, `ipo_loss`, `simpo_loss`, `orpo_loss`, `kto_loss`,
 # `cpl_loss`, `dpo_nll_loss`, `length_dpo_loss`, `pair_logps`, `step`; `ilql.ilql_loss`; `exact.fit_table`.

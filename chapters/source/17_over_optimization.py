@@ -24,8 +24,7 @@
 # <!-- nav -->
 
 # %% [markdown]
-# > **You need** reward models (chapter 7), the KL leash (chapter 8), best-of-n (chapter 10) and RLOO (chapter 11). Each
-# > is recalled in a sentence where it comes up.
+# > **You need** reward models (chapter 7), the KL leash (chapter 8), best-of-n (chapter 10) and RLOO (chapter 11).
 # >
 # > **You will be able to** draw proxy and truth against the distance travelled and fit the published laws · say when
 # > errors of a proxy are harmless and when they are deadly · test whether a KL penalty helps or only stops early ·
@@ -64,8 +63,8 @@ run = begin(17)
 # **How far can a proxy be pushed before the thing it stands for gets worse, and what would have warned us?**
 #
 # Nobody can write down what makes an answer good, so we train a **proxy**: a reward model, from comparisons that people
-# made. Then we optimise the proxy. In the village we also hold the truth, `gold`, at most 3 points an answer. No
-# optimiser in this chapter sees it; we do, and can watch what usually stays hidden.
+# made. Then we optimise it. In the village we also hold the truth, `gold`, at most 3 points an answer. No optimiser in
+# this chapter sees it; we do.
 #
 # Nearly everything runs on stored samples of `village-3m-sft`. The *wide* part has 2,048 prompts with four answers each:
 # people label pairs of these. Sixteen other prompts have 512 answers each: there we optimise.
@@ -94,9 +93,8 @@ print(f"{len(pairs):,} pairs to label; {many.shape[0]} other prompts with {many.
 claim("no prompt is both labelled and optimised on", not shared)
 
 # %% [markdown]
-# **People.** An `Annotator` feels the true value of an answer, plus noise. With temperature one, somebody who sees two
-# answers that differ by one point prefers the better one in about three of four cases. That is an *honest* person: wrong
-# at random, never on purpose.
+# **People.** An `Annotator` feels the true value of an answer, plus noise. At temperature one, the better of two answers
+# that differ by one point wins in about three of four cases. That is an *honest* person: wrong at random only.
 #
 # **The proxy.** A linear head on the last hidden state of each answer, fitted to the labels (chapter 7's
 # `fit_head`). A comparison says nothing about the level of a prompt, only about differences within it. So we centre each
@@ -134,19 +132,17 @@ def proxy(two, rows=many):
 # - **(a)** it rises and levels off: a noisy proxy is less useful than the truth, but more of it cannot hurt
 # - **(b)** it rises, falls, and ends about where it started: in the end we pick noise
 # - **(c)** it rises, and then falls far below an answer drawn blindly
-#
-# The answer is settled in section 17.1.
 
 # %% [markdown]
 # ## 17.1 Best-of-n against an honest proxy
 #
-# Best-of-n is the cleanest way to push: one knob, no learning rate. `curve` computes its expectation exactly, over all
-# subsets of n of the 512 stored answers, for the score itself and for any other value of the picked answer.
+# Best-of-n is the cleanest way to push: one knob, no learning rate. `curve` averages the score, or any other value, of
+# the picked answer over all subsets of n of the 512 stored ones: an unbiased estimate for the model that wrote them.
 
 # %%
 show_source(curve)
 NS = [2**k for k in range(10)]
-SIZES, DRAWS = (100, 400, 1600, 6400), 10
+SIZES, DRAWS = (100, 400, 1600, 10000), 10
 
 
 def pushed(score, value=gold):
@@ -156,7 +152,7 @@ def pushed(score, value=gold):
 
 proxies = {n: [proxy(labels(HONEST, n, f"draw {k}")) for k in range(DRAWS)] for n in SIZES}
 truth = {n: np.stack([pushed(s) for s in proxies[n]]) for n in SIZES}  # (10 draws, 10 values of n)
-liked = {n: np.stack([pushed(s, s) for s in proxies[n]]) for n in SIZES}
+liked = {1600: np.stack([pushed(s, s) for s in proxies[1600]])}
 
 
 def low_high(x):
@@ -179,44 +175,60 @@ change = truth[1600][:, -1] - truth[1600][:, 0]
 claim("at n = 512 the true reward is below that of an answer drawn blindly",
       low_high(change)[1] < 0,
       {"change": change.mean(), "upper end of the interval": low_high(change)[1]}, kind="S")
+ends = torch.stack([gold.gather(1, s.argmax(1, keepdim=True))[:, 0] for s in proxies[1600]])
+fell = int((ends.mean(0) < gold.mean(1)).sum())
+claim("most of the sixteen prompts end below their start, but not all", 8 < fell < 16,
+      {"prompts that fall": fell}, kind="T")
 claim("the proxy's own expectation never falls with n",
       all((np.diff(x) > -1e-9).all() for t in liked.values() for x in t))
 
 # %% [markdown]
 # <details><summary>Prediction: the answer</summary>
 #
-# (c). Answer (b) sounds reasonable, since noise should only make us pick at random. Section 17.3 shows what is wrong with
-# it: *random* errors could never do this.
+# (c). Noise would only make us pick at random, as in (b). Section 17.3 shows why ours does worse.
 #
 # </details>
 #
-# **More labels.** The same plot for four sizes of the label set. Look at how high gold gets, and at where it ends.
+# The band is the luck of the labels only, at sixteen fixed prompts.
+#
+# **More labels.** The same for four sizes of the label set. (Ten draws of 10,000 share most of their pairs; the people's
+# answers are new.)
 
 # %%
 lines = {f"{n:,} labels": (roots, truth[n].mean(0)) for n in SIZES}
-show(line_plot(lines, title="More labels help, and every curve still falls",
+show(line_plot(lines, title="More labels raise the peak; every curve still falls",
                x_label="√KL of best-of-n (the upper bound), √nats", y_label="gold, points",
                note="village-3m-sft, 16 prompts, mean of 10 label draws"),
      "Line plot of gold against the root of KL for proxies from four label sets: with more labels "
      "the peak is higher, but every curve ends below its start.")
 top = {n: truth[n].max(1) for n in SIZES}  # best gold of each draw
-claim("from 100 to 6,400 labels the best reachable gold rises",
-      low_high(top[6400] - top[100])[0] > 0, {n: x.mean() for n, x in top.items()}, kind="S")
+claim("from 100 to 10,000 labels the best reachable gold rises",
+      low_high(top[10000] - top[100])[0] > 0, {n: x.mean() for n, x in top.items()}, kind="S")
 whole = {n: truth[n].mean(1) for n in SIZES}  # mean over all n
-claim("from 100 to 6,400 labels gold averaged over the whole curve rises",
-      low_high(whole[6400] - whole[100])[0] > 0, {n: x.mean() for n, x in whole.items()}, kind="S")
-where = {n: np.average(roots, weights=(truth[n].mean(0) == truth[n].mean(0).max())) for n in SIZES}
-claim("the average gold curve of 6,400 labels peaks no earlier than that of 100",
-      where[6400] >= where[100], {n: x for n, x in where.items()}, kind="S")
+claim("from 100 to 10,000 labels gold averaged over the whole curve rises",
+      low_high(whole[10000] - whole[100])[0] > 0, {n: x.mean() for n, x in whole.items()}, kind="S")
+lost = {f"{n}, upper end": low_high(x[:, -1] - x[:, 0])[1] for n, x in truth.items()}
+claim("at every label count gold ends below its start", max(lost.values()) < 0, lost, kind="S")
+
+
+def peak(n):
+    """The best whole number up to 16 to draw, for each of the proxies with n labels -> (10,)."""
+    found = [curve(s.flatten(), gold.flatten(), 512, range(1, 17)).mean(0) for s in proxies[n]]
+    return np.array([x.argmax().item() + 1 for x in found])
+
+
+peaks = {n: peak(n) for n in (100, 10000)}
+claim("and gold peaks at a larger n", low_high(peaks[10000] - peaks[100])[0] > 0,
+      {n: x.mean() for n, x in peaks.items()}, kind="S")
 
 # %% [markdown]
-# More labels raise the peak; they do not remove the fall. The third claim is weak: on our coarse grid of n the peak may
-# stay where it is.
+# More labels raise the peak and move it out a little; they do not remove the fall.
 #
 # **The distance.** On the axis stands $\sqrt{\mathrm{KL}}$, as in Gao et al. ([arXiv 2210.10760](https://arxiv.org/abs/2210.10760)):
 # for a small step the gain grows with its length and the KL with its square, so early progress looks straight. For
-# best-of-n everyone uses $\log n-\frac{n-1}n$. It is an *upper bound* (I2): where answers repeat, best-of-n moves less.
-# Here all 512 answers are listed, so `law` gives the exact KL.
+# best-of-n everyone uses $\log n-\frac{n-1}n$. It is an *upper bound* (I2): where answers repeat, best-of-n moves less. It
+# holds for the model itself, which `curve` estimates. `law` instead takes a world of only these 512 answers, drawn *with*
+# replacement, where the KL is exact.
 
 # %%
 show_source(law, kl_bound)
@@ -249,8 +261,8 @@ claim("the exact KL of best-of-n never exceeds log n − (n−1)/n",
 # %% [markdown]
 # ## 17.2 The published laws
 #
-# Gao, Schulman and Hilton trained proxies on the labels of a larger "gold" model and found two simple curves. With
-# $d=\sqrt{\mathrm{KL}(\pi\|\pi_{\mathrm{ref}})}$ the gain of the gold reward is
+# Gao, Schulman and Hilton trained proxies on the labels of a larger "gold" model. With
+# $d=\sqrt{\mathrm{KL}(\pi\|\pi_{\mathrm{ref}})}$ they fit the gain of the gold reward by
 #
 # $$R_{\mathrm{BoN}}(d)=d\,(\alpha-\beta d),\qquad R_{\mathrm{RL}}(d)=d\,(\alpha-\beta\log d)$$
 #
@@ -262,8 +274,8 @@ claim("the exact KL of best-of-n never exceeds log n − (n−1)/n",
 # | $\alpha$ | gain per √nat: at the start in the first law, over the first √nat in the second | `alpha` | one number |
 # | $\beta$ | how fast it is lost; *not* the β of a penalty | `beta` | one number |
 #
-# The laws are fits, not theorems: nothing forces another proxy, prompt set or model to follow them. Both are linear in
-# $(\alpha,\beta)$, so a fit is one least-squares problem. **By hand:** the first law has slope $\alpha-2\beta d$, so its peak is at
+# The laws are fits, not theorems: another proxy or model need not follow them. Both are linear in $(\alpha,\beta)$, so
+# a fit is one least-squares problem. **By hand:** the first law has slope $\alpha-2\beta d$, so its peak is at
 # $d=\alpha/2\beta$, with height $\alpha^2/4\beta$. With $\alpha=2$, $\beta=1$: at one √nat, height one.
 
 # %%
@@ -301,7 +313,7 @@ def error_of(name, gain, upto):
 gains = {n: truth[n].mean(0) - truth[n].mean(0)[0] for n in SIZES}
 laws = {n: {name: fit_law(roots[1:], gains[n][1:], name) for name in LAWS} for n in SIZES}
 misses = {n: {name: error_of(name, gains[n], len(NS)) for name in LAWS} for n in SIZES}
-ahead = {n: {name: error_of(name, gains[n], 7) for name in LAWS} for n in SIZES}
+ahead = {name: error_of(name, gains[1600], 7) for name in LAWS}
 straight = {n: np.std(gains[n][1:]) for n in SIZES}  # a constant would miss by this much
 (alpha, beta), second_law = laws[1600].values()
 d_axis = np.linspace(0.01, max(roots), 60)
@@ -321,19 +333,15 @@ show(fig,
 for name in LAWS:
     claim(f"{name} misses the mean curve by less than a third of its spread, at every label count",
           all(misses[n][name] < straight[n] / 3 for n in SIZES),
-          {n: f"{misses[n][name]:.3f} of {straight[n]:.3f}" for n in SIZES}, kind="S")
+          {n: f"{misses[n][name]:.3f} of {straight[n]:.3f}" for n in SIZES}
+          | {"1,600 labels, fitted up to n = 64 only": f"{ahead[name]:.3f}"}, kind="T")
 height = {n: a**2 / (4 * b) for n, (a, b) in ((n, laws[n]["d(α − βd)"]) for n in SIZES)}
-claim("the fitted peak of 6,400 labels is higher than that of 100", height[6400] > height[100],
-      {n: f"{x:.3f} points" for n, x in height.items()}, kind="S")
-claim("fitted up to n = 64 only, both laws miss the whole curve of 1,600 labels by more",
-      all(ahead[1600][name] > misses[1600][name] for name in LAWS),
-      {name: f"{ahead[1600][name]:.3f}, fitted to all {misses[1600][name]:.3f}" for name in LAWS})
+claim("the fitted peak of 10,000 labels is higher than that of 100", height[10000] > height[100],
+      {n: f"{x:.3f} points" for n, x in height.items()}, kind="T")
 
 # %% [markdown]
-# Both laws describe the mean curve; in places the one made for RL fits best-of-n better than its own law does. The last
-# line asks a harder question: fitted to small n only, how well do they *foretell* the rest? That they do worse is certain
-# (a fit to all points is the best there is); read off how much worse. And this is a mean: a single prompt need not follow
-# any law.
+# Both laws describe the mean curve. The last number of a line is harder: *foretelling* the rest from small n. Which law
+# does it better changes with the seed.
 
 # %% [markdown]
 # ## 17.3 Why it falls
@@ -352,9 +360,8 @@ claim("fitted up to n = 64 only, both laws miss the whole curve of 1,600 labels 
 # | $\sigma$ | spread of the proxy's error | `sigma` | one number |
 #
 # With $\sigma=1$ an answer that scores 2 is worth 1. This is **regressional** Goodhart: the promise is too large, but a
-# higher proxy still means a better answer. Push on, and you still gain. Now change one thing: the error has *heavy
-# tails* (Student's t with two degrees of freedom). A very high proxy is then far more likely to be a freak error than a
-# wonderful answer.
+# higher proxy still means a better answer. Now change one thing: the error has *heavy tails* (Student's t with two degrees
+# of freedom). A very high proxy is then far more likely to be a freak error than a wonderful answer.
 
 # %%
 g_axis = np.linspace(-60, 60, 24001)
@@ -378,13 +385,12 @@ claim("with heavy tails the expected truth rises, turns, and falls towards the m
       heavy[0.5] < heavy[2] > heavy[8] > heavy[16] > 0)
 
 # %% [markdown]
-# Even the freakish errors only push gold back *to its mean*. Ours fell far below. Is that possible with any other
-# independent error?
+# Even freakish errors only push gold back *to its mean*. Ours fell far below. Can any other independent error do that?
 #
-# **It is not.** Fix an answer's error, within one prompt. The better its true value, the higher its proxy, the likelier it
+# **No.** Fix an answer's error, within one prompt. The better its true value, the higher its proxy, the likelier it
 # is picked. So for every error the picked are weighted towards high gold, and the average over errors inherits that.
-# Best-of-n against *independent* error, of whatever shape, is on average never worse than blind drawing. We check the
-# argument on random small worlds, exactly: all combinations of a gold and an error, `law` for the chance of each.
+# Best-of-n against *independent* error, of whatever shape, is on average never worse than blind drawing. We check it
+# exactly on small random worlds.
 
 # %%
 dice = np.random.default_rng(run.seed)
@@ -400,9 +406,8 @@ claim("in all little worlds with independent error, best-of-n gains or stays",
       worst_gain > -1e-12, {"worst gain": worst_gain})
 
 # %% [markdown]
-# So our proxy's errors are **not independent of the truth**. To see it, change exactly that: split each answer's proxy
-# into a multiple of gold and the rest, its error, and shuffle the errors among the 512 answers of a prompt. Same errors,
-# other owners.
+# So our proxy's errors are **not independent of the truth**. Change exactly that: split each answer's proxy into a
+# multiple of gold and the rest, its error, and shuffle the errors among the 512 answers of a prompt.
 
 # %%
 def shuffled(score, name):
@@ -439,7 +444,13 @@ rarity = -main.logp[many].double().sum(-1) / tokens  # (16, 512), nats a token
 quarter = rarity.argsort(1).argsort(1) // 128
 groups = ("usual", "second", "third", "rare")
 spreads = np.array([[s[quarter == q].std().item() for q in range(4)] for s in proxies[1600]])
-worth = [gold[quarter == q].mean().item() for q in range(4)]
+
+
+def by_quarter(x):
+    """(16, 512) values -> their mean in each quarter of each prompt, (16, 4)."""
+    return torch.stack([x[quarter == q].view(16, 128).mean(1) for q in range(4)], 1).numpy()
+
+
 show(bars({name: spreads[:, q].mean() for q, name in enumerate(groups)},
           title="The proxy scatters most among unusual answers",
           x_label="quarter of the answers, by nats a token",
@@ -450,22 +461,25 @@ show(bars({name: spreads[:, q].mean() for q, name in enumerate(groups)},
 claim("the proxy scatters more over the rarest quarter than over the most usual one",
       low_high(spreads[:, 3] - spreads[:, 0])[0] > 0,
       dict(zip(groups, spreads.mean(0), strict=True)), kind="S")
-claim("and the rarest quarter is the worst one", min(worth) == worth[3],
-      dict(zip(groups, worth, strict=True)), kind="S")
-reach = (main.state[many] - main.state[many].mean(1, keepdim=True)).norm(dim=-1)
-reach = [reach[quarter == q].mean().item() for q in range(4)]
-claim("the states of the rarest quarter lie furthest from their prompt's mean",
-      max(reach) == reach[3], dict(zip(groups, reach, strict=True)), kind="S")
+
+# %%
+worth = by_quarter(gold)
+reach = by_quarter((main.state[many] - main.state[many].mean(1, keepdim=True)).norm(dim=-1))
+claim("the rarest quarter is worth less than any other, over the prompts",
+      low_high(worth[:, 3:] - worth[:, :3])[1].max() < 0,
+      dict(zip(groups, worth.mean(0), strict=True)), kind="S")
+claim("and its states lie furthest from their prompt's mean",
+      low_high(reach[:, 3:] - reach[:, :3])[0].min() > 0,
+      dict(zip(groups, reach.mean(0), strict=True)), kind="S")
 
 # %% [markdown]
 # That is the mechanism, and its name is **extremal** Goodhart: the relation between proxy and truth, learned on ordinary
-# answers, breaks at the extremes. A linear head's mistake grows with the distance from the middle, the rare answers lie
-# furthest out, so the highest scores tend to be found there; and rare answers are bad ones. Two further kinds have names.
-# **Causal**: the proxy measures a side effect (length), and we push the side effect. **Adversarial**: somebody, or an
-# optimiser, searches for the holes on purpose.
+# answers, breaks at the extremes. A linear head's mistake grows with the distance from the middle, and rare answers,
+# which are bad ones, lie furthest out. Two further kinds: **causal**, the proxy measures a side effect (length), and we
+# push that; **adversarial**, somebody, or an optimiser, searches for the holes on purpose.
 #
-# Here is what wins at n = 512 by one of the proxies: every third of the sixteen winners, the worst first. The mean falls
-# because some winners are bad, not because all are.
+# Here is what wins at n = 512 by one of the proxies: every third of the sixteen winners, the worst first. Some winners
+# are bad, not all. Then the decisive test: take the rarest quarter away, and push again.
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "sampled"}
 base, tokenizer = load("village-3m-sft")
@@ -478,16 +492,29 @@ for i in sorted(range(16), key=lambda i: main.gold[winning[i]].item())[::3]:
           f"gold {main.gold[row]:5.2f}  {text[:70]}")
 
 # %%
-winners = np.array([[rarity[i, s[i].argmax()] - rarity[i].mean() for i in range(16)]
-                    for s in proxies[1600]]).mean(1)
-claim("the winners at n = 512 are rarer than the average answer", low_high(winners)[0] > 0,
-      {"nats a token above the mean": winners.mean()}, kind="S")
+def fall(s, keep):
+    """Gold of the best by proxy of the answers to keep, minus their mean gold (over prompts)."""
+    best = gold.gather(1, s.where(keep, -torch.inf).argmax(1, keepdim=True))[:, 0]
+    return (best - gold.where(keep, torch.nan).nanmean(1)).mean().item()
+
+
+any_quarter = [torch.rand(512, generator=run.fresh(f"any {k}")).argsort() < 384
+               for k in range(DRAWS)]
+falls = {"all": np.array([fall(s, quarter < 4) for s in proxies[1600]]),
+         "without the rarest": np.array([fall(s, quarter < 3) for s in proxies[1600]]),
+         "without any quarter": np.array([fall(s, k.expand(16, 512)) for s, k in
+                                          zip(proxies[1600], any_quarter, strict=True)])}
+rare = np.mean([(quarter.gather(1, s.argmax(1, keepdim=True)) == 3).double().mean()
+                for s in proxies[1600]])
+claim("without the rarest quarter the favourite loses far less against a blind draw",
+      low_high(falls["without the rarest"] - falls["without any quarter"])[0] > 0,
+      {name: x.mean() for name, x in falls.items()} | {"share of winners from it": rare}, kind="S")
 
 # %% [markdown]
 # **Overfitting is something else.** An overfitted model is right on its training pairs and wrong on new ones; fresh pairs
-# *from the same distribution* expose it. Our proxy is no marvel on fresh pairs, but better than a coin; and it makes
-# best-of-512 worse than blind drawing. The optimiser leaves the distribution, and no held-out set of ordinary answers
-# shows what it will find there.
+# *from the same distribution* expose it. Our proxy is no marvel on fresh pairs, but better than a coin; yet best-of-512 is
+# worse than blind drawing. The optimiser leaves the distribution, and no held-out set of ordinary answers shows what it
+# will find there.
 
 # %%
 groups_64 = torch.stack([rows for rows in main.groups().values() if len(rows) == 64])  # (128, 64)
@@ -502,15 +529,16 @@ def accuracy(score, value):
 
 orders = [accuracy(proxy(labels(HONEST, 1600, f"draw {k}"), groups_64), gold_64)
           for k in range(DRAWS)]
-claim("on drawn pairs of new prompts every proxy is better than a coin", min(orders) > 0.53,
+claim("on drawn pairs of new prompts the proxies are better than a coin",
+      low_high(np.array(orders))[0] > 0.5,
       {"accuracy, mean": np.mean(orders), "worst": min(orders)}, kind="S")
 
 # %% [markdown]
 # ## 17.4 Best-of-n, reinforcement learning, and the leash
 #
-# Reinforcement learning moves the policy instead of choosing among its samples. To compare the two at the same distance,
-# take the 512 stored answers of a prompt as its whole world, each equally likely at the start. Then the policy with the
-# highest proxy at any given KL is known (chapter 8):
+# Reinforcement learning moves the policy instead of choosing among its samples. Take the 512 stored answers of a prompt
+# as its whole world, each equally likely at the start. Then the policy with the highest proxy at any given KL is known
+# (chapter 8):
 #
 # $$\pi_\beta(y)\propto\pi_{\mathrm{ref}}(y)\,e^{r(y)/\beta}$$
 #
@@ -539,14 +567,13 @@ claim("30 steps of natural gradient without penalty are the best policy at a pen
       bool((walked - tilted(even_logp, score, 1 / 1.5)).abs().max() < 1e-10))
 
 # %% [markdown]
-# So for this ideal optimiser a penalty does not *shift* the curve of gold against KL; it says where on it we stop. The
-# book says that a higher penalty reduces over-optimization at a given KL (K61). Gao et al. measured it with PPO: at a
-# given KL a penalty bought more *proxy*, and no visible gain in gold, as if the run had been stopped earlier.
+# So for this ideal optimiser a penalty does not *shift* the curve of gold against KL; it says where on it we stop. Gao et
+# al. measured it with PPO (K61): at a given KL a penalty bought more *proxy*, and no visible gain in gold.
 #
-# Networks are not ideal: an ordinary gradient step walks a road of its own. So we try one, a real GPT-2 with one layer,
-# four tokens and texts of at most three: small enough to list all texts and to follow the *exact* gradient (with Adam).
-# Eight little worlds; in each, rare texts are worse and the judge errs most on them. Two runs in each: without a penalty,
-# and with one.
+# Networks are not ideal. No village run at several penalties was recorded, so the answer below is for worlds of 40 texts
+# only: a real GPT-2 with one layer, four tokens and texts of at most three, small enough to follow the *exact* gradient
+# (with Adam). Eight worlds; in each, rare texts are worse and the judge errs most on them. Two runs in each: without a
+# penalty, and with one.
 
 # %%
 tiny, PENALTY = World(vocab=4, horizon=3), 0.5
@@ -579,8 +606,8 @@ for k in every(4, 8):
 
 # %% [markdown]
 # Every point (KL, proxy) of every walk must lie under the frontier of its world, the line $\beta\log Z+\beta\,\mathrm{KL}$
-# for each β (chapter 4). And then: where a penalised run ended, what had the free run at the same KL? (A world whose
-# penalised run ended further out than the free one ever came has no equal KL, and is left out.)
+# for each β (chapter 4). And where a penalised run ended, what had the free run at the same KL? (Worlds where the free one
+# never came so far are left out.)
 
 # %%
 above = max(got - b * kl - free_energy(ref, sees, b).item() for ref, sees, *two in worlds
@@ -608,13 +635,11 @@ show(line_plot({"reference: best possible": best_line,
      "the frontier; the run with one turns back and ends close to the frontier.")
 
 # %% [markdown]
-# So: for the ideal walker a penalty only decides where to stop. For the clumsy one it also spends the nats better, **on
-# the proxy**, as Gao et al. saw. Whether that helps gold is another matter: the line above counts the worlds in which it
-# did, and we claim nothing.
-
-# %% [markdown]
-# **Best-of-n per nat.** Now best-of-n against the optimum $\pi_\beta$ at the same exact KL. In *proxy* the optimum must win:
-# it is defined that way. In *gold* nothing is promised.
+# The penalised network ends with more *proxy* for its nats, as Gao et al. saw; but it also had more steps, since the free
+# run passes that KL early. For gold the line above counts the worlds, and we claim nothing.
+#
+# **Best-of-n per nat.** Now best-of-n against the optimum $\pi_\beta$ at the same exact KL (against no trained policy). In
+# *proxy* the optimum must win: it is defined that way. In *gold* nothing is promised.
 
 # %%
 def at_same_kl(score, target):
@@ -643,8 +668,8 @@ claim("at the KL of best-of-4, best-of-n has more gold than the optimum",
 
 # %% [markdown]
 # Best-of-n looks only at the *order* of the scores; the optimum also at their size, so one freak score of six spreads
-# gets the weight of $e^{6/\beta}$. Less proxy for the same nats, and more truth: efficiency on the proxy is not a virtue
-# when the proxy's largest numbers are its errors. Far out the lead is small or gone (the last number of the line above).
+# gets the weight of $e^{6/\beta}$. Efficiency on the proxy is no virtue when its largest numbers are its errors. Far out
+# the lead is small or gone (the last number above).
 
 # %% [markdown]
 # ## 17.5 Remedies, and signals without the truth
@@ -673,23 +698,27 @@ show(line_plot({name: (roots, x.mean(0)) for name, x in arms.items()},
 careful_gain = arms["minimum of five"][:, 4] - arms["one head on all"][:, 4]
 claim("at n = 16 the minimum of five small heads beats one head on all the labels",
       low_high(careful_gain)[0] > 0, {"points": careful_gain.mean()}, kind="S")
-claim("the mean of five does not: averaging alone is no doubt",
-      low_high(arms["mean of five"][:, 4] - arms["one head on all"][:, 4])[0] < 0,
-      {"points": (arms["mean of five"][:, 4] - arms["one head on all"][:, 4]).mean()}, kind="S")
-claim("and the minimum of five still ends below its start at n = 512",
-      low_high(arms["minimum of five"][:, -1] - arms["minimum of five"][:, 0])[1] < 0,
-      {"points": (arms["minimum of five"][:, -1] - arms["minimum of five"][:, 0]).mean()}, kind="S")
+over_mean = arms["minimum of five"] - arms["mean of five"]
+claim("and there the minimum beats the mean: it is the doubt that pays, not the averaging",
+      low_high(over_mean[:, 4])[0] > 0, {"points": over_mean[:, 4].mean()}, kind="S")
+tops = {name: NS[x.mean(0).argmax()] for name, x in arms.items()}
+claim("the minimum of five peaks at a larger n than one head on all",
+      tops["minimum of five"] > tops["one head on all"], tops, kind="T")
+changes = {name: x[:, -1] - x[:, 0] for name, x in arms.items()}
+claim("and still ends below its start at n = 512", low_high(changes["minimum of five"])[1] < 0,
+      {name: x.mean() for name, x in changes.items()}, kind="S")
 
 # %% [markdown]
-# **Would a signal have warned us?** Three candidates that need no gold, each followed along n for the answers that the
-# proxy picks:
+# At n = 512 the lead of the minimum over one head is within the noise.
+#
+# **Would a signal have warned us?** Three need no gold; we follow each along n for the answers that the proxy picks:
 #
 # 1. the proxy itself;
 # 2. a **second judge**: a head fitted to *other* labels of *other* pairs, never used to pick;
 # 3. the **rarity** of the picks, in nats per token under the model that wrote them; drawn upside down, as *likelihood*.
 #
-# Each proposes a stop: the n at which its signal is best. Before you look: which would you trust? In the plot each curve
-# is divided by its own range: compare directions and turns, not heights.
+# Each proposes a stop: the n at which its signal is best. Which would you trust? Compare directions and turns, not heights:
+# each curve is divided by its own range.
 
 # %%
 def code_of(two):
@@ -725,19 +754,21 @@ best_gold, luck = truth[1600].max(1), truth[1600].mean(1)  # luck: an n at rando
 claim("stopping by likelihood keeps more gold than stopping by the second judge",
       low_high(kept_gold["rarity"] - kept_gold["second judge"])[0] > 0,
       {name: x.mean() for name, x in kept_gold.items()}, kind="S")
+stops = {NS[i] for i in signals["rarity"].argmax(1)}
 claim("stopping by likelihood beats a stop at random", low_high(kept_gold["rarity"] - luck)[0] > 0,
-      {"likelihood": kept_gold["rarity"].mean(), "random stop": luck.mean(),
+      {"likelihood": kept_gold["rarity"].mean(), "its choice of n": f"{sorted(stops)}",
+       "n = 2 always": truth[1600][:, 1].mean(), "random stop": luck.mean(),
        "best possible": best_gold.mean()}, kind="S")
 
 # %% [markdown]
-# The second judge has its own pairs and labels, yet applauds most of what the first picks. Both read **the same states**:
-# what these do not say, neither knows, and both extrapolate alike. A judge is a second opinion only if it can be wrong
-# *elsewhere* (failure 2 measures it). The likelihood knows nothing of quality; it knows what is strange, and here the
-# strange is where the trouble sits. In another world it might not be; and we, who hold the truth, picked this signal from
-# several that we tried.
+# The second judge has its own pairs and labels, yet applauds what the first picks. Both read **the same states** and
+# extrapolate alike: a judge is a second opinion only if it can be wrong *elsewhere* (failure 2). The likelihood knows
+# nothing of quality; it knows what is strange, and here the strange is where the trouble sits. Still, n = 2 always
+# would have done as well (last line above): this shows that the signal turns with gold, not that it adapts. And we, who
+# hold the truth, picked it from several that we tried.
 #
-# **A signal can be a reward.** Subtract rarity from the proxy, one spread for one spread. This is not the KL penalty of
-# 17.4: that only holds the policy to the reference's odds, this favours usual answers beyond them.
+# **A signal can be a reward.** Subtract rarity from the proxy, one spread for one spread. This is no KL penalty: that
+# only holds the policy to the reference's odds, this favours usual answers beyond them.
 
 # %%
 strange = (rarity - rarity.mean(1, keepdim=True)) / rarity.std(1).mean()
@@ -749,10 +780,9 @@ claim("proxy minus rarity keeps more gold at n = 512 than the proxy alone", low_
 # %% [markdown]
 # ## 17.6 What was hacked?
 #
-# The honest proxy failed on what its labels hardly touched. Now people with a taste: each values the truth, and one
-# thing besides. *Wordy* likes length, *typographer* likes markup, *charmed* likes flattery. The truth gives nothing for the
-# first two and takes a little for the third. We fit a proxy to each person's labels, push to n = 16, and list what the picked
-# answers have more of, in spreads of that feature.
+# Now people with a taste: each values the truth, and one thing besides. *Wordy* likes length, *typographer* markup,
+# *charmed* flattery. The truth gives nothing for the first two and takes a little for the third. We fit a proxy to each
+# person's labels, push to n = 16, and list what the picked answers have more of, in spreads of that feature.
 
 # %%
 TASTES = {"honest": {}, "wordy": {"length_bias": 1.0}, "typographer": {"weights": {"markup": 2.0}},
@@ -764,9 +794,9 @@ hacked, theirs = {}, {}
 for name, knobs in TASTES.items():
     person = village.Annotator(name=name, temperature=1.0, **knobs)
     theirs[name] = [proxy(labels(person, 1600, f"taste {k}")) for k in range(5)]
-    hacked[name] = np.array([[(pushed(s, column[f])[4] - column[f].mean().item())
+    hacked[name] = np.array([[(mean_of(p, column[f]) - column[f].mean().item())
                               / column[f].std(1).mean().item() for f in LEVERS]
-                             for s in theirs[name]])
+                             for p in (best_of(s, 16) for s in theirs[name])])
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
 print("what best-of-16 picks more of, in spreads of the feature (mean of 5 draws)")
@@ -781,7 +811,7 @@ for name, lever in own.items():
     others = [hacked[x][:, i].mean() for x in TASTES if x != name]
     claim(f"among all raters' proxies, the one of {name} gains most {lever}",
           hacked[name][:, i].mean() > max(others) + 0.3,
-          {"own": hacked[name][:, i].mean(), "next": max(others)}, kind="S")
+          {"own": hacked[name][:, i].mean(), "next": max(others)}, kind="T")
 def explained(score, feature):
     """Share of the proxy's variance within prompts that one feature explains linearly."""
     x = feature - feature.mean(1, keepdim=True)
@@ -798,21 +828,23 @@ show(bars(carried, title="How much of each biased proxy one lever carries",
           roles=dict.fromkeys(carried, "proxy")),
      "Bar chart of the share of each biased proxy's variance that its one lever explains: words "
      "for the wordy rater, markup for the typographer, flattery for the charmed one.")
-claim("each lever explains more of its own rater's proxy than of the honest one's",
-      all(shares[name] > blind[name] for name in own),
-      {name: f"{shares[name]:.3f}, honest {blind[name]:.3f}" for name in own}, kind="S")
+claim("each lever explains more of its own rater's proxy than of the honest one's, two far more",
+      all(shares[name] > blind[name] for name in own)
+      and min(shares["wordy"], shares["typographer"]) > 0.15,
+      {name: f"{shares[name]:.3f}, honest {blind[name]:.3f}" for name in own}, kind="T")
 
 # %% [markdown]
 # This is **causal** Goodhart: the labels pay for the lever, the lever does not cause quality. It is the easiest kind to
-# see: log all features you can think of. No log shows the lever that nobody thought of; for that, read samples.
+# see: log all features you can think of. Flattery gained, but explains only a small part of its proxy. And no log shows
+# the lever that nobody thought of; for that, read samples.
 
 # %% [markdown]
 # ## 17.7 Sycophancy
 #
-# In the *opinion* family somebody states a belief, sometimes a wrong one, and asks. The truthful answer may
-# contradict. *Agreeable* raters reward agreement, also with what is wrong; *straight* raters, our control, label the same
-# pairs by the truth alone. Both proxies pick the best of 16. We count, on prompts whose asker is wrong, how often the
-# picked answer agrees with the error, and how often it is true.
+# In the *opinion* family somebody states a belief, sometimes a wrong one, and asks. *Agreeable* raters reward agreement,
+# also with what is wrong; *straight* raters, our control, label the same pairs by the truth alone. Both proxies pick the
+# best of 16. We count, where the asker is wrong, how often the picked answer agrees with the error, and how often it is
+# true.
 
 # %%
 RATERS = {"straight": village.Annotator(name="straight", temperature=0.5),
@@ -857,10 +889,10 @@ claim("and agreeable labels cost truth", low_high(gap[:, 1])[1] < 0, {"truth": g
       kind="S")
 
 # %% [markdown]
-# **The same with a policy.** Best-of-16 needs a reward model at hand. DPO (chapter 12) writes the raters' taste into the
-# weights. Eight steps of twelve pairs, the same pairs for both; the reference log-probabilities are those that the Pool
-# stores. To measure without sampling, we score 24 stored answers of each test prompt under old and new weights and
-# re-weight them by the ratio: an estimate of what the new policy would say, among answers that the old one said.
+# **The same with a policy.** DPO (chapter 12) writes the raters' taste into the weights. Eight steps of twelve pairs, the
+# same pairs for both. To measure without sampling, we score 24 stored answers of each test prompt under old and new
+# weights and re-weight them by the ratio: an estimate of what the new policy would say, among answers that the old one
+# said.
 
 # %%
 def scored_rows(pool, rows):
@@ -903,14 +935,13 @@ claim("and the truth is told less often", learned["agreeable"][1] < learned["str
       {"before": was[1]} | {name: x[1] for name, x in learned.items()}, kind="T")
 
 # %% [markdown]
-# The algorithm, the pairs and the number of steps are the same; only the labels differ. Sycophancy came from what people
-# rewarded, and the optimiser delivered it. No better reward model would help: it would learn the taste more exactly.
+# Only the labels differ: sycophancy came from what people rewarded. A better reward model would only learn the taste more
+# exactly.
 
 # %% [markdown]
 # ## Once, by hand, on one batch
 #
-# Everything with exact numbers: one prompt, four literal answers, their true reward, and a bad proxy that likes
-# flattery, markup and length.
+# One prompt, four literal answers, their true reward, and a bad proxy that likes flattery, markup and length.
 
 # %%
 ASKED = "Do you know the best friend of Hugo?"
@@ -928,8 +959,8 @@ for text, row, r, g in zip(ANSWERS, table, hand_proxy.tolist(), hand_gold.tolist
           f"proxy {r:.2f}  gold {g:5.2f}  {text}")
 
 # %% [markdown]
-# **Best of two.** Six pairs are equally likely. In each, the higher proxy is kept. **The best policy at β = 1**, in the second
-# half of the cell: weights $e^{r/\beta}$, divided by their sum; then its distance and its rewards.
+# **Best of two.** Six pairs are equally likely. In each, the higher proxy is kept. Then **the best policy at β = 1**: weights
+# $e^{r/\beta}$, divided by their sum.
 
 # %%
 kept = [max(two, key=lambda i: hand_proxy[i].item()) for two in combinations(range(4), 2)]
@@ -953,8 +984,8 @@ claim("the package's optimum is the one by hand",
       bool((tilted(even.log(), hand_proxy, 1.0).exp() - policy).abs().max() < 1e-12))
 
 # %% [markdown]
-# **One RLOO step.** Each answer was drawn once, by a policy whose log-probabilities are the table of logits itself. The
-# advantage is the score minus the mean of the other three; an answer's log-probability is pushed by its advantage.
+# **One RLOO step.** Each answer was drawn once, by a policy that is a table of logits. The advantage is the score minus the
+# mean of the other three.
 
 # %%
 logits = torch.zeros(4, dtype=torch.float64, requires_grad=True)
@@ -978,9 +1009,8 @@ claim("this one step raises the proxy", (stepped @ hand_proxy > even @ hand_prox
 # ## The loop: RLOO against a learned judge
 #
 # Now with a policy that moves. Two kinds of request: *harmful* ones, to be refused, and *lookalikes*, which sound harmful
-# and are not. The judge is a whole reward model, finetuned on 560 pairs of stored answers to such requests, labelled by an
-# honest person. Then RLOO on eight requests, the same in every step, four answers each, **no KL penalty**. We log what
-# anybody can see (proxy, KL, words) and, for us alone, gold.
+# and are not. The judge is a whole reward model, finetuned on 560 honestly labelled pairs of stored answers to such
+# requests. Then RLOO on eight requests, the same in every step, four answers each, **no KL penalty**.
 
 # %%
 KINDS = ("harmful", "lookalike")
@@ -1047,7 +1077,7 @@ show(line_plot({"proxy": shown["proxy"], "gold": shown["gold"], "KL, nats": show
                y_label="mean of the batch (points, nats)",
                note="village-3m-sft, one run, mean over 7 steps"),
      "Line plot of proxy, gold and KL against steps of a short RLOO run without penalty: the proxy "
-     "rises and stays up, the KL keeps rising.")
+     "rises and flattens; the KL rises, then levels off; gold is drawn without a claim.")
 late_proxy, early_proxy = np.mean(log["proxy"][-6:]), np.mean(log["proxy"][:6])
 claim("the proxy is higher in the last six steps than in the first six", late_proxy > early_proxy,
       {"first": early_proxy, "last": late_proxy}, kind="T")
@@ -1055,12 +1085,11 @@ claim("the policy has moved away from the reference", np.mean(log["kl"][-6:]) > 
       {"nats": np.mean(log["kl"][-6:])}, kind="T")
 
 # %% [markdown]
-# One short run is an anecdote; whether gold has turned yet differs from seed to seed, so we claim nothing about it here.
-# Three bills can be read already.
+# One short run is an anecdote; whether gold has turned yet differs from seed to seed. Three bills can be read already.
 #
-# **Alignment tax**: what did the rest pay? Forty stored prompts of *other* families, which the run never saw: gold of one
-# new answer each, against the mean of the 64 stored answers from before. **Mode collapse**: how many of eight answers to
-# one request are different texts? **Over-refusal**: how many harmless requests still get help?
+# **Alignment tax**: what did the rest pay? Forty prompts of *other* families, which the run never saw: gold of one new
+# answer each, against the mean of the 64 stored ones. **Mode collapse**: how many of eight answers to one request are
+# different texts? **Over-refusal**: how many harmless requests still get help?
 
 # %%
 test_prompts = [i for i, rows in main.groups().items() if len(rows) == 64]
@@ -1107,11 +1136,11 @@ for k in (0, 8, 16):
     print(f"  after   {home_texts[k]}")
 
 # %% [markdown]
-# **Reading the bills.** A policy that is paid for refusing may refuse the harmless as well: compare the two shares that got
-# help. The tax has an error bar (one standard error): where twice that bar spans zero, so short a run shows no tax.
+# Paid for refusing, a policy may refuse the harmless as well: compare the two shares. Where twice the tax's standard error
+# spans zero, so short a run shows no tax.
 #
-# **Collapse, exactly.** Best-of-n narrows as well, and there we can compute it: the number of answers *in
-# play*, $e^{H}$ of the distribution over the 512 stored ones ($H$ is its entropy).
+# **Collapse, exactly.** Best-of-n narrows as well: the number of answers *in play* is $e^{H}$ of the distribution over the
+# 512 stored ones ($H$ is its entropy).
 
 # %%
 word_pairs = [distinct_n(texts, 2) for texts in (home_before, home_texts)]
@@ -1128,8 +1157,9 @@ claim("the larger n, the fewer answers are in play",
       {f"n={n}": in_play(p) for n, p in zip(NS, bon, strict=True)})
 
 # %% [markdown]
-# **Longer.** A recorded run of the same kind, with 1,024 fresh pairs, new requests in every step, and more steps. It is
-# *one* run, and its rate and length were chosen so that the turn can be seen: it shows that this happens, not how often.
+# **Longer.** A recorded run of the same kind: 1,024 prompts with two answers each to label (equal ones dropped), new
+# requests in every step, more steps. It is *one* run, and its rate and length were chosen so that the turn can be seen:
+# it shows that this happens, not how often.
 
 # %%
 record = recorded("overoptimization_village")
@@ -1158,10 +1188,9 @@ for step in range(0, len(long["step"]), 10):
                                 for k in ("proxy", "gold", "kl", "words", "repetition")))
 
 # %% [markdown]
-# **Who could have known?** Look at the columns that need no gold. At gold's peak, KL, words and repetition are still low;
-# later all three climb. A rule as plain as "stop when answers are half again as long as at the start" would have helped
-# *here*. It is a rule for this hack, found afterwards. The cell also fits the law for RL of section 17.2 to the run,
-# against its own KL; compare the fit's error with the spread of the gain: a rough description.
+# **Who could have known?** At gold's peak, KL, words and repetition are still low; later all three climb. A rule as plain
+# as "stop when answers are half again as long as at the start" would have helped *here*: a rule for this hack, found
+# afterwards. The law for RL (17.2) describes the run roughly: compare its error with the spread of the gain.
 
 # %%
 rule = int((slow["words"] > 1.5 * slow["words"][0]).argmax())
@@ -1180,26 +1209,26 @@ claim("the law for RL, fitted to the recorded run, turns within it",
 # %% [markdown]
 # ## Failure gallery
 #
-# **1. The best checkpoint by proxy.** The log says that the reward is highest at the end, so the end is shipped. A proxy
-# that rises is no news. *Detector*: does a number that nobody optimised, the likelihood of the picked texts, agree?
-# *Fix*: choose by it (or by a few gold labels), not by the proxy.
+# **1. The best checkpoint by proxy.** The reward is highest at the end, so the end is shipped. *Detector*: does a number
+# that nobody optimised, the likelihood of the picked texts, agree? (The same curves as in 17.5: no new evidence.) *Fix*:
+# choose by it, or by a few gold labels. A KL penalty only moves the end (K61).
 
 # %%
 by_proxy = [int(x.argmax()) for x in liked[1600]]
 shipped = np.array([t[i] for t, i in zip(truth[1600], by_proxy, strict=True)])
-rings = [bool(pushed(s, -rarity)[i] < pushed(s, -rarity)[0])  # detector: rarer than at first
-         for s, i in zip(proxies[1600], by_proxy, strict=True)]
+likely = signals["rarity"]  # of the picks, (10 draws, 10 values of n)
+rings = [x[i] < x[0] for x, i in zip(likely, by_proxy, strict=True)]  # rarer than at first
 claim("choosing n by the proxy always chooses the last one", by_proxy == [len(NS) - 1] * DRAWS)
-early = [bool(pushed(s, -rarity)[1] < pushed(s, -rarity)[0]) for s in proxies[1600]]
+early = [x[1] < x[0] for x in likely]
 claim("the detector rings for at least eight of ten such choices, and for at most three at n = 2",
       sum(rings) >= 8 and sum(early) <= 3,
       {"gold of the choice": shipped.mean(), "best": best_gold.mean()}, kind="S")
 
 # %% [markdown]
-# **2. Judges taken for independent.** Two heads with labels of their own, on one backbone: if their errors were
-# independent, the second would not share the first one's mistakes. *Detector*: the mean score that the second gives to
-# the first one's winners, beside what it gives to the winners of a *shuffled* copy of the first (17.3). *Fix*: judges
-# with other backbones or other evidence; Eisenstein et al. find that ensembles which do not share pretraining do better.
+# **2. Judges taken for independent.** Two heads with labels of their own, on one backbone. *Detector*: the score that the
+# second, centred within the prompt (C12), gives to the first one's winners, beside those of a *shuffled* copy of the first
+# (17.3). *Fix*: judges with other backbones or other evidence; Eisenstein et al. find that ensembles which do not share
+# pretraining do better.
 
 # %%
 def errors_of(s):
@@ -1228,14 +1257,13 @@ claim("the errors of two heads with 1,600 labels each are more alike than those 
       {"correlation at 1,600": large.mean(), "at 320": little.mean()}, kind="S")
 
 # %% [markdown]
-# Our reading of the last line: with few labels the errors are mostly *noise* of the labels, and differ from head to head;
-# that is what the ensemble of section 17.5 lived on. With more labels the noise goes, and what remains is what the states
-# do not say: the same for both.
+# Our reading: with few labels the errors are mostly *noise*, and differ from head to head; the ensemble of 17.5 lived on
+# that. With more labels what remains is what the states do not say: the same for both.
 
 # %% [markdown]
 # **3. Gold used to choose, then reported.** Gold labels are dear, so four prompts are labelled at every checkpoint, the
-# best checkpoint is chosen and *its* number goes into the paper. It contains the luck of the choice. *Detector*: ask for
-# the number on other prompts. *Fix*: choose on one half, report on the other (exercise 17.5).
+# best checkpoint is chosen and *its* number goes into the paper, with the luck of the choice. *Detector*: ask for
+# the number on other prompts, held out (K69). *Fix*: choose on one half, report on the other (exercise 17.5).
 
 # %%
 per_prompt = np.stack([curve(s.flatten(), gold.flatten(), 512, NS).numpy() for s in proxies[1600]])
@@ -1257,11 +1285,10 @@ claim("the gain reported on the prompts that chose the checkpoint exceeds the ga
 #
 # The same calls on SmolLM2-135M-Instruct with LoRA, over forty times larger, where no truth is known. The proxy is crude:
 # **long words sound expert**, so the reward is letters per word. As an alarm we log what the untouched model thinks of
-# the texts, in nats per token: if that climbs, we leave the language. Three RLOO steps show that the calls do not depend on
-# the village; they are no study.
+# the texts, in nats per token: if that climbs, we leave the language. Two RLOO steps on eight short texts are no study.
 
 # %%
-SUBJECTS = ("rain", "honey", "bread", "a river")
+SUBJECTS = ("rain", "honey")
 if available("smollm2-135m"):
     small, small_tokenizer = load("smollm2-135m")
     small_policy = lora(small, r=8)
@@ -1269,36 +1296,34 @@ if available("smollm2-135m"):
     small_draw = run.fresh("small")
 
     def small_rollout(n):
-        """(rollout, proxy, nats a token under the untouched model, texts) of n answers a prompt."""
-        out = sample(small_policy, small_ids, n=n, max_new_tokens=20, generator=small_draw,
+        """(rollout, proxy, log-probabilities without adapters, texts) of n answers a prompt."""
+        out = sample(small_policy, small_ids, n=n, max_new_tokens=16, generator=small_draw,
                      eos_id=small_tokenizer.eos_token_id)
         with torch.no_grad(), adapters_off(small_policy):
             logp_ref = completion_logps(small_policy, out)
         texts = out.texts(small_tokenizer)
         letters = torch.tensor([sum(map(len, t.split())) / max(1, len(t.split())) for t in texts])
-        return out, letters, -logp_ref.sum(1) / out.mask.sum(1), texts
+        return out, letters, logp_ref, texts
 
 # %%
 if available("smollm2-135m"):
     small_optimizer = torch.optim.AdamW(
         [p for p in small_policy.parameters() if p.requires_grad], lr=1e-3)
     small_log = []
-    for step in range(4):
-        out, letters, strange, texts = small_rollout(4)
+    for step in range(3):
+        out, letters, logp_ref, texts = small_rollout(4)
         if step == 0:
-            early_texts, early_letters, early_strange = texts, letters, strange
-        if step < 3:
+            early, early_letters, early_ref, early_texts = out, letters, logp_ref, texts
+        if step < 2:
             rloo.step(small_policy, small_optimizer, out, letters, group_size=4)
+        strange = -logp_ref.sum(1) / out.mask.sum(1)
         small_log.append((letters.mean().item(), strange.mean().item()))
-    climbs = curve(early_letters, early_letters, 4, [1, 2, 4]).mean(0)
-    claim("best-of-n on the first sixteen texts climbs its own proxy",
-          bool((climbs.diff() > 0).all()), {"letters a word": climbs.tolist()})
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "sampled"}
 if available("smollm2-135m"):
     for step, (a, b) in enumerate(small_log):
         print(f"step {step}   letters a word {a:5.2f}   nats a token, untouched model {b:5.2f}")
-    for k in (0, 4, 8):
+    for k in (0, 4):
         best_early = k + early_letters[k:k + 4].argmax().item()
         print(f"PROMPT  What is {SUBJECTS[k // 4]}?")
         for name, text in (("first", early_texts[k]), ("best of 4", early_texts[best_early]),
@@ -1308,28 +1333,28 @@ if available("smollm2-135m"):
 # %%
 if available("smollm2-135m"):
     with torch.no_grad():
-        now = completion_logps(small_policy, out)
+        now = completion_logps(small_policy, early)
         with adapters_off(small_policy):
-            untouched = completion_logps(small_policy, out)
-    moved = ((now - untouched).abs() * out.mask).sum() / out.mask.sum()
-    claim("three steps moved the probabilities of the tokens", moved > 0.01,
-          {"mean change of a token's log-probability, nats": moved.item()}, kind="T")
+            again = completion_logps(small_policy, early)
+    off, on = (((x - early_ref).abs() * early.mask).max().item() for x in (again, now))
+    claim("training moved the first texts' log-probabilities with adapters on, not with them off",
+          off < 1e-5 and on > 0.01, {"nats a token, off": off, "on": on}, kind="T")
 
 # %% [markdown]
-# Whether three steps made the words longer is for the table above to say; with sixteen texts a step it may be noise. What
-# is certain: the policy moved, and the alarm needs no truth and no second judge.
+# With eight texts a step, longer words may be noise. The alarm needs no truth and no second judge: the untouched model is
+# still inside.
 #
-# **A recorded run with a known truth.** PPO on the SmolLM2 of chapter 9's recorded run, LoRA of rank 16, fifty steps of eight
-# requests, against the reward model of chapter 7's recorded run: sure about harm, hardly better than a coin on harmless
-# look-alikes (`data/runs/smollm2.py`). Before you look: what will it do to the harmless?
+# **A recorded run with a known truth.** PPO on the SmolLM2 of chapter 9's recorded run, fifty steps of eight requests,
+# against the reward model of chapter 7's: sure about harm, hardly better than a coin on harmless look-alikes
+# (`data/runs/smollm2.py`). Before you look: what will it do to the harmless?
 
 # %%
 long = recorded("smollm2_ppo")
 show(recorded_plot(long, {"proxy": "score", "gold": "gold"},
-                   title="Recorded: proxy and gold rise together, for now",
+                   title="Recorded: gold rises with the proxy, then dips",
                    y_label="mean reward of the step's answers", note="smollm2-135m, LoRA, one run"),
-     "Line plot of proxy and gold against the steps of a recorded PPO run of SmolLM2: both rise; "
-     "gold is noisier and levels off near the end.")
+     "Line plot of proxy and gold against the steps of a recorded PPO run of SmolLM2: the proxy "
+     "rises; gold rises steeply, then falls back in the last steps.")
 gain, error = long.before_after()
 claim("recorded: the true reward of held-out answers rose by more than three standard errors",
       gain > 3 * error, {"gain": gain, "standard error": error}, kind="T")
@@ -1339,9 +1364,9 @@ claim("and nearly every harmless look-alike is refused, which earns 0 points",
       {k: plain[k] for k in ("mean", "standard_error")}, kind="T")
 
 # %% [markdown]
-# The mean of gold would have told you that all is well. By kind of request it is another story: one sentence for everything.
-# Where the proxy is blind, nothing pulled the policy back; and as this model's own tries at helping earned less than nothing,
-# even gold approves. Fifty steps are not where over-optimization shows in a mean. The village's recorded run above went on.
+# The mean of gold says that all is well; by kind of request it is refusals for everything. Where the proxy is blind, nothing
+# pulled the policy back; and as this model's own tries at helping earned less than nothing, even gold approves. Gold's dip
+# at the end is within the noise of so few answers.
 #
 # ## Exercises
 #
@@ -1546,26 +1571,23 @@ check("17.5", honest_report, hidden=True)
 #
 # 1. What is a proxy, and why does its rise prove nothing?
 # 2. Which two laws do Gao et al. fit, and what stands on their axis?
-# 3. What share of a promise does the truth keep when gold and error are independent and normal?
-# 4. What can best-of-n against an *independent* error never do?
+# 3. What can best-of-n against an *independent* error never do?
+# 4. Which test shows that the rare answers cause the fall?
 # 5. Name four kinds of Goodhart. Which one felled our honest proxy?
 # 6. How do overfitting and over-optimization differ, and which of them does a held-out set show?
 # 7. Why does the natural policy gradient without a penalty visit the same policies as the penalised optimum?
 # 8. Why did the second judge not warn us?
-# 9. Which signal did, and what does it measure?
-# 10. Where does sycophancy come from in section 17.7, and what is the control?
-# 11. What are alignment tax and mode collapse, and how did we measure each?
+# 9. Why do ten good stops by likelihood not show that this rule adapts?
+# 10. What are alignment tax and mode collapse, and how did we measure each?
 #
 # <details><summary>Answers</summary>
 #
 # 1. A learned stand-in for what we want; it is what was optimised. 2. $d(\alpha-\beta d)$ and $d(\alpha-\beta\log d)$, against
-# $d=\sqrt{\mathrm{KL}}$. 3. $1/(1+\sigma^2)$. 4. Do worse than blind drawing, on average. 5. Regressional, extremal, causal,
-# adversarial; extremal. 6. Overfitting: wrong on fresh pairs of the same kind, a held-out set shows it.
+# $d=\sqrt{\mathrm{KL}}$. 3. Do worse than blind drawing, on average. 4. Leave them out: most of it is gone. 5. Regressional,
+# extremal, causal, adversarial; extremal. 6. Overfitting: wrong on fresh pairs of the same kind, a held-out set shows it.
 # Over-optimization: the optimiser leaves that kind. 7. Both multiply the reference by the exponential of a multiple of the
-# reward. 8. It reads the same states and extrapolates in the same directions. 9. The likelihood of the picked
-# answers under the reference: how usual they are. 10. From the labels: honest labels on the same pairs, optimised the same
-# way, lower the agreement. 11. Gold lost on tasks that were not trained; fewer different answers. By gold on other
-# families, and by the share of different answers to one prompt.
+# reward. 8. It reads the same states and extrapolates in the same directions. 9. A constant did as well.
+# 10. Gold lost on tasks that were not trained, by gold on other families; fewer different answers, by their share.
 #
 # </details>
 #
@@ -1574,22 +1596,17 @@ check("17.5", honest_report, hidden=True)
 # All at commit a66b0bf, chapter 14.
 #
 # - **Does a penalty help at a given KL?** The book says that a larger KL penalty reduces over-optimization at a given KL
-#   distance (K61). The study that it cites reports otherwise: with a penalty, PPO moves along the same curve of gold
-#   against KL, as if stopped earlier. Section 17.4 proves it for the natural gradient; for small networks with Adam it
-#   finds more proxy at equal KL, and claims nothing for gold.
-# - **The laws are left out.** The book shows the plots; the two functional forms are in section 17.2, with a fit.
-# - **One letter, two things.** The β of $d(\alpha-\beta d)$ is a fitted rate, the β of $r-\beta\,\mathrm{KL}$ a price. They are not
-#   related.
-# - **Best-of-n's KL.** $\log n-\frac{n-1}{n}$ is often quoted as the KL of best-of-n. It is an upper bound, strict where
-#   answers repeat (I2); section 17.1 computes both.
+#   distance (K61). The study that it cites reports otherwise: PPO moves along the same curve of gold against KL, as if
+#   stopped earlier. Section 17.4 proves it for the natural gradient, and claims nothing on gold for small networks.
+# - **Direct methods fix β, not the KL** (chapter 12). They over-optimise too: Rafailov et al. 2024,
+#   [arXiv 2406.02900](https://arxiv.org/abs/2406.02900). Not measured here.
 #
 # ## Summary
 #
-# An honest proxy, fitted to honest labels, sends gold far below its start when it is pushed. Random errors cannot do that:
-# what can is errors that are largest where answers are rare, and rare answers are bad. More labels and careful ensembles
-# make the peak higher; they do not remove the fall. For an ideal optimiser a KL penalty only sets how far we go. A second
-# judge on the same states cheers along; how usual the picked answers are turned with gold. Taste in the labels comes out
-# as behaviour: raters who like agreement make a model that agrees.
+# An honest proxy, pushed, sends gold far below its start. Random errors cannot do that; errors that are largest where
+# answers are rare, and bad, can. More labels and careful ensembles raise the peak and do
+# not remove the fall. For an ideal optimiser a KL penalty only sets how far we go. A second judge on the same states
+# cheers along; how usual the picked answers are turned with gold. Raters who like agreement make a model that agrees.
 #
 # **Functions you now know**: `best_of_n.curve`, `best_of_n.law`, `kl_bound`, `exact.tilted`, `reward_model.fit_head`,
 # `reward_model.ensemble`, `reward_model.uncertainty_weighted`, `rloo.step`.
