@@ -1050,10 +1050,11 @@ claim("the proxy promises more than the truth delivers, both in standard deviati
 # %% [markdown]
 # <details><summary>The prediction settled</summary>
 #
-# **(b)**, as far as one run can tell. On the requests that were compared, measured on one scale, the proxy rose
-# more than the truth: a part of the gap is what the policy found in the *reward model* rather than in the person.
-# How far the truth rose is less sure: does PPO's interval include zero? (On some seeds DPO's does, too.) Not **(c)**,
-# here: we stopped after a few steps; chapter 17 goes on until gold turns.
+# **(b)**, at best. On the requests that were compared, measured on one scale, the proxy rose more than the truth: a
+# part of the gap is what the policy found in the *reward model* rather than in the person. On five seeds DPO's gain in
+# gold was positive each time, on four surely so. PPO's had no sure sign: what it won on harmful requests it lost on
+# look-alikes, as you will see below. Not **(c)** either: gold did not fall from the first step on; chapter 17 goes on
+# until it turns.
 #
 # </details>
 #

@@ -525,8 +525,8 @@ claim("for any policy, what it lacks to the best value is beta times its KL to t
 
 # %% [markdown]
 # **From samples.** Does an algorithm get there? RLOO (policy gradient; "above average" means above the mean of the other
-# samples, chapter 11) with k1 in the score, on the little GPT-2, at three betas. It never sees the closed form: it draws
-# 64 texts a step.
+# samples, chapter 11) with k1 in the score, on the little GPT-2, at three betas. It only draws 64
+# texts a step.
 
 # %%
 row_of = {tuple(c): i for i, c in enumerate(world.completions.tolist())}
@@ -705,7 +705,7 @@ show(with_legend(fig, "lower right"),
 # | $H$ | entropy of the target | `entropy_of_hills` | one number |
 #
 # If the model *can* be the target, both directions end there. Here it cannot: one hump against two. All means and widths
-# are tried; no optimiser is involved.
+# are tried.
 
 # %%
 x = torch.linspace(-6, 6, 481, **f64)
@@ -751,14 +751,14 @@ claim("SFT loss and forward KL differ by the target's entropy, the same number f
 # %% [markdown]
 # ## 8.7 Keep what you knew: old texts, old answers
 #
-# The KL guards the answers to *training* prompts. What about everything else that the model knew? InstructGPT mixes
+# The KL guards the answers to *training* prompts. To guard what else the model knew, InstructGPT mixes
 # old text into every update ("PPO-ptx"), [eq:objective_pretraining](https://rlhfbook.com/c/15-regularization#eq:objective_pretraining):
 #
 # $$J(\theta)=\mathbb E_{y\sim\pi_\theta}\big[r_\theta(x,y)-\lambda\,r_{\mathrm{reg}}\big]
 #   +\gamma\,\mathbb E_{x\sim\mathcal D_{\mathrm{pretrain}}}\big[\log\pi_\theta(x)\big]$$
 #
-# *Said aloud: earn reward, and keep finding the old texts likely.* In code it is one line: add γ times `sft_loss` of
-# a batch of old text to the loss before its backward pass. By section 8.6 that line is a forward KL to the old data.
+# *Said aloud: earn reward, and keep finding the old texts likely.* In code: add γ times `sft_loss` of old text to the
+# loss. By section 8.6 that is a forward KL to the old data.
 #
 # | symbol | name here | variable | shape |
 # |---|---|---|---|
@@ -1390,8 +1390,7 @@ claim("at the end advantages are small, and so is the learning rate",
 
 # %% [markdown]
 # A price binds only where it is of the size of what can be won. The KL stopped growing for other reasons: the answers
-# to a prompt became the same refusal, so advantages vanished, and the learning rate ran out. Chapter 11 shows what this
-# policy has become.
+# to a prompt became the same refusal, so advantages vanished, and the learning rate ran out.
 #
 # ## Exercises
 #

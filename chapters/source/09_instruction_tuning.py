@@ -856,7 +856,7 @@ show(bars(golds, title="Not asked to answer, the same weights fail",
 # %% [markdown]
 # Templates are not cosmetic: they are part of the input that the weights were fitted to. How much a mistake costs
 # depends on the model. Without the assistant's tag nobody has told this one to answer, and after a bare question it
-# may find that the text has ended: an empty answer. An open turn or a doubled tag (A8) costs it next to nothing, so
+# may find that the text has ended: an empty answer. An open turn or a doubled tag (A8) costs it no more than noise, so
 # no score shows them; only the ids do (exercise 9.4).
 #
 # ## Failure gallery

@@ -1108,6 +1108,9 @@ if available("smollm2-135m"):
           {"first": losses[0], "last": losses[-1]}, kind="T")
 
 # %% [markdown]
+# The kept answers are learned. Whether *new* questions get shorter words, three steps and twelve answers cannot say; the
+# seeds disagree.
+#
 # **Longer.** A recorded run of one round: the SmolLM2 of chapter 9's recorded run answers 48 requests eight times;
 # the best by the true reward, or any one of the eight, is learned from in 24 steps (`data/runs/ch10_smollm2.py`).
 # Before you look: how much of the kept answers' advantage will the *model* have afterwards?
