@@ -40,7 +40,7 @@ def top_per_prompt(score, group_size, k=1):
 
 @implements("eq:rs_topk_selection")
 def top_overall(score, k):
-    """The k best rows of all, whatever their prompt: (B,) -> (k,), falling; ties: the first (I1). Easy prompts win.
+    """The k best rows of all, whatever their prompt: (B,) -> (k,), falling; ties: the first (I1). The generous prompts win.
 
     >>> top_overall(torch.tensor([0.1, 0.9, 5.0, 4.0]), 2).tolist()
     [2, 3]

@@ -535,8 +535,6 @@ roles = dict(zip(curves, ("policy", "reference", "other", "other2"), strict=True
 fig = line_plot(curves, title="A faster rate learns more, then only forgets more",
                 x_label="log10 of the peak learning rate", y_label="loss, nats a token",
                 roles=roles, note="village-3m, 20 steps, one seed")
-fig.axes[0].texts[0].set_position((-4.05, 1.2))  # labels at their lines, which end before LoRA's
-fig.axes[0].texts[1].set_x(-1.95)
 show(fig,
      "Line plot of losses against the logarithm of the learning rate, for all weights and for "
      "LoRA: with the rate the loss on answers falls, for all weights then rises again, "
