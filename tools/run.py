@@ -107,8 +107,8 @@ def write_table(root):
         chapters.append(f"| {chapter} | {len(stored)} | {', '.join(map(str, seeds))} | {often} |")
     head = ["# Claims over seeds", "",
             "Seed 0 is the stored notebook; the others are run by `make claims SEED=…` (one thread).",
-            "`holds` counts the seeds on which a claim was run in its present words: one that was added",
-            "or reworded later, or that reads a recorded run, has fewer than its chapter.", "",
+            "`holds` counts the seeds on which a claim was run in its present words: one that was added or",
+            "reworded later has fewer. What is said of a recorded run is the same with every seed.", "",
             "| chapter | claims | seeds | hold on all of them |", "|---|---:|---|---:|", *chapters, "",
             "| chapter | kind | claim | holds | measured, seed by seed |", "|---|---|---|---|---|"]
     status = root / "chapters/status"

@@ -1,6 +1,9 @@
-"""The picture on the front page: RLOO against a reward model that was fitted on 1,024 noisy comparisons.
+"""The picture on the front page: RLOO against a reward model that was fitted on noisy comparisons
+of two answers to each of 1,024 requests (equal answers dropped).
 
-    python data/runs/overoptimization_village.py            # some 4 minutes on one core; writes the .json and .png beside it
+    python data/runs/overoptimization_village.py              # 4 to 7 minutes on one core; writes the .json and .png beside it
+    python data/runs/overoptimization_village.py --seed 1     # another seed: a .json in build/overoptimization/
+    python data/runs/overoptimization_village.py --gather     # all seeds that lie there -> overoptimization_seeds.json
 """
 import argparse
 import json
@@ -80,7 +83,7 @@ def run(*, seed, steps, families, n_pairs, lr, beta, noise):
         if step % 5 == 0 or step == steps - 1:
             print(" ".join(f"{k} {v[-1]:.2f}" for k, v in curve.items()), "|", texts[0][:90], flush=True)
         last = list(zip(asked, texts, strict=True))
-    return curve, last, accuracy
+    return curve, last, accuracy, len(labelled)
 
 
 def smooth(y, width=5):
@@ -96,6 +99,17 @@ def draw(record, path):
     fig.savefig(path, metadata={"Software": None})
 
 
+def gather(folder, first):
+    """The curves of all seeds in one record: "gold 1", "proxy 1", ..., and how many pairs each reward model read."""
+    records = [json.loads(path.read_text()) for path in [first, *sorted(folder.glob("seed*.json"))]]
+    columns = {"step": records[0]["curve"]["step"]}
+    columns |= {f"{name} {r['seed']}": r["curve"][name] for r in records for name in ("proxy", "gold", "kl")}
+    kept = {k: records[-1][k] for k in ("versions", "hardware", "date")}
+    out = {"curve": columns, "command": "python data/runs/overoptimization_village.py --gather",
+           "seed": [r["seed"] for r in records], "pairs": {r["seed"]: r["pairs"] for r in records if "pairs" in r}} | kept
+    HERE.with_name("overoptimization_seeds.json").write_text(json.dumps(out, indent=1) + "\n")
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=0)
@@ -105,16 +119,23 @@ if __name__ == "__main__":
     parser.add_argument("--beta", type=float, default=0.0)
     parser.add_argument("--noise", type=float, default=0.5, help="temperature of the annotator")
     parser.add_argument("--families", nargs="*", default=["harmful", "lookalike"])
-    parser.add_argument("--out", type=Path, default=HERE)
+    parser.add_argument("--out", type=Path, help="the record's name without ending (default: here; another seed: in build/)")
+    parser.add_argument("--gather", action="store_true", help="only put the records of all seeds into one")
     args = parser.parse_args()
+    elsewhere = HERE.parents[2] / "build/overoptimization"
+    if args.gather:
+        gather(elsewhere, HERE.with_suffix(".json"))
+        sys.exit()
+    args.out = args.out or (elsewhere / f"seed{args.seed}" if args.seed else HERE)
+    args.out.parent.mkdir(parents=True, exist_ok=True)
     begin = time.time()
-    curve, last, accuracy = run(seed=args.seed, steps=args.steps, families=tuple(args.families), n_pairs=args.pairs,
+    curve, last, accuracy, n = run(seed=args.seed, steps=args.steps, families=tuple(args.families), n_pairs=args.pairs,
                                 lr=args.lr, beta=args.beta, noise=args.noise)
     command = " ".join(["python data/runs/overoptimization_village.py", *sys.argv[1:]])
     record = {"curve": curve, "command": command, "seed": args.seed,
               "versions": {"python": platform.python_version(), "torch": torch.__version__.split("+")[0]},
               "hardware": f"{os.cpu_count()} CPU cores, {torch.get_num_threads()} threads", "date": date.today().isoformat(),
-              "minutes": round((time.time() - begin) / 60, 1), "reward_model_accuracy": accuracy,
+              "minutes": round((time.time() - begin) / 60, 1), "reward_model_accuracy": accuracy, "pairs": n,
               "last_samples": [{"prompt": p, "completion": x} for p, x in last[::8]]}
     args.out.with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n")
     draw(record, args.out.with_suffix(".png"))
