@@ -18,7 +18,7 @@ help:
 	@echo "make claims SEED=3      all claims with another seed; the table is chapters/status/claims.md"
 	@echo "make models             rebuild the village's models from a seed"
 	@echo "make oracle             compare with TRL, transformers and torch, in .venv-oracle; the table is benchmarks/oracle.md"
-	@echo "make bench              our speed beside TRL's and transformers', in .venv-oracle, 8 minutes; the table is benchmarks/speed.md"
+	@echo "make bench              our speed beside TRL's and transformers', in .venv-oracle, 20 minutes; the table is benchmarks/speed.md"
 	@echo "make clean              remove build/ and caches"
 
 setup: $(READY)

@@ -2,6 +2,7 @@
 
     python -m benchmarks.speed                                   every row, 7 repetitions, 2 threads; stores the record
     python -m benchmarks.speed --rows sampling,SFT --reps 3      rows whose name holds one of the words; stores nothing
+    python -m benchmarks.speed --rows held-out --add             these rows anew, into the stored record of the others
     python -m benchmarks.speed --scale 0.1 --reps 1              less work, to see that it runs; stores nothing
 
 Runs in the environment of `make oracle`, on the CPU. Meant for a quiet machine: other load shows in both sides, though
@@ -30,7 +31,7 @@ COMMAND = "python -m benchmarks.speed"
 
 def about(spec):
     """What a record says of a row before anything is measured."""
-    return {name: getattr(spec, name) for name in ("name", "work", "against", "unit", "must", "goal", "kind")}
+    return {name: getattr(spec, name) for name in ("name", "work", "against", "unit", "must", "goal", "kind", "why")}
 
 
 def measure(spec, s):
@@ -48,7 +49,26 @@ def measure(spec, s):
                               "verdict": verdict(middle, spec.must, spec.goal)}
     times = in_turns(ours, peer, s.reps)
     out = summary(times)
-    return about(spec) | {"times": times} | out | {"verdict": verdict(out["ratio"]["median"], spec.must, spec.goal)}
+    return about(spec) | {"times": times} | out | {"verdict": verdict(min(out["ratio"].values()), spec.must, spec.goal)}
+
+
+def added(old, new):
+    """A stored record with the rows of a new one in their places; whys and verdicts of all as they are now."""
+    if old["threads"] != new["threads"]:
+        raise SystemExit(f"the record was measured with {old['threads']} threads, this with {new['threads']}; give --threads")
+    measured = {row["name"]: row | {"date": new["date"]} for row in new["rows"]}
+    kept, rows = {row["name"]: row for row in old["rows"]}, []
+    for spec in ROWS:
+        row = measured.get(spec.name, kept.get(spec.name))
+        if row is None:
+            continue
+        row |= {"why": spec.why}
+        if row["kind"] == "ratio":
+            row["verdict"] = verdict(min(row["ratio"].values()), row["must"], row["goal"])
+        if row["kind"] == "share":
+            row["verdict"] = verdict(row["share"]["median"], row["must"], row["goal"])
+        rows.append(row)
+    return old | {"rows": rows}
 
 
 def arguments(argv):
@@ -57,6 +77,7 @@ def arguments(argv):
     parser.add_argument("--reps", type=int, default=7, help="repetitions of each side")
     parser.add_argument("--threads", type=int, default=2, help="torch's threads")
     parser.add_argument("--rows", default="", help="words, separated by commas: only rows whose name holds one of them")
+    parser.add_argument("--add", action="store_true", help="put the measured rows into the stored record, beside the others")
     parser.add_argument("--scale", type=float, default=1.0, help="share of the work")
     parser.add_argument("--list", action="store_true", help="name the rows with the seconds each takes, measure nothing")
     return parser.parse_args(argv)
@@ -95,9 +116,11 @@ def main(argv=None):
         record["rows"].append(measure(spec, settings(reps=args.reps, threads=args.threads, scale=args.scale)))
         print(line(record["rows"][-1]), f"[{time.time() - start:.0f} s]", flush=True)
         gc.collect()
-    if words or args.scale != 1 or args.reps < 7:
-        print("nothing stored: that takes all rows, whole, 7 repetitions or more")
+    if args.scale != 1 or args.reps < 7 or (words and not args.add):
+        print("nothing stored: that takes all rows (or --add), whole, 7 repetitions or more")
         return 0
+    if args.add:
+        record = added(json.loads((ROOT / "benchmarks/speed.json").read_text(encoding="utf-8")), record)
     (ROOT / "benchmarks/speed.json").write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     (ROOT / "benchmarks/speed.md").write_text(page(record), encoding="utf-8")
     print("stored in benchmarks/speed.json and speed.md")

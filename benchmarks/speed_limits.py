@@ -11,12 +11,12 @@ import torch
 import torch.nn.functional as F
 
 from benchmarks.speed_rows import row
-from benchmarks.speed_trainers import adamw, demonstrations, epoch, packed
-from rlhf_minimal import models, sft
+from benchmarks.speed_trainers import adamw, demonstrations, epoch, packed, pair_batch, pairs
+from rlhf_minimal import direct_alignment, models, reward_model, sft
 from rlhf_minimal.tensors import positions
 
 SEEDS = (0, 1, 2)
-SLACK = 0.002  # nats a token: rounding of another order of summation, over an epoch
+SLACK = 0.002  # nats: rounding of another order of summation, over an epoch
 
 
 def peak(size=2048, tries=8):
@@ -56,7 +56,7 @@ def full(s):
 
 
 @row("share of the peak, short SFT rows", "village-3m-sft, 160 rows in batches of 32", "large float32 matrix product", "share",
-     0.27, 0.40, kind="share", seconds=15)
+     0.27, 0.40, kind="share", seconds=15, why="short rows make small products, and the shortest pieces only a few of them")
 def short(s):
     model, tokenizer = models.load("village-3m-sft")
     rows, generator, optimizer = demonstrations(tokenizer, 160), torch.Generator().manual_seed(0), adamw(model)
@@ -64,33 +64,80 @@ def short(s):
                  flops(model, [len(ids) for ids, _ in rows])), None
 
 
-def plain_loss(model, batch):
-    """The SFT loss as a textbook loop has it: the whole padded batch at once, all logits, cross-entropy."""
-    logits = model(input_ids=batch["ids"], attention_mask=batch["attention"].long(),
-                   position_ids=positions(batch["attention"]), use_cache=False).logits
+def logits_of(model, batch):
+    """The whole padded batch at once, all logits, (B, L, V)."""
+    return model(input_ids=batch["ids"], attention_mask=batch["attention"].long(), position_ids=positions(batch["attention"]),
+                 use_cache=False).logits
+
+
+def plain_sft(model, batch, _):
+    """The SFT loss as a textbook loop has it: cross-entropy over all logits."""
     labels = torch.where(batch["mask"].bool(), batch["ids"], -100)
-    return F.cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten())
+    return F.cross_entropy(logits_of(model, batch)[:, :-1].flatten(0, 1), labels[:, 1:].flatten())
 
 
-def held_out(s, seed, ours):
-    """Held-out loss, nats a token, after one epoch of SFT of the base model on random batches."""
-    model, tokenizer = models.load("village-3m")
-    rows = demonstrations(tokenizer, s.rows(320))
-    test, rows = rows[: len(rows) // 5], rows[len(rows) // 5:]
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.0, fused=True)
+def plain_reward(model, batch, _):
+    """-log sigmoid of the difference of the scores at the last real tokens."""
+    hidden = model.base_model(input_ids=batch["ids"], attention_mask=batch["attention"].long(),
+                              position_ids=positions(batch["attention"]), use_cache=False).last_hidden_state
+    last = batch["attention"].long().cumsum(1).argmax(1)
+    chosen, rejected = model.model.score(hidden[torch.arange(len(hidden)), last]).chunk(2)
+    return -F.logsigmoid(chosen - rejected).mean()
 
-    def plain(batch):
-        sft.update(plain_loss(model, batch), optimizer)
 
-    def step(some):
-        sft.step(model, optimizer, packed(some)) if ours else plain(packed(some))
+def plain_dpo(model, batch, reference, beta=0.1):
+    """The DPO loss from the log-softmax of all logits, policy and reference alike."""
+    def sums(m):
+        logp = logits_of(m, batch)[:, :-1].log_softmax(-1).gather(2, batch["ids"][:, 1:, None]).squeeze(2)
+        return (logp * batch["mask"][:, 1:]).sum(1)
 
-    epoch(rows, 32, torch.Generator().manual_seed(seed), step)
     with torch.no_grad():
-        return float(plain_loss(model, packed(test)))
+        ref = sums(reference)
+    chosen, rejected = (sums(model) - ref).chunk(2)
+    return -F.logsigmoid(beta * (chosen - rejected)).mean()
 
 
-@row("held-out SFT loss after an epoch", "village-3m, 256 rows in batches of 32, seeds 0, 1, 2; nats a token",
-     "plain loop, random batches", "loss", SLACK, 0.0, kind="gate", seconds=20)
-def gate(s):
-    return (lambda: [held_out(s, seed, True) for seed in SEEDS]), (lambda: [held_out(s, seed, False) for seed in SEEDS])
+def our_dpo(model, optimizer, batch, reference):
+    """A step as the row above times it."""
+    with torch.no_grad():
+        batch["ref_chosen"], batch["ref_rejected"] = direct_alignment.pair_logps(reference, batch)
+    direct_alignment.step(model, optimizer, batch, beta=0.1)
+
+
+KINDS = {  # name: (model, rows for the whole, batch, learning rate, rows -> batch, the plain loss, our step)
+    "SFT": ("village-3m", 320, 32, 1e-3, packed, plain_sft, lambda m, o, b, _: sft.step(m, o, b)),
+    "reward model": ("village-3m-sft", 160, 16, 1e-3, pair_batch, plain_reward, lambda m, o, b, _: reward_model.step(m, o, b)),
+    "DPO": ("village-3m-sft", 160, 16, 1e-4, pair_batch, plain_dpo, our_dpo),
+}
+
+
+def held_out(s, kind, seed, ours):
+    """Held-out loss after one epoch on random batches, by our step or by the plain loop."""
+    name, n, size, rate, collate, plain, step = KINDS[kind]
+    model, tokenizer = models.load(name)
+    rows = (demonstrations if kind == "SFT" else pairs)(tokenizer, s.rows(n))
+    test, rows = rows[: len(rows) // 5], rows[len(rows) // 5:]
+    reference = models.frozen_copy(model)
+    model = reward_model.RewardModel(model) if kind == "reward model" else model
+    optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.0, fused=True)
+
+    def learn(some):
+        batch = collate(some)
+        if ours:
+            step(model, optimizer, batch, reference)
+        else:
+            sft.update(plain(model, batch, reference), optimizer)
+
+    epoch(rows, size, torch.Generator().manual_seed(seed), learn)
+    with torch.no_grad():
+        return float(plain(model, collate(test), reference))
+
+
+def gate(kind):
+    """A build: the held-out losses of all seeds, ours and the plain loop's."""
+    return lambda s: tuple(lambda ours=ours: [held_out(s, kind, seed, ours) for seed in SEEDS] for ours in (True, False))
+
+
+for _kind, (_name, _n, _size, *_) in KINDS.items():
+    row(f"held-out {_kind} loss after an epoch", f"{_name}, {_n - _n // 5} rows in batches of {_size}, seeds 0, 1, 2",
+        "plain loop, random batches", "loss", SLACK, 0.0, kind="gate", seconds=60)(gate(_kind))

@@ -25,13 +25,14 @@ class Spec:
     kind: str
     seconds: int  # about, on two quiet cores with 7 repetitions
     build: object
+    why: str = ""  # what keeps it from the goal, where something is known to
 
 
-def row(name, work, against, unit, must, goal, *, seconds, kind="ratio"):
+def row(name, work, against, unit, must, goal, *, seconds, kind="ratio", why=""):
     """Decorator: put a `build` into the table."""
 
     def add(build):
-        ROWS.append(Spec(name, work, against, unit, must, goal, kind, seconds, build))
+        ROWS.append(Spec(name, work, against, unit, must, goal, kind, seconds, build, why))
         return build
 
     return add
@@ -76,5 +77,6 @@ def verdict(value, must, goal):
     """"met", or by how much a ratio or share falls short of the goal, and whether it reaches what it must."""
     if value >= goal:
         return "goal met"
-    short = f"{goal - value:.2f} short of the goal"
+    digits = 2 if goal - value >= 0.005 else 3
+    short = f"{goal - value:.{digits}f} short of the goal"
     return f"met; {short}" if value >= must else f"{must - value:.2f} short; {short}"

@@ -14,6 +14,8 @@ from rlhf_minimal.sampling import sample
 from rlhf_minimal.tensors import mask_through_first, pad_left
 
 LARGE = "8 prompts × 8, at most 64 new tokens"
+SMALL_STEP = "with 64 rows a step is hundreds of small operators, whose fixed costs vary more than our savings do"
+WEIGHTS = "seven tenths of a step are products that read all weights for 64 rows (where.md), here and there"
 
 
 def has_bfloat16():
@@ -48,7 +50,7 @@ def contest(name, prompts, n, new, dtype=torch.float32):
 
 
 @row("sampling, 64 rows", "village-3m-sft, 8 prompts × 8, at most 64 new tokens", "transformers `generate`", "token", 1.8, 2.5,
-     seconds=10)
+     seconds=10, why=SMALL_STEP)
 def sampling_64(s):
     return contest("village-3m-sft", 8, 8, 64)
 
@@ -60,13 +62,13 @@ def sampling_256(s):
 
 
 @row("sampling, smollm2-135m", f"float32, {LARGE}", "transformers `generate`", "token", 1.6, 1.9,
-     seconds=360)
+     seconds=480, why=WEIGHTS)
 def sampling_smollm2(s):
     return contest("smollm2-135m", 8, 8, max(4, int(64 * s.scale)))
 
 
 if has_bfloat16():
     @row("sampling, smollm2-135m in bfloat16", LARGE, "transformers `generate`", "token",
-         1.7, 2.1, seconds=200)
+         1.7, 2.1, seconds=300, why=WEIGHTS)
     def sampling_bfloat16(s):
         return contest("smollm2-135m", 8, 8, max(4, int(64 * s.scale)), torch.bfloat16)
