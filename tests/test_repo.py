@@ -1,5 +1,6 @@
 """The repository as a whole: no machine's paths, all imports declared, the exact set meets the floors, targets exist."""
 
+import json
 import ast
 import os
 import re
@@ -87,3 +88,18 @@ def test_makefile_offers_what_help_names():
 def test_every_notebook_has_a_source_and_the_other_way_round():
     sources = {p.stem for p in (ROOT / "chapters/source").glob("*.py")}
     assert sources == {p.stem for p in (ROOT / "chapters").glob("*.ipynb")} and sources
+
+
+def turns(gold, width=5):
+    """Whether a smoothed curve has its peak before the last ten steps and loses a fifth of a point after it."""
+    smooth = [sum(w) / len(w) for w in (gold[max(0, i - width):i + width + 1] for i in range(len(gold)))]
+    peak = smooth.index(max(smooth))
+    return peak < len(gold) - 10 and smooth[-1] < smooth[peak] - 0.2
+
+
+def test_the_front_page_says_how_often_its_picture_happens():
+    curve = json.loads((ROOT / "data/runs/overoptimization_seeds.json").read_text(encoding="utf-8"))["curve"]
+    gold = {name: y for name, y in curve.items() if name.startswith("gold")}
+    often = sum(turns(y) for y in gold.values())
+    assert f"in {often} of {len(gold)} recorded seeds" in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert turns([0.0] * 40 + [1.0] * 40 + [0.0] * 40) and not turns([k / 90 for k in range(90)])
