@@ -1,7 +1,7 @@
 """The repository as a whole: no machine's paths, all imports declared, the exact set meets the floors, targets exist."""
 
-import json
 import ast
+import json
 import os
 import re
 import subprocess
