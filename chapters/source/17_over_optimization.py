@@ -1159,7 +1159,7 @@ claim("the larger n, the fewer answers are in play",
 # %% [markdown]
 # **Longer.** A recorded run of the same kind: 1,024 prompts with two answers each to label (equal ones dropped), new
 # requests in every step, more steps. It is *one* run, and its rate and length were chosen so that the turn can be seen:
-# it shows that this happens, not how often.
+# it shows that this happens. Four more seeds of it lie in `data/runs/overoptimization_seeds.json`, and all of them turn.
 
 # %%
 record = recorded("overoptimization_village")
