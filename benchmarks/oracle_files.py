@@ -6,6 +6,7 @@
 import tempfile
 from pathlib import Path
 
+from benchmarks.speed_trainers import config
 from rlhf_minimal import models
 from rlhf_minimal.data import load_data, save_jsonl
 
@@ -21,7 +22,7 @@ def trainers():
 
 
 def one_step(name, folder):
-    """A trainer's loss after one step on a file of the village -> {"file", "columns", "loss"}."""
+    """A trainer's loss after one step on a file of the village -> {"rows", "columns", "loss"}."""
     from datasets import load_dataset
     from transformers import AutoModelForSequenceClassification
 
@@ -32,8 +33,7 @@ def one_step(name, folder):
     if name == "RewardTrainer":
         model = AutoModelForSequenceClassification.from_pretrained(models.SHIPPED / "village-3m-sft", num_labels=1)
         model.config.pad_token_id = tokenizer.pad_token_id
-    args = settings(output_dir=str(Path(folder) / name), max_steps=1, per_device_train_batch_size=ROWS, report_to="none",
-                    save_strategy="no", disable_tqdm=True, use_cpu=True, bf16=False, gradient_checkpointing=False)
+    args = config(settings, max_steps=1, per_device_train_batch_size=ROWS)
     trainer = kind(model=model, args=args, train_dataset=data, processing_class=tokenizer)
     return {"rows": rows, "columns": data.column_names, "loss": trainer.train().training_loss}
 

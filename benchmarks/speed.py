@@ -34,41 +34,35 @@ def about(spec):
     return {name: getattr(spec, name) for name in ("name", "work", "against", "unit", "must", "goal", "kind", "why")}
 
 
+def judged(row):
+    """A measured row with its verdict: a ratio's is on the smaller of the two, a share's on the median."""
+    if row["kind"] == "gate":
+        return row | {"verdict": "met" if row["worse"] <= row["must"] else "NOT MET"}
+    value = row["share"]["median"] if row["kind"] == "share" else min(row["ratio"].values())
+    return row | {"verdict": verdict(value, row["must"], row["goal"])}
+
+
 def measure(spec, s):
     """Time a row -> its record."""
     ours, peer = spec.build(s)
     if spec.kind == "gate":
         losses = {"ours": ours(), "peer": peer()}
         worse = max(a - b for a, b in zip(losses["ours"], losses["peer"], strict=True))
-        return about(spec) | {"losses": losses, "worse": worse, "verdict": "met" if worse <= spec.must else "NOT MET"}
+        return judged(about(spec) | {"losses": losses, "worse": worse})
     if spec.kind == "share":
         ours()
         found = sorted(a / b for a, b in (ours() for _ in range(s.reps)))
-        middle = found[len(found) // 2]
-        return about(spec) | {"shares": found, "share": {"max": found[-1], "median": middle},
-                              "verdict": verdict(middle, spec.must, spec.goal)}
+        return judged(about(spec) | {"shares": found, "share": {"max": found[-1], "median": found[len(found) // 2]}})
     times = in_turns(ours, peer, s.reps)
-    out = summary(times)
-    return about(spec) | {"times": times} | out | {"verdict": verdict(min(out["ratio"].values()), spec.must, spec.goal)}
+    return judged(about(spec) | {"times": times} | summary(times))
 
 
 def added(old, new):
     """A stored record with the rows of a new one in their places; whys and verdicts of all as they are now."""
     if old["threads"] != new["threads"]:
         raise SystemExit(f"the record was measured with {old['threads']} threads, this with {new['threads']}; give --threads")
-    measured = {row["name"]: row | {"date": new["date"]} for row in new["rows"]}
-    kept, rows = {row["name"]: row for row in old["rows"]}, []
-    for spec in ROWS:
-        row = measured.get(spec.name, kept.get(spec.name))
-        if row is None:
-            continue
-        row |= {"why": spec.why}
-        if row["kind"] == "ratio":
-            row["verdict"] = verdict(min(row["ratio"].values()), row["must"], row["goal"])
-        if row["kind"] == "share":
-            row["verdict"] = verdict(row["share"]["median"], row["must"], row["goal"])
-        rows.append(row)
-    return old | {"rows": rows}
+    rows = {row["name"]: row for row in old["rows"]} | {row["name"]: row | {"date": new["date"]} for row in new["rows"]}
+    return old | {"rows": [judged(rows[spec.name] | {"why": spec.why}) for spec in ROWS if spec.name in rows]}
 
 
 def arguments(argv):

@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 
 from benchmarks.speed_rows import row
-from benchmarks.speed_trainers import adamw, demonstrations, epoch, packed, pair_batch, pairs
-from rlhf_minimal import direct_alignment, models, reward_model, sft
+from benchmarks.speed_trainers import adamw, demonstrations, dpo_step, epoch, packed, pair_batch, pairs
+from rlhf_minimal import models, reward_model, sft
 from rlhf_minimal.tensors import positions
 
 SEEDS = (0, 1, 2)
@@ -97,17 +97,10 @@ def plain_dpo(model, batch, reference, beta=0.1):
     return -F.logsigmoid(beta * (chosen - rejected)).mean()
 
 
-def our_dpo(model, optimizer, batch, reference):
-    """A step as the row above times it."""
-    with torch.no_grad():
-        batch["ref_chosen"], batch["ref_rejected"] = direct_alignment.pair_logps(reference, batch)
-    direct_alignment.step(model, optimizer, batch, beta=0.1)
-
-
 KINDS = {  # name: (model, rows for the whole, batch, learning rate, rows -> batch, the plain loss, our step)
     "SFT": ("village-3m", 320, 32, 1e-3, packed, plain_sft, lambda m, o, b, _: sft.step(m, o, b)),
     "reward model": ("village-3m-sft", 160, 16, 1e-3, pair_batch, plain_reward, lambda m, o, b, _: reward_model.step(m, o, b)),
-    "DPO": ("village-3m-sft", 160, 16, 1e-4, pair_batch, plain_dpo, our_dpo),
+    "DPO": ("village-3m-sft", 160, 16, 1e-4, pair_batch, plain_dpo, dpo_step),
 }
 
 
@@ -119,7 +112,7 @@ def held_out(s, kind, seed, ours):
     test, rows = rows[: len(rows) // 5], rows[len(rows) // 5:]
     reference = models.frozen_copy(model)
     model = reward_model.RewardModel(model) if kind == "reward model" else model
-    optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.0, fused=True)
+    optimizer = adamw(model, rate=rate)
 
     def learn(some):
         batch = collate(some)

@@ -29,9 +29,9 @@ PLAIN = dict(learning_rate=RATE, lr_scheduler_type="constant", num_train_epochs=
              dataloader_pin_memory=False, weight_decay=0.0, max_grad_norm=1.0)
 
 
-def adamw(*modules):
+def adamw(*modules, rate=RATE):
     """The optimizer of both sides."""
-    return torch.optim.AdamW([p for m in modules for p in m.parameters()], lr=RATE, weight_decay=0.0, fused=True)
+    return torch.optim.AdamW([p for m in modules for p in m.parameters()], lr=rate, weight_decay=0.0, fused=True)
 
 
 def loop(trainer, units):
@@ -126,6 +126,13 @@ def reward(s):
     return clocked(ours), loop(peer, len(data))
 
 
+def dpo_step(model, optimizer, batch, reference):
+    """A step of DPO, the reference's log-probabilities included."""
+    with torch.no_grad():
+        batch["ref_chosen"], batch["ref_rejected"] = da.pair_logps(reference, batch)
+    da.step(model, optimizer, batch, beta=0.1)
+
+
 @row("DPO", "village-3m-sft with its reference, 64 of 256 pairs, batches of 16 pairs", "TRL `DPOTrainer`", "pair", 1.4, 2.0,
      seconds=30, why=TWICE)
 def dpo(s):
@@ -135,16 +142,11 @@ def dpo(s):
     twin, reference, data = copy.deepcopy(model), models.frozen_copy(model), pairs(tokenizer, s.rows(64))
     optimizer, generator = adamw(model), torch.Generator().manual_seed(0)
 
-    def step(some):
-        batch = pair_batch(some)
-        with torch.no_grad():
-            batch["ref_chosen"], batch["ref_rejected"] = da.pair_logps(reference, batch)
-        da.step(model, optimizer, batch, beta=0.1)
-
     rows = list(load_data("village", "pairs", n=len(data)))
     talks = [{"prompt": [{"role": "user", "content": r["prompt"]}],
               **{side: [{"role": "assistant", "content": r[side]}] for side in ("chosen", "rejected")}} for r in rows]
     args = config(DPOConfig, per_device_train_batch_size=16, max_length=None, beta=0.1)
     peer = DPOTrainer(model=twin, ref_model=models.frozen_copy(model), args=args, train_dataset=Dataset.from_list(talks),
                       processing_class=tokenizer)
-    return clocked(partial(epoch, data, 16, generator, step)), loop(peer, len(data))
+    ours = partial(epoch, data, 16, generator, lambda some: dpo_step(model, optimizer, pair_batch(some), reference))
+    return clocked(ours), loop(peer, len(data))

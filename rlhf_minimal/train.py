@@ -86,17 +86,17 @@ def _before(out, asked):
     return old
 
 
-LAUNCHED = (("ACCELERATE_MIXED_PRECISION", ("no", "bf16"), "--dtype"), ("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", ("1",),
-            "--micro-batch"))
+LAUNCHED = {"ACCELERATE_MIXED_PRECISION": ("no", "--dtype"), "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": ("1", "--micro-batch")}
 
 
 def _accelerator(s):
     from accelerate import Accelerator
 
     from .doctor import settle
-    for name, fine, flag in LAUNCHED:  # `accelerate launch` says so, nobody would listen
-        if os.environ.get(name, fine[0]) not in fine or (os.environ.get(name) == "bf16" and s.dtype != "bfloat16"):
-            raise ValueError(f"{name} is {os.environ[name]}, which does nothing here; launch without it and give {flag}")
+    for name, (usual, flag) in LAUNCHED.items():  # `accelerate launch` says so, nobody would listen
+        asked = os.environ.get(name, usual)
+        if asked != usual and not (asked == "bf16" and s.dtype == "bfloat16"):
+            raise ValueError(f"{name} is {asked}, which does nothing here; launch without it and give {flag}")
     settle(offline=False)
     logging.getLogger("accelerate").setLevel(logging.ERROR)  # it reports tied weights at every checkpoint
     return Accelerator(cpu=s.cpu, mixed_precision="no")  # bfloat16 is switched on around the forwards alone

@@ -16,15 +16,15 @@ from rlhf_minimal.training import tasks as train_tasks
 SCRIPT = Path(train_small.__file__)
 
 
-def launch(home, out, world, words=()):
-    """`world` processes that talk through gloo, as torchrun would start them; `words`: what they do, all cases or one."""
+def launch(home, out, world, what="processes"):
+    """`world` processes that talk through gloo, as torchrun would start them; `what`: a function of train_small."""
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
     root = str(SCRIPT.parents[2])
     env = os.environ | {"WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "PYTHONPATH": root,
                         "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "LOCAL_WORLD_SIZE": str(world)}
-    command = [sys.executable, str(SCRIPT), "processes", str(home), str(out), *words]
+    command = [sys.executable, str(SCRIPT), what, str(home), str(out)]
     started = [subprocess.Popen(command, env=env | {"RANK": str(i), "LOCAL_RANK": str(i)}, stderr=subprocess.PIPE, text=True)
                for i in range(world)]
     for process in started:
@@ -34,7 +34,7 @@ def launch(home, out, world, words=()):
             for other in started:
                 other.kill()
             raise
-        assert process.returncode == (-9 if "die" in words else 0), err[-2000:]
+        assert process.returncode == (-9 if what == "dying" else 0), err[-2000:]
 
 
 @pytest.fixture(scope="module")
@@ -99,9 +99,9 @@ def test_accelerate_launch_runs_the_command(runs):
 
 def test_two_processes_that_are_killed_go_on_to_the_same_weights(runs):
     """H9 with J1: both die after a checkpoint, two new ones resume, and end where two that lived do."""
-    launch(runs, runs / "mortal", 2, words=("die",))
+    launch(runs, runs / "mortal", 2, "dying")
     assert checkpoint.latest(runs / "mortal/sft").name == "step-00000002" and not (runs / "mortal/sft/model.safetensors").exists()
-    launch(runs, runs / "mortal", 2, words=("resume",))
+    launch(runs, runs / "mortal", 2, "resumed")
     assert distance(runs / "mortal/sft", runs / "two/sft") == 0.0
     assert [r["step"] for r in checkpoint.read_log(runs / "mortal/sft/metrics.jsonl")] == [1, 2, 3]
 

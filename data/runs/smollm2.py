@@ -80,13 +80,19 @@ def measure(name, settings, where):
     return gold(*load(str(where)), settings["families"])
 
 
+def places(name, home):
+    """(model to start from, settings) of a run, with the folders of the others in `home`."""
+    begins, _, settings = PLAN[name]
+    judge = {"reward": str(home / settings["reward"])} if "reward" in settings else {}
+    return str(home / begins) if begins in PLAN else begins, settings | judge
+
+
 def told(name):
     """The training command of a record, with the folders as `--out` has them by default."""
-    begins, steps, settings = PLAN[name]
-    start = f"build/gpt2/{begins}" if begins in PLAN else begins
-    judge = {"reward": f"build/gpt2/{settings['reward']}"} if "reward" in settings else {}
-    asked = {"algorithm": name, "model": start, "data": "village", "steps": steps, "seed": 0}
-    return command(asked, f"build/gpt2/{name}", settings | judge)
+    home = Path("build/gpt2")
+    start, settings = places(name, home)
+    asked = {"algorithm": name, "model": start, "data": "village", "steps": PLAN[name][1], "seed": 0}
+    return command(asked, home / name, settings)
 
 
 def main():
@@ -95,9 +101,8 @@ def main():
     parser.add_argument("--out", type=Path, default=ROOT / "build/gpt2", help="folder of the models (default: build/gpt2)")
     args = parser.parse_args()
     for name in [args.which] if args.which else PLAN:
-        begins, steps, settings = PLAN[name]
-        start = str(args.out / begins) if begins in PLAN else begins
-        asked = settings | ({"reward": str(args.out / settings["reward"])} if "reward" in settings else {})
+        _, steps, settings = PLAN[name]
+        start, asked = places(name, args.out)
         record = run(name, model=start, data="village", steps=steps, out=args.out / name, resume=True, progress=True, **asked)
         held_out = {"after": measure(name, settings, args.out / name)}
         if name != "reward":

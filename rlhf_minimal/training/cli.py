@@ -13,30 +13,32 @@ NEED = {  # what the rows of each kind have to hold
 }
 
 H = "h = (log pi(chosen) - log ref(chosen)) - (log pi(rejected) - log ref(rejected))"
-LESSONS = {  # what is minimised (sums over the answer's tokens; "a token": their mean), the file, the chapter, the paper
-    "sft": ("-log pi(completion), mean over its tokens", "sft", 9, "2203.02155"),
-    "reward": ("-log sigmoid(r(chosen) - r(rejected))", "reward_model", 7, "2203.02155"),
-    "reinforce": ("-(r - beta KL - baseline) log pi(completion)", "reinforce", 11, "Williams 1992"),
-    "rloo": ("-(r - beta KL - mean of the others) log pi(completion)", "rloo", 11, "2402.14740"),
-    "grpo": ("-min(rho A, clip(rho) A) + beta k3 a token; A = (r - mean) / std of the group", "grpo", 11, "2402.03300"),
-    "gspo": ("-min(s A, clip(s) A); s = exp(mean log-ratio of the completion)", "grpo", 11, "2507.18071"),
-    "cispo": ("-min(rho, 1 + clip_high) A log pi a token, no gradient through the weight", "grpo", 11, "2506.13585"),
-    "ppo": ("-min(rho A, clip(rho) A) a token, A by GAE on r - beta KL, and a value loss", "ppo", 11, "1707.06347"),
-    "dpo": ("-log sigmoid(beta h)", "direct_alignment", 12, "2305.18290"),
-    "rdpo": ("(-(1 - e) log sigmoid(beta h) + e log sigmoid(-beta h)) / (1 - 2e), e the share of flips", "direct_alignment", 12,
-             "2403.00409"),
-    "ipo": ("(h - 1 / (2 beta))^2, with h of means a token", "direct_alignment", 12, "2310.12036"),
-    "hinge": ("max(0, 1 - beta h)", "direct_alignment", 12, "2309.06657"),
-    "apo-zero": ("1 - sigmoid(beta log-ratio(chosen)) + sigmoid(beta log-ratio(rejected))", "direct_alignment", 12, "2408.06266"),
-    "apo-down": ("sigmoid(beta log-ratio(chosen)) + 1 - sigmoid(beta h)", "direct_alignment", 12, "2408.06266"),
-    "dpo-nll": ("-log sigmoid(beta h) - alpha log pi(chosen) a token", "direct_alignment", 12, "2404.19733"),
-    "simpo": ("-log sigmoid(beta (log pi(chosen) - log pi(rejected)) a token - gamma)", "direct_alignment", 12, "2405.14734"),
-    "orpo": ("-log pi(chosen) a token - beta log sigmoid(log odds(chosen) - log odds(rejected))", "direct_alignment", 12,
-             "2403.07691"),
-    "cpo": ("-log sigmoid(beta (log pi(chosen) - log pi(rejected))) - alpha log pi(chosen)", "direct_alignment", 12, "2401.08417"),
-    "kto": ("w (1 - sigmoid(+-(beta log-ratio - z))), + for thumbs up, z the mean log-ratio of mismatched rows",
-            "direct_alignment", 12, "2402.01306"),
+READING = {  # (file, chapter): {algorithm: (what is minimised, paper)}; sums over the answer's tokens, "a token": their mean
+    ("sft", 9): {"sft": ("-log pi(completion), mean over its tokens", "2203.02155")},
+    ("reward_model", 7): {"reward": ("-log sigmoid(r(chosen) - r(rejected))", "2203.02155")},
+    ("reinforce", 11): {"reinforce": ("-(r - beta KL - baseline) log pi(completion)", "Williams 1992")},
+    ("rloo", 11): {"rloo": ("-(r - beta KL - mean of the others) log pi(completion)", "2402.14740")},
+    ("grpo", 11): {
+        "grpo": ("-min(rho A, clip(rho) A) + beta k3 a token; A = (r - mean) / std of the group", "2402.03300"),
+        "gspo": ("-min(s A, clip(s) A); s = exp(mean log-ratio of the completion)", "2507.18071"),
+        "cispo": ("-min(rho, 1 + clip_high) A log pi a token, no gradient through the weight", "2506.13585")},
+    ("ppo", 11): {"ppo": ("-min(rho A, clip(rho) A) a token, A by GAE on r - beta KL, and a value loss", "1707.06347")},
+    ("direct_alignment", 12): {
+        "dpo": ("-log sigmoid(beta h)", "2305.18290"),
+        "rdpo": ("(-(1 - e) log sigmoid(beta h) + e log sigmoid(-beta h)) / (1 - 2e), e the share of flips", "2403.00409"),
+        "ipo": ("(h - 1 / (2 beta))^2, with h of means a token", "2310.12036"),
+        "hinge": ("max(0, 1 - beta h)", "2309.06657"),
+        "apo-zero": ("1 - sigmoid(beta log-ratio(chosen)) + sigmoid(beta log-ratio(rejected))", "2408.06266"),
+        "apo-down": ("sigmoid(beta log-ratio(chosen)) + 1 - sigmoid(beta h)", "2408.06266"),
+        "dpo-nll": ("-log sigmoid(beta h) - alpha log pi(chosen) a token", "2404.19733"),
+        "simpo": ("-log sigmoid(beta (log pi(chosen) - log pi(rejected)) a token - gamma)", "2405.14734"),
+        "orpo": ("-log pi(chosen) a token - beta log sigmoid(log odds(chosen) - log odds(rejected))", "2403.07691"),
+        "cpo": ("-log sigmoid(beta (log pi(chosen) - log pi(rejected))) - alpha log pi(chosen)", "2401.08417"),
+        "kto": ("w (1 - sigmoid(+-(beta log-ratio - z))), + for thumbs up, z the mean log-ratio of mismatched rows",
+                "2402.01306")},
 }
+LESSONS = {name: (loss, file, chapter, paper) for (file, chapter), some in READING.items()
+           for name, (loss, paper) in some.items()}
 
 
 def lesson(name):
@@ -68,7 +70,7 @@ def parser(text):
     top = argparse.ArgumentParser(prog="python -m rlhf_minimal.train", description=text, formatter_class=raw)
     commands = top.add_subparsers(dest="algorithm", required=True, metavar="ALGORITHM", title="algorithms")
     for name, a in ALGORITHMS.items():
-        sub = commands.add_parser(name, help=a.sentence, description=lesson(name).replace("%", "%%"), formatter_class=raw)
+        sub = commands.add_parser(name, help=a.sentence, description=lesson(name), formatter_class=raw)
         sub.add_argument("--model", default="village-3m" if name == "sft" else "village-3m-sft",
                          help="a name, folder or hub id to start from; without a chat template it reads 'User: ...' and "
                          "'Assistant: ...', without a padding token it pads with its end token (default: %(default)s)")

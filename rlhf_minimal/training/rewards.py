@@ -33,8 +33,7 @@ def scorer(reward, rows, own_tokenizer, max_len, device):
 
 def reads_alike(a, b):
     """Whether two tokenizers make the same ids of a talk: same vocabulary, end and template."""
-    return all(one == two for one, two in ((a.get_vocab(), b.get_vocab()), (a.eos_token_id, b.eos_token_id),
-                                           (a.chat_template, b.chat_template)))
+    return (a.eos_token_id, a.chat_template) == (b.eos_token_id, b.chat_template) and a.get_vocab() == b.get_vocab()
 
 
 def load_judge(name):
