@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import torch
 
-from rlhf_minimal import advantages, reinforce, rloo
+from rlhf_minimal import advantages, kl, reinforce, rloo
 
 from .oracle_policy import logps, mask_of, rollout_inputs
 from .oracle_rows import Table, lay_out, pull, row
@@ -65,11 +65,11 @@ advantage_row("RLOO advantages", "advantages.leave_one_out", RLOOTrainer, lambda
 
 
 def _with_kl(score, group_size, batch):
-    reward, _ = reinforce.penalized(score, logps(batch, batch.old), logps(batch, batch.ref), mask_of(batch), 0.1)
+    reward, _ = kl.penalized(score, logps(batch, batch.old), logps(batch, batch.ref), mask_of(batch), 0.1)
     return advantages.leave_one_out(reward, group_size)
 
 
-advantage_row("RLOO advantages, KL in the score, beta 0.1", "reinforce.penalized", RLOOTrainer, _with_kl, beta=0.1)
+advantage_row("RLOO advantages, KL in the score, beta 0.1", "kl.penalized", RLOOTrainer, _with_kl, beta=0.1)
 advantage_row("group mean alone (Dr. GRPO)", "advantages.group_normalize", GRPOTrainer,
               lambda s, g, b: advantages.group_normalize(s, g, scale=False), trl={"scale_rewards": "none"})
 

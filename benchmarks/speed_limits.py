@@ -12,7 +12,7 @@ import torch.nn.functional as F
 
 from benchmarks.speed_rows import row
 from benchmarks.speed_trainers import adamw, demonstrations, dpo_step, epoch, packed, pair_batch, pairs
-from rlhf_minimal import models, reward_model, sft
+from rlhf_minimal import models, optim, reward_model, sft
 from rlhf_minimal.tensors import positions
 
 SEEDS = (0, 1, 2)
@@ -119,7 +119,7 @@ def held_out(s, kind, seed, ours):
         if ours:
             step(model, optimizer, batch, reference)
         else:
-            sft.update(plain(model, batch, reference), optimizer)
+            optim.update(plain(model, batch, reference), optimizer)
 
     epoch(rows, size, torch.Generator().manual_seed(seed), learn)
     with torch.no_grad():

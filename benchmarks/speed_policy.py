@@ -14,8 +14,8 @@ from benchmarks.speed_rows import clocked, row
 from benchmarks.speed_trainers import RATE, adamw, config, loop
 from rlhf_minimal import grpo, models, ppo
 from rlhf_minimal.data import load_data, prompts_ids
-from rlhf_minimal.reinforce import completion_logps
 from rlhf_minimal.reward_model import RewardModel
+from rlhf_minimal.rollout import completion_logps
 from rlhf_minimal.sampling import sample
 
 NEW = 64

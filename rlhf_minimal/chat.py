@@ -11,7 +11,7 @@ from jinja2 import TemplateError
 
 TURN = re.compile(r"\n\n(Assistant|User|Human):[ \n]?")
 TOOLS = ("<call>", "</call>", "<out>", "</out>")
-VILLAGE = (  # one token a role, one to end a turn, no BOS, no system
+VILLAGE_TEMPLATE = (  # one token a role, one to end a turn, no BOS, no system
     "{% for m in messages %}{% if m['role'] == 'system' %}{{ raise_exception('user and assistant only') }}{% endif %}"
     "{{ '<|' + m['role'] + '|>' + m['content'] + '<|end|>' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"

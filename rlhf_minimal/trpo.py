@@ -11,10 +11,11 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from .advantages import leave_one_out, per_token
 from .aggregate import aggregate
-from .kl import exact_kl
-from .logprobs import _inputs
+from .forward import next_token_logits, put_back
+from .kl import exact_kl, penalized
+from .logprobs import check_temperature, places_to_score
 from .models import disable_dropout
-from .reinforce import completion_logps, penalized
+from .rollout import completion_logps
 from .tensors import check_mask
 
 
@@ -125,11 +126,11 @@ def _move(weights, vector):
 
 def completion_logits(model, rollout, *, temperature=1.0):
     """(B, T, V) logits / temperature that a rollout's tokens were drawn from, 0 off the mask (B2, B4)."""
-    logits, pairs = _inputs(model, rollout.ids, rollout.attention, temperature)
-    on = rollout.full_mask[:, 1:].bool()  # columns of pairs, (B, L-1)
-    here = rollout.mask.bool()
-    out = logits.new_zeros(*here.shape, logits.shape[-1])
-    return out.masked_scatter(here[:, :, None], logits[on[pairs]])
+    check_temperature(temperature)
+    scored = places_to_score(rollout.ids, rollout.attention, rollout.full_mask[:, 1:])
+    found = [(place, logits / temperature)
+             for logits, _, place in next_token_logits(model, rollout.ids, rollout.attention, scored)]
+    return put_back(found, scored.shape)[:, rollout.prompt_len - 1:]
 
 
 def step(policy, rollout, score, *, group_size, logp_ref=None, beta=0.0, temperature=1.0, **settings):

@@ -10,7 +10,7 @@ import pytest
 
 from rlhf_minimal import village
 from rlhf_minimal.village import RATERS, Annotator, Crowd, Drift, ai_judge, panel, swap_average
-from rlhf_minimal.village.annotator_rates import check_rates
+from rlhf_minimal.village.rates import check_rates
 
 PROMPT = "I think that the snail lives near the mill. Where does the snail live?"
 RIGHT = village.answer(village.parse(PROMPT), random.Random(1))
@@ -78,7 +78,7 @@ def test_check_rates_is_deterministic_and_within_three_sigma():
 
 
 def test_the_report_runs_without_a_warning():
-    done = subprocess.run([sys.executable, "-W", "error", "-m", "rlhf_minimal.village.annotators"], capture_output=True,
+    done = subprocess.run([sys.executable, "-W", "error", "-m", "rlhf_minimal.village.crowd"], capture_output=True,
                           text=True, timeout=60)
     assert done.returncode == 0 and not done.stderr
     assert "position_bias 0.8" in done.stdout and "largest |z|" in done.stdout

@@ -83,7 +83,7 @@ SHAPES = ["shapes differ", "(2, 3)", "give tensors of one shape"]
 EMPTY = ["is empty", "leave such batches out"]
 NOT_01 = ["values other than 0 and 1", "give 1 for"]
 GROUPS = ["6 rows in groups of 4", "must divide"]
-NUMBERS = ["(2, 3)", "give one number a row", "(B,)"]
+NUMBERS = ["(2, 3)", "give one number per row", "(B,)"]
 
 # name: (call, pieces of the message)
 WRONG = {

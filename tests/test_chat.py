@@ -5,15 +5,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from rlhf_minimal.chat import (
-    VILLAGE,
-    decode,
-    encode_completion,
-    encode_messages,
-    encode_pair,
-    encode_prompt,
-    to_messages,
-)
+from rlhf_minimal.chat import VILLAGE_TEMPLATE, decode, encode_completion, encode_messages, encode_pair, encode_prompt, to_messages
 from rlhf_minimal.rollout import Rollout
 
 SPECIAL = ["<|user|>", "<|assistant|>", "<|end|>", "<call>", "</call>", "<out>", "</out>"]
@@ -34,7 +26,7 @@ def byte_tokenizer(special, *, merges=(), template=None, eos=None, bos=None):
 
 @pytest.fixture(scope="module")
 def village():
-    return byte_tokenizer(SPECIAL, merges=[("a", "b")], template=VILLAGE, eos="<|end|>")
+    return byte_tokenizer(SPECIAL, merges=[("a", "b")], template=VILLAGE_TEMPLATE, eos="<|end|>")
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""`python -m rlhf_minimal.copy`: each file stands alone, runs where the package is not, and gives the same numbers."""
+"""`python -m rlhf_minimal.extract`: each file stands alone, runs where the package is not, and gives the same numbers."""
 
 import ast
 import doctest
@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from rlhf_minimal import copy, demos
+from rlhf_minimal.extract import demos
+from rlhf_minimal.extract import extraction as copy
 
 ROOT = Path(__file__).resolve().parents[1]
 NAMES = sorted(copy.algorithms())
@@ -124,7 +125,7 @@ def test_the_runner_blocks_what_it_says(tmp_path):
 @pytest.mark.parametrize("name", ["sft", "ppo"])
 def test_as_a_user_runs_it(name, tmp_path):
     """The command, then the file, each in a process of its own."""
-    done = python("-m", "rlhf_minimal.copy", name, "-o", str(tmp_path / "mine.py"), cwd=ROOT)
+    done = python("-m", "rlhf_minimal.extract.extraction", name, "-o", str(tmp_path / "mine.py"), cwd=ROOT)
     assert done.returncode == 0 and "mine.py" in done.stdout, done.stderr
     done = python("-I", "mine.py", cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]

@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerFast
 
 from rlhf_minimal import chat, data, village
 from rlhf_minimal import models as package_models
-from rlhf_minimal.pool import STORED
+from rlhf_minimal.data.pool import STORED
 
 SAMPLES = Path(__file__).resolve().parents[1] / "data" / "samples"
 USER, BOT = "user", "assistant"

@@ -17,7 +17,7 @@ from rlhf_minimal.distillation import (
     step,
     word_level_loss,
 )
-from rlhf_minimal.exact import World, compare, exact_model, expected_loss_gradient, gradient
+from rlhf_minimal.evaluate.exact import World, compare, exact_model, expected_loss_gradient, gradient
 from rlhf_minimal.kl import k1
 from rlhf_minimal.logprobs import token_logps
 from rlhf_minimal.sampling import sample

@@ -8,7 +8,7 @@ import torch
 
 from rlhf_minimal.advantages import leave_one_out, returns_to_go
 from rlhf_minimal.direct_alignment import dpo_loss
-from rlhf_minimal.exact import (
+from rlhf_minimal.evaluate.exact import (
     World,
     compare,
     enumerate_completions,

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from rlhf_minimal.exercises import verdict
+from rlhf_minimal.book.exercises import verdict
 
 FILES = [p for p in sorted((Path(__file__).parent / "exercises").glob("ch*_wrong.py")) if p.name != "ch03_wrong.py"]
-MODULES = [importlib.import_module(f"rlhf_minimal.exercises.{p.name[:4]}") for p in FILES]
+MODULES = [importlib.import_module(f"rlhf_minimal.book.exercises.{p.name[:4]}") for p in FILES]
 ANSWERS = [runpy.run_path(str(p)) for p in FILES]
 CHECKS = {exercise: fn for module in MODULES for exercise, fn in module.CHECKS.items()}
 RIGHT, WRONG = ({exercise: x for answers in ANSWERS for exercise, x in answers[side].items()} for side in ("RIGHT", "WRONG"))

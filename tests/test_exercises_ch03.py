@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from rlhf_minimal.exercises import verdict
-from rlhf_minimal.exercises.ch03 import CHECKS
+from rlhf_minimal.book.exercises import verdict
+from rlhf_minimal.book.exercises.ch03 import CHECKS
 
 PATH = Path(__file__).parent / "exercises" / "ch03_wrong.py"
 SPEC = importlib.util.spec_from_file_location("ch03_wrong", PATH)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from rlhf_minimal import best_of_n
-from rlhf_minimal.exact import World, compare, exact_model, expected_loss_gradient, gradient, tilted
+from rlhf_minimal.evaluate.exact import World, compare, exact_model, expected_loss_gradient, gradient, tilted
 from rlhf_minimal.filtering import (
     above,
     accept,

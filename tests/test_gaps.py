@@ -8,7 +8,7 @@ import torch
 
 from rlhf_minimal import direct_alignment as da
 from rlhf_minimal import models, trpo
-from rlhf_minimal.exact import World, compare, exact_model, expected_loss_gradient, gradient
+from rlhf_minimal.evaluate.exact import World, compare, exact_model, expected_loss_gradient, gradient
 from rlhf_minimal.grpo import gspo_loss
 from rlhf_minimal.p3o import p3o_loss
 from rlhf_minimal.ppo import Critic, minibatch_loss, prepare

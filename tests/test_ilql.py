@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from rlhf_minimal.exact import World, exact_model, tilted
+from rlhf_minimal.evaluate.exact import World, exact_model, tilted
 from rlhf_minimal.ilql import Heads, expectile, ilql_loss, step, tilted_logits
 
 # ---- losses ----

@@ -2,7 +2,7 @@
 
 import torch
 
-from rlhf_minimal.reinforce import penalized
+from rlhf_minimal.kl import penalized
 
 
 def test_D12_a_score_with_a_graph_is_cut_off_without_a_reference_too():

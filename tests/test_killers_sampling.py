@@ -105,7 +105,7 @@ def test_blocks_of_a_wide_vocabulary_start_where_the_last_one_ended(monkeypatch)
     logits = torch.randn(1, 1024, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     u = (torch.arange(1000).double() + 0.5) / 1000
     want = _draw(logits.expand(1000, -1), 1.0, u)[0]
-    monkeypatch.setattr("rlhf_minimal.sampling.WIDE", 0)
+    monkeypatch.setattr("rlhf_minimal.decoding.WIDE", 0)
     assert torch.equal(_draw(logits.expand(1000, -1), 1.0, u)[0], want)
 
 

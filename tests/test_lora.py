@@ -5,10 +5,10 @@ import torch
 
 from benchmarks import lora_memory
 from rlhf_minimal import direct_alignment as da
-from rlhf_minimal import distillation, grpo, models, p3o, ppo, reinforce, reward_model, rloo, sft, trpo
+from rlhf_minimal import distillation, grpo, models, optim, p3o, ppo, reinforce, reward_model, rloo, sft, trpo
 from rlhf_minimal.logprobs import sequence_logps
 from rlhf_minimal.models import adapters_off, frozen_copy, lora
-from rlhf_minimal.reinforce import completion_logps
+from rlhf_minimal.rollout import completion_logps
 from rlhf_minimal.sampling import sample
 from rlhf_minimal.tensors import pad_right
 
@@ -68,7 +68,7 @@ def one_step(name, policy, rollout, score, batch):
         logps = sequence_logps(policy, batch["ids"], batch["attention"], batch["mask"])
         ratio = logps - torch.cat([batch["ref_chosen"], batch["ref_rejected"]])
         loss, _ = da.kto_loss(ratio, torch.tensor([1, 1, 0, 0]), torch.zeros(4))
-        sft.update(loss, adam(policy))
+        optim.update(loss, adam(policy))
     elif name == "distillation":
         distillation.step(policy, adam(policy), rollout, ref - torch.linspace(0, 1, 6)[: ref.shape[1]])
     else:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from rlhf_minimal import models
+from rlhf_minimal import forward, models
 from rlhf_minimal.chat import encode_prompt
 from rlhf_minimal.logprobs import token_logps
 from rlhf_minimal.sampling import sample
@@ -122,7 +122,7 @@ def test_C11_adapters(request, kind, layers, dtype):
     out = sample(policy, [[3], [1, 4]], n=2, max_new_tokens=4, eos_id=0, generator=torch.Generator().manual_seed(0))
     new = out.completion_logps(token_logps(policy, out.ids, out.attention))
     assert (new - out.logp_old).abs().max() < (1e-4 if dtype == torch.float32 else 0.5)
-    assert models.hidden_states(policy, IDS, ONES).shape == (1, 5, 32)
+    assert forward.hidden_states(policy, IDS, ONES).shape == (1, 5, 32)
 
 
 def test_adapters_refuse_wrong_input(tiny_gpt2):
@@ -151,11 +151,11 @@ def test_D11_scalar_head_starts_at_zero_in_float32():
 @pytest.mark.parametrize("kind", ["tiny_gpt2", "tiny_llama"])
 def test_A2_hidden_states_under_padding(request, kind):
     model = request.getfixturevalue(kind)()
-    alone = models.hidden_states(model, IDS, ONES)
+    alone = forward.hidden_states(model, IDS, ONES)
     assert torch.allclose(model.get_output_embeddings()(alone), model(IDS).logits, atol=1e-5)
     ids, attention = torch.tensor([[99, 7, 3, 1, 4, 1, 5, 7]]), torch.tensor([[0, 0, 1, 1, 1, 1, 1, 0]])
-    assert torch.allclose(models.hidden_states(model, ids, attention)[:, 2:7], alone, atol=1e-4)
-    assert torch.allclose(models.hidden_states(models.backbone(model), IDS, ONES), alone)
+    assert torch.allclose(forward.hidden_states(model, ids, attention)[:, 2:7], alone, atol=1e-4)
+    assert torch.allclose(forward.hidden_states(models.backbone(model), IDS, ONES), alone)
     bare = models.backbone(model)(input_ids=ids.clamp_max(19), attention_mask=attention).last_hidden_state
     shifted = (bare[:, 2:7] - alone).abs().max() > 0.05
     assert shifted == (kind == "tiny_gpt2")  # rotary positions hide the bug, learned ones show it

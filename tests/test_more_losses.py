@@ -10,18 +10,12 @@ import torch
 
 from rlhf_minimal import direct_alignment
 from rlhf_minimal.advantages import group_normalize
-from rlhf_minimal.direct_alignment import (
-    apo_down_loss,
-    apo_zero_loss,
-    dpo_loss,
-    dpo_nll_loss,
-    length_dpo_loss,
-    online_pairs,
-)
-from rlhf_minimal.exact import World, exact_model, tilted
+from rlhf_minimal.direct_alignment import apo_down_loss, apo_zero_loss, dpo_loss, dpo_nll_loss, length_dpo_loss, online_pairs
+from rlhf_minimal.evaluate.exact import World, exact_model, tilted
+from rlhf_minimal.forward import hidden_states
 from rlhf_minimal.grpo import grpo_loss, informative_rows, overlong_penalty
 from rlhf_minimal.logprobs import token_logps
-from rlhf_minimal.models import frozen_copy, hidden_states
+from rlhf_minimal.models import frozen_copy
 from rlhf_minimal.ppo import SharedCritic
 from rlhf_minimal.ppo import step as ppo_step
 from rlhf_minimal.reward_model import rating_loss, uncertainty_weighted

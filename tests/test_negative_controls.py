@@ -141,7 +141,7 @@ def test_build_check_is_red_when_source_and_notebook_differ(root):
 
 
 def test_a_tuple_as_condition_is_a_type_error(root):
-    from rlhf_minimal.notebook import claim
+    from rlhf_minimal.book import claim
     with pytest.raises(TypeError, match="tuple"):
         claim("the comma bug", (False, "text"))
 

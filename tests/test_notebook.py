@@ -10,8 +10,9 @@ import numpy
 import pytest
 import torch
 
-from rlhf_minimal import doctor, exercises, notebook
-from rlhf_minimal.exercises import Misconception
+from rlhf_minimal.book import exercises, notebook
+from rlhf_minimal.book.exercises import Misconception
+from rlhf_minimal.commands import doctor
 
 
 @pytest.fixture
@@ -150,7 +151,7 @@ def test_show_stores_the_alt_text_twice_and_closes(displayed, capsys):
 
 
 def test_show_makes_the_same_bytes_twice(displayed):
-    from rlhf_minimal.plots import line_plot
+    from rlhf_minimal.book.plots import line_plot
     for _ in range(2):
         fig = line_plot({"gold": [1, 2]}, title="t", x_label="x", y_label="y")
         notebook.show(fig, "A line plot that goes up. " * 3)
@@ -161,7 +162,7 @@ def test_show_source_is_live(displayed):
     notebook.show_source(notebook.shows_error, notebook.every)
     data, _ = displayed[0]
     text = data["text/plain"]
-    assert text.startswith("# rlhf_minimal.notebook\ndef shows_error(") and "def every(" in text
+    assert text.startswith("# rlhf_minimal.book.notebook\ndef shows_error(") and "def every(" in text
     assert data["text/markdown"] == f"```python\n{text}\n```"
 
 
@@ -212,7 +213,7 @@ def chapter(monkeypatch):
     def predict(answer, rng):
         if letter[answer]:
             raise letter[answer]
-    monkeypatch.setitem(sys.modules, "rlhf_minimal.exercises.ch91",
+    monkeypatch.setitem(sys.modules, "rlhf_minimal.book.exercises.ch91",
                         SimpleNamespace(CHECKS={"91.1": double, "91.2": predict}))
 
 

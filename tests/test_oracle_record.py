@@ -24,7 +24,7 @@ direct_alignment.hinge_loss direct_alignment.ipo_loss direct_alignment.kto_loss 
 direct_alignment.rdpo_loss direct_alignment.simpo_loss
 grpo.cispo_loss grpo.grpo_loss grpo.gspo_loss kl.exact_kl kl.k1 kl.k2 logprobs.entropy logprobs.sequence_logps
 logprobs.token_logps ppo.policy_loss ppo.rewards ppo.value_loss process_reward.outcome_loss process_reward.process_loss
-reinforce.penalized reinforce.reinforce_loss reward_model.RewardModel reward_model.finish_score
+kl.penalized reinforce.reinforce_loss reward_model.RewardModel reward_model.finish_score
 reward_model.pairwise_loss reward_model.rating_loss rloo.rloo_loss sft.sft_loss tensors.masked_mean tensors.masked_whiten
 """.split()
 DOCUMENTED = {"G3", "G4", "G6", "G7", "C1", "C3", "C6", "C8", "E4", "E5", "E12", "E14", "D4", "D6", "D7", "A2", "A3", "B2", "F1"}

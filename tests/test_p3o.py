@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from rlhf_minimal.exact import World, compare, exact_model, expected_loss_gradient, gradient
+from rlhf_minimal.evaluate.exact import World, compare, exact_model, expected_loss_gradient, gradient
 from rlhf_minimal.logprobs import token_logps
 from rlhf_minimal.p3o import FORMS, p3o_loss, step
 from rlhf_minimal.ppo import policy_loss

@@ -9,7 +9,7 @@ import pytest
 from matplotlib.colors import to_rgb
 
 matplotlib.use("Agg")
-from rlhf_minimal import plots  # noqa: E402
+from rlhf_minimal.book import plots  # noqa: E402
 
 WORDS = {"title": "Gold turns while proxy climbs", "x_label": "update", "y_label": "reward"}
 

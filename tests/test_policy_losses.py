@@ -9,10 +9,10 @@ from rlhf_minimal import ppo
 from rlhf_minimal.advantages import gae, group_normalize, leave_one_out
 from rlhf_minimal.aggregate import aggregate
 from rlhf_minimal.grpo import cispo_loss, grpo_loss, gspo_loss, truncated_importance
-from rlhf_minimal.kl import k3
+from rlhf_minimal.kl import k3, penalized
 from rlhf_minimal.logprobs import token_entropy
 from rlhf_minimal.ppo import explained_variance, policy_loss, rewards, surrogate, value_loss
-from rlhf_minimal.reinforce import penalized, reinforce_loss
+from rlhf_minimal.reinforce import reinforce_loss
 from rlhf_minimal.reward_model import finish_score
 from rlhf_minimal.rloo import rloo_loss
 from rlhf_minimal.tensors import masked_whiten

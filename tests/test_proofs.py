@@ -6,8 +6,8 @@ from functools import cache
 import pytest
 import torch
 
-from rlhf_minimal import proofs
-from rlhf_minimal.proofs import STORED, WHY, differing, facts, markdown, optima, page, table, values, verdict
+from rlhf_minimal.evaluate import proofs
+from rlhf_minimal.evaluate.proofs import STORED, WHY, differing, facts, markdown, optima, page, table, values, verdict
 
 table = cache(table)  # ten seconds each
 
@@ -44,10 +44,10 @@ def test_a_verdict_can_be_each_of_its_words():
 
 
 def test_the_stored_page_is_not_stale():
-    """Words, and cosines to three decimals. If this fails: python -m rlhf_minimal.proofs --store"""
+    """Words, and cosines to three decimals. If this fails: python -m rlhf_minimal.evaluate.proofs --store"""
     stored, fresh = STORED.read_text(encoding="utf-8"), page(table(0))
     names = differing(stored, fresh)
-    assert not names, f"{STORED.name} is stale in {names}; run: python -m rlhf_minimal.proofs --store"
+    assert not names, f"{STORED.name} is stale in {names}; run: python -m rlhf_minimal.evaluate.proofs --store"
     assert set(facts(fresh)) == set(WHY) and stored.count("\n") == fresh.count("\n")  # every row, with its why
 
 

@@ -27,15 +27,7 @@ from rlhf_minimal.reward_model import RewardModel, pairwise_loss, plackett_luce_
 from rlhf_minimal.rloo import rloo_loss
 from rlhf_minimal.sampling import sample
 from rlhf_minimal.sft import sft_loss
-from rlhf_minimal.tensors import (
-    last_index,
-    mask_through_first,
-    masked_mean,
-    masked_whiten,
-    pad_left,
-    pad_right,
-    positions,
-)
+from rlhf_minimal.tensors import last_index, mask_through_first, masked_mean, masked_whiten, pad_left, pad_right, positions
 
 VOCAB = 12
 common = partial(settings, derandomize=True, deadline=None, database=None)

@@ -5,9 +5,10 @@ import copy
 import pytest
 import torch
 
-from rlhf_minimal import decoding, models, sampling
+from rlhf_minimal import decoding, forward, logprobs
+from rlhf_minimal.forward import hidden_states, pieces
 from rlhf_minimal.logprobs import token_entropy, token_logps
-from rlhf_minimal.models import frozen_copy, hidden_states, lora, pieces
+from rlhf_minimal.models import frozen_copy, lora
 from rlhf_minimal.reward_model import RewardModel
 from rlhf_minimal.sampling import _draw, sample
 from rlhf_minimal.tensors import pad_left, pad_right
@@ -72,12 +73,12 @@ def test_adapters_are_sampled_with(tiny_gpt2):
 def test_rows_move_into_gaps_with_all_that_is_theirs(request, kind, monkeypatch):
     model, moved = request.getfixturevalue(kind)(vocab=12), []
     kwargs = dict(n=8, max_new_tokens=12, eos_id=[0, 3])
-    monkeypatch.setattr(sampling, "COMPACT", 0.0)  # never
+    monkeypatch.setattr(decoding, "COMPACT", 0.0)  # never
     want = sample(model, PROMPTS, **kwargs, generator=seeded())
     move = decoding.Slots.move
     monkeypatch.setattr(decoding.Slots, "move", lambda self, *args: moved.append(len(args[0])) or move(self, *args))
     for share in (0.5, 0.75, 1.0):
-        monkeypatch.setattr(sampling, "COMPACT", share)
+        monkeypatch.setattr(decoding, "COMPACT", share)
         got = sample(model, PROMPTS, **kwargs, generator=seeded())
         assert torch.equal(got.ids, want.ids) and torch.allclose(got.logp_old, want.logp_old, atol=1e-5)
     assert max(moved) > 0
@@ -101,7 +102,7 @@ def test_a_wide_vocabulary_is_drawn_from_as_it_is(monkeypatch):
     logits[0, 256:512] = float("-inf")  # a whole block
     u = torch.cat([(torch.arange(4000) + 0.5) / 4000, torch.tensor([0.0, 1 - 2**-53])]).double()
     want = _draw(logits.expand(len(u), -1), 1.0, u)
-    monkeypatch.setattr(sampling, "WIDE", 0)
+    monkeypatch.setattr(decoding, "WIDE", 0)
     got = _draw(logits.expand(len(u), -1), 1.0, u)
     assert torch.equal(got[0], want[0]) and torch.allclose(got[1], want[1])
     assert got[0].max() == 699 and not ((got[0] >= 256) & (got[0] < 512)).any() and got[0].unique().numel() > 150
@@ -112,7 +113,7 @@ def test_a_wide_vocabulary_is_drawn_from_as_it_is(monkeypatch):
 def small(monkeypatch):
     """Take any batch apart; `small(False)` none."""
     def switch(on=True):
-        monkeypatch.setattr(models, "SMALL", 0 if on else 10**9)
+        monkeypatch.setattr(forward, "SMALL", 0 if on else 10**9)
     switch()
     return switch
 
@@ -123,7 +124,7 @@ def test_pieces_hold_every_real_token_once(tiny_gpt2, small):
     real, seen = attention.bool(), torch.zeros_like(attention)
     parts = pieces(tiny_gpt2(), real)
     assert len(parts) == 2 and sum(x[1].numel() for x in parts) < real.numel()
-    for rows, columns, on in parts:
+    for rows, columns, on, _ in parts:
         assert (on.long().diff(dim=1) <= 0).all()  # the real ones at the left
         seen[rows[:, None].expand_as(columns)[on], columns[on]] += 1
         for row, column, here in zip(rows, columns, on, strict=True):
@@ -181,6 +182,7 @@ def test_pieces_in_the_wrong_order_would_show(tiny_gpt2, small, monkeypatch):
     want = token_logps(model, ids, attention)
     twin = frozen_copy(model)
     assert torch.equal(token_logps(twin, ids, attention), want.detach())
-    argsort = torch.Tensor.argsort  # the order of the rows is lost on the way back
-    monkeypatch.setattr(torch.Tensor, "argsort", lambda self, *a, **k: argsort(self, *a, **k) if k else torch.arange(len(self)))
+    back = forward.next_token_logits  # the order of the rows is lost on the way back
+    monkeypatch.setattr(logprobs, "next_token_logits",
+                        lambda *a: ((x, y, (row.flip(0), column)) for x, y, (row, column) in back(*a)))
     assert (token_logps(copy.deepcopy(twin), ids, attention) - want).abs().max() > 0.1

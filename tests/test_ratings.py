@@ -5,15 +5,8 @@ import math
 import pytest
 import torch
 
-from rlhf_minimal.contamination import ngram_index, ngram_overlap
-from rlhf_minimal.ratings import (
-    POINTS,
-    bradley_terry,
-    expected_score,
-    length_controlled_win_rate,
-    online_elo,
-    win_matrix,
-)
+from rlhf_minimal.evaluate.contamination import ngram_index, ngram_overlap
+from rlhf_minimal.evaluate.ratings import POINTS, bradley_terry, expected_score, length_controlled_win_rate, online_elo, win_matrix
 
 
 def play(true, number, seed=0):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from fixtures import train_small
 
-from rlhf_minimal.training import checkpoint
+from rlhf_minimal.train import checkpoint
 
 SCRIPT = Path(train_small.__file__)
 

@@ -8,7 +8,8 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification
 
-from rlhf_minimal.models import frozen_copy, hidden_states
+from rlhf_minimal.forward import hidden_states
+from rlhf_minimal.models import frozen_copy
 from rlhf_minimal.reward_model import (
     RewardModel,
     all_pairs_loss,

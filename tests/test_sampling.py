@@ -6,7 +6,7 @@ import dataclasses
 import pytest
 import torch
 
-from rlhf_minimal import sampling
+from rlhf_minimal import decoding
 from rlhf_minimal.logprobs import sequence_logps, token_logps
 from rlhf_minimal.rollout import Rollout
 from rlhf_minimal.sampling import _draw, sample
@@ -149,7 +149,7 @@ def test_B9_finished_rows_are_padding(tiny_gpt2):
 def test_B9_nan_of_a_finished_row_is_ignored_and_of_a_live_one_raises(tiny_gpt2, monkeypatch):
     model = tiny_gpt2(vocab=12, seed=1)
     kwargs = dict(n=4, max_new_tokens=8, eos_id=[0, 3, 5], generator=None)
-    monkeypatch.setattr(sampling, "COMPACT", 0.0)  # finished rows stay in the cache
+    monkeypatch.setattr(decoding, "COMPACT", 0.0)  # finished rows stay in the cache
     want = sample(model, PROMPTS, **{**kwargs, "generator": seeded()})
     assert want.mask.sum(1).min() < want.mask.shape[1]
 
@@ -203,7 +203,7 @@ def test_B11_a_row_does_not_depend_on_when_the_others_finish(tiny_gpt2, monkeypa
     kwargs = dict(n=6, max_new_tokens=10, eos_id=[0, 3])
     want = sample(model, PROMPTS, **kwargs, generator=seeded())
     for share in (0.0, 0.5, 1.0):  # never, seldom, at every chance
-        monkeypatch.setattr(sampling, "COMPACT", share)
+        monkeypatch.setattr(decoding, "COMPACT", share)
         got = sample(model, PROMPTS, **kwargs, generator=seeded())
         assert torch.equal(got.ids, want.ids) and torch.allclose(got.logp_old, want.logp_old, atol=1e-5)
     never = sample(model, PROMPTS, **{**kwargs, "eos_id": 19}, generator=seeded())

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from rlhf_minimal.logprobs import token_logps
-from rlhf_minimal.sft import sft_loss, step, update
+from rlhf_minimal.optim import update
+from rlhf_minimal.sft import sft_loss, step
 
 
 def test_H1_token_mean_by_hand():

@@ -11,7 +11,7 @@ from rlhf_minimal.advantages import gae, leave_one_out
 from rlhf_minimal.kl import k1
 from rlhf_minimal.models import frozen_copy
 from rlhf_minimal.ppo import Critic, values
-from rlhf_minimal.reinforce import completion_logps
+from rlhf_minimal.rollout import completion_logps
 from rlhf_minimal.sampling import sample
 from rlhf_minimal.tensors import masked_sum, masked_whiten
 

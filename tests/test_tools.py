@@ -337,7 +337,7 @@ BAD = [
     (4, with_code("if available('m'):\n    pass\nelse:\n    claim('a', True)")),
     (4, with_code("x and claim('a', True)")),
     (4, with_code("with suppress(AssertionError):\n    check('1.1', 2)")), (4, with_code("c = claim\nc('a', True)")),
-    (4, with_code("from rlhf_minimal.notebook import claim as c")), (4, drop_claim_line),
+    (4, with_code("from rlhf_minimal.book.notebook import claim as c")), (4, drop_claim_line),
     (5, picture(lambda o: o.metadata["image/png"].update(alt=""))),
     (5, picture(lambda o: o.data.update({"text/plain": "x"}))),
     (5, picture(lambda o: o.data.update({"image/png": o.data["image/png"][:2000]}))),

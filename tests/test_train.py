@@ -12,14 +12,15 @@ import torch
 from fixtures import train_small
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
-from rlhf_minimal import direct_alignment, grpo, models, notebook, ppo, reinforce, reward_model, rloo, sft, train
+from rlhf_minimal import direct_alignment, grpo, models, ppo, reinforce, reward_model, rloo, sft, train
+from rlhf_minimal.book import notebook
 from rlhf_minimal.data import collate_demonstrations, collate_pairs, load_data, prompts_ids
 from rlhf_minimal.sampling import sample
-from rlhf_minimal.training.checkpoint import read_log
-from rlhf_minimal.training.cli import LESSONS
-from rlhf_minimal.training.job import Job
-from rlhf_minimal.training.rewards import reads_alike, scorer
-from rlhf_minimal.training.settings import ALGORITHMS, settings_of
+from rlhf_minimal.train.checkpoint import read_log
+from rlhf_minimal.train.cli import LESSONS
+from rlhf_minimal.train.job import Job
+from rlhf_minimal.train.rewards import reads_alike, scorer
+from rlhf_minimal.train.settings import ALGORITHMS, settings_of
 
 RL = train_small.RL
 KIND = {name: a.data for name, a in ALGORITHMS.items()}
@@ -135,7 +136,7 @@ def policy_step(home, name, policy, optimizer, reference, job, rows):
                      eos_id=job.tokenizer.eos_token_id, generator=job.stream("sample", 0, 0))
     with torch.no_grad():
         score = reward_model.RewardModel.from_pretrained(home / "judge")(rollout.ids, rollout.attention)
-        ref = reinforce.completion_logps(reference, rollout)
+        ref = rollout.completion_logps(reference, rollout)
     shared = dict(logp_ref=ref, beta=s.beta)
     if name == "reinforce":
         reinforce.step(policy, optimizer, rollout, score, **shared)

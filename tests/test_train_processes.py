@@ -10,8 +10,8 @@ import pytest
 from fixtures import train_small
 from safetensors.torch import load_file
 
-from rlhf_minimal.training import checkpoint
-from rlhf_minimal.training import tasks as train_tasks
+from rlhf_minimal.train import checkpoint
+from rlhf_minimal.train import tasks as train_tasks
 
 SCRIPT = Path(train_small.__file__)
 

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from rlhf_minimal.exact import World, compare, exact_model, expected_loss_gradient, gradient
+from rlhf_minimal.evaluate.exact import World, compare, exact_model, expected_loss_gradient, gradient
 from rlhf_minimal.kl import k3
 from rlhf_minimal.models import frozen_copy
 from rlhf_minimal.ppo import policy_loss

@@ -34,7 +34,7 @@ from pathlib import Path
 import jupytext
 import nbformat
 
-from rlhf_minimal.doctor import EDITION
+from rlhf_minimal.commands.doctor import EDITION
 
 from .execute import ROOT, claims, environment, execute
 

@@ -23,10 +23,11 @@ from tqdm import tqdm
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from rlhf_minimal import village
-from rlhf_minimal.chat import VILLAGE, encode_pair, encode_prompt
+from rlhf_minimal.chat import VILLAGE_TEMPLATE, encode_pair, encode_prompt
+from rlhf_minimal.data.pool import write_pool
+from rlhf_minimal.forward import hidden_states
 from rlhf_minimal.logprobs import token_logps
-from rlhf_minimal.models import hidden_states, load
-from rlhf_minimal.pool import write_pool
+from rlhf_minimal.models import load
 from rlhf_minimal.sampling import sample
 from rlhf_minimal.sft import sft_loss
 from rlhf_minimal.tensors import last_index, pad_right
@@ -125,7 +126,7 @@ def finetune(model, tokenizer, seed: int, rows: int, epochs: int, snapshots: dic
 def save(folder: Path, model, tokenizer, chat: bool, record: dict) -> None:
     """Weights in half precision, tokenizer, training record: all of it or nothing."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    tokenizer.chat_template = VILLAGE if chat else None
+    tokenizer.chat_template = VILLAGE_TEMPLATE if chat else None
     for name in ("is_local", "local_files_only"):    # where it was read from is no business of the reader's
         tokenizer.init_kwargs.pop(name, None)
     with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
@@ -247,7 +248,7 @@ def main() -> None:
         save(models / "village-3m", model, tokenizer, False, record)
     built["village-3m"] = record
     begin, total = time.time(), args.rows * args.epochs // 32
-    tokenizer.chat_template = VILLAGE
+    tokenizer.chat_template = VILLAGE_TEMPLATE
     early = {total // 16: "sft-early", total // 4: "sft-middle"}
     curve, kept = finetune(model, tokenizer, args.seed, args.rows, args.epochs, early)
     report_difference(models / "village-3m-sft", model)

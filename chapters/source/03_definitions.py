@@ -37,14 +37,14 @@ from torch import tensor
 
 from rlhf_minimal import logprobs, village
 from rlhf_minimal.advantages import returns_to_go
+from rlhf_minimal.book import available, begin, check, claim, every, show, show_source
+from rlhf_minimal.book.plots import bars, line_plot, new
 from rlhf_minimal.chat import encode_pair
 from rlhf_minimal.evaluate import perplexity
-from rlhf_minimal.exact import World, exact_model, fit_table, gradient
+from rlhf_minimal.evaluate.exact import World, exact_model, fit_table, gradient
 from rlhf_minimal.kl import exact_kl
 from rlhf_minimal.logprobs import token_logps
 from rlhf_minimal.models import SHIPPED, frozen_copy, load
-from rlhf_minimal.notebook import available, begin, check, claim, every, show, show_source
-from rlhf_minimal.plots import bars, line_plot, new
 from rlhf_minimal.sft import sft_loss, step
 from rlhf_minimal.tensors import pad_right, positions
 

@@ -44,14 +44,14 @@ import torch
 from rlhf_minimal import data, direct_alignment, ppo, reward_model, rloo, sft, village
 from rlhf_minimal.advantages import gae, leave_one_out, returns_to_go
 from rlhf_minimal.best_of_n import law
+from rlhf_minimal.book import available, begin, check, claim, every, recorded, show, show_source
+from rlhf_minimal.book.plots import bars, frontier, line_plot
 from rlhf_minimal.evaluate import paired_bootstrap
-from rlhf_minimal.exact import World, compare, exact_model, free_energy, gradient, tilted
-from rlhf_minimal.exact import expected_loss_gradient as expected_gradient
+from rlhf_minimal.evaluate.exact import World, compare, exact_model, free_energy, gradient, tilted
+from rlhf_minimal.evaluate.exact import expected_loss_gradient as expected_gradient
 from rlhf_minimal.kl import k1
 from rlhf_minimal.logprobs import token_logps
 from rlhf_minimal.models import adapters_off, frozen_copy, load, lora
-from rlhf_minimal.notebook import available, begin, check, claim, every, recorded, show, show_source
-from rlhf_minimal.plots import bars, frontier, line_plot
 from rlhf_minimal.sampling import sample
 from rlhf_minimal.tensors import last_index, masked_whiten, pad_right
 

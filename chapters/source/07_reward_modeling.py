@@ -44,11 +44,12 @@ import torch
 
 from rlhf_minimal import data, process_reward, reward_model, village
 from rlhf_minimal.best_of_n import select
+from rlhf_minimal.book import available, begin, check, claim, recorded, show, show_source
+from rlhf_minimal.book.plots import line_plot, recorded_plot
 from rlhf_minimal.chat import encode_completion, encode_prompt
 from rlhf_minimal.evaluate import expected_calibration_error, spearman, wilson
-from rlhf_minimal.models import hidden_states, load
-from rlhf_minimal.notebook import available, begin, check, claim, recorded, show, show_source
-from rlhf_minimal.plots import line_plot, recorded_plot
+from rlhf_minimal.forward import hidden_states
+from rlhf_minimal.models import load
 from rlhf_minimal.reward_model import RewardModel, fit_head, pairwise_loss
 from rlhf_minimal.tensors import last_index, pad_left, pad_right
 

@@ -44,18 +44,18 @@ import torch
 import torch.nn.functional as F
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
-from rlhf_minimal import data, direct_alignment, rloo, sft, village
+from rlhf_minimal import data, direct_alignment, optim, rloo, sft, village
 from rlhf_minimal.advantages import leave_one_out
+from rlhf_minimal.book import available, begin, check, claim, recorded, show, show_source
+from rlhf_minimal.book.plots import ROLES, frontier, line_plot, new, recorded_plot
 from rlhf_minimal.evaluate import distinct_n, spearman
-from rlhf_minimal.exact import World, compare, exact_model, fit_table, free_energy, gradient, tilted
-from rlhf_minimal.exact import expected_loss_gradient as expected_gradient
-from rlhf_minimal.kl import AdaptiveKL, FixedKL, exact_kl, k1, k2, k3
+from rlhf_minimal.evaluate.exact import World, compare, exact_model, fit_table, free_energy, gradient, tilted
+from rlhf_minimal.evaluate.exact import expected_loss_gradient as expected_gradient
+from rlhf_minimal.evaluate.proofs import kl_estimators
+from rlhf_minimal.kl import AdaptiveKL, FixedKL, exact_kl, k1, k2, k3, penalized
 from rlhf_minimal.logprobs import token_logps
 from rlhf_minimal.models import adapters_off, load, lora
-from rlhf_minimal.notebook import available, begin, check, claim, recorded, show, show_source
-from rlhf_minimal.plots import ROLES, frontier, line_plot, new, recorded_plot
-from rlhf_minimal.proofs import kl_estimators
-from rlhf_minimal.reinforce import completion_logps, penalized
+from rlhf_minimal.rollout import completion_logps
 from rlhf_minimal.sampling import sample
 from rlhf_minimal.tensors import masked_sum
 
@@ -1109,7 +1109,7 @@ def train(beta, gamma=0.0):
         if gamma:  # the one line of eq:objective_pretraining
             loss = loss + gamma * old_loss(
                 pupil, data.collate_demonstrations(old_text[16 * step:][:16], tokenizer))
-        sft.update(loss, adam)
+        optim.update(loss, adam)
     return pupil
 
 
@@ -1636,7 +1636,7 @@ check("8.5", is_bug, hidden=True)
 # price; a controller turns it into a budget, slowly. What is forgotten elsewhere follows the drift on the new task, so
 # choose near teachers, keep a leash, or mix in old text.
 #
-# **Functions you now know**: `kl.k1`, `kl.k2`, `kl.k3`, `kl.exact_kl`, `kl.AdaptiveKL`, `reinforce.penalized`,
+# **Functions you now know**: `kl.k1`, `kl.k2`, `kl.k3`, `kl.exact_kl`, `kl.AdaptiveKL`, `kl.penalized`,
 # `exact.tilted`, `exact.free_energy`, `direct_alignment.dpo_nll_loss`.
 #
 # **Further reading**: Ziegler et al. 2019, [arXiv 1909.08593](https://arxiv.org/abs/1909.08593), the leash and its

@@ -39,22 +39,13 @@ from itertools import islice
 
 import torch
 
-from rlhf_minimal import data, kl, sft, village
+from rlhf_minimal import data, kl, optim, sft, village
+from rlhf_minimal.book import available, begin, check, claim, recorded, show, show_source, shows_error
+from rlhf_minimal.book.plots import GREEN, bars, line_plot, new, recorded_plot
 from rlhf_minimal.chat import encode_messages, encode_pair, encode_prompt
-from rlhf_minimal.exact import exact_model
+from rlhf_minimal.evaluate.exact import exact_model
 from rlhf_minimal.logprobs import packed_logps, token_logps
 from rlhf_minimal.models import adapters_off, load, lora
-from rlhf_minimal.notebook import (
-    available,
-    begin,
-    check,
-    claim,
-    recorded,
-    show,
-    show_source,
-    shows_error,
-)
-from rlhf_minimal.plots import GREEN, bars, line_plot, new, recorded_plot
 from rlhf_minimal.sampling import sample
 from rlhf_minimal.tensors import pad_right
 
@@ -611,7 +602,7 @@ optimizer = torch.optim.AdamW(pupil.parameters(), lr=1e-3, weight_decay=0.0)
 logp = token_logps(pupil, batch["ids"], batch["attention"])       # (2, L-1)
 on = batch["mask"][:, 1:]                                         # the one shift
 before, stats = sft.sft_loss(logp, on)
-grad_norm = sft.update(before, optimizer, max_norm=1.0)
+grad_norm = optim.update(before, optimizer, max_norm=1.0)
 after, _ = sft.sft_loss(token_logps(pupil, batch["ids"], batch["attention"]), on)
 print("surprise of the second answer, token by token:")
 for t in on[1].nonzero().flatten().tolist():

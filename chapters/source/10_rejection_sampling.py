@@ -43,16 +43,16 @@ import torch
 
 from rlhf_minimal import data, filtering, sft, village
 from rlhf_minimal.best_of_n import curve, kl_bound, law, select
+from rlhf_minimal.book import available, begin, check, claim, every, recorded, show, show_source
+from rlhf_minimal.book.plots import ORANGE, bars, frontier, line_plot
 from rlhf_minimal.chat import decode
+from rlhf_minimal.data.pool import pool
 from rlhf_minimal.evaluate import paired_bootstrap, wilson
-from rlhf_minimal.exact import World, exact_model, gradient, tilted
+from rlhf_minimal.evaluate.exact import World, exact_model, gradient, tilted
 from rlhf_minimal.filtering import acceptance, random_per_prompt, top_overall, top_per_prompt
 from rlhf_minimal.kl import k1
 from rlhf_minimal.logprobs import token_logps
 from rlhf_minimal.models import load, lora
-from rlhf_minimal.notebook import available, begin, check, claim, every, recorded, show, show_source
-from rlhf_minimal.plots import ORANGE, bars, frontier, line_plot
-from rlhf_minimal.pool import pool
 from rlhf_minimal.reinforce import reinforce_loss
 from rlhf_minimal.reward_model import fit_head
 from rlhf_minimal.sampling import sample

@@ -45,18 +45,19 @@ from math import comb
 import numpy as np
 import torch
 
-from rlhf_minimal import data, grpo, p3o, ppo, proofs, reinforce, rloo, trpo, village
+from rlhf_minimal import data, grpo, p3o, ppo, reinforce, rloo, trpo, village
 from rlhf_minimal.advantages import gae, group_normalize, leave_one_out, returns_to_go
 from rlhf_minimal.aggregate import MODES, aggregate
-from rlhf_minimal.exact import World, compare, exact_model, expected_loss_gradient, gradient
+from rlhf_minimal.book import available, begin, check, claim, every, recorded, show, show_source
+from rlhf_minimal.book.plots import ROLES, bars, line_plot, new, recorded_plot
+from rlhf_minimal.evaluate import proofs
+from rlhf_minimal.evaluate.exact import World, compare, exact_model, expected_loss_gradient, gradient
 from rlhf_minimal.kl import k1
 from rlhf_minimal.logprobs import token_logps
 from rlhf_minimal.models import adapters_off, load, lora
-from rlhf_minimal.notebook import available, begin, check, claim, every, recorded, show, show_source
-from rlhf_minimal.plots import ROLES, bars, line_plot, new, recorded_plot
-from rlhf_minimal.reinforce import completion_logps
+from rlhf_minimal.optim import update
+from rlhf_minimal.rollout import completion_logps
 from rlhf_minimal.sampling import sample
-from rlhf_minimal.sft import update
 from rlhf_minimal.tensors import masked_whiten
 
 run = begin(11)

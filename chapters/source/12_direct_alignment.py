@@ -45,13 +45,13 @@ import torch.nn.functional as F
 
 from rlhf_minimal import data, village
 from rlhf_minimal import direct_alignment as da
+from rlhf_minimal.book import available, begin, check, claim, every, recorded, show, show_source
+from rlhf_minimal.book.plots import bars, line_plot, recorded_plot
 from rlhf_minimal.evaluate import paired_bootstrap
-from rlhf_minimal.exact import World, exact_model, fit_table, free_energy, gradient, tilted
+from rlhf_minimal.evaluate.exact import World, exact_model, fit_table, free_energy, gradient, tilted
 from rlhf_minimal.ilql import ilql_loss, tilted_logits
 from rlhf_minimal.logprobs import sequence_logps, token_logps
 from rlhf_minimal.models import adapters_off, load, lora
-from rlhf_minimal.notebook import available, begin, check, claim, every, recorded, show, show_source
-from rlhf_minimal.plots import bars, line_plot, recorded_plot
 from rlhf_minimal.reward_model import fit_head
 from rlhf_minimal.sampling import sample
 

@@ -44,14 +44,14 @@ import torch
 from rlhf_minimal import data, direct_alignment, reward_model, rloo, village
 from rlhf_minimal.advantages import leave_one_out
 from rlhf_minimal.best_of_n import curve, kl_bound, law
+from rlhf_minimal.book import available, begin, check, claim, every, recorded, show, show_source
+from rlhf_minimal.book.plots import bars, line_plot, recorded_plot
 from rlhf_minimal.chat import encode_prompt
 from rlhf_minimal.evaluate import distinct_n
-from rlhf_minimal.exact import World, exact_model, free_energy, tilted
+from rlhf_minimal.evaluate.exact import World, exact_model, free_energy, tilted
 from rlhf_minimal.logprobs import sequence_logps
 from rlhf_minimal.models import adapters_off, frozen_copy, load, lora
-from rlhf_minimal.notebook import available, begin, check, claim, every, recorded, show, show_source
-from rlhf_minimal.plots import bars, line_plot, recorded_plot
-from rlhf_minimal.reinforce import completion_logps
+from rlhf_minimal.rollout import completion_logps
 from rlhf_minimal.sampling import sample
 from rlhf_minimal.tensors import pad_right
 

@@ -20,9 +20,9 @@ from rlhf_minimal import data, grpo, p3o, ppo, reinforce, rloo, trpo, village
 from rlhf_minimal.kl import k1
 from rlhf_minimal.logprobs import token_logps
 from rlhf_minimal.models import load
-from rlhf_minimal.reinforce import completion_logps
+from rlhf_minimal.optim import update
+from rlhf_minimal.rollout import completion_logps
 from rlhf_minimal.sampling import sample
-from rlhf_minimal.sft import update
 
 GROUP, PROMPTS, LENGTH = 8, 4, 40
 LOSSES = {

@@ -17,13 +17,14 @@ from pathlib import Path
 
 import torch
 
-from rlhf_minimal import plots, reward_model, rloo, village
+from rlhf_minimal import reward_model, rloo, village
+from rlhf_minimal.book import plots
 from rlhf_minimal.chat import encode_pair, encode_prompt
 from rlhf_minimal.models import frozen_copy, load
-from rlhf_minimal.reinforce import completion_logps
+from rlhf_minimal.rollout import completion_logps
 from rlhf_minimal.sampling import sample
 from rlhf_minimal.tensors import pad_right
-from rlhf_minimal.village.annotators import Annotator
+from rlhf_minimal.village.crowd import Annotator
 
 HERE = Path(__file__).with_suffix("")
 

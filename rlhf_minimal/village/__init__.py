@@ -11,8 +11,8 @@ _RATERS = ("RATERS", "Annotator", "Crowd", "Drift", "ai_judge", "panel", "swap_a
 __all__ += _RATERS
 
 
-def __getattr__(name):  # on first use, so that `python -m rlhf_minimal.village.annotators` finds nothing half imported
+def __getattr__(name):  # on first use, so that `python -m rlhf_minimal.village.crowd` finds nothing half imported
     if name in _RATERS:
-        from . import annotators
+        from . import crowd as annotators
         return getattr(annotators, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

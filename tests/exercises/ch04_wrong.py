@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from rlhf_minimal.exact import free_energy, tilted
+from rlhf_minimal.evaluate.exact import free_energy, tilted
 
 
 def _kl(p, q):

@@ -1,6 +1,6 @@
 """The table of estimators: expected gradient of each loss against the exact one, by full enumeration.
 
-`python -m rlhf_minimal.proofs` prints it, with `--store` it writes `proofs.md`. The words equal, proportional, biased
+`python -m rlhf_minimal.evaluate.proofs` prints it, with `--store` it writes `proofs.md`. The words equal, proportional, biased
 and zero hold for any weights and rewards; the cosines are those of this model.
 """
 
@@ -11,25 +11,25 @@ from pathlib import Path
 
 import torch
 
-from .direct_alignment import dpo_loss, ipo_loss, rdpo_loss
-from .distillation import on_policy_loss
+from ..direct_alignment import dpo_loss, ipo_loss, rdpo_loss
+from ..distillation import on_policy_loss
+from ..filtering import correct_only
+from ..grpo import cispo_loss, grpo_loss, gspo_loss
+from ..kl import exact_kl, k1, k2, k3
+from ..p3o import p3o_loss
+from ..ppo import policy_loss
+from ..reinforce import reinforce_loss
+from ..reward_model import pairwise_loss
+from ..rloo import rloo_loss
+from ..sft import sft_loss
+from ..trpo import trpo_loss
 from .exact import World, compare, exact_model, expected_loss_gradient, fit_table, gradient, tilted
-from .filtering import correct_only
-from .grpo import cispo_loss, grpo_loss, gspo_loss
-from .kl import exact_kl, k1, k2, k3
-from .p3o import p3o_loss
-from .ppo import policy_loss
-from .reinforce import reinforce_loss
-from .reward_model import pairwise_loss
-from .rloo import rloo_loss
-from .sft import sft_loss
-from .trpo import trpo_loss
 
 TIGHT = 1e-9
 STORED = Path(__file__).with_name("proofs.md")
 HEAD = """# What is proved, and what is biased
 
-Made by `python -m rlhf_minimal.proofs --store`; a test says when it is stale. The world has one prompt and 15 texts, all
+Made by `python -m rlhf_minimal.evaluate.proofs --store`; a test says when it is stale. The world has one prompt and 15 texts, all
 listed, so an expectation is a sum and no number below has sampling noise (`exact.py`). Each estimator's expected
 gradient is compared with the exact one. *equal*: to nine digits. *proportional*: another length, the same direction.
 *biased*: another direction, however many samples. *zero*: no gradient at all. The words hold for any weights and
@@ -289,7 +289,7 @@ def differing(stored, fresh):
 
 def main(argv=None):
     """The command line: the page on the screen, or in its place."""
-    parser = argparse.ArgumentParser(prog="python -m rlhf_minimal.proofs", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m rlhf_minimal.evaluate.proofs", description=__doc__.split("\n")[0])
     parser.add_argument("--store", action="store_true", help=f"write {STORED.name} beside the package's files")
     if parser.parse_args(argv).store:
         STORED.write_text(page(table()), encoding="utf-8")

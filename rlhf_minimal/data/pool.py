@@ -12,10 +12,9 @@ from pathlib import Path
 
 import torch
 
-from . import village
-from .chat import decode
+from .. import SHIPPED, village
+from ..chat import decode
 
-SHIPPED = Path(__file__).resolve().parents[1] / "data" / "pool"
 STORED = {"ids": torch.int16, "lengths": torch.int16, "logp": torch.float16, "gold": torch.float16, "ended": torch.int8,
           "features": torch.float16, "state": torch.float16, "prompt": torch.int32, "source": torch.int8}
 MADE_OF = ("prompts", "families", "feature_names", "source_names")
@@ -107,7 +106,7 @@ def pool(path=None):
     """The stored Pool, from `path` or the repository. Raises OSError where there is none."""
     from safetensors.torch import load_file
 
-    folder = Path(path) if path else SHIPPED
+    folder = Path(path) if path else SHIPPED / "pool"
     if not (folder / "pool.json").exists() or not (folder / "pool.safetensors").exists():
         raise OSError(f"there is no pool in {'data/pool' if path is None else folder}; `make models` writes it")
     about = json.loads((folder / "pool.json").read_text(encoding="utf-8"))

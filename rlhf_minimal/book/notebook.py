@@ -13,7 +13,8 @@ from types import SimpleNamespace
 
 import numpy
 
-from . import doctor
+from .. import SHIPPED
+from ..commands import doctor
 from .exercises import check
 
 __all__ = ["available", "begin", "check", "claim", "every", "recorded", "show", "show_source", "shows_error"]
@@ -139,7 +140,7 @@ class Recorded(SimpleNamespace):
 
 def recorded(name):
     """data/runs/<name>.json -> Recorded. ValueError where a part is missing."""
-    path, need = doctor.ROOT / f"data/runs/{name}.json", {"curve", "command", "seed", "versions", "hardware", "date"}
+    path, need = SHIPPED / f"runs/{name}.json", {"curve", "command", "seed", "versions", "hardware", "date"}
     raw = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     if lacks := sorted(need - raw.keys()):
         known = sorted(p.stem for p in path.parent.glob("*.json"))

@@ -15,16 +15,12 @@ from pathlib import Path
 import torch
 from datasets import Dataset, DatasetInfo
 
-from . import models, village
-from .chat import encode_pair, encode_prompt
-from .formats import KINDS, READERS, hub_rows, last_common_turn, local_rows, standard
-from .pool import Pool, pool, write_pool
-from .tensors import pad_right
-from .village.corpus import imperfect_answer
+from .. import SHIPPED, village
+from ..village.corpus import imperfect_answer
+from .columns import KINDS, READERS, hub_rows, local_rows, standard
+from .pool import pool
 
-__all__ = ["Pool", "batches", "collate_demonstrations", "collate_pairs", "last_common_turn", "load_data", "pool",
-           "prompts_ids", "save_jsonl", "write_pool"]
-VILLAGE = ("village", "pool", "templates")
+SOURCES = ("village", "pool", "templates")
 STYLE = {"flattery": 0.2, "markup": 0.15, "filler": 0.25}   # of the answers written for comparison
 
 
@@ -43,14 +39,14 @@ def load_data(source="village", kind="prompts", *, n=None, split="train", seed=0
         raise ValueError(f"kind is {kind!r}; expected one of {', '.join(KINDS)}")
     if n is not None and (isinstance(n, bool) or not isinstance(n, int) or n < 1):
         raise ValueError(f"n is {n!r}; give a number of rows from 1 on")
-    labelled = source in VILLAGE and kind in ("pairs", "unpaired")
+    labelled = source in SOURCES and kind in ("pairs", "unpaired")
     if annotator is not None and not labelled:
         raise ValueError(f"annotator is given, but {kind} from {source} are not labelled here; leave it out")
     if labelled:
         rows, note = _labelled(source, kind, n or 1000, split, seed, families, annotator or village.Annotator())
     elif source == "village":
         rows, note = _village(kind, n or 1000, split, seed, families), "made by rlhf_minimal.village"
-    elif source in VILLAGE:
+    elif source in SOURCES:
         raise ValueError(f"{source!r} gives pairs and unpaired; take {kind} from 'village'")
     else:
         path = Path(source)
@@ -126,7 +122,7 @@ def _sampled(rng, split, families):
               and village.split_of(stored.prompts[i]) == split}
     if not groups:
         return None
-    tokenizer = AutoTokenizer.from_pretrained(models.SHIPPED / name)
+    tokenizer = AutoTokenizer.from_pretrained(SHIPPED / "models" / name)
 
     def endless():
         while True:
@@ -146,56 +142,3 @@ def save_jsonl(dataset, path):
     os.chmod(file.name, 0o644)      # a temporary file is private
     os.replace(file.name, path)
     return path
-
-
-def batches(dataset, size, *, seed=0, generator=None, shuffle=True, drop_last=False):
-    """Lists of `size` rows, one epoch, shuffled by the generator or the seed; the last may be shorter."""
-    if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-        raise ValueError(f"size is {size!r}; give a number of rows from 1 on")
-    generator = generator or torch.Generator().manual_seed(seed)
-    order = torch.randperm(len(dataset), generator=generator).tolist() if shuffle else list(range(len(dataset)))
-    for start in range(0, len(order), size):
-        some = order[start:start + size]
-        if len(some) == size or not drop_last:
-            yield [dataset[i] for i in some]
-
-
-def _pack(encoded):
-    ids, attention = pad_right([ids for ids, _ in encoded])
-    return {"ids": ids, "attention": attention, "mask": pad_right([mask for _, mask in encoded])[0].float()}
-
-
-def _need(rows, *columns):
-    for i, row in enumerate(rows):
-        if missing := [c for c in columns if c not in row]:
-            raise ValueError(f"row {i} of the batch has {', '.join(row)}; expected also {', '.join(missing)}")
-
-
-def collate_demonstrations(rows, tokenizer, max_len=None):
-    """Rows -> {"ids" int64, "attention", "mask" float32}, (B,L), right-padded; mask 1 on the completion and its EOS."""
-    _need(rows, "prompt", "completion")
-    return _pack([encode_pair(tokenizer, r["prompt"], r["completion"], max_len=max_len) for r in rows])
-
-
-def collate_pairs(rows, tokenizer, max_len=None):
-    """B rows -> {"ids", "attention", "mask"}, all (2B,L): the B chosen, then the B rejected, for one forward (G10).
-
-    `chosen, rejected = x.chunk(2)`. Raises ValueError where truncation left both sides equal: a loss of log 2 for ever.
-    """
-    _need(rows, "prompt", "chosen", "rejected")
-    chosen, rejected = ([encode_pair(tokenizer, r["prompt"], r[side], max_len=max_len) for r in rows]
-                        for side in ("chosen", "rejected"))
-    equal = [i for i, (a, b) in enumerate(zip(chosen, rejected, strict=True)) if a == b]
-    if equal:
-        raise ValueError(f"chosen and rejected of rows {equal[:8]} are equal within max_len={max_len} tokens; "
-                         "raise it, or leave the rows out")
-    return _pack(chosen + rejected)
-
-
-def prompts_ids(rows, tokenizer, max_len=None):
-    """Rows -> lists of prompt ids for `sample`; beyond max_len a prompt loses its left end (A7)."""
-    _need(rows, "prompt")
-    if max_len is not None and max_len < 1:
-        raise ValueError(f"max_len is {max_len}; a prompt needs at least 1 token")
-    ids = [encode_prompt(tokenizer, r["prompt"]) for r in rows]
-    return [x if max_len is None else x[-max_len:] for x in ids]

@@ -1,7 +1,7 @@
 """The people who label, alone and in crowds, and a judge with little noise and its own bias.
 
 `Annotator` (one person, see `rater.py`) and `Crowd` answer the same questions. `RATERS` are ready-made people by name.
-`python -m rlhf_minimal.village.annotators` checks every knob: empirical rate, formula, z-score.
+`python -m rlhf_minimal.village.crowd` checks every knob: empirical rate, formula, z-score.
 """
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from .rater import EFFORT, Annotator, Drift
+from .annotator import EFFORT, Annotator, Drift
 
 __all__ = ["EFFORT", "RATERS", "Annotator", "Crowd", "Drift", "ai_judge", "panel", "swap_average"]
 
@@ -86,6 +86,6 @@ def swap_average(judge: Annotator, prompt: str, a, b, rng: random.Random, *, dat
 
 
 if __name__ == "__main__":
-    from rlhf_minimal.village.annotator_rates import main
+    from rlhf_minimal.village.rates import main
 
     main()

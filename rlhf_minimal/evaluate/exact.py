@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from .equations import implements
-from .kl import k1
-from .logprobs import token_logps
+from ..equations import implements
+from ..kl import k1
+from ..logprobs import token_logps
 
 
 def exact_model(seed=0, vocab=3, horizon=3, width=8, scale=0.3):

@@ -5,7 +5,7 @@ from collections import Counter
 
 import torch
 
-from .tensors import check_no_nan, check_shapes, masked_mean
+from ..tensors import check_no_nan, check_shapes, masked_mean
 
 
 def _pair(a, b):

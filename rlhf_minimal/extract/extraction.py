@@ -1,4 +1,4 @@
-"""Copy an algorithm out of the package: `python -m rlhf_minimal.copy ppo` writes one file that needs no package.
+"""Copy an algorithm out of the package: `python -m rlhf_minimal.extract ppo` writes one file that needs no package.
 
 The file holds what the algorithm defines and, of the rest of the package, only the definitions that this uses, found by
 reading the source (nothing is imported or run). It needs torch and transformers, and ends in a small runnable demo.
@@ -17,13 +17,13 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 from types import SimpleNamespace
 
-from . import __version__
+from .. import __version__
 
-PACKAGE = Path(__file__).resolve().parent
+PACKAGE = Path(__file__).resolve().parents[1]
 ALIASES = {"dpo": ("direct_alignment", ("dpo_loss", "pair_logps", "step"))}  # a part of a file, under a name of its own
 HEAD = '''"""{title}
 
-Copied from rlhf_minimal {version} by `python -m rlhf_minimal.copy {name}`; it needs torch and transformers, no more.
+Copied from rlhf_minimal {version} by `python -m rlhf_minimal.extract {name}`; it needs torch and transformers, no more.
 MIT License, copyright (c) 2026 rlhf-minimal contributors. Keep this notice; no warranty of any kind.
 """
 
@@ -138,7 +138,7 @@ def _one_meaning(seen, name, where, meaning):
 
 def algorithms():
     """{name: (module, names or None for all that is public)} of everything that has a demo."""
-    demos = [name.removeprefix("demo_") for name in read("demos").defs if name.startswith("demo_")]
+    demos = [name.removeprefix("demo_") for name in read("extract.demos").defs if name.startswith("demo_")]
     return {name: (name, None) for name in demos} | ALIASES
 
 
@@ -169,7 +169,7 @@ def render(name):
     module, chosen = find(name)
     demo = f"demo_{module}"
     chosen = chosen or [x for x in read(module).defs if not x.startswith("_")]
-    parts, outside = collect([*((module, x) for x in chosen), ("demos", demo)])
+    parts, outside = collect([*((module, x) for x in chosen), ("extract.demos", demo)])
     text = HEAD.format(title=read(module).title, version=__version__, name=name, imports=imports(outside))
     for part, found in parts:
         text += f"\n# {'-' * 10} {part}.py {'-' * (100 - len(part))}\n"
@@ -197,7 +197,7 @@ def write(text, path, *, force=False):
 
 def main(argv=None):
     """The command line; wrong use ends with status 2 and one line that says what to do."""
-    parser = argparse.ArgumentParser(prog="python -m rlhf_minimal.copy", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m rlhf_minimal.extract", description=__doc__.split("\n")[0])
     parser.add_argument("algorithm", nargs="?", help="one of " + ", ".join(algorithms()))
     parser.add_argument("-o", "--output", metavar="FILE", help="where to write (default: ALGO.py; - is the screen)")
     parser.add_argument("--force", action="store_true", help="replace an existing file")
@@ -219,6 +219,3 @@ def main(argv=None):
         parser.error(f"cannot write {path}: {error.strerror}; give another place with -o")
     print(f"{path}: {text.count(chr(10))} lines; try it: python {path}")
 
-
-if __name__ == "__main__":
-    main()

@@ -1,6 +1,6 @@
 """One update of each algorithm on a random tiny GPT-2, or one call on hand-made numbers -> stats.
 
-What `python -m rlhf_minimal.copy` puts at the end of a file. Imports stand inside the functions, so that a copy takes
+What `python -m rlhf_minimal.extract` puts at the end of a file. Imports stand inside the functions, so that a copy takes
 only what its own demo needs.
 """
 
@@ -24,7 +24,7 @@ def adam(*models, lr=1e-3):
 
 def draw(policy, n=4):
     """(rollout, score): `n` samples a prompt, and the share of even ids in each as its reward."""
-    from .sampling import sample
+    from ..sampling import sample
 
     rollout = sample(policy, PROMPTS, n=n, max_new_tokens=6, eos_id=0, generator=torch.Generator().manual_seed(0))
     even = (rollout.completion_ids % 2 == 0) * rollout.mask
@@ -33,8 +33,8 @@ def draw(policy, n=4):
 
 def reference_logps(rollout, seed=1):
     """(B, T) log-probabilities of a rollout under another model, for a KL penalty."""
-    from .models import frozen_copy
-    from .reinforce import completion_logps
+    from ..models import frozen_copy
+    from ..rollout import completion_logps
 
     with torch.no_grad():
         return completion_logps(frozen_copy(tiny_model(seed)), rollout)
@@ -42,7 +42,7 @@ def reference_logps(rollout, seed=1):
 
 def text_batch():
     """Four rows, prompt and completion, as two pairs: even ids chosen, odd ids rejected. Mask 1 on the completions."""
-    from .tensors import pad_right
+    from ..tensors import pad_right
 
     rows = [[3, 4, 2, 8, 0], [5, 6, 7, 8, 4, 0], [3, 4, 9, 0], [5, 6, 7, 8, 1, 3, 0]]
     ids, attention = pad_right(rows)
@@ -52,21 +52,21 @@ def text_batch():
 
 
 def demo_sft():
-    from .sft import step
+    from ..sft import step
 
     model = tiny_model()
     return step(model, adam(model), text_batch())
 
 
 def demo_reward_model():
-    from .reward_model import RewardModel, step
+    from ..reward_model import RewardModel, step
 
     model = RewardModel(tiny_model())
     return step(model, adam(model), text_batch())
 
 
 def demo_process_reward():
-    from .process_reward import answer_score, outcome_loss, process_loss
+    from ..process_reward import answer_score, outcome_loss, process_loss
 
     logits, mask = torch.tensor([[2.0, 0.0, -1.0], [1.0, 3.0, 0.0]]), torch.tensor([[1, 1, 1], [1, 1, 0]])
     outcome, _ = outcome_loss(logits, torch.tensor([0, 1]), mask)
@@ -75,7 +75,7 @@ def demo_process_reward():
 
 
 def demo_best_of_n():
-    from .best_of_n import kl_bound, select
+    from ..best_of_n import kl_bound, select
 
     score = torch.tensor([0.1, 0.9, 0.3, 0.2, 0.8, 0.7, 0.6, 0.5])  # two prompts, four samples each
     best = score[select(score, 4)]
@@ -83,7 +83,7 @@ def demo_best_of_n():
 
 
 def demo_filtering():
-    from .filtering import accept, top_per_prompt
+    from ..filtering import accept, top_per_prompt
 
     score = torch.tensor([0.1, 0.9, 0.3, 0.2, 0.8, 0.7, 0.6, 0.5])  # two prompts, four samples each
     kept = accept(score, 0.5, highest=1.0, generator=torch.Generator().manual_seed(0))
@@ -92,7 +92,7 @@ def demo_filtering():
 
 
 def demo_reinforce():
-    from .reinforce import step
+    from ..reinforce import step
 
     policy = tiny_model()
     rollout, score = draw(policy)
@@ -100,7 +100,7 @@ def demo_reinforce():
 
 
 def demo_rloo():
-    from .rloo import step
+    from ..rloo import step
 
     policy = tiny_model()
     rollout, score = draw(policy)
@@ -108,7 +108,7 @@ def demo_rloo():
 
 
 def demo_ppo():
-    from .ppo import Critic, step
+    from ..ppo import Critic, step
 
     policy = tiny_model()
     critic = Critic(policy)
@@ -118,7 +118,7 @@ def demo_ppo():
 
 
 def demo_grpo():
-    from .grpo import step
+    from ..grpo import step
 
     policy = tiny_model()
     rollout, score = draw(policy)
@@ -126,7 +126,7 @@ def demo_grpo():
 
 
 def demo_trpo():
-    from .trpo import step
+    from ..trpo import step
 
     policy = tiny_model()
     rollout, score = draw(policy)
@@ -134,7 +134,7 @@ def demo_trpo():
 
 
 def demo_p3o():
-    from .p3o import step
+    from ..p3o import step
 
     policy = tiny_model()
     rollout, score = draw(policy, n=2)
@@ -142,8 +142,8 @@ def demo_p3o():
 
 
 def demo_direct_alignment():
-    from .direct_alignment import pair_logps, step
-    from .models import frozen_copy
+    from ..direct_alignment import pair_logps, step
+    from ..models import frozen_copy
 
     policy, batch = tiny_model(), text_batch()
     with torch.no_grad():
@@ -152,7 +152,7 @@ def demo_direct_alignment():
 
 
 def demo_ilql():
-    from .ilql import Heads, step
+    from ..ilql import Heads, step
 
     heads, batch = Heads(tiny_model()), text_batch()
     end = (batch["ids"] == 0) * batch["mask"]
@@ -160,7 +160,7 @@ def demo_ilql():
 
 
 def demo_distillation():
-    from .distillation import step
+    from ..distillation import step
 
     student = tiny_model()
     rollout, _ = draw(student)
@@ -168,14 +168,14 @@ def demo_distillation():
 
 
 def demo_active():
-    from .active import disagreement, most_disputed
+    from ..active import disagreement, most_disputed
 
     margins = torch.tensor([[0.0, 2.0, 1.0], [0.0, -2.0, 2.0]])
     return {"label first": most_disputed(margins, 1)[0], "spread": disagreement(margins).max()}
 
 
 def demo_ai_feedback():
-    from .ai_feedback import both_orders, prefer_first, rubric_score
+    from ..ai_feedback import both_orders, prefer_first, rubric_score
 
     there, back = prefer_first(torch.tensor([-1.0, -1.0]), torch.tensor([-2.0, -3.0]))  # log p of "A" and of "B"
     score = rubric_score(torch.tensor([[1, 0]]), torch.tensor([2, 1]))

@@ -8,7 +8,7 @@ import math
 
 import torch
 
-from .tensors import check_no_nan, check_shapes
+from ..tensors import check_no_nan, check_shapes
 
 POINTS = 400 / math.log(10)  # Elo points a unit of log-odds
 

@@ -11,7 +11,7 @@ from collections import Counter
 from itertools import chain
 from pathlib import Path
 
-from .chat import to_messages
+from ..chat import to_messages
 
 # kind: the sets of columns that it can be made of, its own first
 KINDS = {

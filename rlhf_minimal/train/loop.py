@@ -22,9 +22,9 @@ import sys
 import time
 from pathlib import Path
 
-from .training import checkpoint
-from .training.cli import command, parser
-from .training.settings import FREE, check_places, check_settings
+from . import checkpoint
+from .cli import command, parser
+from .settings import FREE, check_places, check_settings
 
 
 def run(algorithm, *, model, data, steps, out, seed=0, **settings):
@@ -44,7 +44,7 @@ def run(algorithm, *, model, data, steps, out, seed=0, **settings):
     if before:
         s.micro_batch = before.get("micro_batch", s.micro_batch)  # also where other processes go on with it
     writer = _tensorboard(s, out)
-    from .training.job import build
+    from .job import build
     job = build(algorithm, _accelerator(s), model=model, data=data, s=s, seed=seed)
     record = asked | {"command": command(asked, out, settings)} | checkpoint.about(job.accelerator)
     record |= {"micro_batch": s.micro_batch, "finished": False, "curve": {}}
@@ -92,7 +92,7 @@ LAUNCHED = {"ACCELERATE_MIXED_PRECISION": ("no", "--dtype"), "ACCELERATE_GRADIEN
 def _accelerator(s):
     from accelerate import Accelerator
 
-    from .doctor import settle
+    from ..commands.doctor import settle
     for name, (usual, flag) in LAUNCHED.items():  # `accelerate launch` says so, nobody would listen
         asked = os.environ.get(name, usual)
         if asked != usual and not (asked == "bf16" and s.dtype == "bfloat16"):
@@ -125,7 +125,7 @@ def _loop(job, out, steps, writer):
     """From the last whole checkpoint, or the beginning, to the end: a step, its lines, now and then a checkpoint."""
     from tqdm import tqdm
 
-    from .training.tasks import advance
+    from .tasks import advance
     main = job.accelerator.is_main_process
     start, state = checkpoint.restore(job.accelerator, out)
     if state:
@@ -157,7 +157,7 @@ def _plain(x):
 
 def _report(job, out, step, stats, samples, bar, writer):
     """A step's line in metrics.jsonl, now and then a table in samples.jsonl."""
-    from .training.tasks import table
+    from .tasks import table
     checkpoint.append(out / "metrics.jsonl", {"step": step + 1} | stats)
     shown = {k: stats[k] for k in ("loss", "score", "gold", "kl", "accuracy") if stats.get(k) is not None}
     bar.set_postfix({k: f"{v:.3g}" for k, v in shown.items()})
@@ -171,7 +171,7 @@ def _report(job, out, step, stats, samples, bar, writer):
 
 def _export(job, out):
     """The trained model in transformers' own layout, adapters merged, and its tokenizer: all of it, config.json last."""
-    from .training.job import plain
+    from .job import plain
     state = job.accelerator.get_state_dict(job.model) if not job.s.lora else None  # with FSDP all processes take part
     if job.accelerator.is_main_process:
         new = out / "checkpoints" / "model"
@@ -210,6 +210,3 @@ def main(args=None):
     if os.environ.get("RANK", "0") == "0":  # torchrun's processes all come here
         print(f"{record['out']}: " + ", ".join(f"{k} {v}" for k, v in last.items()), file=sys.stderr)
 
-
-if __name__ == "__main__":
-    main()

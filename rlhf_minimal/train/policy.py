@@ -4,9 +4,10 @@ import torch
 import torch.nn.functional as F
 
 from .. import grpo, ppo
-from ..reinforce import completion_logps, penalized, reinforce_loss
+from ..kl import penalized
+from ..reinforce import reinforce_loss
 from ..rloo import rloo_loss
-from ..rollout import Rollout
+from ..rollout import Rollout, completion_logps
 from .draw import draw
 from .job import learn
 

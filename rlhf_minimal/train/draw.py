@@ -9,9 +9,8 @@ import torch.nn.functional as F
 from .. import ppo
 from ..data import prompts_ids
 from ..models import unwrap
-from ..reinforce import completion_logps
 from ..reward_model import finish_score
-from ..rollout import Rollout
+from ..rollout import Rollout, completion_logps
 from ..sampling import sample
 from .rewards import gold
 

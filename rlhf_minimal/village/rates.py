@@ -5,7 +5,7 @@ import math
 import random
 from collections.abc import Iterator
 
-from .annotators import Annotator, Drift, ai_judge, panel, swap_average
+from .crowd import Annotator, Drift, ai_judge, panel, swap_average
 
 PROMPT = "What is 12 + 35?"
 GOOD = "2 + 5 = 7. 1 + 3 = 4. The result is 47."

@@ -1,0 +1,1 @@
+"""What the command line offers: `python -m rlhf_minimal COMMAND`."""

@@ -1,0 +1,1 @@
+"""`python -m rlhf_minimal.extract ALGO`: one self-contained file with an algorithm and what it needs."""
