@@ -10,8 +10,8 @@ import io
 import sys
 import zlib
 
-INK, LINE, SOFT = "inherit", "rgba(128,128,128,.4)", "rgba(128,128,128,.12)"  # readable on light and on dark pages
-FONT = "font:15px/1.5 system-ui,'DejaVu Sans',sans-serif"
+LINE, SOFT = "rgba(128,128,128,.4)", "rgba(128,128,128,.12)"  # readable on light and on dark pages
+FONT = "font:15px/1.5 system-ui,DejaVu Sans,sans-serif"  # no quotes: it stands in an attribute
 
 
 def in_notebook() -> bool:
@@ -72,18 +72,20 @@ def picture(fig, dpi: int = 200, colours: int = 256) -> bytes:
     return small.getvalue()
 
 
-def show(fig, alt: str | None = None, data: dict | None = None) -> None:
+def show(fig, alt: str | None = None, data: dict | None = None, *, role: str = "") -> None:
     """Show and close a figure, at double resolution.
 
     `alt` says kind of plot, axes and message, and nothing that was measured; a drawing brings its own (`fig.alt`).
     `data` {label: y or (x, y)} prints start, peak and end of each line on lines that tests do not compare.
+    `role` goes to the metadata: a page that can move an explorer leaves its still picture out.
     Raises ValueError on an alt that is not one line of 40 to 300 characters.
     """
     alt = getattr(fig, "alt", "") if alt is None else alt
     if "\n" in alt or not 40 <= len(alt) <= 300:
         raise ValueError(f"alt of {len(alt)} characters: expected one line of 40–300: kind of plot, axes, message")
     width = round(100 * fig.get_size_inches()[0])
-    publish(alt, png=picture(fig), metadata={"image/png": {"alt": alt, "width": width}})
+    metadata = {"image/png": {"alt": alt, "width": width}} | ({"rlhf": {"role": role}} if role else {})
+    publish(alt, png=picture(fig), metadata=metadata)
     for label, line in (data or {}).items():
         x, y = line if isinstance(line, tuple) else (range(len(line)), line)
         top, at = max((float(b), float(a)) for a, b in zip(x, y, strict=True))

@@ -4,6 +4,7 @@ A curve's role decides colour, line style and marker together, in the whole book
 """
 
 import matplotlib.pyplot as plt
+from matplotlib.ticker import MaxNLocator
 
 BLACK, ORANGE, SKY, GREEN, BLUE = "#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2"
 VERMILLION, PURPLE, GREY = "#D55E00", "#CC79A7", "#666666"
@@ -109,7 +110,7 @@ def over_seeds(y):
 
 def _curves(ax, lines, looks, bands):
     """Draw {label: y or (x, y)} with bands -> (ends {label: (x, y)}, the largest number of seeds in a curve)."""
-    ends, most = {}, 1
+    ends, most, whole = {}, 1, True
     for label, line in lines.items():
         x, y = line if isinstance(line, tuple) else (None, line)
         y, band, seeds = over_seeds(y)
@@ -119,6 +120,9 @@ def _curves(ax, lines, looks, bands):
         if band:
             ax.fill_between(x, *band, color=looks[label]["color"], alpha=0.15, linewidth=0)
         ends[label], most = (x[-1], y[-1]), max(most, seeds)
+        whole = whole and all(v == int(v) for v in x)
+    if whole:  # no half steps on the axis
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     return ends, most
 
 

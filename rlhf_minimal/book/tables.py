@@ -101,7 +101,7 @@ def _markup(labels, columns, cells, won, corner, note):
     for i, (label, row) in enumerate(zip(labels, cells, strict=True)):
         values = "".join(f"<td style='{right}{'font-weight:700;' if (i, j) in won else ''}'>{escape(text)}</td>"
                          for j, text in enumerate(row))
-        body += f"<tr><th scope='row' style='{CELL}text-align:left;font-weight:500'>{escape(label)}</th>{values}</tr>"
+        body += f"<tr><th scope='row' style='{CELL}text-align:left;font-weight:500;min-width:6em'>{escape(label)}</th>{values}</tr>"
     return _scroll(f"<table class='rlhf-table' style='{FONT};border-collapse:collapse;margin:0'><thead>"
                    f"<tr style='border-bottom:2px solid'>{head}</tr></thead><tbody>{body}</tbody></table>", note)
 
@@ -111,13 +111,13 @@ def said(text: object, limit: int) -> str:
     return textwrap.shorten(" ".join(str(text).split()), limit, placeholder=" …") or "(nothing)"
 
 
-def badge(gold) -> str:
-    """The true reward of an answer as a small label; its number says what its colour does."""
+def badge(gold, words="") -> str:
+    """The true reward of an answer as a small label, with `words` before it; the number says what the colour does."""
     if gold is None:
         return ""
     tone = GOOD if gold >= 2 else BAD if gold < 0 else MIDDLE
-    return (f"<span title='true reward' style='color:#fff;background:{tone};border-radius:9px;padding:1px 9px;"
-            f"font-size:13px;font-weight:700;white-space:nowrap'>{number(float(gold), 1)}</span>")
+    return (f"<span style='color:#fff;background:{tone};border-radius:9px;padding:1px 9px;"
+            f"font-size:13px;font-weight:700;white-space:nowrap'>{words}{number(float(gold), 1)}</span>")
 
 
 def _answers(answers):
@@ -133,7 +133,7 @@ def cards_markup(prompt, answers, limit=220):
     for name, text, gold in _answers(answers):
         body += (f"<div style='flex:1 1 220px;min-width:0;border:1px solid {LINE};border-radius:8px;padding:8px 12px'>"
                  f"<div style='display:flex;justify-content:space-between;gap:8px;font-size:13px;font-weight:700'>"
-                 f"<span>{escape(name)}</span>{badge(gold)}</div>"
+                 f"<span>{escape(name)}</span>{badge(gold, 'true reward ')}</div>"
                  f"<div style='overflow-wrap:break-word;margin-top:4px'>{escape(said(text, limit))}</div></div>")
     ask = f"<div style='background:{SOFT};border-radius:8px;padding:8px 12px;font-weight:600'>{escape(said(prompt, 400))}</div>"
     return (f"<div class='rlhf-cards' style='{FONT};margin:12px 0;max-width:860px'>{ask}"
@@ -146,8 +146,8 @@ def cards(prompt: str, answers, *, limit: int = 220) -> None:
     found = _answers(answers)
     wide = max(len(str(name)) for name, *_ in found)
     for name, text, gold in found:
-        score = "" if gold is None else f"[{number(float(gold), 1)}] "
-        plain.append(f"  {name!s:<{wide}}  {score}{said(text, limit)}")
+        score = "" if gold is None else f"   [true reward {number(float(gold), 1)}]"
+        plain.append(f"  {name!s:<{wide}}  {said(text, limit)}{score}")
     publish("\n".join(plain), cards_markup(prompt, answers, limit))
 
 
@@ -162,5 +162,7 @@ def texts_table(prompts: list, answers: dict, scores: dict | None = None, *, lim
                         for _, text, gold in row) + "</tr>"
         plain += [f"PROMPT  {prompt}"] + [f"  {name}: {text}" + ("" if gold is None else f" [{number(float(gold), 1)}]")
                                           for name, text, gold in row]
+    note = "The number after an answer is its true reward." if scores else ""
+    plain += [note] if note else []
     publish("\n".join(plain), _scroll(f"<table class='rlhf-texts' style='{FONT};border-collapse:collapse;margin:0'>"
-                                      f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"))
+                                      f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>", note))
