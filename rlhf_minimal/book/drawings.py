@@ -15,6 +15,7 @@ TONES = {  # (edge, face)
     "data": (PURPLE, "#faf0f5"), "good": (GREEN, "#e6f4ef"), "bad": (VERMILLION, "#fcebdf"), "middle": ("#9a7b00", "#fbf6e6"),
 }
 QUIET = "#4d5663"
+WORDS = {"good": "#00664a", "bad": "#a34200", "middle": "#6b5200"}  # on the faces above: at least 4.5 to 1
 
 
 # --- the kit ----------------------------------------------------------------------------------------------------------
@@ -35,8 +36,8 @@ def box(ax, x, y, w, h, text="", tone="plain", size=11.0, bold=False, dashed=Fal
     edge, face = TONES[tone]
     ax.add_patch(FancyBboxPatch((x, y), w, h, boxstyle="round,pad=0,rounding_size=0.08", facecolor=face, edgecolor=edge,
                                 linewidth=1.5, linestyle="--" if dashed else "-"))
-    middle = "center" if "\n" in text else "center_baseline"  # a full stop stands on the line
-    ax.text(x + w / 2, y + h / 2, text, ha="center", va=middle, fontsize=size, fontweight="bold" if bold else "normal",
+    middle, lift = ("center", 0) if "\n" in text else ("center_baseline", 0.015)  # a full stop stands on the line
+    ax.text(x + w / 2, y + h / 2 + lift, text, ha="center", va=middle, fontsize=size, fontweight="bold" if bold else "normal",
             color="#111111", linespacing=1.3)
 
 
@@ -94,27 +95,27 @@ def pipeline(stages=STAGES, *, note_below="", alt=""):
 
 
 def loop(alt=""):
-    """The loop of reinforcement learning, and what is left of it for a language model."""
-    fig, ax = canvas(8.6, 3.3, alt or "Drawing. Left: agent and environment in a loop of action, next state and reward. Right: "
+    """The loop of reinforcement learning, and below it what is left of it for a language model."""
+    fig, ax = canvas(5.6, 5.0, alt or "Drawing. Above: agent and environment in a loop of action, next state and reward. Below: "
                      "a prompt goes to the policy, its answer to a frozen reward model; score minus beta times KL to a frozen "
                      "reference updates the policy")
-    note(ax, 0.2, 3.1, "Reinforcement learning: a loop", 12, "left", bold=True, color=BLACK)
-    box(ax, 0.75, 2.05, 1.3, 0.65, "agent\nπ(a | s)", "policy")
-    box(ax, 0.75, 0.45, 1.3, 0.65, "environment", "frozen")
-    arrow(ax, (2.07, 2.35), (2.07, 0.8), "action", -0.6, (2.3, 1.58))
-    arrow(ax, (0.73, 0.8), (0.73, 2.35), "state,\nreward", -0.6, (0.52, 1.58))
-    note(ax, 3.55, 3.1, "RLHF: one prompt, one answer, one score", 12, "left", bold=True, color=BLACK)
-    box(ax, 3.55, 2.05, 0.95, 0.65, "prompt x", "data")
-    box(ax, 4.9, 2.05, 1.3, 0.65, "policy π\ntrained", "policy", bold=True)
-    box(ax, 6.95, 2.05, 1.6, 0.65, "reward model r\nfrozen", "reward", dashed=True)
-    box(ax, 4.9, 0.45, 1.3, 0.65, "reference\nfrozen", "frozen", dashed=True)
-    box(ax, 6.95, 0.45, 1.6, 0.65, "r(x, y) − β · KL", "plain", bold=True)
-    arrow(ax, (4.53, 2.38), (4.87, 2.38))
-    arrow(ax, (6.23, 2.38), (6.92, 2.38), "answer y")
-    arrow(ax, (7.85, 2.02), (7.85, 1.13), "score", at=(8.15, 1.58))
-    arrow(ax, (6.23, 0.78), (6.92, 0.78), "how far?", at=(6.56, 0.58))
-    arrow(ax, (5.4, 2.02), (5.4, 1.13), "same y", at=(5.05, 1.58))
-    arrow(ax, (7.0, 1.13), (6.0, 2.02), "update", at=(6.85, 1.68), color=BLUE)
+    note(ax, 0.2, 4.8, "Reinforcement learning: a loop", 12, "left", bold=True, color=BLACK)
+    box(ax, 0.6, 3.75, 1.4, 0.65, "agent\nπ(a | s)", "policy")
+    box(ax, 3.5, 3.75, 1.4, 0.65, "environment", "frozen")
+    arrow(ax, (2.03, 4.25), (3.47, 4.25), "action")
+    arrow(ax, (3.47, 3.9), (2.03, 3.9), "next state, reward", at=(2.75, 3.72))
+    note(ax, 0.2, 3.1, "RLHF: one prompt, one answer, one score", 12, "left", bold=True, color=BLACK)
+    box(ax, 0.2, 2.05, 0.95, 0.65, "prompt x", "data")
+    box(ax, 1.6, 2.05, 1.25, 0.65, "policy π\ntrained", "policy", bold=True)
+    box(ax, 3.75, 2.05, 1.6, 0.65, "reward model r\nfrozen", "reward", dashed=True)
+    box(ax, 1.6, 0.45, 1.25, 0.65, "reference\nfrozen", "frozen", dashed=True)
+    box(ax, 3.75, 0.45, 1.6, 0.65, "r(x, y) − β · KL", "plain", bold=True)
+    arrow(ax, (1.18, 2.38), (1.57, 2.38))
+    arrow(ax, (2.88, 2.38), (3.72, 2.38), "answer y")
+    arrow(ax, (4.7, 2.02), (4.7, 1.13), "score", at=(5.0, 1.58))
+    arrow(ax, (2.88, 0.78), (3.72, 0.78), "how far?", at=(3.3, 0.6))
+    arrow(ax, (2.0, 2.02), (2.0, 1.13), "same y", at=(1.65, 1.58))
+    arrow(ax, (3.8, 1.13), (2.75, 2.02), "update", at=(3.62, 1.66), color=BLUE)
     return fig
 
 
@@ -188,21 +189,36 @@ def answer_tree(paths: dict, values: dict | None = None, *, alt=""):
 def token_strip(tokens: list, counts, *, title="", alt=""):
     """Tokens of a conversation; counts: 1 where the loss counts one, 0 where not, or {name: such a list} for several rows."""
     rows = counts if isinstance(counts, dict) else {"": counts}
+    if wrong := [name for name, mask in rows.items() if len(mask) != len(tokens)]:
+        raise ValueError(f"counts {wrong[0]!r} has {len(rows[wrong[0]])} entries for {len(tokens)} tokens")
     left = 0.2 + 0.1 * max(map(len, rows))
-    width = left + sum(token_width(t) + 0.06 for t in tokens) + 0.2
-    top = 0.5 if title else 0.15
-    fig, ax = canvas(max(4.5, width), 0.55 * len(rows) + top + 0.4, alt or "Strip of tokens, one box each; green boxes count in "
-                     f"the loss, white ones do not. Rows: {', '.join(filter(None, rows)) or 'one'}. {title}")
+    lines = _lines(tokens, 6.6 - left)
+    top, block = (0.5 if title else 0.15), 0.5 * len(rows) + 0.12
+    fig, ax = canvas(6.8, top + block * len(lines) + 0.35, alt or "Strip of tokens, one box each; green boxes count in the loss, "
+                     f"white ones do not. Rows: {', '.join(filter(None, rows)) or 'one'}. {title}")
     high = fig.get_figheight()
     if title:
         note(ax, 0.15, high - 0.28, title, 12, "left", bold=True, color=BLACK)
-    for i, (name, mask) in enumerate(rows.items()):
-        y = high - top - 0.55 * (i + 1) + 0.1
-        note(ax, 0.15, y + 0.18, name, ha="left", size=10.5, color=BLACK)
-        strip(ax, left, y, tokens, ["good" if m else "plain" for m in mask])
+    for k, (first, last) in enumerate(lines):
+        for i, (name, mask) in enumerate(rows.items()):
+            y = high - top - k * block - 0.5 * (i + 1) + 0.1
+            note(ax, 0.15, y + 0.18, name, ha="left", size=10.5, color=BLACK)
+            strip(ax, left, y, tokens[first:last], ["good" if m else "plain" for m in mask[first:last]])
     box(ax, left, 0.1, 0.2, 0.2, "", "good")
     note(ax, left + 0.28, 0.2, "counts in the loss", ha="left", size=9.5)
     return fig
+
+
+def _lines(tokens, width):
+    """[(first, last)] of the lines into which a strip of tokens is broken."""
+    lines, first, used = [], 0, 0.0
+    for i, token in enumerate(tokens):
+        w = token_width(token) + 0.06
+        if used + w > width and i > first:
+            lines.append((first, i))
+            first, used = i, 0.0
+        used += w
+    return [*lines, (first, len(tokens))]
 
 
 def label_shift(tokens: list, alt=""):
@@ -247,32 +263,42 @@ def timeline(events: list, alt=""):
 def answers(prompts: list, texts: dict, scores: dict | None = None, *, title="", note_below="", alt=""):
     """Answers of models to the same prompts, {model: [text]}, as cards with the true reward {model: [number]} in a corner.
 
-    The picture of a first screen: without `scores` it leaves open which answer is better.
+    The picture of a first screen: without `scores` it leaves open which answer is better. One or two models stand side by
+    side, under each prompt; more than two stand under each other, and then the prompts (at most two) side by side.
     """
-    columns, wide = len(texts), 3.05 if len(texts) > 1 else 5.5
-    lines = {(n, i): textwrap.wrap(textwrap.shorten(" ".join(t.split()), 100, placeholder=" …") or "(nothing)",
-                                   int(wide * 12)) for n, ts in texts.items() for i, t in enumerate(ts)}
-    heights = [0.3 + 0.19 * max(len(lines[n, i]) + bool(scores) for n in texts) for i in range(len(prompts))]
-    top = 0.42 + (0.35 if title else 0)
-    fig, ax = canvas(0.3 + columns * (wide + 0.12), top + sum(heights) + 0.42 * len(prompts) + (0.35 if note_below else 0.05),
-                     alt or f"Answers of {' and '.join(texts)} to the same {len(prompts)} requests, side by side"
-                     + (", with the true reward of each" if scores else ""))
-    y = fig.get_figheight() - (0.35 if title else 0)
+    names, turned = list(texts), len(texts) > 2
+    if turned and len(prompts) > 2:
+        raise ValueError(f"{len(texts)} models and {len(prompts)} prompts: more than two models take at most two prompts")
+    heads, sides = (prompts, names) if turned else (names, prompts)
+    wide = 3.1 if len(heads) > 1 else 6.3
+
+    def cell(side, head):
+        name, i = (names[side], head) if turned else (names[head], side)
+        words = textwrap.shorten(" ".join(texts[name][i].split()), 100, placeholder=" …") or "(nothing)"
+        return textwrap.wrap(words, int(wide * 11.5)), scores[name][i] if scores else None
+
+    cells = [[cell(i, k) for k in range(len(heads))] for i in range(len(sides))]
+    tall = [0.24 + 0.19 * max(len(lines) + (score is not None) for lines, score in row) for row in cells]
+    heads = ["\n".join(textwrap.wrap(head, int(wide * 9))) for head in heads]
+    top = 0.25 + 0.2 * max(head.count("\n") + 1 for head in heads) + (0.32 if title else 0)
+    fig, ax = canvas(0.3 + len(heads) * (wide + 0.12), top + sum(tall) + 0.4 * len(tall) + (0.3 if note_below else 0.05),
+                     alt or f"Answers of {', '.join(names)} to the same {len(prompts)} requests, as cards"
+                     + (" with the true reward of each" if scores else ""))
+    y = fig.get_figheight() - 0.12
     if title:
-        note(ax, 0.15, y + 0.08, title, 13, "left", bold=True, color=BLACK)
-    for k, name in enumerate(texts):
-        note(ax, 0.2 + k * (wide + 0.12), y - 0.22, name, 12, "left", bold=True, color=BLACK)
-    y -= 0.42
-    for i, prompt in enumerate(prompts):
-        note(ax, 0.2, y - 0.2, textwrap.shorten(prompt, int(columns * wide * 11), placeholder=" …"), 11, "left", color=BLACK,
-             italic=True)
-        y -= 0.4
-        for k, name in enumerate(texts):
-            _card(ax, 0.15 + k * (wide + 0.12), y - heights[i] + 0.06, wide, heights[i] - 0.06, lines[name, i],
-                  scores[name][i] if scores else None)
-        y -= heights[i] + 0.02
+        note(ax, 0.15, y, title, 13, "left", "top", bold=True, color=BLACK)
+    for k, head in enumerate(heads):
+        note(ax, 0.2 + k * (wide + 0.12), y - (0.32 if title else 0), head, 11.5, "left", "top", bold=True, color=BLACK)
+    y -= top - 0.12
+    for i, side in enumerate(sides):
+        note(ax, 0.2, y - 0.14, textwrap.shorten(side, int(len(heads) * wide * 11), placeholder=" …"), 11, "left", color=BLACK,
+             italic=not turned, bold=turned)
+        y -= 0.3
+        for k, (lines, score) in enumerate(cells[i]):
+            _card(ax, 0.15 + k * (wide + 0.12), y - tall[i] + 0.04, wide, tall[i], lines, score)
+        y -= tall[i] + 0.1
     if note_below:
-        note(ax, fig.get_figwidth() - 0.15, 0.18, note_below, 9.5, "right")
+        note(ax, fig.get_figwidth() - 0.15, 0.16, note_below, 9.5, "right")
     return fig
 
 
@@ -281,4 +307,4 @@ def _card(ax, x, y, w, h, lines, score):
     box(ax, x, y, w, h, "", tone)
     note(ax, x + 0.1, y + h - 0.1, "\n".join(lines), 10.5, "left", "top", color="#111111")
     if score is not None:
-        note(ax, x + w - 0.1, y + 0.14, f"true reward {score:.1f}".replace("-", "−"), 9.5, "right", bold=True, color=TONES[tone][0])
+        note(ax, x + w - 0.1, y + 0.14, f"true reward {score:.1f}".replace("-", "−"), 9.5, "right", bold=True, color=WORDS[tone])

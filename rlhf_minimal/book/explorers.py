@@ -176,8 +176,8 @@ def beta_frontier(p, reward, gold, names, betas=(0.05, 0.1, 0.2, 0.3, 0.5, 0.75,
         rows = range(len(names))[::-1]
         ax.barh(rows, data["policy"], color=BLUE, height=0.55)
         ax.plot(p, rows, "|", color=GREY, markersize=22, markeredgewidth=2.5)
-        for y, v in zip(rows, data["policy"], strict=True):
-            ax.text(v + 0.015, y, f"{100 * v:.0f} %", va="center", color=BLACK)
+        for y, v, before in zip(rows, data["policy"], p, strict=True):
+            ax.text(max(v, before) + 0.02, y, f"{100 * v:.0f} %", va="center", color=BLACK)
         ax.set(xlim=(0, 1.12), xlabel="probability of each answer (grey mark: reference)")
         ax.set_yticks(rows, names)
         ax.set_title(f"β = {data['beta']:g}: score {number(data['score'])}, true reward {number(data['gold'])}, "

@@ -131,7 +131,7 @@ def _corner(fig, note, seeds=1):
     parts = [note] if note else []
     parts += [f"line: mean, band: range of {seeds} seeds"] if seeds > 1 else []
     if parts:
-        fig.text(0.995, 0.005, " · ".join(parts), ha="right", va="bottom", fontsize=10.5, color=GREY)
+        fig.text(0.995, 0.005, " · ".join(parts), ha="right", va="bottom", fontsize=11, color=GREY)
         fig.get_layout_engine().set(rect=(0, 0.3 / fig.get_figheight(), 1, 1 - 0.3 / fig.get_figheight()))
 
 
