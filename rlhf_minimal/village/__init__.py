@@ -7,11 +7,11 @@ from .annotator import EFFORT, Annotator, Drift
 from .corpus import demonstrations, documents, prompts, split_of
 from .crowd import RATERS, Crowd, ai_judge, panel, swap_average
 from .facts import FACTS
-from .gold import FEATURES, POINTS, WEIGHTS, features, gold, gold_of
+from .gold import FEATURES, POINTS, WEIGHTS, features, gold, gold_of, refuses
 from .tasks import FAMILIES, FAULTS, Task, answer, decorate, parse
 
 __all__ = [
     "EFFORT", "FACTS", "FAMILIES", "FAULTS", "FEATURES", "POINTS", "RATERS", "WEIGHTS", "Annotator", "Crowd",
     "Drift", "Task", "ai_judge", "answer", "decorate", "demonstrations", "documents", "features", "gold", "gold_of",
-    "panel", "parse", "prompts", "split_of", "swap_average",
+    "panel", "parse", "prompts", "refuses", "split_of", "swap_average",
 ]
