@@ -29,7 +29,7 @@ from .equations import implements
 from .logprobs import sequence_logps
 from .models import disable_dropout
 from .optim import update
-from .tensors import check_answers, check_positive, check_share, check_shapes, masked_sum
+from .tensors import check_answers, check_positive, check_shapes, check_share, masked_sum
 
 LossAndStats = tuple[Tensor, dict[str, Tensor]]
 

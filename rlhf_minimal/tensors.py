@@ -11,7 +11,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-
 # ---- checks: each raises ValueError, with what was given, what was expected and what to do ----
 
 def check_shapes(**tensors: Tensor) -> None:
