@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .equations import implements
-from .tensors import as_float, check_finite, check_groups, check_mask, check_not_empty, check_share
+from .tensors import as_float, check_finite, check_groups, check_mask, check_not_empty, check_shapes, check_share
 
 
 @implements("eq:finite_horizon_return")
@@ -53,6 +53,7 @@ def gae(
     >>> adv.tolist(), ret.tolist()  # deltas -0.25, 0.75; -0.25 + 0.75 / 2 = 0.125
     ([[0.125, 0.75]], [[0.625, 1.0]])
     """
+    check_shapes(reward=reward, value=value, mask=mask)
     check_share(gamma=gamma, lam=lam)
     reward, m = check_tokens(reward, mask, "reward")
     value, _ = check_tokens(value, mask, "value")

@@ -33,7 +33,7 @@ def check_finite(**tensors: Tensor) -> None:
     for name, x in tensors.items():
         bad = ~torch.isfinite(x)
         if bad.any():
-            raise ValueError(f"{int(bad.sum())} of {x.numel()} values of {name} are NaN or infinite; look at where they were made")
+            raise ValueError(f"{int(bad.sum())} of {x.numel()} {name}s are NaN or infinite; look at where they were made")
 
 
 def check_answers(*, denominator: float | None = None, **tensors: Tensor) -> None:
