@@ -31,7 +31,7 @@ def test_rating_loss_by_hand():
     slopes = torch.autograd.grad(loss, [score, rating], allow_unused=True)
     assert slopes[0].tolist() == [-0.5, 1.5] and slopes[1] is None  # gap / 2, and nothing into the rating
     for bad in (torch.ones(0), torch.ones(2, 2)):
-        with pytest.raises(ValueError, match="one number per row"):
+        with pytest.raises(ValueError, match="one number an answer"):
             rating_loss(bad, bad)
     with pytest.raises(ValueError, match="1 NaN"):
         rating_loss(torch.tensor([math.nan]), torch.ones(1))

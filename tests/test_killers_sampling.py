@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from rlhf_minimal.sampling import draw_tokens, sample
+from rlhf_minimal.sampling import _draw, sample
 
 
 class Cache:
@@ -74,7 +74,7 @@ def test_draw_divides_the_unit_interval_among_all_tokens():
     """p = (1/4, 1/4, 1/2): u below 1/4, 1/2 and 1 give tokens 0, 1 and 2, the last one included."""
     logits = torch.tensor([[0.25, 0.25, 0.5]]).log().expand(6, 3)
     u = torch.tensor([0.0, 0.24, 0.26, 0.49, 0.51, 0.99], dtype=torch.float64)
-    assert draw_tokens(logits, 1.0, u)[0].tolist() == [0, 0, 1, 1, 2, 2]
+    assert _draw(logits, 1.0, u)[0].tolist() == [0, 0, 1, 1, 2, 2]
 
 
 def test_draw_reaches_a_last_token_of_tiny_probability_whatever_the_rounding():
@@ -84,7 +84,7 @@ def test_draw_reaches_a_last_token_of_tiny_probability_whatever_the_rounding():
     top = torch.full((500,), 1 - 2**-53, dtype=torch.float64)
     total = logits.log_softmax(1).double().exp().cumsum(1)
     assert (total[:, -2] > 1).any() and (total[:, -1] < 1).any()  # the rounding does go both ways
-    assert (draw_tokens(logits, 1.0, top)[0] == 39).all()
+    assert (_draw(logits, 1.0, top)[0] == 39).all()
 
 
 def test_wrong_prompts_among_good_ones_are_refused(tiny_gpt2):
@@ -98,17 +98,17 @@ def test_wrong_prompts_among_good_ones_are_refused(tiny_gpt2):
 def test_a_single_row_with_nan_is_refused():
     logits = torch.tensor([[0.0, 1.0], [float("nan"), 1.0]])
     with pytest.raises(ValueError, match="NaN"):
-        draw_tokens(logits, 1.0, torch.tensor([0.5, 0.5]).double())
+        _draw(logits, 1.0, torch.tensor([0.5, 0.5]).double())
 
 
 def test_blocks_of_a_wide_vocabulary_start_where_the_last_one_ended(monkeypatch):
     logits = torch.randn(1, 1024, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     u = (torch.arange(1000).double() + 0.5) / 1000
-    want = draw_tokens(logits.expand(1000, -1), 1.0, u)[0]
+    want = _draw(logits.expand(1000, -1), 1.0, u)[0]
     monkeypatch.setattr("rlhf_minimal.decoding.WIDE", 0)
-    assert torch.equal(draw_tokens(logits.expand(1000, -1), 1.0, u)[0], want)
+    assert torch.equal(_draw(logits.expand(1000, -1), 1.0, u)[0], want)
 
 
 def test_a_temperature_divides_the_logits():
     logits = torch.tensor([[0.0, 3.0]])
-    assert draw_tokens(logits, 2.0, torch.tensor([0.999]).double())[1].item() == pytest.approx((logits / 2).log_softmax(1)[0, 1].item())
+    assert _draw(logits, 2.0, torch.tensor([0.999]).double())[1].item() == pytest.approx((logits / 2).log_softmax(1)[0, 1].item())

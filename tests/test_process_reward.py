@@ -57,7 +57,7 @@ def test_E11_junk_off_the_mask(logits, junk):
 def test_wrong_input_raises(logits):
     for call, word in (
         (lambda: outcome_loss(logits, torch.ones(4), MASK), "4"),
-        (lambda: outcome_loss(logits, torch.ones(3, 4), MASK), "one label per row"),
+        (lambda: outcome_loss(logits, torch.ones(3, 4), MASK), "one label a row"),
         (lambda: outcome_loss(logits, torch.tensor([0, 1, 2]), MASK), "0 or 1"),
         (lambda: outcome_loss(logits, torch.ones(3), MASK * 0), "empty"),
         (lambda: process_loss(logits, torch.full((3, 4), -100)), "empty"),

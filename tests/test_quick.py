@@ -10,7 +10,7 @@ from rlhf_minimal.forward import hidden_states, pieces
 from rlhf_minimal.logprobs import token_entropy, token_logps
 from rlhf_minimal.models import frozen_copy, lora
 from rlhf_minimal.reward_model import RewardModel
-from rlhf_minimal.sampling import draw_tokens, sample
+from rlhf_minimal.sampling import _draw, sample
 from rlhf_minimal.tensors import pad_left, pad_right
 
 PROMPTS = [[3, 1, 4], [1, 5, 9, 2, 6, 5, 3], [8]]
@@ -63,9 +63,9 @@ def test_adapters_are_sampled_with(tiny_gpt2):
         if "lora_B" in name:
             torch.nn.init.normal_(weight, std=0.5, generator=seeded())
     out = sample(model, PROMPTS, n=4, max_new_tokens=8, eos_id=0, generator=seeded())
-    again = out.on_completion(token_logps(model, out.ids, out.attention)).detach()
+    again = out.completion_logps(token_logps(model, out.ids, out.attention)).detach()
     assert torch.allclose(again, out.logp_old, atol=1e-4)
-    bare = out.on_completion(token_logps(tiny_gpt2(), out.ids, out.attention)).detach()
+    bare = out.completion_logps(token_logps(tiny_gpt2(), out.ids, out.attention)).detach()
     assert (bare - out.logp_old).abs().max() > 0.1
 
 
@@ -84,7 +84,7 @@ def test_rows_move_into_gaps_with_all_that_is_theirs(request, kind, monkeypatch)
     assert max(moved) > 0
     monkeypatch.setattr(decoding.Slots, "move", lambda self, to, source, rows: move(self, to[:0], source[:0], rows))
     wrong = sample(model, PROMPTS, **kwargs, generator=seeded())  # the order changes, the cache does not follow
-    again = wrong.on_completion(token_logps(model, wrong.ids, wrong.attention)).detach()
+    again = wrong.completion_logps(token_logps(model, wrong.ids, wrong.attention)).detach()
     assert (again - wrong.logp_old).abs().max() > 0.01
 
 
@@ -101,9 +101,9 @@ def test_a_wide_vocabulary_is_drawn_from_as_it_is(monkeypatch):
     logits = torch.randn(1, 700, generator=seeded(), dtype=torch.float64) * 2
     logits[0, 256:512] = float("-inf")  # a whole block
     u = torch.cat([(torch.arange(4000) + 0.5) / 4000, torch.tensor([0.0, 1 - 2**-53])]).double()
-    want = draw_tokens(logits.expand(len(u), -1), 1.0, u)
+    want = _draw(logits.expand(len(u), -1), 1.0, u)
     monkeypatch.setattr(decoding, "WIDE", 0)
-    got = draw_tokens(logits.expand(len(u), -1), 1.0, u)
+    got = _draw(logits.expand(len(u), -1), 1.0, u)
     assert torch.equal(got[0], want[0]) and torch.allclose(got[1], want[1])
     assert got[0].max() == 699 and not ((got[0] >= 256) & (got[0] < 512)).any() and got[0].unique().numel() > 150
 

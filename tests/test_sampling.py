@@ -9,7 +9,7 @@ import torch
 from rlhf_minimal import decoding
 from rlhf_minimal.logprobs import sequence_logps, token_logps
 from rlhf_minimal.rollout import Rollout
-from rlhf_minimal.sampling import draw_tokens, sample
+from rlhf_minimal.sampling import _draw, sample
 
 PROMPTS = [[3, 1, 4], [1, 5, 9, 2, 6, 5, 3], [8]]
 
@@ -19,7 +19,7 @@ def seeded(seed=0):
 
 
 def rescored(model, out, temperature=1.0):
-    return out.on_completion(token_logps(model, out.ids, out.attention, temperature=temperature)).detach()
+    return out.completion_logps(token_logps(model, out.ids, out.attention, temperature=temperature)).detach()
 
 
 def greedy_alone(model, prompt, steps, eos):
@@ -101,17 +101,17 @@ def test_draw_by_inverse_cdf_at_its_edges():
     dead = float("-inf")
     logits = torch.tensor([[dead, 0.0, dead, 0.0, dead]]).expand(5, 5)
     u = torch.tensor([0.0, 0.499, 0.501, 1 - 2**-53, 1 - 2**-53], dtype=torch.float64)
-    token, logp = draw_tokens(logits, 1.0, u)
+    token, logp = _draw(logits, 1.0, u)
     assert token.tolist() == [1, 1, 3, 3, 3]  # never a token of probability 0, never V
     assert logp.tolist() == pytest.approx([-0.693147] * 5)
     torch.manual_seed(0)
     many = torch.randn(2000, 50) * 4
-    token, logp = draw_tokens(many, 1.0, torch.full((2000,), 1 - 2**-53, dtype=torch.float64))
+    token, logp = _draw(many, 1.0, torch.full((2000,), 1 - 2**-53, dtype=torch.float64))
     assert token.max() < 50 and torch.isfinite(logp).all()
     one = torch.tensor([[5.0, 1.0, 3.0]])
-    assert draw_tokens(one, 1e-6, torch.tensor([0.999], dtype=torch.float64))[0].item() == 0
+    assert _draw(one, 1e-6, torch.tensor([0.999], dtype=torch.float64))[0].item() == 0
     with pytest.raises(ValueError, match="NaN"):
-        draw_tokens(one * float("nan"), 1.0, torch.zeros(1, dtype=torch.float64))
+        _draw(one * float("nan"), 1.0, torch.zeros(1, dtype=torch.float64))
 
 
 def test_B7_dropout_off_and_every_mode_restored(tiny_gpt2):
@@ -299,5 +299,5 @@ def test_rollout_refuses_what_does_not_fit(tiny_gpt2):
     with pytest.raises(ValueError, match="differs from their mask"):
         dataclasses.replace(out, mask=flipped)
     with pytest.raises(ValueError, match="token_logps of this rollout"):
-        out.on_completion(out.logp_old)
+        out.completion_logps(out.logp_old)
     assert isinstance(copy.copy(out), Rollout)
