@@ -74,7 +74,7 @@ test-code: $(READY)
 	$(PY) -m ruff check .
 
 test-unit: $(READY)
-	OMP_NUM_THREADS=1 $(PY) -m pytest -q -n 2 --dist loadfile tests --ignore=tests/test_negative_controls.py
+	OMP_NUM_THREADS=1 $(PY) -m pytest -q -n 2 --dist loadfile tests --ignore=tests/notebooks/test_negative_controls.py
 
 test-sources: $(READY)
 	$(PY) -m tools.build --check
@@ -84,7 +84,7 @@ test-notebooks: $(READY)
 	$(PY) -m tools.gate
 
 test-controls: $(READY)
-	OMP_NUM_THREADS=1 $(PY) -m pytest -q tests/test_negative_controls.py
+	OMP_NUM_THREADS=1 $(PY) -m pytest -q tests/notebooks/test_negative_controls.py
 
 clean:
 	rm -rf build .pytest_cache .ruff_cache .hypothesis *.egg-info

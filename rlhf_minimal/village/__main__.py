@@ -66,9 +66,9 @@ def _cell(text: str) -> str:
 
 def agreement() -> str:
     """Family × hand-written examples × agreeing (the examples are part of the repository, not of the package)."""
-    path = Path(__file__).parents[2] / "tests" / "village_examples.py"
+    path = Path(__file__).parents[2] / "tests" / "village" / "examples.py"
     if not path.exists():
-        return "(the hand-written examples are in the repository: tests/village_examples.py)"
+        return "(the hand-written examples are in the repository: tests/village/examples.py)"
     spec = importlib.util.spec_from_file_location("village_examples", path)
     examples = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(examples)
