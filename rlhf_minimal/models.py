@@ -94,7 +94,7 @@ def smollm2_folder() -> str:
 
 
 def convert_gguf(gguf: Path, target: Path) -> None:
-    """Write a GGUF model as float32 safetensors. The model as read refuses save_pretrained; a copy without its config does not."""
+    """Write a GGUF model as float32 safetensors: by way of a plain copy, since a model read from GGUF refuses to be saved."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     try:

@@ -9,6 +9,7 @@ DEFAULTS = {
     "tensors.masked_whiten": "shift_mean=True",
     "tensors.pad_left": "value=0",
     "tensors.pad_right": "value=0",
+    "tensors.check_groups": "smallest=2",
     "logprobs.token_logps": "temperature=1.0",
     "logprobs.token_entropy": "temperature=1.0",
     "logprobs.sequence_logps": "average=False",
