@@ -151,6 +151,12 @@ def backbone(model: nn.Module) -> nn.Module:
     return model.base_model if hasattr(model, "base_model") else model
 
 
+def copy_of(model: nn.Module) -> nn.Module:
+    """A copy whose weights can be trained, without dropout: where a policy starts. The model itself stays as it is."""
+    policy = disable_dropout(copy.deepcopy(model))
+    return policy.requires_grad_(True)
+
+
 def frozen_copy(model: nn.Module) -> nn.Module:
     """A deep copy that never changes, in eval mode and without gradients: the reference of DPO, PPO and GRPO."""
     return copy.deepcopy(unwrap(model)).eval().requires_grad_(False)
