@@ -17,6 +17,7 @@ DEFAULTS = {
     "advantages.gae": "gamma=1.0, lam=0.95",
     "advantages.group_normalize": "scale=True",
     "sampling.sample": "n=1, temperature=1.0",
+    "sampling.answer": "n=1, max_new_tokens=64, temperature=1.0",
     "optim.update": "max_norm=1.0",
     "sft.step": "max_norm=1.0",
     "rollout.completion_logps": "temperature=1.0",
