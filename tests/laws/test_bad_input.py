@@ -287,7 +287,7 @@ def test_raises_at_once_with_sizes_and_what_to_do(name):
 
 
 def test_there_are_enough_and_every_name_of_the_contract_has_some():
-    from test_contract import CONTRACT
+    from tests.laws.test_contract import CONTRACT
 
     assert len(WRONG) >= 70
     files = {}
