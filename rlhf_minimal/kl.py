@@ -50,7 +50,7 @@ def k3(logp, logp_ref):
     return torch.expm1(-d) + d  # expm1: exp(-d) - 1 loses all digits near 0 (C2)
 
 
-@implements("eq:def_kl")
+@implements("eq:def_kl", "eq:kl_distance_regularization")
 def exact_kl(logits, logits_ref):
     """sum_v p log(p/q) over the vocabulary: (...,V), (...,V) logits -> (...), nats, >= 0; k1 without its noise (C5).
 
@@ -116,6 +116,7 @@ class AdaptiveKL:
         return self.beta
 
 
+@implements("eq:rl_start", "eq:kl_standard")
 def penalized(score, logp_old, logp_ref, mask, beta):
     """score - beta * sum_t k1, and that KL, both (B,) and detached: the sequence's *sum*, not its mean (C4, K7).
 
