@@ -116,7 +116,6 @@ class AdaptiveKL:
         return self.beta
 
 
-@implements("eq:rl_start", "eq:kl_standard")
 def penalized(score, logp_old, logp_ref, mask, beta):
     """score - beta * sum_t k1, and that KL, both (B,) and detached: the sequence's *sum*, not its mean (C4, K7).
 

@@ -7,15 +7,17 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from rlhf_minimal.advantages import gae, returns_to_go
+from rlhf_minimal.advantages import gae, group_normalize, leave_one_out, returns_to_go
 from rlhf_minimal.best_of_n import select
 from rlhf_minimal.direct_alignment import dpo_loss
 from rlhf_minimal.distillation import full_vocabulary_loss, word_level_loss
 from rlhf_minimal.evaluate.exact import World, exact_model, expected_loss_gradient, free_energy, gradient, tilted
 from rlhf_minimal.filtering import top_overall
-from rlhf_minimal.grpo import cispo_loss, truncated_importance
+from rlhf_minimal.grpo import cispo_loss, grpo_loss, truncated_importance
 from rlhf_minimal.ppo import policy_loss
+from rlhf_minimal.process_reward import outcome_loss
 from rlhf_minimal.reinforce import reinforce_loss
+from rlhf_minimal.reward_model import pairwise_loss
 
 EQUAL = dict(rtol=0, atol=1e-10)
 
@@ -240,6 +242,71 @@ def test_ppo_over_one_answer_and_over_all_tokens(tokens):
     term = torch.minimum(rho * adv[:, None], rho.clamp(0.8, 1.2) * adv[:, None])
     close(policy_loss(learner[:1], old[:1], adv[:1], mask[:1])[0], -term[0].sum() / 3)
     close(policy_loss(learner, old, adv, mask)[0], -term.mean())
+
+
+# ---- groups ----
+
+
+@pytest.mark.equation("eq:RLOO_GRPO_EQUIV", "eq:RLOO_ADV_AGAIN", "eq:DrGRPO_ADV", "eq:GRPO_ADV", "eq:RLOO_advantage_alt")
+@pytest.mark.parametrize("size", [2, 3, 8])
+def test_leave_one_out_is_the_centred_score_times_g_over_g_minus_one(size):
+    score = torch.randn(size, generator=torch.Generator().manual_seed(size), dtype=torch.float64)
+    centred = score - score.mean()
+    others = torch.stack([score[i] - score[[j for j in range(size) if j != i]].mean() for i in range(size)])
+    close(group_normalize(score, size, scale=False), centred)
+    close(leave_one_out(score, size), others)
+    close(size / (size - 1) * centred, others)
+    close(group_normalize(score, size), centred / score.std())
+
+
+@pytest.mark.equation("eq:GRPO", "eq:GRPO_token", "eq:ppo_1step", "eq:grpo_loss_kl")
+def test_grpo_by_token_by_answer_and_in_its_first_step(tokens):
+    learner, reference, old, score, mask = tokens
+    adv = group_normalize(score, 4)
+    settings = dict(group_size=4, logp_ref=reference, beta=0.3)
+    k3 = (reference - learner).exp() - 1 - (reference - learner)
+
+    def surrogate(ratio, a):
+        return torch.minimum(ratio * a, ratio.clamp(0.8, 1.2) * a)
+
+    by_token = surrogate((learner - old).exp(), adv[:, None]) - 0.3 * k3
+    close(grpo_loss(learner, old, score, mask, **settings)[0], -by_token.mean(1).mean())
+    by_answer = surrogate((learner - old).sum(1).exp(), adv)  # the first printed form: one ratio for the answer
+    far(grpo_loss(learner, old, score, mask, group_size=4)[0], -by_answer.mean())
+    one = slice(0, 1)  # answers of one token: there both forms agree
+    short = surrogate((learner - old).exp()[:, 0], adv).mean()
+    close(grpo_loss(learner[:, one], old[:, one], score, mask[:, one], group_size=4)[0], -short)
+    first = -((learner - learner.detach()).exp() * adv[:, None] - 0.3 * k3).mean()
+    loss, _ = grpo_loss(learner, learner.detach(), score, mask, **settings)
+    close(loss, first)
+    close(torch.autograd.grad(loss, learner, retain_graph=True)[0], torch.autograd.grad(first, learner)[0])
+
+
+# ---- reward models ----
+
+
+@pytest.mark.equation("eq:bradterry", "eq:bradterry_unbounded", "eq:bradterryrm", "eq:bradterryrm_sigmoid", "eq:bradterryrm_deriv",
+                      "eq:rewardmodeling1", "eq:rewardmodeling2")
+def test_each_line_from_strengths_to_the_loss_on_pairs():
+    chosen, rejected = torch.randn(2, 9, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+    strong, weak = chosen.exp(), rejected.exp()
+    p = strong / (strong + weak)
+    for line in (1 / (1 + weak / strong), 1 / (1 + (rejected - chosen).exp()), torch.sigmoid(chosen - rejected)):
+        close(line, p)
+    loss, _ = pairwise_loss(chosen, rejected)
+    for line in (-p.log(), -torch.sigmoid(chosen - rejected).log(), torch.log(1 + (rejected - chosen).exp())):
+        close(loss, line.mean())
+    far(pairwise_loss(rejected, chosen)[0], loss)
+
+
+@pytest.mark.equation("eq:orm_token_loss", "eq:orm_loss")
+def test_the_two_printed_losses_of_an_outcome_model_differ():
+    logits = torch.tensor([[2.0, -1.0, 0.5], [0.3, 0.0, 0.0]], dtype=torch.float64)
+    label, mask = torch.tensor([1.0, 0.0]), torch.tensor([[1, 1, 1], [1, 0, 0]])
+    by_token = -(torch.sigmoid(logits[0]).log().mean() + torch.log(1 - torch.sigmoid(logits[1, 0]))) / 2
+    close(outcome_loss(logits, label, mask)[0], by_token)
+    by_answer = -(torch.sigmoid(logits[0].mean()).log() + torch.log(1 - torch.sigmoid(logits[1, 0]))) / 2
+    far(by_answer, by_token)
 
 
 # ---- DPO, from the objective to the gradient ----
