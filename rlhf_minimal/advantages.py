@@ -23,7 +23,7 @@ def _tokens(x, mask, name):
     return x, m
 
 
-@implements("eq:finite_horizon_return", "eq:return_definition", "eq:recursive_return")
+@implements("eq:finite_horizon_return")
 def returns_to_go(reward, mask, gamma=1.0):
     """G_t = r_t + gamma * G_(next masked t): rewards (B,T), mask (B,T) -> (B,T), 0 off the mask.
 
@@ -73,7 +73,7 @@ def _groups(score, group_size):
     return score - score[:, :1]
 
 
-@implements("eq:RLOO_advantage", "eq:RLOO_advantage_alt", "eq:RLOO_baseline", "eq:RLOO_ADV_AGAIN")
+@implements("eq:RLOO_advantage", "eq:RLOO_advantage_alt", "eq:RLOO_baseline")
 def leave_one_out(score, group_size):
     """Score minus the mean of the *other* scores of its prompt: (B,) -> (B,) advantages; a group sums to 0 (D8).
 

@@ -50,7 +50,7 @@ def k3(logp, logp_ref):
     return torch.expm1(-d) + d  # expm1: exp(-d) - 1 loses all digits near 0 (C2)
 
 
-@implements("eq:def_kl", "eq:kl_distance_regularization")
+@implements("eq:def_kl")
 def exact_kl(logits, logits_ref):
     """sum_v p log(p/q) over the vocabulary: (...,V), (...,V) logits -> (...), nats, >= 0; k1 without its noise (C5).
 

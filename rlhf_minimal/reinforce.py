@@ -10,10 +10,7 @@ from .rollout import completion_logps
 from .tensors import check_mask
 
 
-@implements(
-    "eq:REINFORCE_with_baseline", "eq:REINFORCE_with_advantage", "eq:general_gradient", "eq:vanilla_policy_gradient",
-    "eq:advantage_policy_gradient", "eq:advantage_policy_gradient_recall",
-)
+@implements("eq:REINFORCE_with_baseline")
 def reinforce_loss(logp, adv, mask, *, denominator=None):
     """-mean over rows of sum_t adv log p -> (loss, stats). logp, mask (B, T); adv (B,) or (B, T), detached here.
 

@@ -19,7 +19,7 @@ def _smoothed(gap, margin, label_smoothing):
     return -(1 - label_smoothing) * F.logsigmoid(gap - margin) - label_smoothing * F.logsigmoid(-gap - margin)
 
 
-@implements("eq:rewardmodeling1", "eq:rewardmodeling2", "eq:rewardmodelingmargin", "eq:margin_loss")
+@implements("eq:rewardmodeling1", "eq:rewardmodelingmargin")
 def pairwise_loss(chosen, rejected, *, margin=None, label_smoothing=0.0, center=0.0):
     """-log sigmoid(r_c - r_r - margin), mean over pairs -> (loss, stats). All (B,); margin may be a number.
 

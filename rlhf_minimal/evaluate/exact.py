@@ -75,7 +75,7 @@ class World:
         """(N,) log-probabilities of the completions."""
         return self.logps(model).sum(1)
 
-    @implements("eq:rl_opt_int", "eq:policy_objective_expectation", "eq:policy_objective_integral")
+    @implements("eq:rl_opt_int")
     def expected(self, model, reward):
         """J = sum_y p(y) r(y)."""
         return (self.seq_logp(model).exp() * reward).sum()

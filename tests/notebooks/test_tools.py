@@ -376,8 +376,8 @@ GOOD = [
 @pytest.fixture
 def findings(built, tmp_path):
     """findings(change): the numbers of the rules that object to the demonstration after a change."""
-    (tmp_path / "docs").mkdir()
-    (tmp_path / "docs/equations.csv").write_text("label,page\neq:known,x\n")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/equations.csv").write_text("label,page\neq:known,x\n")
 
     def of(change):
         nb = read(built)
