@@ -262,8 +262,7 @@ def dpo_nll_loss(
     """DPO plus alpha times the chosen answer's negative log-likelihood, which keeps its log-probability from sinking.
 
     Four (B,) sums of log-probabilities, in nats. `lengths` (B,): the number of tokens of each chosen answer. With it the
-    second term is a mean per token, as in the paper (which counts the prompt's tokens too); without it, a sum. An
-    `alpha` that suits one does not suit the other.
+    second term is a mean per token, as in the paper; without it, a sum. An `alpha` that suits one does not suit the other.
 
     Returns the loss, averaged over pairs, and the statistics with `nll`. Raises ValueError as `dpo_loss`, and for a
     length below 1. Equations `eq:dpo_nll`, `eq:dpo_nll_expanded`; Pang et al. 2024, https://arxiv.org/abs/2404.19733
