@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from .equations import implements
-from .tensors import as_mask, check_no_nan
+from .tensors import as_mask, check_answers, check_groups, check_no_nan, check_positive
 
 
 @implements("eq:rs_selection_per_prompt")
@@ -25,8 +25,8 @@ def top_per_prompt(score: Tensor, group_size: int, k: int = 1) -> Tensor:
     >>> top_per_prompt(torch.tensor([0.1, 0.9, 5.0, 4.0]), 2).tolist()
     [1, 2]
     """
+    check_groups(group_size, smallest=1, score=score)
     check_no_nan(score=score)
-    check_rows_in_groups(score, group_size)
     check_count(k, group_size, "samples per prompt")
     groups = score.view(-1, group_size)
     best = groups.argsort(dim=1, descending=True, stable=True)[:, :k]
@@ -44,7 +44,7 @@ def top_overall(score: Tensor, k: int) -> Tensor:
     >>> top_overall(torch.tensor([0.1, 0.9, 5.0, 4.0]), 2).tolist()
     [2, 3]
     """
-    check_one_per_row(score)
+    check_answers(score=score)
     check_count(k, len(score), "rows")
     return score.argsort(descending=True, stable=True)[:k]
 
@@ -81,9 +81,8 @@ def acceptance(score: Tensor, beta: float, *, highest: float) -> Tensor:
     >>> [round(x, 4) for x in acceptance(torch.tensor([0.0, 1.0]), 1.0, highest=1.0).tolist()]
     [0.3679, 1.0]
     """
-    check_one_per_row(score)
-    if not (beta > 0 and math.isfinite(beta)):
-        raise ValueError(f"beta is {beta}; give a finite number above 0")
+    check_answers(score=score)
+    check_positive(beta=beta)
     if not score.max() <= highest < math.inf:
         raise ValueError(f"score {score.max().item()}, highest {highest}; give a finite one that no score exceeds")
     return ((score.double() - highest) / beta).exp()
@@ -98,7 +97,7 @@ def above(score: Tensor, threshold: float) -> Tensor:
     >>> above(torch.tensor([0.2, 0.9, 0.5]), 0.5).tolist()
     [1, 2]
     """
-    check_one_per_row(score)
+    check_answers(score=score)
     if math.isnan(threshold):
         raise ValueError("threshold is NaN; give a number")
     return (score >= threshold).nonzero()[:, 0]
@@ -112,7 +111,7 @@ def thresholds(score: Tensor, keep: list[float]) -> list[float]:
     >>> thresholds(torch.tensor([1.0, 2.0, 3.0, 4.0]), [1.0, 0.5, 0.25])
     [1.0, 3.0, 4.0]
     """
-    check_one_per_row(score)
+    check_answers(score=score)
     wrong = [share for share in keep if not 0 < share <= 1]
     if wrong:
         raise ValueError(f"keep has {wrong}; give shares above 0 and up to 1")
@@ -132,7 +131,7 @@ def correct_only(correct: Tensor, group_size: int, *, k: int | None = None) -> t
     [[0], [1]]
     """
     right = as_mask(correct, "correct")
-    check_rows_in_groups(right, group_size)
+    check_groups(group_size, smallest=1, correct=right)
     groups = right.view(-1, group_size)
     if k is not None:
         check_count(k, group_size, "samples per prompt")
@@ -144,16 +143,3 @@ def check_count(k: int, most: int, what: str) -> None:
     """Raise ValueError unless k is an int from 1 to `most`."""
     if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= most:
         raise ValueError(f"k is {k!r} of {most} {what}; give an int from 1 to {most}")
-
-
-def check_one_per_row(score: Tensor) -> None:
-    """Raise ValueError unless the scores are (B,), B >= 1, without NaN."""
-    if score.dim() != 1 or not len(score):
-        raise ValueError(f"score is {tuple(score.shape)}; give one number per row, (B,), B >= 1")
-    check_no_nan(score=score)
-
-
-def check_rows_in_groups(x: Tensor, group_size: int) -> None:
-    """Raise ValueError unless x is (B,) with B a multiple of group_size, and not empty."""
-    if x.dim() != 1 or group_size < 1 or len(x) == 0 or len(x) % group_size:
-        raise ValueError(f"{tuple(x.shape)} rows in groups of {group_size}; give (B,), B a multiple of it")

@@ -184,7 +184,7 @@ def values(critic: nn.Module, rollout: Rollout) -> Tensor:
     Entry t is the value *before* completion token t, read at the token in front of it: the columns of the critic's
     output that score the completion are those of `token_logps`.
     """
-    value = rollout.completion_logps(critic(rollout.ids, rollout.attention)[:, :-1])
+    value = rollout.on_completion(critic(rollout.ids, rollout.attention)[:, :-1])
     return check_mask(value, rollout.mask, "value")[0]
 
 

@@ -400,7 +400,7 @@ target = gradient(world.kl(model, anchor), model)
 whole = ("k2 of whole texts in the loss", 1,
          lambda lp, rows: k2(lp.sum(1), ref_logps[rows].sum(1)).sum())
 relation, pulls = {}, {}
-for name, size, loss in [*kl_estimators(ref_logps, k1(logps, ref_logps), world.mask), whole]:
+for name, size, loss, *_ in [*kl_estimators(ref_logps, k1(logps, ref_logps), world.mask), whole]:
     g = pulls[name] = expected_gradient(world, model, loss, group_size=size)
     c = compare(g, target) if g.norm() > 1e-10 else {"cosine": 0.0, "ratio": 0.0, "error": 1.0}
     relation[name] = c
@@ -542,7 +542,7 @@ def steer(controller, steps, name, lr=0.03):
                        generator=dice)
         rows = [row_of[tuple(c + [0] * (3 - len(c)))] for c in drawn.completion_ids.tolist()]
         with torch.no_grad():
-            ref = drawn.completion_logps(token_logps(model, drawn.ids, drawn.attention))
+            ref = drawn.on_completion(token_logps(model, drawn.ids, drawn.attention))
         stats = rloo.step(pupil, adam, drawn, liking[rows], group_size=64, logp_ref=ref,
                           beta=controller.beta)
         controller.update(stats["kl"], 64)  # the mean over texts of the summed k1 (C7)

@@ -9,7 +9,7 @@ from rlhf_minimal import direct_alignment as da
 from rlhf_minimal.advantages import group_normalize
 from rlhf_minimal.grpo import grpo_loss, gspo_loss
 from rlhf_minimal.p3o import p3o_loss
-from rlhf_minimal.ppo import Critic, minibatch_loss, policy_loss, prepare, values, value_loss
+from rlhf_minimal.ppo import Critic, minibatch_loss, policy_loss, prepare, value_loss, values
 from rlhf_minimal.reinforce import reinforce_loss
 from rlhf_minimal.sampling import sample
 
