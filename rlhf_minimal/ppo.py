@@ -158,13 +158,15 @@ def values(critic, rollout):
 
 
 @torch.no_grad()
-def prepare(critic, rollout, score, *, logp_ref=None, beta=0.0, gamma=1.0, lam=0.95, whiten=True):
-    """All that stays frozen during the epochs (E16) -> dict of (B, T): reward, value, adv, ret; and kl (B,)."""
+def prepare(value, rollout, score, *, logp_ref=None, beta=0.0, gamma=1.0, lam=0.95, whiten=True):
+    """All that stays frozen during the epochs -> dict of (B, T): reward, value, adv, ret; and kl (B,).
+
+    value (B, T): the critic's values before the first update, from `values(critic, rollout)`.
+    """
     if logp_ref is None and beta:
         raise ValueError(f"beta={beta} without logp_ref: give the reference's log-probabilities (B, T), or beta=0")
     ref = rollout.logp_old if logp_ref is None else logp_ref
     reward = rewards(score, rollout.logp_old, ref, rollout.mask, beta)
-    value = values(critic, rollout)
     adv, ret = gae(reward, value, rollout.mask, gamma=gamma, lam=lam)  # ret from raw advantages (D3)
     if whiten:
         adv = masked_whiten(adv, rollout.mask)  # once, over the whole batch (D5)
@@ -198,7 +200,9 @@ def step(
     The optimizer holds policy and critic. settings: clip, value_clip, value_coef, temperature of `minibatch_loss`.
     """
     disable_dropout(policy)  # or ratios are not 1 with unchanged weights (B7)
-    frozen = prepare(critic, rollout, score, logp_ref=logp_ref, beta=beta, gamma=gamma, lam=lam)
+    with torch.no_grad():
+        value = values(critic, rollout)
+    frozen = prepare(value, rollout, score, logp_ref=logp_ref, beta=beta, gamma=gamma, lam=lam)
     history = []
     for _ in range(epochs):
         for rows in torch.randperm(len(score), generator=generator).chunk(minibatches):  # rows, never tokens (E16)

@@ -20,11 +20,12 @@ def _smoothed(gap, margin, label_smoothing):
 
 
 @implements("eq:rewardmodeling1", "eq:rewardmodelingmargin")
-def pairwise_loss(chosen, rejected, *, margin=None, label_smoothing=0.0, center=0.0):
+def pairwise_loss(chosen, rejected, *, margin=None, label_smoothing=0.0, center=0.0, denominator=None):
     """-log sigmoid(r_c - r_r - margin), mean over pairs -> (loss, stats). All (B,); margin may be a number.
 
     A margin *raises* the loss. label_smoothing mixes both directions. center adds center * mean((r_c + r_r)^2), the
     only part that sees a constant shift (F3, C12). Accuracy counts r_c > r_r strictly: a tie is wrong (F5).
+    denominator: the pairs of the whole optimizer step, where this batch is a part of it.
     ValueError on unequal shapes, on NaN, on an empty batch.
 
     >>> round(pairwise_loss(torch.tensor([1.5]), torch.tensor([0.5]))[0].item(), 4)  # log(1 + 1/e)
@@ -41,9 +42,10 @@ def pairwise_loss(chosen, rejected, *, margin=None, label_smoothing=0.0, center=
     if shift.dim():
         check_shapes(margin=shift, chosen=chosen)
     check_no_nan(margin=shift)
-    loss = _smoothed(chosen - rejected, shift, label_smoothing).mean()
+    pairs = len(chosen) if denominator is None else denominator
+    loss = _smoothed(chosen - rejected, shift, label_smoothing).sum() / pairs
     if center:
-        loss = loss + center * (chosen + rejected).square().mean()
+        loss = loss + center * (chosen + rejected).square().sum() / pairs
     accuracy = (chosen > rejected).float().mean()
     named = {"loss": loss, "accuracy": accuracy, "margin": (chosen - rejected).mean()}
     return loss, {k: x.detach() for k, x in (named | {"chosen": chosen.mean(), "rejected": rejected.mean()}).items()}

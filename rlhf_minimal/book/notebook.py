@@ -15,6 +15,7 @@ import numpy
 
 from .. import SHIPPED
 from ..commands import doctor
+from ..quiet import settle
 from .exercises import check
 
 __all__ = ["available", "begin", "check", "claim", "every", "recorded", "show", "show_source", "shows_error"]
@@ -42,7 +43,7 @@ def begin(chapter):
     seed, scale = os.environ.get("RLHF_SEED") or "0", os.environ.get("RLHF_SCALE") or "village"
     if scale not in ("village", "smollm2", "gpt2") or not seed.isdecimal():
         raise ValueError(f"RLHF_SCALE={scale}, RLHF_SEED={seed}: expected village, smollm2 or gpt2; a whole number")
-    doctor.settle(quiet=os.environ.get("RLHF_PROGRESS") != "1", offline=scale != "gpt2")
+    settle(quiet=os.environ.get("RLHF_PROGRESS") != "1", offline=scale != "gpt2")
     import torch
     for seeding in (random.seed, numpy.random.seed, torch.manual_seed):
         seeding(int(seed))
