@@ -46,12 +46,16 @@ class Job:
     reward: Reward | None = None
     control: FixedKL | AdaptiveKL = field(default_factory=lambda: FixedKL(0.0))
     baseline: float = 0.0
-    trained: list = field(default_factory=list)  # all weights that learn
 
     @property
     def device(self) -> torch.device:
         """Where this process computes."""
         return self.accelerator.device
+
+    @property
+    def learning(self) -> list[nn.Module]:
+        """The models whose weights change."""
+        return [self.model] if self.critic is None else [self.model, self.critic]
 
     def generator(self, *names: Any) -> torch.Generator:
         """Random numbers of their own for each purpose, step and micro-batch, the same on whatever process."""
@@ -108,14 +112,14 @@ def learn(job: Job, batches: list, loss_of: Callable, terms_of: Callable) -> dic
     total, parts = sum(gather_object(terms)), []
     for i, batch in enumerate(batches):
         with ExitStack() as stack:
-            for model in (job.model, job.critic) if i < len(batches) - 1 else ():
-                if model is not None:
-                    stack.enter_context(job.accelerator.no_sync(model))  # processes meet after their last micro-batch
+            for model in job.learning if i < len(batches) - 1 else ():
+                stack.enter_context(job.accelerator.no_sync(model))  # processes meet after their last micro-batch
             with job.precision():
                 loss, stats = loss_of(batch, total)
             job.accelerator.backward(loss * job.accelerator.num_processes)  # since DDP averages the gradients
         parts.append((terms[i], {k: float(v) for k, v in stats.items()} | {"loss": loss.item()}))
-    norm = float(job.accelerator.clip_grad_norm_(job.trained, job.settings.max_norm))  # once, of the whole gradient
+    weights = [p for model in job.learning for p in model.parameters()]
+    norm = float(job.accelerator.clip_grad_norm_(weights, job.settings.max_norm))  # once, of the whole gradient
     stats = merge_stats(gather_object(parts))
     if not math.isfinite(norm):
         raise ValueError(f"the gradient's norm is {norm} at loss {stats['loss']}; lower the learning rate")
@@ -201,13 +205,11 @@ def _make_models(job: Job) -> None:
 
 def _make_optimizer(job: Job) -> None:
     """AdamW over all that learns, matrices and vectors in groups of their own, and everything handed to Accelerate."""
-    learning = [model for model in (job.model, job.critic) if model is not None]
-    for model in learning:
+    for model in job.learning:
         model.train()  # dropout is 0 everywhere
-    weights = [p for model in learning for p in model.parameters() if p.requires_grad]
+    weights = [p for model in job.learning for p in model.parameters() if p.requires_grad]
     groups = [{"params": [p for p in weights if p.dim() > 1], "weight_decay": job.settings.weight_decay},
               {"params": [p for p in weights if p.dim() < 2], "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW([g for g in groups if g["params"]], lr=job.settings.lr)
-    job.optimizer, job.model, *critic = job.accelerator.prepare(optimizer, *learning)
+    job.optimizer, job.model, *critic = job.accelerator.prepare(optimizer, *job.learning)
     job.critic = critic[0] if critic else None
-    job.trained = [p for model in (job.model, *critic) for p in model.parameters()]

@@ -132,7 +132,7 @@ def export(job: "Job", out: Path) -> None:
     if job.accelerator.is_main_process:
         new = out / "checkpoints" / "model"
         shutil.rmtree(new, ignore_errors=True)
-        model = merge_adapters(models.unwrap(job.model))
+        model = models.merge_adapters(job.model)
         if job.algorithm.head == "score":
             model, state = model.model, state and {name.removeprefix("model."): x for name, x in state.items()}
             mark_padding(model, job.tokenizer)
@@ -140,20 +140,6 @@ def export(job: "Job", out: Path) -> None:
         job.tokenizer.save_pretrained(new)
         checkpoint.put_in_place(new, out)
     job.accelerator.wait_for_everyone()
-
-
-def merge_adapters(model: Any) -> Any:
-    """The model as transformers knows it, adapters merged into its weights; changes it in place."""
-    if hasattr(model, "get_base_model"):
-        model = model.get_base_model()
-    adapted = [(name, part) for name, part in model.named_modules() if hasattr(part, "base_layer") and hasattr(part, "merge")]
-    if adapted:
-        model.float()  # a small change added in bfloat16 would be rounded away
-    for name, part in adapted:
-        part.merge()
-        parent, _, last = name.rpartition(".")
-        setattr(model.get_submodule(parent), last, part.base_layer)
-    return model
 
 
 def mark_padding(model: Any, tokenizer: Any) -> None:

@@ -4,7 +4,7 @@ Each process samples its share of the prompts; then all of them hold the whole b
 whitening and the KL are plain arithmetic over all rows, and only the forward and backward passes are shared again.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -94,24 +94,21 @@ def draw_some(job: Job, step: int, number: int, rows: list[dict]) -> Samples:
 
 def join(parts: list[Samples], group_size: int, device: torch.device) -> Samples:
     """Micro-batches of unequal widths as one: prompts padded on the left, completions on the right."""
-    before = max(part.rollout.prompt_len for part in parts)
-    after = max(part.rollout.mask.shape[1] for part in parts)
+    rollouts = [part.rollout for part in parts]
+    before, after = max(r.prompt_len for r in rollouts), max(r.mask.shape[1] for r in rollouts)
 
-    def rows(name: str, of: Callable = lambda part: part) -> Tensor:
-        """One tensor of all parts, (B,), (B, P + T) or (B, T)."""
-        wide = []
-        for part in parts:
-            left = before - part.rollout.prompt_len if name in ("ids", "attention") else 0
-            x = getattr(of(part), name)
-            wide.append(F.pad(x, (left, after - part.rollout.mask.shape[1])) if x.dim() > 1 else x)
-        return torch.cat(wide).to(device)
+    def rows(tensors: list[Tensor], prompt: bool = False) -> Tensor:
+        """One tensor of each part as one: (B,), (B, T), or (B, P + T) with the prompt."""
+        lacks = [((before - r.prompt_len) * prompt, after - r.mask.shape[1]) for r in rollouts]
+        return torch.cat([F.pad(x, lack) if x.dim() > 1 else x for x, lack in zip(tensors, lacks, strict=True)]).to(device)
 
-    rollout = Rollout(prompt_len=before, **{name: rows(name, lambda part: part.rollout) for name in (
-        "ids", "attention", "mask", "logp_old", "group", "ended")})
-    rollout.group = torch.arange(len(rollout) // group_size, device=device).repeat_interleave(group_size)
+    ids, attention = (rows([getattr(r, name) for r in rollouts], prompt=True) for name in ("ids", "attention"))
+    mask, logp_old, ended = (rows([getattr(r, name) for r in rollouts]) for name in ("mask", "logp_old", "ended"))
+    group = torch.arange(len(ids) // group_size, device=device).repeat_interleave(group_size)
+    columns = {name: None if getattr(parts[0], name) is None else rows([getattr(part, name) for part in parts])
+               for name in ("score", "logp_ref", "value", "gold")}
     prompts, texts = [p for part in parts for p in part.prompts], [x for part in parts for x in part.texts]
-    given = {name: rows(name) for name in ("score", "logp_ref", "value", "gold") if getattr(parts[0], name) is not None}
-    return Samples(rollout, prompts, texts, **{"value": None, "gold": None} | given)
+    return Samples(Rollout(ids, attention, before, mask, logp_old, group, ended), prompts, texts, **columns)
 
 
 # ---- from scored samples to a loss ----
