@@ -166,7 +166,7 @@ def prepare(value, rollout, score, *, logp_ref=None, beta=0.0, gamma=1.0, lam=0.
     if logp_ref is None and beta:
         raise ValueError(f"beta={beta} without logp_ref: give the reference's log-probabilities (B, T), or beta=0")
     ref = rollout.logp_old if logp_ref is None else logp_ref
-    reward = rewards(score, rollout.logp_old, ref, rollout.mask, beta)
+    reward, value = rewards(score, rollout.logp_old, ref, rollout.mask, beta), value.detach()
     adv, ret = gae(reward, value, rollout.mask, gamma=gamma, lam=lam)  # ret from raw advantages (D3)
     if whiten:
         adv = masked_whiten(adv, rollout.mask)  # once, over the whole batch (D5)
