@@ -11,12 +11,12 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 from rlhf_minimal import models, train
 from rlhf_minimal.book import notebook
+from rlhf_minimal.train.algorithms import ALGORITHMS, settings_of
 from rlhf_minimal.train.checkpoint import read_log
-from rlhf_minimal.train.settings import ALGORITHMS, settings_of
 from tests.fixtures import train_small
 
 RL = train_small.RL
-KIND = {name: a.data for name, a in ALGORITHMS.items()}
+KIND = {name: a.rows for name, a in ALGORITHMS.items()}
 
 
 @pytest.fixture(scope="module")
