@@ -76,7 +76,7 @@ def test_stands_alone(files, name):
     assert found - set(sys.stdlib_module_names) <= {"torch", "transformers", "jinja2"}  # torch itself needs jinja2
     assert "implements" not in text and "from ." not in text
     body = [n for n in tree.body if not isinstance(n, (ast.Import, ast.ImportFrom))]
-    assert isinstance(body[-1], ast.If) and f"copy {name}`" in ast.get_docstring(tree)
+    assert isinstance(body[-1], ast.If) and f"extract {name}`" in ast.get_docstring(tree)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -125,7 +125,7 @@ def test_the_runner_blocks_what_it_says(tmp_path):
 @pytest.mark.parametrize("name", ["sft", "ppo"])
 def test_as_a_user_runs_it(name, tmp_path):
     """The command, then the file, each in a process of its own."""
-    done = python("-m", "rlhf_minimal.extract.extraction", name, "-o", str(tmp_path / "mine.py"), cwd=ROOT)
+    done = python("-m", "rlhf_minimal.extract", name, "-o", str(tmp_path / "mine.py"), cwd=ROOT)
     assert done.returncode == 0 and "mine.py" in done.stdout, done.stderr
     done = python("-I", "mine.py", cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]
