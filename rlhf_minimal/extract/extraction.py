@@ -8,16 +8,15 @@ import argparse
 import ast
 import builtins
 import difflib
-import os
 import symtable
 import sys
-import tempfile
 from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 from types import SimpleNamespace
 
 from .. import __version__
+from ..files import write_atomically
 
 PACKAGE = Path(__file__).resolve().parents[1]
 ALIASES = {"dpo": ("direct_alignment", ("dpo_loss", "pair_logps", "step"))}  # a part of a file, under a name of its own
@@ -185,14 +184,7 @@ def write(text, path, *, force=False):
     path = Path(path)
     if path.exists() and not force:
         raise FileExistsError(f"{path} exists already; say --force to replace it, or give another name with -o")
-    with tempfile.NamedTemporaryFile("w", encoding="utf-8", newline="\n", dir=path.parent, delete=False) as file:
-        file.write(text)
-    try:
-        os.chmod(file.name, 0o644)  # a temporary file is private
-        os.replace(file.name, path)
-    except OSError:
-        os.unlink(file.name)
-        raise
+    write_atomically(path, text)
 
 
 def main(argv=None):

@@ -192,7 +192,7 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch):
     def broken(*_):
         raise OSError("disk gone")
 
-    monkeypatch.setattr(copy.os, "replace", broken)
+    monkeypatch.setattr(os, "replace", broken)
     with pytest.raises(OSError, match="disk gone"):
         copy.write("new", path, force=True)
     assert path.read_text() == "old" and os.listdir(tmp_path) == ["x.py"]
