@@ -15,7 +15,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parents[1]
 SHAPE = re.compile(r"\((2?[A-Z]|B/G|\.\.\.)(, ?[A-Z][^()]*|,)?\)")  # such as (B,), (B, T), (B,L-1), (...,V)
-RAISES = re.compile(r"(?<!Raise )\b(Raises|ValueError) (?:[^.]|\.(?=\S))*\.\s*")  # one sentence; a point inside a word is no end
+ERRORS = re.compile(r"(Raises|ValueError)\b|.*\braises? ValueError\b", re.S)  # how a sentence about errors begins
 
 Place = tuple[str, str]  # (module, name)
 Import = tuple[str | None, str]  # (from which module, what): (None, "math"), ("torch", "nn")
@@ -165,8 +165,9 @@ def short(docstring: str, *, whole: bool = False) -> str:
 
 def without_errors(paragraph: str) -> str:
     """A paragraph without its sentences about errors, filled anew if there were any."""
-    left = RAISES.sub("", paragraph).strip()
-    return textwrap.fill(left, 116, break_long_words=False) if left != paragraph.strip() else paragraph
+    sentences = re.split(r"(?<=[.:])\s+(?=[A-Z`])", paragraph)
+    kept = [x for x in sentences if not ERRORS.match(x)]
+    return paragraph if kept == sentences else textwrap.fill(" ".join(kept), 116, break_long_words=False)
 
 
 def quote(docstring: str) -> str:
