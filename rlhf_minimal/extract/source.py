@@ -15,7 +15,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parents[1]
 SHAPE = re.compile(r"\((2?[A-Z]|B/G|\.\.\.)(, ?[A-Z][^()]*|,)?\)")  # such as (B,), (B, T), (B,L-1), (...,V)
-ERRORS = re.compile(r"(Raises|ValueError)\b|.*\braises? ValueError\b", re.S)  # how a sentence about errors begins
+ERRORS = re.compile(r"(Raises|ValueError)\b|.*\braises? ValueError\b", re.S)  # a sentence about errors
 
 Place = tuple[str, str]  # (module, name)
 Import = tuple[str | None, str]  # (from which module, what): (None, "math"), ("torch", "nn")
