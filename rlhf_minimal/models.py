@@ -145,6 +145,12 @@ def backbone(model):
     return model.base_model if hasattr(model, "base_model") else model
 
 
+def copy_of(model: nn.Module) -> nn.Module:
+    """A copy whose weights can be trained, without dropout: where a policy starts. The model itself stays as it is."""
+    policy = disable_dropout(copy.deepcopy(model))
+    return policy.requires_grad_(True)
+
+
 def frozen_copy(model):
     """A deep copy that never changes: eval mode, no gradients. The reference of DPO, PPO, GRPO (C11)."""
     return copy.deepcopy(unwrap(model)).eval().requires_grad_(False)

@@ -96,3 +96,24 @@ def test_stats_by_hand():
     for label in (-1, 1.5):
         with pytest.raises(ValueError, match="0 or 1"):
             outcome_loss(logits, torch.tensor([1, label]), mask)
+
+
+def test_one_wrong_label_among_good_ones_is_refused():
+    with pytest.raises(ValueError, match="give 0 or 1 at step ends"):
+        process_loss(torch.zeros(1, 4), torch.tensor([[1, 0, 2, -100]]))
+
+
+def test_labels_of_another_width_are_told_as_labels():
+    """What the caller gave, not the mask that is made of it."""
+    with pytest.raises(ValueError, match=r"logits \(3, 4\), labels \(3, 5\)"):
+        process_loss(torch.zeros(3, 4), torch.ones(3, 5))
+
+
+def test_a_half_is_no_outcome():
+    with pytest.raises(ValueError, match="give 0 or 1"):
+        outcome_loss(torch.zeros(2, 3), torch.tensor([0.5, 1.0]), torch.ones(2, 3))
+
+
+def test_a_logit_of_exactly_zero_says_wrong():
+    _, stats = outcome_loss(torch.zeros(1, 1), torch.tensor([0]), torch.ones(1, 1))
+    assert stats["accuracy"].item() == 1

@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-from rlhf_minimal import equations
 from rlhf_minimal.tensors import (
     as_float,
     check_mask,
@@ -169,11 +168,13 @@ def test_check_no_nan_names_the_tensor():
         check_no_nan(score=torch.ones(2), value=torch.tensor([NAN, 1]))
 
 
-def test_implements_sets_an_attribute_and_nothing_else():
-    def fn(x):
-        return x
+def test_D4_a_spread_of_1e_8_is_a_spread():
+    """0 and 1.7e-8 have the variance 1.4e-16 (n-1), above the floor of 1e-16: white they are -+ 1/sqrt 2."""
+    white = masked_whiten(torch.tensor([[0.0, 1.7e-8]]), torch.ones(1, 2))
+    assert white[0].tolist() == pytest.approx([-(0.5**0.5), 0.5**0.5], rel=1e-4)
 
-    assert equations.implements("eq:a", "eq:b")(fn) is fn and fn.__equations__ == ("eq:a", "eq:b")
-    for labels in ((), ("dpo",), (fn,)):
-        with pytest.raises(ValueError, match="eq:"):
-            equations.implements(*labels)
+
+def test_D4_whitening_ignores_padding():
+    x, mask = torch.tensor([[1.0, 2, 3, 1e9]]), torch.tensor([[1, 1, 1, 0]])
+    assert torch.allclose(masked_whiten(x, mask), torch.tensor([[-1.0, 0, 1, 0]]))
+    assert (masked_whiten(torch.full((2, 3), 0.7), torch.ones(2, 3)) == 0).all()
