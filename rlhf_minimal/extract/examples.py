@@ -37,7 +37,7 @@ def batch_of(tokenizer, rows: list[tuple[str, str]]) -> dict[str, Tensor]:
 
 # ---- demonstrations, comparisons, labels ----
 
-def example_sft(name: str | None = None) -> dict[str, Tensor]:
+def example_sft(name: str | None = None, steps: int = 10) -> dict[str, Tensor]:
     """Learn to answer as in a few demonstrations. Put yours here."""
     from ..sft import step
 
@@ -45,13 +45,13 @@ def example_sft(name: str | None = None) -> dict[str, Tensor]:
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5 if name else 3e-3)
     demonstrations = [("Name a fruit.", " An apple."), ("Say hello.", " Hello to you."), ("Count to three.", " One, two, three.")]
     batch = batch_of(tokenizer, demonstrations)
-    for i in range(10):
+    for i in range(steps):
         stats = step(model, optimizer, batch)
         print(f"step {i}: loss {stats['loss']:.3f} nats per token, perplexity {stats['perplexity']:.2f}")
     return stats
 
 
-def example_reward_model(name: str | None = None) -> dict[str, Tensor]:
+def example_reward_model(name: str | None = None, steps: int = 10) -> dict[str, Tensor]:
     """Learn which of two answers people prefer. Put your labelled pairs here."""
     from ..reward_model import RewardModel, step
 
@@ -61,7 +61,7 @@ def example_reward_model(name: str | None = None) -> dict[str, Tensor]:
     pairs = [("Name a fruit.", " An apple.", " A stone."), ("Say hello.", " Hello to you.", " Go away.")]  # chosen, rejected
     chosen, rejected = [(p, good) for p, good, _ in pairs], [(p, bad) for p, _, bad in pairs]
     batch = batch_of(tokenizer, chosen + rejected)
-    for i in range(10):
+    for i in range(steps):
         stats = step(model, optimizer, batch)
         print(f"step {i}: loss {stats['loss']:.3f}, accuracy {stats['accuracy']:.2f}")
     with torch.no_grad():
@@ -69,7 +69,7 @@ def example_reward_model(name: str | None = None) -> dict[str, Tensor]:
     return stats
 
 
-def example_process_reward(name: str | None = None) -> dict[str, Tensor]:
+def example_process_reward(name: str | None = None, steps: int = 10) -> dict[str, Tensor]:
     """Learn which steps of an answer are right. Put your labelled steps here; a step ends with its line."""
     from ..forward import hidden_states
     from ..models import ScalarHead
@@ -78,12 +78,12 @@ def example_process_reward(name: str | None = None) -> dict[str, Tensor]:
     model, tokenizer = load(name)
     head = ScalarHead(model.config.hidden_size)
     optimizer = torch.optim.AdamW([*model.parameters(), *head.parameters()], lr=1e-5 if name else 1e-3)
-    steps = ["2 + 3 = 5\n", "5 + 4 = 9\n", "9 + 1 = 11\n"]
+    lines = ["2 + 3 = 5\n", "5 + 4 = 9\n", "9 + 1 = 11\n"]
     right = [1, 1, 0]
-    ids = [encode(tokenizer, [text])[0] for text in steps]
+    ids = [encode(tokenizer, [text])[0] for text in lines]
     labels = torch.tensor([sum(([-100] * (len(x) - 1) + [y] for x, y in zip(ids, right, strict=True)), [])])
     ids = torch.tensor([sum(ids, [])])
-    for i in range(10):
+    for i in range(steps):
         loss, stats = process_loss(head(hidden_states(model, ids, torch.ones_like(ids))), labels)
         optimizer.zero_grad()
         loss.backward()
@@ -138,7 +138,7 @@ def example_filtering(name: str | None = None) -> dict[str, Tensor]:
     return stats
 
 
-def example_reinforce(name: str | None = None) -> dict[str, Tensor]:
+def example_reinforce(name: str | None = None, steps: int = 10) -> dict[str, Tensor]:
     """Train on prompts and a reward of your own."""
     from ..reinforce import step
     from ..sampling import sample
@@ -150,7 +150,7 @@ def example_reinforce(name: str | None = None) -> dict[str, Tensor]:
     def reward(prompt, answer):  # the share of letters
         return sum(letter.isalpha() for letter in answer) / max(len(answer), 1)
 
-    for i in range(10):
+    for i in range(steps):
         rollout = sample(policy, encode(tokenizer, prompts), n=8, max_new_tokens=16, eos_id=tokenizer.eos_token_id)
         answers = zip(rollout.group, rollout.texts(tokenizer), strict=True)
         score = torch.tensor([reward(prompts[g], text) for g, text in answers])
@@ -160,7 +160,7 @@ def example_reinforce(name: str | None = None) -> dict[str, Tensor]:
     return stats
 
 
-def example_rloo(name: str | None = None) -> dict[str, Tensor]:
+def example_rloo(name: str | None = None, steps: int = 10) -> dict[str, Tensor]:
     """Train on prompts and a reward of your own, held near the start by a KL penalty."""
     from ..models import frozen_copy
     from ..rloo import step
@@ -174,7 +174,7 @@ def example_rloo(name: str | None = None) -> dict[str, Tensor]:
     def reward(prompt, answer):  # the share of letters
         return sum(letter.isalpha() for letter in answer) / max(len(answer), 1)
 
-    for i in range(10):
+    for i in range(steps):
         rollout = sample(policy, encode(tokenizer, prompts), n=8, max_new_tokens=16, eos_id=tokenizer.eos_token_id)
         answers = zip(rollout.group, rollout.texts(tokenizer), strict=True)
         score = torch.tensor([reward(prompts[g], text) for g, text in answers])
@@ -185,7 +185,7 @@ def example_rloo(name: str | None = None) -> dict[str, Tensor]:
     return stats
 
 
-def example_ppo(name: str | None = None) -> dict[str, Tensor]:
+def example_ppo(name: str | None = None, steps: int = 10) -> dict[str, Tensor]:
     """Train on prompts and a reward of your own, held near the start by a KL penalty."""
     from ..models import frozen_copy
     from ..ppo import Critic, step
@@ -200,7 +200,7 @@ def example_ppo(name: str | None = None) -> dict[str, Tensor]:
     def reward(prompt, answer):  # the share of letters
         return sum(letter.isalpha() for letter in answer) / max(len(answer), 1)
 
-    for i in range(10):
+    for i in range(steps):
         rollout = sample(policy, encode(tokenizer, prompts), n=8, max_new_tokens=16, eos_id=tokenizer.eos_token_id)
         answers = zip(rollout.group, rollout.texts(tokenizer), strict=True)
         score = torch.tensor([reward(prompts[g], text) for g, text in answers])
@@ -211,7 +211,7 @@ def example_ppo(name: str | None = None) -> dict[str, Tensor]:
     return stats
 
 
-def example_grpo(name: str | None = None) -> dict[str, Tensor]:
+def example_grpo(name: str | None = None, steps: int = 10) -> dict[str, Tensor]:
     """Train on prompts and a reward of your own, held near the start by a KL penalty."""
     from ..grpo import step
     from ..models import frozen_copy
@@ -225,7 +225,7 @@ def example_grpo(name: str | None = None) -> dict[str, Tensor]:
     def reward(prompt, answer):  # the share of letters
         return sum(letter.isalpha() for letter in answer) / max(len(answer), 1)
 
-    for i in range(10):
+    for i in range(steps):
         rollout = sample(policy, encode(tokenizer, prompts), n=8, max_new_tokens=16, eos_id=tokenizer.eos_token_id)
         answers = zip(rollout.group, rollout.texts(tokenizer), strict=True)
         score = torch.tensor([reward(prompts[g], text) for g, text in answers])
@@ -236,7 +236,7 @@ def example_grpo(name: str | None = None) -> dict[str, Tensor]:
     return stats
 
 
-def example_drgrpo(name: str | None = None) -> dict[str, Tensor]:
+def example_drgrpo(name: str | None = None, steps: int = 10) -> dict[str, Tensor]:
     """Dr. GRPO is GRPO without the division by the group's spread and by each answer's length."""
     from ..grpo import step
     from ..sampling import sample
@@ -248,7 +248,7 @@ def example_drgrpo(name: str | None = None) -> dict[str, Tensor]:
     def reward(prompt, answer):  # the share of letters
         return sum(letter.isalpha() for letter in answer) / max(len(answer), 1)
 
-    for i in range(10):
+    for i in range(steps):
         rollout = sample(policy, encode(tokenizer, prompts), n=8, max_new_tokens=16, eos_id=tokenizer.eos_token_id)
         answers = zip(rollout.group, rollout.texts(tokenizer), strict=True)
         score = torch.tensor([reward(prompts[g], text) for g, text in answers])
@@ -257,7 +257,7 @@ def example_drgrpo(name: str | None = None) -> dict[str, Tensor]:
     return stats
 
 
-def example_gspo(name: str | None = None) -> dict[str, Tensor]:
+def example_gspo(name: str | None = None, steps: int = 10) -> dict[str, Tensor]:
     """Train on prompts and a reward of your own."""
     from ..grpo import gspo_loss
     from ..models import disable_dropout
@@ -272,7 +272,7 @@ def example_gspo(name: str | None = None) -> dict[str, Tensor]:
     def reward(prompt, answer):  # the share of letters
         return sum(letter.isalpha() for letter in answer) / max(len(answer), 1)
 
-    for i in range(10):
+    for i in range(steps):
         rollout = sample(policy, encode(tokenizer, prompts), n=8, max_new_tokens=16, eos_id=tokenizer.eos_token_id)
         answers = zip(rollout.group, rollout.texts(tokenizer), strict=True)
         score = torch.tensor([reward(prompts[g], text) for g, text in answers])
@@ -283,8 +283,8 @@ def example_gspo(name: str | None = None) -> dict[str, Tensor]:
     return stats | {"score": score.mean()}
 
 
-def example_trpo(name: str | None = None) -> dict[str, Tensor]:
-    """Train on prompts and a reward of your own; each batch moves the policy by at most 0.1 nats."""
+def example_trpo(name: str | None = None, steps: int = 3) -> dict[str, Tensor]:
+    """Train on prompts and a reward of your own; each batch moves the policy by at most half a nat."""
     from ..sampling import sample
     from ..trpo import step
 
@@ -294,16 +294,16 @@ def example_trpo(name: str | None = None) -> dict[str, Tensor]:
     def reward(prompt, answer):  # the share of letters
         return sum(letter.isalpha() for letter in answer) / max(len(answer), 1)
 
-    for i in range(3):
+    for i in range(steps):
         rollout = sample(policy, encode(tokenizer, prompts), n=8, max_new_tokens=16, eos_id=tokenizer.eos_token_id)
         answers = zip(rollout.group, rollout.texts(tokenizer), strict=True)
         score = torch.tensor([reward(prompts[g], text) for g, text in answers])
-        stats = step(policy, rollout, score, group_size=8, delta=0.1)
+        stats = step(policy, rollout, score, group_size=8, delta=0.5)
         print(f"batch {i}: score {stats['score']:.3f}, moved by {stats['kl_old']:.4f} nats")
     return stats
 
 
-def example_p3o(name: str | None = None) -> dict[str, Tensor]:
+def example_p3o(name: str | None = None, steps: int = 10) -> dict[str, Tensor]:
     """Train on prompts and a reward of your own; two answers to each prompt."""
     from ..p3o import step
     from ..sampling import sample
@@ -315,7 +315,7 @@ def example_p3o(name: str | None = None) -> dict[str, Tensor]:
     def reward(prompt, answer):  # the share of letters
         return sum(letter.isalpha() for letter in answer) / max(len(answer), 1)
 
-    for i in range(10):
+    for i in range(steps):
         rollout = sample(policy, encode(tokenizer, prompts), n=2, max_new_tokens=16, eos_id=tokenizer.eos_token_id)
         answers = zip(rollout.group, rollout.texts(tokenizer), strict=True)
         score = torch.tensor([reward(prompts[g], text) for g, text in answers])
@@ -324,7 +324,7 @@ def example_p3o(name: str | None = None) -> dict[str, Tensor]:
     return stats
 
 
-def example_distillation(name: str | None = None, teacher_name: str | None = None) -> dict[str, Tensor]:
+def example_distillation(name: str | None = None, teacher_name: str | None = None, steps: int = 10) -> dict[str, Tensor]:
     """Correct a student on its own texts by a teacher with the same vocabulary. Put your prompts here."""
     from ..distillation import step
     from ..rollout import completion_logps
@@ -334,7 +334,7 @@ def example_distillation(name: str | None = None, teacher_name: str | None = Non
     student, tokenizer = load(name)
     optimizer = torch.optim.AdamW(student.parameters(), lr=1e-6 if name else 3e-3)
     prompts = ["Name a fruit.", "Say hello."]
-    for i in range(10):
+    for i in range(steps):
         rollout = sample(student, encode(tokenizer, prompts), n=8, max_new_tokens=16, eos_id=tokenizer.eos_token_id)
         with torch.no_grad():
             logp_teacher = completion_logps(teacher, rollout)
@@ -345,7 +345,7 @@ def example_distillation(name: str | None = None, teacher_name: str | None = Non
 
 # ---- pairs, thumbs, rewards of texts that exist already ----
 
-def example_dpo(name: str | None = None) -> dict[str, Tensor]:
+def example_dpo(name: str | None = None, steps: int = 10) -> dict[str, Tensor]:
     """Train on pairs of your own."""
     from ..direct_alignment import dpo_loss, pair_logps, step
     from ..models import frozen_copy
@@ -357,13 +357,13 @@ def example_dpo(name: str | None = None) -> dict[str, Tensor]:
     batch = batch_of(tokenizer, chosen + rejected)
     with torch.no_grad():
         batch["ref_chosen"], batch["ref_rejected"] = pair_logps(frozen_copy(policy), batch)
-    for i in range(10):
+    for i in range(steps):
         stats = step(policy, optimizer, batch, loss_fn=dpo_loss, beta=0.1)
         print(f"step {i}: loss {stats['loss']:.3f}, margin {stats['margin']:.3f}, accuracy {stats['accuracy']:.2f}")
     return stats
 
 
-def example_length_dpo(name: str | None = None) -> dict[str, Tensor]:
+def example_length_dpo(name: str | None = None, steps: int = 10) -> dict[str, Tensor]:
     """Train on pairs of your own, without paying for length."""
     from ..direct_alignment import length_dpo_loss, pair_logps, step
     from ..models import frozen_copy
@@ -376,13 +376,13 @@ def example_length_dpo(name: str | None = None) -> dict[str, Tensor]:
     with torch.no_grad():
         batch["ref_chosen"], batch["ref_rejected"] = pair_logps(frozen_copy(policy), batch)
     lengths = dict(zip(("len_chosen", "len_rejected"), batch["mask"].sum(1).chunk(2), strict=True))
-    for i in range(10):
+    for i in range(steps):
         stats = step(policy, optimizer, batch, loss_fn=length_dpo_loss, **lengths)
         print(f"step {i}: loss {stats['loss']:.3f}, margin {stats['margin']:.3f}, accuracy {stats['accuracy']:.2f}")
     return stats
 
 
-def example_simpo(name: str | None = None) -> dict[str, Tensor]:
+def example_simpo(name: str | None = None, steps: int = 10) -> dict[str, Tensor]:
     """Train on pairs of your own, without a reference."""
     from ..direct_alignment import simpo_loss, step
 
@@ -391,13 +391,13 @@ def example_simpo(name: str | None = None) -> dict[str, Tensor]:
     pairs = [("Name a fruit.", " An apple.", " A stone."), ("Say hello.", " Hello to you.", " Go away.")]  # chosen, rejected
     chosen, rejected = [(p, good) for p, good, _ in pairs], [(p, bad) for p, _, bad in pairs]
     batch = batch_of(tokenizer, chosen + rejected)
-    for i in range(10):
+    for i in range(steps):
         stats = step(policy, optimizer, batch, loss_fn=simpo_loss, average=True)  # a mean per token
         print(f"step {i}: loss {stats['loss']:.3f}, margin {stats['margin']:.3f}, accuracy {stats['accuracy']:.2f}")
     return stats
 
 
-def example_cpo(name: str | None = None) -> dict[str, Tensor]:
+def example_cpo(name: str | None = None, steps: int = 10) -> dict[str, Tensor]:
     """Train on pairs of your own, without a reference."""
     from ..direct_alignment import cpo_loss, step
 
@@ -406,13 +406,13 @@ def example_cpo(name: str | None = None) -> dict[str, Tensor]:
     pairs = [("Name a fruit.", " An apple.", " A stone."), ("Say hello.", " Hello to you.", " Go away.")]  # chosen, rejected
     chosen, rejected = [(p, good) for p, good, _ in pairs], [(p, bad) for p, _, bad in pairs]
     batch = batch_of(tokenizer, chosen + rejected)
-    for i in range(10):
+    for i in range(steps):
         stats = step(policy, optimizer, batch, loss_fn=cpo_loss)
         print(f"step {i}: loss {stats['loss']:.3f}, margin {stats['margin']:.3f}, accuracy {stats['accuracy']:.2f}")
     return stats
 
 
-def example_cpl(name: str | None = None) -> dict[str, Tensor]:
+def example_cpl(name: str | None = None, steps: int = 10) -> dict[str, Tensor]:
     """Train on pairs of your own, without a reference."""
     from ..direct_alignment import cpl_loss
     from ..logprobs import token_logps
@@ -425,7 +425,7 @@ def example_cpl(name: str | None = None) -> dict[str, Tensor]:
     chosen, rejected = [(p, good) for p, good, _ in pairs], [(p, bad) for p, _, bad in pairs]
     batch = batch_of(tokenizer, chosen + rejected)
     mask = batch["mask"][:, 1:]
-    for i in range(10):
+    for i in range(steps):
         logps = token_logps(policy, batch["ids"], batch["attention"], wanted=mask)
         loss, stats = cpl_loss(*logps.chunk(2), *mask.chunk(2))
         update(loss, optimizer)
@@ -433,7 +433,7 @@ def example_cpl(name: str | None = None) -> dict[str, Tensor]:
     return stats
 
 
-def example_kto(name: str | None = None) -> dict[str, Tensor]:
+def example_kto(name: str | None = None, steps: int = 10) -> dict[str, Tensor]:
     """Train on single answers of your own, each with a thumb up or down."""
     from ..direct_alignment import kto_loss
     from ..logprobs import sequence_logps
@@ -448,7 +448,7 @@ def example_kto(name: str | None = None) -> dict[str, Tensor]:
     desirable = torch.tensor([thumb for _, _, thumb in rows])
     with torch.no_grad():
         ref, ref_mismatched = sequence_logps(reference, **batch), sequence_logps(reference, **mismatched)
-    for i in range(10):
+    for i in range(steps):
         with torch.no_grad():
             kl_reference = sequence_logps(policy, **mismatched) - ref_mismatched
         loss, stats = kto_loss(sequence_logps(disable_dropout(policy), **batch) - ref, desirable, kl_reference)
@@ -457,7 +457,7 @@ def example_kto(name: str | None = None) -> dict[str, Tensor]:
     return stats
 
 
-def example_direct_alignment(name: str | None = None) -> dict[str, Tensor]:
+def example_direct_alignment(name: str | None = None, steps: int = 5) -> dict[str, Tensor]:
     """Train on pairs of your own, with one loss after another; each begins with the same model."""
     from ..direct_alignment import dpo_loss, hinge_loss, ipo_loss, pair_logps, step
     from ..models import frozen_copy
@@ -470,13 +470,13 @@ def example_direct_alignment(name: str | None = None) -> dict[str, Tensor]:
         batch = batch_of(tokenizer, chosen + rejected)
         with torch.no_grad():
             batch["ref_chosen"], batch["ref_rejected"] = pair_logps(frozen_copy(policy), batch)
-        for _ in range(5):
+        for _ in range(steps):
             stats = step(policy, optimizer, batch, loss_fn=loss_fn, beta=0.1)
         print(f"{loss_fn.__name__}: {stats['loss']:.3f}, margin {stats['margin']:.3f}, accuracy {stats['accuracy']:.2f}")
     return stats
 
 
-def example_ilql(name: str | None = None) -> dict[str, Tensor]:
+def example_ilql(name: str | None = None, steps: int = 10) -> dict[str, Tensor]:
     """Learn what answers are worth from texts and their rewards. Put yours here."""
     from ..ilql import Heads, step
 
@@ -488,7 +488,7 @@ def example_ilql(name: str | None = None) -> dict[str, Tensor]:
     last = batch["attention"].sum(1).long() - 1  # a reward stands on the token that earns it
     reward = torch.zeros_like(batch["attention"])
     reward[torch.arange(len(rows)), last] = torch.tensor([reward for _, _, reward in rows])
-    for i in range(10):
+    for i in range(steps):
         stats = step(heads, optimizer, batch | {"reward": reward})
         print(f"step {i}: loss {stats['loss']:.3f}, value {stats['value']:.3f}")
     return stats
