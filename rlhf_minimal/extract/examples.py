@@ -37,7 +37,7 @@ def batch_of(tokenizer, rows: list[tuple[str, str]]) -> dict[str, Tensor]:
 
 # ---- demonstrations, comparisons, labels ----
 
-def example_sft(name: str | None = None, steps: int = 10) -> dict[str, Tensor]:
+def example_sft(name: str | None = None, *, steps: int = 10) -> dict[str, Tensor]:
     """Learn to answer as in a few demonstrations. Put yours here."""
     from ..sft import step
 
@@ -51,7 +51,7 @@ def example_sft(name: str | None = None, steps: int = 10) -> dict[str, Tensor]:
     return stats
 
 
-def example_reward_model(name: str | None = None, steps: int = 10) -> dict[str, Tensor]:
+def example_reward_model(name: str | None = None, *, steps: int = 10) -> dict[str, Tensor]:
     """Learn which of two answers people prefer. Put your labelled pairs here."""
     from ..reward_model import RewardModel, step
 
@@ -69,7 +69,7 @@ def example_reward_model(name: str | None = None, steps: int = 10) -> dict[str, 
     return stats
 
 
-def example_process_reward(name: str | None = None, steps: int = 10) -> dict[str, Tensor]:
+def example_process_reward(name: str | None = None, *, steps: int = 10) -> dict[str, Tensor]:
     """Learn which steps of an answer are right. Put your labelled steps here; a step ends with its line."""
     from ..forward import hidden_states
     from ..models import ScalarHead
@@ -138,7 +138,7 @@ def example_filtering(name: str | None = None) -> dict[str, Tensor]:
     return stats
 
 
-def example_reinforce(name: str | None = None, steps: int = 10) -> dict[str, Tensor]:
+def example_reinforce(name: str | None = None, *, steps: int = 10) -> dict[str, Tensor]:
     """Train on prompts and a reward of your own."""
     from ..reinforce import step
     from ..sampling import sample
@@ -160,7 +160,7 @@ def example_reinforce(name: str | None = None, steps: int = 10) -> dict[str, Ten
     return stats
 
 
-def example_rloo(name: str | None = None, steps: int = 10) -> dict[str, Tensor]:
+def example_rloo(name: str | None = None, *, steps: int = 10) -> dict[str, Tensor]:
     """Train on prompts and a reward of your own, held near the start by a KL penalty."""
     from ..models import frozen_copy
     from ..rloo import step
@@ -185,7 +185,7 @@ def example_rloo(name: str | None = None, steps: int = 10) -> dict[str, Tensor]:
     return stats
 
 
-def example_ppo(name: str | None = None, steps: int = 10) -> dict[str, Tensor]:
+def example_ppo(name: str | None = None, *, steps: int = 10) -> dict[str, Tensor]:
     """Train on prompts and a reward of your own, held near the start by a KL penalty."""
     from ..models import frozen_copy
     from ..ppo import Critic, step
@@ -211,7 +211,7 @@ def example_ppo(name: str | None = None, steps: int = 10) -> dict[str, Tensor]:
     return stats
 
 
-def example_grpo(name: str | None = None, steps: int = 10) -> dict[str, Tensor]:
+def example_grpo(name: str | None = None, *, steps: int = 10) -> dict[str, Tensor]:
     """Train on prompts and a reward of your own, held near the start by a KL penalty."""
     from ..grpo import step
     from ..models import frozen_copy
@@ -236,7 +236,7 @@ def example_grpo(name: str | None = None, steps: int = 10) -> dict[str, Tensor]:
     return stats
 
 
-def example_drgrpo(name: str | None = None, steps: int = 10) -> dict[str, Tensor]:
+def example_drgrpo(name: str | None = None, *, steps: int = 10) -> dict[str, Tensor]:
     """Dr. GRPO is GRPO without the division by the group's spread and by each answer's length."""
     from ..grpo import step
     from ..sampling import sample
@@ -257,7 +257,7 @@ def example_drgrpo(name: str | None = None, steps: int = 10) -> dict[str, Tensor
     return stats
 
 
-def example_gspo(name: str | None = None, steps: int = 10) -> dict[str, Tensor]:
+def example_gspo(name: str | None = None, *, steps: int = 10) -> dict[str, Tensor]:
     """Train on prompts and a reward of your own."""
     from ..grpo import gspo_loss
     from ..models import disable_dropout
@@ -283,7 +283,7 @@ def example_gspo(name: str | None = None, steps: int = 10) -> dict[str, Tensor]:
     return stats | {"score": score.mean()}
 
 
-def example_trpo(name: str | None = None, steps: int = 3) -> dict[str, Tensor]:
+def example_trpo(name: str | None = None, *, steps: int = 3) -> dict[str, Tensor]:
     """Train on prompts and a reward of your own; each batch moves the policy by at most half a nat."""
     from ..sampling import sample
     from ..trpo import step
@@ -303,7 +303,7 @@ def example_trpo(name: str | None = None, steps: int = 3) -> dict[str, Tensor]:
     return stats
 
 
-def example_p3o(name: str | None = None, steps: int = 10) -> dict[str, Tensor]:
+def example_p3o(name: str | None = None, *, steps: int = 10) -> dict[str, Tensor]:
     """Train on prompts and a reward of your own; two answers to each prompt."""
     from ..p3o import step
     from ..sampling import sample
@@ -324,7 +324,7 @@ def example_p3o(name: str | None = None, steps: int = 10) -> dict[str, Tensor]:
     return stats
 
 
-def example_distillation(name: str | None = None, teacher_name: str | None = None, steps: int = 10) -> dict[str, Tensor]:
+def example_distillation(name: str | None = None, teacher_name: str | None = None, *, steps: int = 10) -> dict[str, Tensor]:
     """Correct a student on its own texts by a teacher with the same vocabulary. Put your prompts here."""
     from ..distillation import step
     from ..rollout import completion_logps
@@ -345,7 +345,7 @@ def example_distillation(name: str | None = None, teacher_name: str | None = Non
 
 # ---- pairs, thumbs, rewards of texts that exist already ----
 
-def example_dpo(name: str | None = None, steps: int = 10) -> dict[str, Tensor]:
+def example_dpo(name: str | None = None, *, steps: int = 10) -> dict[str, Tensor]:
     """Train on pairs of your own."""
     from ..direct_alignment import dpo_loss, pair_logps, step
     from ..models import frozen_copy
@@ -363,7 +363,7 @@ def example_dpo(name: str | None = None, steps: int = 10) -> dict[str, Tensor]:
     return stats
 
 
-def example_length_dpo(name: str | None = None, steps: int = 10) -> dict[str, Tensor]:
+def example_length_dpo(name: str | None = None, *, steps: int = 10) -> dict[str, Tensor]:
     """Train on pairs of your own, without paying for length."""
     from ..direct_alignment import length_dpo_loss, pair_logps, step
     from ..models import frozen_copy
@@ -382,7 +382,7 @@ def example_length_dpo(name: str | None = None, steps: int = 10) -> dict[str, Te
     return stats
 
 
-def example_simpo(name: str | None = None, steps: int = 10) -> dict[str, Tensor]:
+def example_simpo(name: str | None = None, *, steps: int = 10) -> dict[str, Tensor]:
     """Train on pairs of your own, without a reference."""
     from ..direct_alignment import simpo_loss, step
 
@@ -397,7 +397,7 @@ def example_simpo(name: str | None = None, steps: int = 10) -> dict[str, Tensor]
     return stats
 
 
-def example_cpo(name: str | None = None, steps: int = 10) -> dict[str, Tensor]:
+def example_cpo(name: str | None = None, *, steps: int = 10) -> dict[str, Tensor]:
     """Train on pairs of your own, without a reference."""
     from ..direct_alignment import cpo_loss, step
 
@@ -412,7 +412,7 @@ def example_cpo(name: str | None = None, steps: int = 10) -> dict[str, Tensor]:
     return stats
 
 
-def example_cpl(name: str | None = None, steps: int = 10) -> dict[str, Tensor]:
+def example_cpl(name: str | None = None, *, steps: int = 10) -> dict[str, Tensor]:
     """Train on pairs of your own, without a reference."""
     from ..direct_alignment import cpl_loss
     from ..logprobs import token_logps
@@ -433,7 +433,7 @@ def example_cpl(name: str | None = None, steps: int = 10) -> dict[str, Tensor]:
     return stats
 
 
-def example_kto(name: str | None = None, steps: int = 10) -> dict[str, Tensor]:
+def example_kto(name: str | None = None, *, steps: int = 10) -> dict[str, Tensor]:
     """Train on single answers of your own, each with a thumb up or down."""
     from ..direct_alignment import kto_loss
     from ..logprobs import sequence_logps
@@ -457,7 +457,7 @@ def example_kto(name: str | None = None, steps: int = 10) -> dict[str, Tensor]:
     return stats
 
 
-def example_direct_alignment(name: str | None = None, steps: int = 5) -> dict[str, Tensor]:
+def example_direct_alignment(name: str | None = None, *, steps: int = 5) -> dict[str, Tensor]:
     """Train on pairs of your own, with one loss after another; each begins with the same model."""
     from ..direct_alignment import dpo_loss, hinge_loss, ipo_loss, pair_logps, step
     from ..models import frozen_copy
@@ -476,7 +476,7 @@ def example_direct_alignment(name: str | None = None, steps: int = 5) -> dict[st
     return stats
 
 
-def example_ilql(name: str | None = None, steps: int = 10) -> dict[str, Tensor]:
+def example_ilql(name: str | None = None, *, steps: int = 10) -> dict[str, Tensor]:
     """Learn what answers are worth from texts and their rewards. Put yours here."""
     from ..ilql import Heads, step
 

@@ -23,8 +23,9 @@ Import = tuple[str | None, str]  # (from which module, what): (None, "math"), ("
 
 @dataclass
 class File:
-    """A file of the package: its lines, its docstring and, by name, what it defines and imports."""
+    """A file of the package: its name with dots, its lines, its docstring and, by name, what it defines and imports."""
 
+    name: str
     lines: list[str]
     docstring: str
     definitions: dict[str, ast.stmt] = field(default_factory=dict)
@@ -49,16 +50,16 @@ class Definition:
 @cache
 def read(module: str) -> File:
     """Read a file of the package. module: its name with dots, such as "grpo" or "village.tasks"."""
-    path = PACKAGE / module.replace(".", "/")
-    text = (path / "__init__.py" if path.is_dir() else path.with_suffix(".py")).read_text(encoding="utf-8")
+    name = f"{module}.__init__" if (PACKAGE / module.replace(".", "/")).is_dir() else module
+    text = (PACKAGE / f"{name.replace('.', '/')}.py").read_text(encoding="utf-8")
     tree = ast.parse(text)
-    file = File(text.split("\n"), ast.get_docstring(tree) or "")
+    file = File(name, text.split("\n"), ast.get_docstring(tree) or "")
     for node in tree.body:
         for name in names_defined(node):
             file.definitions[name] = node
     for node in tree.body + [inner for block in tree.body if isinstance(block, ast.If) for inner in block.body]:
         if isinstance(node, ast.ImportFrom) and node.level:
-            file.inside |= places_imported(module, node)
+            file.inside |= places_imported(file, node)
         elif isinstance(node, (ast.Import, ast.ImportFrom)):
             for x in node.names:
                 what = x.name + (f" as {x.asname}" if x.asname else "")
@@ -74,9 +75,9 @@ def names_defined(node: ast.stmt) -> list[str]:
     return [x.id for target in targets for x in ast.walk(target) if isinstance(x, ast.Name)]
 
 
-def places_imported(module: str, node: ast.ImportFrom) -> dict[str, Place]:
+def places_imported(file: File, node: ast.ImportFrom) -> dict[str, Place]:
     """{name: place} of a `from .x import name`; the place's name is "" for a whole module, and for a name changed by `as`."""
-    folders = module.split(".")[:-node.level]
+    folders = file.name.split(".")[:-node.level]
     home = ".".join([*folders, node.module] if node.module else folders)
     return {x.asname or x.name: (home, "" if x.asname or not node.module else x.name) for x in node.names}
 
@@ -87,7 +88,7 @@ def find(place: Place) -> Place:
     Raises ValueError for what cannot be copied: a whole module, a name changed by `as`, a name that is not defined.
     """
     module, name = place
-    file = read(module)
+    file = read(module) if name else File(module, [], "")
     if name in file.inside and name not in file.definitions:
         return find(file.inside[name])
     if name not in file.definitions:
@@ -100,7 +101,7 @@ def define(place: Place, replace: dict[str, str] | None = None) -> Definition:
     """Read one definition. `replace`: names to write in place of others. Raises ValueError if a name is defined nowhere."""
     module, name = place
     file, node = read(module), read(module).definitions[name]
-    text, imported = text_of(file, module, node)
+    text, imported = text_of(file, node)
     for old, new in (replace or {}).items():
         text = re.sub(rf"\b{old}\b", new, text)
         imported |= {new: (imported[old][0], new)} if old in imported else {}
@@ -118,7 +119,7 @@ def define(place: Place, replace: dict[str, str] | None = None) -> Definition:
     return found
 
 
-def text_of(file: File, module: str, node: ast.stmt) -> tuple[str, dict[str, Place]]:
+def text_of(file: File, node: ast.stmt) -> tuple[str, dict[str, Place]]:
     """The text of a definition, and what it imports from the package inside its own body.
 
     The comment above belongs to it. Imports from the package go, docstrings become short, and the book's labels of its
@@ -140,7 +141,7 @@ def text_of(file: File, module: str, node: ast.stmt) -> tuple[str, dict[str, Pla
     imported = {}
     for inner in ast.walk(node):
         if isinstance(inner, ast.ImportFrom) and inner.level:
-            imported |= places_imported(module, inner)
+            imported |= places_imported(file, inner)
             put(inner, [])
             if not lines[inner.end_lineno + 1].strip():
                 lines.pop(inner.end_lineno + 1)
