@@ -85,6 +85,7 @@ test-unit: $(READY)
 test-sources: $(READY)
 	$(PY) -m tools.build --check
 	$(PY) -m tools.lint chapters/*.ipynb
+	$(PY) -m tools.pages --check
 
 test-notebooks: $(READY)
 	$(PY) -m tools.gate

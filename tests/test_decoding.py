@@ -9,7 +9,7 @@ from transformers.cache_utils import DynamicCache, DynamicLayer
 from rlhf_minimal import decoding
 from rlhf_minimal.logprobs import token_logps
 from rlhf_minimal.models import lora
-from rlhf_minimal.sampling import _draw, sample
+from rlhf_minimal.sampling import draw_tokens, sample
 
 IDS = torch.tensor([[3, 1, 4], [1, 5, 9], [2, 6, 5]])
 
@@ -102,9 +102,9 @@ def test_adapters_are_sampled_with(tiny_gpt2):
         if "lora_B" in name:
             torch.nn.init.normal_(weight, std=0.5, generator=seeded())
     out = sample(model, PROMPTS, n=4, max_new_tokens=8, eos_id=0, generator=seeded())
-    again = out.completion_logps(token_logps(model, out.ids, out.attention)).detach()
+    again = out.on_completion(token_logps(model, out.ids, out.attention)).detach()
     assert torch.allclose(again, out.logp_old, atol=1e-4)
-    bare = out.completion_logps(token_logps(tiny_gpt2(), out.ids, out.attention)).detach()
+    bare = out.on_completion(token_logps(tiny_gpt2(), out.ids, out.attention)).detach()
     assert (bare - out.logp_old).abs().max() > 0.1
 
 
@@ -123,7 +123,7 @@ def test_rows_move_into_gaps_with_all_that_is_theirs(request, kind, monkeypatch)
     assert max(moved) > 0
     monkeypatch.setattr(decoding.Slots, "move", lambda self, to, source, rows: move(self, to[:0], source[:0], rows))
     wrong = sample(model, PROMPTS, **kwargs, generator=seeded())  # the order changes, the cache does not follow
-    again = wrong.completion_logps(token_logps(model, wrong.ids, wrong.attention)).detach()
+    again = wrong.on_completion(token_logps(model, wrong.ids, wrong.attention)).detach()
     assert (again - wrong.logp_old).abs().max() > 0.01
 
 
@@ -140,8 +140,8 @@ def test_a_wide_vocabulary_is_drawn_from_as_it_is(monkeypatch):
     logits = torch.randn(1, 700, generator=seeded(), dtype=torch.float64) * 2
     logits[0, 256:512] = float("-inf")  # a whole block
     u = torch.cat([(torch.arange(4000) + 0.5) / 4000, torch.tensor([0.0, 1 - 2**-53])]).double()
-    want = _draw(logits.expand(len(u), -1), 1.0, u)
+    want = draw_tokens(logits.expand(len(u), -1), 1.0, u)
     monkeypatch.setattr(decoding, "WIDE", 0)
-    got = _draw(logits.expand(len(u), -1), 1.0, u)
+    got = draw_tokens(logits.expand(len(u), -1), 1.0, u)
     assert torch.equal(got[0], want[0]) and torch.allclose(got[1], want[1])
     assert got[0].max() == 699 and not ((got[0] >= 256) & (got[0] < 512)).any() and got[0].unique().numel() > 150

@@ -207,7 +207,7 @@ def test_step_draws_the_student_to_its_teacher(tiny_gpt2):
         rollout = sample(student, [[3, 4]], n=32, max_new_tokens=2, eos_id=0,
                          generator=torch.Generator().manual_seed(i))
         with torch.no_grad():
-            ref = rollout.completion_logps(token_logps(teacher, rollout.ids, rollout.attention))
+            ref = rollout.on_completion(token_logps(teacher, rollout.ids, rollout.attention))
         kl.append(step(student, optimizer, rollout, ref)["kl"].item())
     assert sum(kl[-3:]) / 3 < 0.65 * kl[0]
 

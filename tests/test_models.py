@@ -120,7 +120,7 @@ def test_C11_adapters(request, kind, layers, dtype):
         assert torch.equal(token_logps(policy, IDS, ONES), start)
     assert (token_logps(policy, IDS, ONES) - start).abs().max() > 0.1  # and on again
     out = sample(policy, [[3], [1, 4]], n=2, max_new_tokens=4, eos_id=0, generator=torch.Generator().manual_seed(0))
-    new = out.completion_logps(token_logps(policy, out.ids, out.attention))
+    new = out.on_completion(token_logps(policy, out.ids, out.attention))
     assert (new - out.logp_old).abs().max() < (1e-4 if dtype == torch.float32 else 0.5)
     assert forward.hidden_states(policy, IDS, ONES).shape == (1, 5, 32)
 
@@ -171,6 +171,6 @@ def test_smollm2_converts_once_then_loads_from_the_cache():
     ids = encode_prompt(tokenizer, question)
     chat = [{"role": "user", "content": question}]
     assert ids == tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_dict=False)
-    assert isinstance(tokenizer, type(AutoTokenizer.from_pretrained(models._smollm2())))
+    assert isinstance(tokenizer, type(AutoTokenizer.from_pretrained(models.smollm2_folder())))
     out = sample(model, [ids], max_new_tokens=12, eos_id=tokenizer.eos_token_id, temperature=0)
     assert "Paris" in out.texts(tokenizer)[0] and out.ended.all()

@@ -154,7 +154,7 @@ def test_step_prefers_the_better_answer(tiny_gpt2):
     score = torch.tensor([1.0, 0.0, 0.0, 1.0])
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     stats = step(model, optimizer, rollout, score, logp_ref=rollout.logp_old, beta=0.1, epochs=3, form="joint")
-    now = rollout.completion_logps(token_logps(model, rollout.ids, rollout.attention))
+    now = rollout.on_completion(token_logps(model, rollout.ids, rollout.attention))
     again = (now - rollout.logp_old).sum(1)
     assert again[0] > again[1] and again[3] > again[2] and stats["kl"] == 0 and torch.isfinite(stats["grad_norm"])
 

@@ -57,7 +57,7 @@ def test_E11_junk_off_the_mask(logits, junk):
 def test_wrong_input_raises(logits):
     for call, word in (
         (lambda: outcome_loss(logits, torch.ones(4), MASK), "4"),
-        (lambda: outcome_loss(logits, torch.ones(3, 4), MASK), "one label a row"),
+        (lambda: outcome_loss(logits, torch.ones(3, 4), MASK), "one label per row"),
         (lambda: outcome_loss(logits, torch.tensor([0, 1, 2]), MASK), "0 or 1"),
         (lambda: outcome_loss(logits, torch.ones(3), MASK * 0), "empty"),
         (lambda: process_loss(logits, torch.full((3, 4), -100)), "empty"),
@@ -117,3 +117,26 @@ def test_a_half_is_no_outcome():
 def test_a_logit_of_exactly_zero_says_wrong():
     _, stats = outcome_loss(torch.zeros(1, 1), torch.tensor([0]), torch.ones(1, 1))
     assert stats["accuracy"].item() == 1
+
+
+def test_parts_with_the_whole_denominator_add_up_to_the_whole_batch():
+    """Answers for the outcome model, labelled steps for the process model; an empty part gives a 0 with a gradient."""
+    torch.manual_seed(0)
+    logits = torch.randn(3, 4, dtype=torch.float64, requires_grad=True)
+    mask = torch.tensor([[1, 1, 1, 1], [1, 0, 0, 0], [0, 1, 1, 0]])
+    label = torch.tensor([1, 0, 1])
+    labels = torch.where(mask.bool(), torch.tensor([0, 1, 1, 0]).expand(3, 4), -100)
+    cases = {
+        3: lambda rows, n: outcome_loss(logits[rows], label[rows], mask[rows], denominator=n),
+        7: lambda rows, n: process_loss(logits[rows], labels[rows], denominator=n),
+    }
+    rows = torch.arange(3)
+    for count, loss in cases.items():
+        whole, parts = loss(rows, None)[0], sum(loss(part, count)[0] for part in (rows[:1], rows[:0], rows[1:]))
+        assert torch.allclose(whole, parts, atol=1e-12)
+        slopes = [torch.autograd.grad(y, logits)[0] for y in (whole, parts)]
+        assert torch.allclose(*slopes, atol=1e-12)
+        empty, stats = loss(rows[:0], count)
+        assert empty.item() == 0 and empty.requires_grad and stats["accuracy"] == 0 and stats["labels"] == 0
+        with pytest.raises(ValueError, match="is empty"):
+            loss(rows[:0], None)

@@ -334,7 +334,7 @@ def test_rating_loss_by_hand():
     slopes = torch.autograd.grad(loss, [score, rating], allow_unused=True)
     assert slopes[0].tolist() == [-0.5, 1.5] and slopes[1] is None  # gap / 2, and nothing into the rating
     for bad in (torch.ones(0), torch.ones(2, 2)):
-        with pytest.raises(ValueError, match="one number an answer"):
+        with pytest.raises(ValueError, match="one number per row"):
             rating_loss(bad, bad)
     with pytest.raises(ValueError, match="1 NaN"):
         rating_loss(torch.tensor([math.nan]), torch.ones(1))
@@ -416,3 +416,34 @@ def test_C8_C9_missing_end_and_clip():
     kl = torch.tensor([0.0, 0.0, 10.0])
     right = finish_score(score, ended, clip=2.0) - kl
     assert right[2] == -12 and (score - kl).clamp(-2, 2)[2] == -2
+
+
+def test_parts_with_the_whole_denominator_add_up_to_the_whole_batch():
+    """Pairs, ratings, rankings: uneven parts, an empty one among them, give loss and gradient of the one batch."""
+    torch.manual_seed(0)
+    x = torch.randn(5, 4, dtype=torch.float64, requires_grad=True)
+    ranking = torch.stack([torch.randperm(4) for _ in range(5)])
+    cases = {
+        "pairs": lambda rows, n: pairwise_loss(
+            x[rows, 0], x[rows, 1], margin=0.3, label_smoothing=0.1, center=0.2, denominator=n)[0],
+        "ratings": lambda rows, n: rating_loss(x[rows, 0], x[rows, 1] + 1, denominator=n)[0],
+        "rankings": lambda rows, n: plackett_luce_loss(x[rows], ranking[rows], denominator=n)[0],
+        "all pairs": lambda rows, n: all_pairs_loss(x[rows], ranking[rows], denominator=n)[0],
+    }
+    rows = torch.arange(5)
+    for name, loss in cases.items():
+        whole, parts = loss(rows, None), sum(loss(part, 5) for part in (rows[:2], rows[:0], rows[2:]))
+        assert torch.allclose(whole, parts, atol=1e-12), name
+        slopes = [torch.autograd.grad(y, x)[0] for y in (whole, parts)]
+        assert torch.allclose(*slopes, atol=1e-12), name
+        means = sum(loss(part, None) for part in (rows[:2], rows[2:])) / 2  # the mean of the parts' means is another
+        assert not torch.allclose(whole, means, atol=1e-3), name
+        with pytest.raises(ValueError, match="B >= 1|K >= 2"):
+            loss(rows[:0], None)
+
+
+def test_an_empty_part_has_statistics_of_0():
+    none = torch.zeros(0, requires_grad=True)
+    loss, stats = pairwise_loss(none, none, denominator=3)
+    loss.backward()
+    assert loss.item() == 0 and {x.item() for x in stats.values()} == {0.0} and len(stats) == 5

@@ -85,5 +85,5 @@ def test_rollout_refuses_what_does_not_fit(tiny_gpt2):
     with pytest.raises(ValueError, match="differs from their mask"):
         dataclasses.replace(out, mask=flipped)
     with pytest.raises(ValueError, match="token_logps of this rollout"):
-        out.completion_logps(out.logp_old)
+        out.on_completion(out.logp_old)
     assert isinstance(copy.copy(out), Rollout)

@@ -8,7 +8,7 @@ from torch import nn
 
 from rlhf_minimal import decoding
 from rlhf_minimal.logprobs import token_logps
-from rlhf_minimal.sampling import _draw, sample
+from rlhf_minimal.sampling import draw_tokens, sample
 
 PROMPTS = [[3, 1, 4], [1, 5, 9, 2, 6, 5, 3], [8]]
 
@@ -18,7 +18,7 @@ def seeded(seed=0):
 
 
 def rescored(model, out, temperature=1.0):
-    return out.completion_logps(token_logps(model, out.ids, out.attention, temperature=temperature)).detach()
+    return out.on_completion(token_logps(model, out.ids, out.attention, temperature=temperature)).detach()
 
 
 def greedy_alone(model, prompt, steps, eos):
@@ -100,17 +100,17 @@ def test_draw_by_inverse_cdf_at_its_edges():
     dead = float("-inf")
     logits = torch.tensor([[dead, 0.0, dead, 0.0, dead]]).expand(5, 5)
     u = torch.tensor([0.0, 0.499, 0.501, 1 - 2**-53, 1 - 2**-53], dtype=torch.float64)
-    token, logp = _draw(logits, 1.0, u)
+    token, logp = draw_tokens(logits, 1.0, u)
     assert token.tolist() == [1, 1, 3, 3, 3]  # never a token of probability 0, never V
     assert logp.tolist() == pytest.approx([-0.693147] * 5)
     torch.manual_seed(0)
     many = torch.randn(2000, 50) * 4
-    token, logp = _draw(many, 1.0, torch.full((2000,), 1 - 2**-53, dtype=torch.float64))
+    token, logp = draw_tokens(many, 1.0, torch.full((2000,), 1 - 2**-53, dtype=torch.float64))
     assert token.max() < 50 and torch.isfinite(logp).all()
     one = torch.tensor([[5.0, 1.0, 3.0]])
-    assert _draw(one, 1e-6, torch.tensor([0.999], dtype=torch.float64))[0].item() == 0
+    assert draw_tokens(one, 1e-6, torch.tensor([0.999], dtype=torch.float64))[0].item() == 0
     with pytest.raises(ValueError, match="NaN"):
-        _draw(one * float("nan"), 1.0, torch.zeros(1, dtype=torch.float64))
+        draw_tokens(one * float("nan"), 1.0, torch.zeros(1, dtype=torch.float64))
 
 
 def test_B7_dropout_off_and_every_mode_restored(tiny_gpt2):
@@ -338,7 +338,7 @@ def test_draw_divides_the_unit_interval_among_all_tokens():
     """p = (1/4, 1/4, 1/2): u below 1/4, 1/2 and 1 give tokens 0, 1 and 2, the last one included."""
     logits = torch.tensor([[0.25, 0.25, 0.5]]).log().expand(6, 3)
     u = torch.tensor([0.0, 0.24, 0.26, 0.49, 0.51, 0.99], dtype=torch.float64)
-    assert _draw(logits, 1.0, u)[0].tolist() == [0, 0, 1, 1, 2, 2]
+    assert draw_tokens(logits, 1.0, u)[0].tolist() == [0, 0, 1, 1, 2, 2]
 
 
 def test_draw_reaches_a_last_token_of_tiny_probability_whatever_the_rounding():
@@ -348,7 +348,7 @@ def test_draw_reaches_a_last_token_of_tiny_probability_whatever_the_rounding():
     top = torch.full((500,), 1 - 2**-53, dtype=torch.float64)
     total = logits.log_softmax(1).double().exp().cumsum(1)
     assert (total[:, -2] > 1).any() and (total[:, -1] < 1).any()  # the rounding does go both ways
-    assert (_draw(logits, 1.0, top)[0] == 39).all()
+    assert (draw_tokens(logits, 1.0, top)[0] == 39).all()
 
 
 def test_wrong_prompts_among_good_ones_are_refused(tiny_gpt2):
@@ -362,17 +362,18 @@ def test_wrong_prompts_among_good_ones_are_refused(tiny_gpt2):
 def test_a_single_row_with_nan_is_refused():
     logits = torch.tensor([[0.0, 1.0], [float("nan"), 1.0]])
     with pytest.raises(ValueError, match="NaN"):
-        _draw(logits, 1.0, torch.tensor([0.5, 0.5]).double())
+        draw_tokens(logits, 1.0, torch.tensor([0.5, 0.5]).double())
 
 
 def test_blocks_of_a_wide_vocabulary_start_where_the_last_one_ended(monkeypatch):
     logits = torch.randn(1, 1024, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     u = (torch.arange(1000).double() + 0.5) / 1000
-    want = _draw(logits.expand(1000, -1), 1.0, u)[0]
+    want = draw_tokens(logits.expand(1000, -1), 1.0, u)[0]
     monkeypatch.setattr("rlhf_minimal.decoding.WIDE", 0)
-    assert torch.equal(_draw(logits.expand(1000, -1), 1.0, u)[0], want)
+    assert torch.equal(draw_tokens(logits.expand(1000, -1), 1.0, u)[0], want)
 
 
 def test_a_temperature_divides_the_logits():
     logits = torch.tensor([[0.0, 3.0]])
-    assert _draw(logits, 2.0, torch.tensor([0.999]).double())[1].item() == pytest.approx((logits / 2).log_softmax(1)[0, 1].item())
+    logp = draw_tokens(logits, 2.0, torch.tensor([0.999]).double())[1]
+    assert logp.item() == pytest.approx((logits / 2).log_softmax(1)[0, 1].item())

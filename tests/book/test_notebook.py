@@ -10,7 +10,8 @@ import numpy
 import pytest
 import torch
 
-from rlhf_minimal.book import notebook
+from rlhf_minimal import models
+from rlhf_minimal.book import notebook, output, records, scales
 from rlhf_minimal.commands import doctor
 
 
@@ -89,14 +90,13 @@ def test_every_counts_and_prints_the_last(capsys, monkeypatch):
 @pytest.mark.parametrize("true", [True, numpy.bool_(True), torch.tensor(1.0) < 2])
 def test_claim_holds(true, capsys):
     notebook.claim("water is wet", true, {"depth": 1 / 3, "unit": "m"}, kind="S")
-    assert capsys.readouterr().out == "claim S holds: water is wet\n  measured: depth 0.3333, unit m\n"
     notebook.claim("water is wet", true)
-    assert capsys.readouterr().out == "claim E holds: water is wet\n"
+    assert capsys.readouterr().out == "✓ water is wet\n✓ water is wet\n"
 
 
 @pytest.mark.parametrize("false", [False, numpy.bool_(False), torch.tensor(1.0) > 2, float("nan") > 0.4])
 def test_claim_fails_with_its_text_and_detail(false, capsys):
-    with pytest.raises(AssertionError, match="claim T fails: it grows\n  measured: gap -1"):
+    with pytest.raises(AssertionError, match=r"claim T fails: it grows \[gap -1\]"):
         notebook.claim("it grows", false, "gap -1", kind="T")
     assert capsys.readouterr().out == ""
 
@@ -114,9 +114,66 @@ def test_claim_refuses_odd_text_and_kind():
             notebook.claim(text, True, kind=kind)
 
 
-def test_a_detail_of_many_lines_stays_on_the_masked_line(capsys):
-    notebook.claim("fine", True, "one\ntwo")
-    assert capsys.readouterr().out.splitlines()[1:] == ["  measured: one two"]
+@pytest.fixture
+def displayed(monkeypatch):
+    """What would be displayed: [(data, metadata)]."""
+    seen = []
+    monkeypatch.setattr(output, "in_notebook", lambda: True)
+    monkeypatch.setattr("IPython.display.display", lambda data, raw, metadata=None: seen.append((data, metadata)))
+    return seen
+
+
+def test_a_claim_is_one_line_and_its_detail_goes_to_the_metadata(displayed):
+    notebook.claim("fine", True, {"gap": 1 / 3, "note": "one\ntwo"}, kind="T")
+    assert displayed == [({"text/plain": "✓ fine"}, {"rlhf": {"claim": {
+        "kind": "T", "text": "fine", "detail": "gap 0.3333, note one two", "held": True}}})]
+
+
+def test_at_another_scale_only_identities_must_hold(switches, displayed):
+    switches.setenv("RLHF_SCALE", "smollm2")
+    for held, kind in ((True, "S"), (False, "T"), (True, "E")):
+        notebook.claim("it grows", held, kind=kind)
+    assert [data["text/plain"] for data, _ in displayed] == ["held: it grows", "did not hold: it grows", "✓ it grows"]
+    assert displayed[1][1]["rlhf"]["claim"]["held"] is False
+    with pytest.raises(AssertionError, match="claim E fails"):
+        notebook.claim("it grows", False)
+
+
+def test_steps_and_batch_follow_the_switches(switches):
+    small, large = (notebook.Run(1, 0, scale, torch.Generator()) for scale in ("village", "smollm2"))
+    assert (small.steps(25), small.batch(8), large.batch(8), large.batch(1)) == (25, 8, 4, 1)
+    assert small.village and not large.village
+    switches.setenv("RLHF_STEPS", "3")
+    assert (small.steps(25), small.steps(2)) == (3, 2)
+    for bad in ("0", "-1", "few"):
+        switches.setenv("RLHF_STEPS", bad)
+        with pytest.raises(ValueError, match="RLHF_STEPS"):
+            notebook.begin(1)
+
+
+def test_start_says_what_to_do_where_the_adapter_is_missing(switches, tmp_path):
+    switches.setattr(scales, "SHIPPED", tmp_path)
+    with pytest.raises(OSError, match="make models"):
+        scales.with_adapter(None, None, tmp_path / "models/none")
+
+
+def test_an_adapter_is_trained_written_and_merged(tmp_path, switches):
+    model, tokenizer = models.load("village-3m")
+    ids = torch.tensor([[5, 6, 7]])
+    before = model(ids).logits.detach()
+    scales.train_adapter(model, tokenizer, tmp_path / "a", steps=2, size=4)
+    merged, _ = scales.with_adapter(*models.load("village-3m"), tmp_path / "a")
+    after = merged(ids).logits
+    assert not hasattr(merged, "disable_adapter") and not merged.training
+    assert next(merged.parameters()).dtype == torch.float32
+    assert (after - before).abs().max() > 1e-4  # it learned, and what it learned is in the weights
+    plain, _ = models.load("village-3m")
+    assert torch.equal(plain(ids).logits, before)
+
+
+def test_measured_prints_one_line_that_is_not_compared(capsys):
+    notebook.Run(1, 0, "village", None).measured(seconds=1 / 3, note="a\nb")
+    assert capsys.readouterr().out == "  measured: seconds 0.3333, note a b\n"
 
 
 def test_shows_error(capsys):
@@ -126,14 +183,6 @@ def test_shows_error(capsys):
         notebook.shows_error(int, "1")
     with pytest.raises(TypeError):  # another error than the one expected is not shown but raised
         notebook.shows_error(int, None)
-
-
-@pytest.fixture
-def displayed(monkeypatch):
-    """What would be displayed: [(data, metadata)]."""
-    seen = []
-    monkeypatch.setattr("IPython.display.display", lambda data, raw, metadata=None: seen.append((data, metadata)))
-    return seen
 
 
 def test_show_stores_the_alt_text_twice_and_closes(displayed, capsys):
@@ -157,16 +206,8 @@ def test_show_makes_the_same_bytes_twice(displayed):
     assert displayed[0] == displayed[1]
 
 
-def test_show_source_is_live(displayed):
-    notebook.show_source(notebook.shows_error, notebook.every)
-    data, _ = displayed[0]
-    text = data["text/plain"]
-    assert text.startswith("# rlhf_minimal.book.notebook\ndef shows_error(") and "def every(" in text
-    assert data["text/markdown"] == f"```python\n{text}\n```"
-
-
 def test_recorded(tmp_path, monkeypatch):
-    monkeypatch.setattr(doctor, "ROOT", tmp_path)
+    monkeypatch.setattr(records, "SHIPPED", tmp_path / "data")
     (tmp_path / "data/runs").mkdir(parents=True)
     run = {"curve": {"step": [1]}, "command": "c", "seed": 0, "versions": {}, "hardware": "h", "date": "d", "note": "n"}
     (tmp_path / "data/runs/good.json").write_text(json.dumps(run))
@@ -180,7 +221,7 @@ def test_recorded(tmp_path, monkeypatch):
 
 
 def test_available_says_how_to_get_a_model_or_raises_in_ci(tmp_path, switches, capsys):
-    switches.setattr(doctor, "ROOT", tmp_path)
+    switches.setattr(doctor, "SHIPPED", tmp_path / "data")
     assert notebook.available("village-3m") is False and "make models" in capsys.readouterr().out
     (tmp_path / "data/models/village-3m").mkdir(parents=True)
     assert notebook.available("village-3m") is True and capsys.readouterr().out == ""

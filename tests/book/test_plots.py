@@ -2,7 +2,6 @@
 
 import itertools
 import random
-from types import SimpleNamespace
 
 import matplotlib
 import pytest
@@ -10,6 +9,7 @@ from matplotlib.colors import to_rgb
 
 matplotlib.use("Agg")
 from rlhf_minimal.book import plots  # noqa: E402
+from rlhf_minimal.book.records import Recorded  # noqa: E402
 
 WORDS = {"title": "Gold turns while proxy climbs", "x_label": "update", "y_label": "reward"}
 
@@ -98,7 +98,7 @@ def test_zero_is_shown_or_its_absence_marked():
 def test_size_font_note_and_band():
     note = "village-3m, 3 M parameters"
     fig = plots.line_plot({"gold": [1, 2]}, bands={"gold": ([0, 1], [2, 3])}, note=note, **WORDS)
-    assert tuple(fig.get_size_inches()) == (7, 4) and fig.dpi == 100 and len(fig.axes[0].collections) == 1
+    assert tuple(fig.get_size_inches()) == (6.8, 4) and fig.dpi == 100 and len(fig.axes[0].collections) == 1
     texts = [t for t in fig.findobj(matplotlib.text.Text) if t.get_text()]
     assert min(t.get_fontsize() for t in texts) >= 11 and any(t.get_text() == note for t in texts)
 
@@ -114,7 +114,7 @@ def test_frontier_and_bars():
 
 
 def test_a_recorded_run_is_drawn_as_running_means():
-    run = SimpleNamespace(name="made", curve={"step": [1, 2, 3, 4], "gold": [0.0, 2.0, 4.0, 9.0]})
+    run = Recorded(name="made", curve={"step": [1, 2, 3, 4], "gold": [0.0, 2.0, 4.0, 9.0]})
     words = {"title": "Gold rises", "y_label": "reward"}
     line = plots.recorded_plot(run, {"gold": "gold"}, over=2, **words).axes[0].lines[0]
     assert list(line.get_xdata()) == [1.5, 2.5, 3.5] and list(line.get_ydata()) == [1.0, 3.0, 6.5]

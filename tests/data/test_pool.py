@@ -11,7 +11,6 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from rlhf_minimal import chat, data, village
-from rlhf_minimal import models as package_models
 from rlhf_minimal.data.pool import STORED
 
 
@@ -133,9 +132,10 @@ def test_a_missing_or_old_pool(tmp_path, fake):
 
 def test_pairs_from_the_pool(fake, tokenizer, monkeypatch, tmp_path):
     _, prompts, rows, _, whole = fake
-    tokenizer.save_pretrained(tmp_path / "one")
-    monkeypatch.setattr(package_models, "SHIPPED", tmp_path)
-    monkeypatch.setattr(data, "pool", lambda: whole)
+    (tmp_path / "models").mkdir()
+    tokenizer.save_pretrained(tmp_path / "models/one")
+    monkeypatch.setattr("rlhf_minimal.data.load.SHIPPED", tmp_path)
+    monkeypatch.setattr("rlhf_minimal.data.load.pool", lambda: whole)
     own = {(prompts[r["prompt"]], r["text"]) for r in rows if r["source"] == "one"}    # its own samples, no other model's
     for source in ("pool", "village"):
         pairs = data.load_data(source, "pairs", n=30)
@@ -147,7 +147,7 @@ def test_pairs_from_the_pool(fake, tokenizer, monkeypatch, tmp_path):
 
     def missing():
         raise OSError("make models")
-    monkeypatch.setattr(data, "pool", missing)
+    monkeypatch.setattr("rlhf_minimal.data.load.pool", missing)
     assert set(data.load_data(kind="pairs", n=5)["source"]) == {"templates"}
     with pytest.raises(OSError, match="make models"):
         data.load_data("pool", "pairs", n=5)

@@ -34,7 +34,8 @@ def test_every_number_is_that_of_its_own_answer(start):
         other.transformer.wte.weight.mul_(1.02)
     got = exam(model, tokenizer, rows, n=3, generator=seeded(), reference=other, judge=lambda r: r.mask.sum(1) * 2)
     rollout = answer(model, tokenizer, [r["prompt"] for r in rows], n=3, max_new_tokens=48, generator=seeded())
-    assert got.texts == rollout.texts(tokenizer) and [r["prompt"] for r in got.rows] == [r["prompt"] for r in rows for _ in range(3)]
+    assert got.texts == rollout.texts(tokenizer)
+    assert [r["prompt"] for r in got.rows] == [r["prompt"] for r in rows for _ in range(3)]
     assert got.gold.tolist() == pytest.approx([village.gold(r["prompt"], t) for r, t in zip(got.rows, got.texts, strict=True)])
     assert torch.equal(got.score, 2 * got.length)
     with torch.no_grad():
@@ -44,8 +45,8 @@ def test_every_number_is_that_of_its_own_answer(start):
 
 def test_families_and_best_of_n():
     rows = [{"prompt": str(i), "family": f} for i, f in enumerate(("harmful", "lookalike")) for _ in range(2)]
-    zeros = torch.zeros(4)
-    got = Exam(rows, ["a", "b", "c", "d"], 2, torch.tensor([1.0, 2.0, 5.0, 3.0]), zeros, zeros, zeros, score=torch.tensor([1.0, 0, 0, 1]))
+    zeros, score = torch.zeros(4), torch.tensor([1.0, 0.0, 0.0, 1.0])
+    got = Exam(rows, ["a", "b", "c", "d"], 2, torch.tensor([1.0, 2.0, 5.0, 3.0]), zeros, zeros, zeros, score=score)
     assert got.of("lookalike").texts == ["c", "d"] and got.of("lookalike").mean() == 4
     assert got.best_of(2).texts == ["a", "d"] and got.best_of(2, "gold").texts == ["b", "c"] and got.best_of(1).texts == ["a", "c"]
     with pytest.raises(ValueError, match="no request of story"):

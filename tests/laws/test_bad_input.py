@@ -149,7 +149,7 @@ WRONG = {
     "rollout widths": (lambda: rollout(prompt_len=3), ["2 x 5", "prompt_len 3", "(2, 3)", "must add up"]),
     "rollout rows": (lambda: rollout(group=ids(3), ended=one(3)), ["group 3", "rows agree"]),
     "rollout attention after EOS": (lambda: rollout(mask=torch.tensor([[1, 1, 0], [1, 1, 1]])), ["differs", "EOS"]),
-    "rollout completion_logps": (lambda: rollout().completion_logps(z(2, 5)), ["(2, 5)", "(2, 4)"]),
+    "rollout on_completion": (lambda: rollout().on_completion(z(2, 5)), ["(2, 5)", "(2, 4)"]),
     # kl
     "k1 shapes": (lambda: kl.k1(z(2, 3), z(3)), [*SHAPES, "(3,)"]),
     "k2 nan": (lambda: kl.k2(nan(2, 3), z(2, 3)), ["logp (2, 3)", "1 NaN", "look at"]),
@@ -240,18 +240,18 @@ WRONG = {
     "dpo_loss lengths": (lambda: dpo(d=z(4)), ["ref_rejected (4,)", "pi_chosen (3,)", "one shape"]),
     "dpo_loss a number a token": (lambda: da.dpo_loss(*[z(2, 3)] * 4), NUMBERS),
     "dpo_loss no rows": (lambda: da.dpo_loss(*[z(0)] * 4), ["(0,)", "B >= 1"]),
-    "dpo_loss beta 0": (lambda: dpo(beta=0.0), ["beta=0.0", "above 0"]),
-    "dpo_loss smoothing -1": (lambda: dpo(label_smoothing=-1.0), ["label_smoothing=-1.0", "0 to 1"]),
+    "dpo_loss beta 0": (lambda: dpo(beta=0.0), ["beta is 0.0", "above 0"]),
+    "dpo_loss smoothing -1": (lambda: dpo(label_smoothing=-1.0), ["label_smoothing is -1.0", "0 to 1"]),
     "dpo_loss nan": (lambda: dpo(b=nan(3)), ["pi_rejected (3,)", "1 NaN"]),
     "rdpo_loss smoothing 1/2": (lambda: dpo(da.rdpo_loss, label_smoothing=0.5), ["0.5", "not 1/2"]),
-    "ipo_loss beta nan": (lambda: dpo(da.ipo_loss, beta=NAN), ["beta=nan", "above 0"]),
-    "hinge_loss beta -1": (lambda: dpo(da.hinge_loss, beta=-1.0), ["beta=-1.0", "above 0"]),
+    "ipo_loss beta nan": (lambda: dpo(da.ipo_loss, beta=NAN), ["beta is nan", "above 0"]),
+    "hinge_loss beta -1": (lambda: dpo(da.hinge_loss, beta=-1.0), ["beta is -1.0", "above 0"]),
     "simpo_loss shapes": (lambda: da.simpo_loss(z(3), z(4)), ["(3,)", "(4,)", "one shape"]),
     "orpo_loss sums above 0": (lambda: da.orpo_loss(one(3), z(3)), ["1.0", "give means of log-probabilities"]),
     "kto_loss desirable 2": (lambda: da.kto_loss(z(3), 2 * ids(3), z(3)), ["desirable", "0 and 1", "[2]"]),
     "kto_loss no reference": (lambda: da.kto_loss(z(3), ids(3), z(0)), ["kl_reference is (0,)", "B >= 1"]),
     "kto_loss shapes": (lambda: da.kto_loss(z(3), ids(4), z(3)), ["(3,)", "(4,)", "one shape"]),
-    "cpo_loss beta 0": (lambda: da.cpo_loss(z(3), z(3), beta=0.0), ["beta=0.0", "above 0"]),
+    "cpo_loss beta 0": (lambda: da.cpo_loss(z(3), z(3), beta=0.0), ["beta is 0.0", "above 0"]),
     "pair_logps odd rows": (
         lambda: da.pair_logps(MODEL, {"ids": ids(3, 4), "attention": one(3, 4), "mask": one(3, 4)}), ["3 rows", "2B"]),
     # best of n, evaluation
@@ -287,7 +287,7 @@ def test_raises_at_once_with_sizes_and_what_to_do(name):
 
 
 def test_there_are_enough_and_every_name_of_the_contract_has_some():
-    from test_contract import CONTRACT
+    from tests.laws.test_contract import CONTRACT
 
     assert len(WRONG) >= 70
     files = {}

@@ -1,6 +1,6 @@
 """Defaults that a reader meets without asking for them: each is written down here, so that none changes unnoticed."""
 
-import importlib
+import importlib.util
 import inspect
 
 import pytest
@@ -9,6 +9,7 @@ DEFAULTS = {
     "tensors.masked_whiten": "shift_mean=True",
     "tensors.pad_left": "value=0",
     "tensors.pad_right": "value=0",
+    "tensors.check_groups": "smallest=2",
     "logprobs.token_logps": "temperature=1.0",
     "logprobs.token_entropy": "temperature=1.0",
     "logprobs.sequence_logps": "average=False",
@@ -16,6 +17,7 @@ DEFAULTS = {
     "advantages.gae": "gamma=1.0, lam=0.95",
     "advantages.group_normalize": "scale=True",
     "sampling.sample": "n=1, temperature=1.0",
+    "sampling.answer": "n=1, max_new_tokens=64, temperature=1.0",
     "optim.update": "max_norm=1.0",
     "sft.step": "max_norm=1.0",
     "rollout.completion_logps": "temperature=1.0",
@@ -41,9 +43,9 @@ DEFAULTS = {
     "evaluate.paired_bootstrap": "seed=0, resamples=4000, level=0.95",
     "evaluate.expected_calibration_error": "bins=10",
     "evaluate.rouge_n": "n=1",
-    "ratings.bradley_terry": "prior=0.0, centre=1000.0, steps=100",
-    "ratings.online_elo": "k=16.0, start=1000.0",
-    "ratings.length_controlled_win_rate": "steps=50",
+    "evaluate.ratings.bradley_terry": "prior=0.0, centre=1000.0, steps=100",
+    "evaluate.ratings.online_elo": "k=16.0, start=1000.0",
+    "evaluate.ratings.length_controlled_win_rate": "steps=50",
     "direct_alignment.dpo_loss": "beta=0.1, label_smoothing=0.0",
     "direct_alignment.rdpo_loss": "beta=0.1, label_smoothing=0.0",
     "direct_alignment.ipo_loss": "beta=0.1, label_smoothing=0.0",
@@ -76,7 +78,22 @@ DEFAULTS = {
     "filtering.top_per_prompt": "k=1",
     "filtering.random_per_prompt": "k=1",
 }
-MODULES = sorted({name.split(".")[0] for name in DEFAULTS})
+
+
+def module_of(path):
+    """The longest part of a path that is a module: evaluate.ratings of evaluate.ratings.online_elo."""
+    names = path.split(".")
+    return next(x for i in range(len(names) - 1, 0, -1) if is_module(x := ".".join(names[:i])))
+
+
+def is_module(path):
+    try:
+        return importlib.util.find_spec(f"rlhf_minimal.{path}") is not None
+    except ModuleNotFoundError:  # its parent is no package
+        return False
+
+
+MODULES = sorted({module_of(path) for path in DEFAULTS})
 
 
 def numbers(fn):
@@ -86,9 +103,9 @@ def numbers(fn):
 
 
 def look_up(path):
-    module, *names = path.split(".")
+    module = module_of(path)
     found = importlib.import_module(f"rlhf_minimal.{module}")
-    for name in names:
+    for name in path.removeprefix(f"{module}.").split("."):
         found = getattr(found, name)
     return found
 

@@ -49,7 +49,7 @@ def test_the_ten_lines_of_the_tour_work():
 
 
 def test_the_commands_of_the_tour_exist():
-    from rlhf_minimal.extract import extraction as copy
+    from rlhf_minimal.extract import extraction
 
-    commands = re.findall(r"^python -m rlhf_minimal\.copy (\S+)", TOUR, re.M)
-    assert {"ppo", "--list", "dpo"} == set(commands) and {"ppo", "dpo"} <= set(copy.algorithms())
+    commands = re.findall(r"^python -m rlhf_minimal\.extract (\S+)", TOUR, re.M)
+    assert {"ppo", "--list", "dpo"} == set(commands) and {"ppo", "dpo"} <= set(extraction.algorithms())

@@ -1,6 +1,7 @@
 """The command line of the trainer: its help teaches, and wrong use ends with one message."""
 
 import re
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -43,7 +44,7 @@ def test_help_of_an_algorithm_names_its_settings_and_no_others(capsys):
 def test_help_of_an_algorithm_teaches_its_loss_and_where_to_read(capsys):
     assert LESSONS.keys() == ALGORITHMS.keys()
     for name, (loss, file, chapter, paper) in LESSONS.items():
-        source = (models.SHIPPED.parents[1] / f"rlhf_minimal/{file}.py").read_text(encoding="utf-8")
+        source = (Path(models.__file__).parent / f"{file}.py").read_text(encoding="utf-8")
         assert paper in source or file in ("sft", "reward_model", "reinforce")
         with pytest.raises(SystemExit):
             train.main([name, "--help"])

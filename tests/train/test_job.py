@@ -7,6 +7,7 @@ import pytest
 from rlhf_minimal import train
 from rlhf_minimal.train.checkpoint import read_log
 from rlhf_minimal.train.job import Job
+from rlhf_minimal.train.loop import learning_rate
 from rlhf_minimal.train.settings import ALGORITHMS, settings_of
 from tests.fixtures import train_small
 
@@ -38,11 +39,11 @@ def test_data_goes_round_without_leaving_rows_out(home):
 
 def test_learning_rates(home):
     s = settings("sft", {"lr": 1.0, "warmup": 2, "schedule": "linear"})
-    assert [train.learning_rate(s, i, 6) for i in range(6)] == [0.5, 1.0, 1.0, 0.75, 0.5, 0.25]
+    assert [learning_rate(s, i, 6) for i in range(6)] == [0.5, 1.0, 1.0, 0.75, 0.5, 0.25]
     s.schedule = "cosine"
-    assert [round(train.learning_rate(s, i, 6), 4) for i in range(2, 6)] == [1.0, 0.8536, 0.5, 0.1464]
+    assert [round(learning_rate(s, i, 6), 4) for i in range(2, 6)] == [1.0, 0.8536, 0.5, 0.1464]
     s.schedule, s.warmup = "constant", 0
-    assert train.learning_rate(s, 0, 6) == train.learning_rate(s, 5, 6) == 1.0
+    assert learning_rate(s, 0, 6) == learning_rate(s, 5, 6) == 1.0
 
 
 def test_adaptive_kl_moves_beta(home, tmp_path):

@@ -61,9 +61,9 @@ def test_same_seed_same_bytes_other_seed_other_bytes(home, tmp_path):
 
 def test_a_run_can_be_recorded_and_drawn(home, tmp_path, monkeypatch):
     go(home, "rloo", tmp_path / "run", model="village-3m-sft", data="village", batch_size=2, rows=10, reward="gold")
-    (tmp_path / "data/runs").mkdir(parents=True)
-    (tmp_path / "run/run.json").rename(tmp_path / "data/runs/mine.json")
-    monkeypatch.setattr(notebook.doctor, "ROOT", tmp_path)
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "run/run.json").rename(tmp_path / "runs/mine.json")
+    monkeypatch.setattr(notebook, "SHIPPED", tmp_path)
     run = notebook.recorded("mine")
     assert run.curve["step"] == [1, 2] and len(run.curve["gold"]) == 2 and run.seed == 0
     assert run.command.startswith("python -m rlhf_minimal.train rloo --model village-3m-sft --data village --steps 2")

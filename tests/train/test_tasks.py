@@ -8,6 +8,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 from rlhf_minimal import direct_alignment, grpo, models, ppo, reinforce, reward_model, rloo, sft, train
 from rlhf_minimal.data import collate_demonstrations, collate_pairs, load_data, prompts_ids
+from rlhf_minimal.rollout import completion_logps
 from rlhf_minimal.sampling import sample
 from rlhf_minimal.train.checkpoint import read_log
 from rlhf_minimal.train.job import Job
@@ -60,7 +61,7 @@ def policy_step(home, name, policy, optimizer, reference, job, rows):
                      eos_id=job.tokenizer.eos_token_id, generator=job.stream("sample", 0, 0))
     with torch.no_grad():
         score = reward_model.RewardModel.from_pretrained(home / "judge")(rollout.ids, rollout.attention)
-        ref = rollout.completion_logps(reference, rollout)
+        ref = completion_logps(reference, rollout)
     shared = dict(logp_ref=ref, beta=s.beta)
     if name == "reinforce":
         reinforce.step(policy, optimizer, rollout, score, **shared)
