@@ -103,5 +103,24 @@ def printed(nb):
 
 
 def claims(nb):
-    """All claims of an executed notebook: [(kind, "holds" or "fails", text, measured detail)]."""
-    return CLAIM.findall(printed(nb))
+    """All claims of an executed notebook, in order: [(kind, "holds" or "fails", text, detail)].
+
+    A claim is an output whose metadata hold {"rlhf": {"kind", "detail", "held"}} and whose text is "✓ sentence". The
+    printed form of older notebooks ("claim E holds: …") and the message of a claim that raised are read too.
+    """
+    found = []
+    for out in (o for c in nb.cells if c.cell_type == "code" for o in c.get("outputs", [])):
+        made = out.get("metadata", {}).get("rlhf", {})
+        if made.get("kind") in ("E", "S", "T"):
+            text = re.sub(r"^\S+ ", "", out.data.get("text/plain", "").split("\n")[0])
+            found.append((made["kind"], "holds" if made.get("held") else "fails", text, one_line(made.get("detail", ""))))
+        else:
+            found += CLAIM.findall(out.get("text") or out.get("evalue") or "")
+    return found
+
+
+def one_line(detail):
+    """A claim's detail (a text, or {name: number}) on one line."""
+    if isinstance(detail, dict):
+        detail = ", ".join(f"{k} {v:.4g}" if isinstance(v, (int, float)) else f"{k} {v}" for k, v in detail.items())
+    return " ".join(str(detail).split())
