@@ -42,7 +42,8 @@ def formula(latex: str, block: bool) -> str:
     text = ROMAN.sub(r"{\\mathrm{\1}}", NUMBERED.sub("", latex.strip()))
     text = BIG.sub("", text)
     for old, new in SMALL_FIX.items():
-        text = re.sub(re.escape(old) + r"(?![a-zA-Z])", lambda match, new=new: new, text) if old[-1].isalpha() else text.replace(old, new)
+        end = r"(?![a-zA-Z])" if old[-1].isalpha() else ""
+        text = re.sub(re.escape(old) + end, lambda match, new=new: new, text)
     try:
         made = convert(text, display="block" if block else "inline")
     except Exception as error:
@@ -99,8 +100,11 @@ def slug(text: str) -> str:
 def text_cell(md: MarkdownIt, cell, folder: Path) -> str:
     """A Markdown cell; pictures embedded, links to notebooks turned into links to their pages."""
     page = md.render(cell.source)
-    page = re.sub(r"<h([1-6])>(.*?)</h\1>", lambda m: f'<h{m[1]} id="{html.escape(slug(html.unescape(re.sub("<[^>]+>", "", m[2]))))}">'
-                  f"{m[2]}</h{m[1]}>", page)
+
+    def anchored(match):
+        anchor = slug(html.unescape(re.sub("<[^>]+>", "", match[2])))
+        return f'<h{match[1]} id="{html.escape(anchor)}">{match[2]}</h{match[1]}>'
+    page = re.sub(r"<h([1-6])>(.*?)</h\1>", anchored, page)
 
     def link(match):
         target = html.unescape(match[2])

@@ -15,6 +15,8 @@ import nbformat
 from .chapters import kind, name
 from .execute import Result, claims
 
+HEAD = ("chapter", "kind", "seconds, 1 thread", "seconds, 2 threads", "peak GB", "cells", "claims", "MB", "slowest cells",
+        "measured")
 LIMITS = {"lesson": (60, 2.0), "deeper": (120, 3.0)}  # seconds with two threads, GB
 
 
@@ -86,20 +88,20 @@ def page(ledger: dict[str, dict]) -> str:
     lines = ["# What each notebook costs", "", "Written by `tools.build`. Seconds with one thread come from the build, those with",
              "two from `python -m tools.build time 04`. A lesson may take 60 s with two threads and 2 GB, a deeper",
              "notebook 120 s and 3 GB; what is over its limit is marked with >.", "",
-             "| chapter | kind | seconds, 1 thread | seconds, 2 threads | peak GB | cells | claims | MB | slowest cells | measured |",
-             "|---|---|---:|---:|---:|---:|---:|---:|---|---|"]
+             "| " + " | ".join(HEAD) + " |", "|---|---|" + "---:|" * 6 + "---|---|"]
     for key in sorted(ledger, key=lambda k: (k.removeprefix("deeper/"), k)):
         e = ledger[key]
         seconds, memory = LIMITS[e["kind"]]
         two = e.get("seconds_two_threads")
         slowest = "; ".join(f"{cell} {s} s" for cell, s in e["slowest"])
-        lines.append(f"| {key.removeprefix('deeper/')} | {e['kind']} | {e['seconds']} | "
-                     f"{'–' if two is None else f'> {two}' if two > seconds else two} | "
-                     f"{'> ' if e['peak_gb'] > memory else ''}{e['peak_gb']} | {e['cells']} | {e['claims']} | {e['bytes'] / 1e6:.2f} | "
-                     f"{slowest} | {e['date']}, {e['cpu']} |")
+        row = (key.removeprefix("deeper/"), e["kind"], e["seconds"],
+               "–" if two is None else f"> {two}" if two > seconds else two, f"{'> ' if e['peak_gb'] > memory else ''}{e['peak_gb']}",
+               e["cells"], e["claims"], f"{e['bytes'] / 1e6:.2f}", slowest, f"{e['date']}, {e['cpu']}")
+        lines.append(f"| {' | '.join(map(str, row))} |")
     for k in ("lesson", "deeper"):
         if own := [e for e in ledger.values() if e["kind"] == k]:
             twos = [e["seconds_two_threads"] for e in own if "seconds_two_threads" in e]
             mean = f", {sum(twos) / len(twos):.0f} on average with two ({len(twos)} measured)" if twos else ""
-            lines += ["", f"{len(own)} notebooks of kind {k}: {sum(e['seconds'] for e in own):.0f} s with one thread together{mean}."]
+            together = sum(e["seconds"] for e in own)
+            lines += ["", f"{len(own)} notebooks of kind {k}: {together:.0f} s with one thread together{mean}."]
     return "\n".join(lines) + "\n"
