@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 PARTS = ("first", "predict", "setup", "phenomenon", "idea", "loop", "wrong", "gpt2", "exercises", "retell")
 NO_WORDS = re.compile(
-    r"\$\$.*?\$\$|\$[^$]*\$|```.*?```|^[ \t]*\|.*$|!\[[^\]]*\]\([^)]*\)|\]\([^)]*\)|<!-- out ([\w.-]+) -->.*?<!-- /out -->|"
+    r"\$\$.*?\$\$|\$[^$]*\$|```.*?```|^[ \t]*\|[^\n]*|!\[[^\]]*\]\([^)]*\)|\]\([^)]*\)|<!-- out ([\w.-]+) -->.*?<!-- /out -->|"
     r"<!-- (edition|costs|nav|solution [\d.]+) -->.*?<!-- /\2 -->|<!--.*?-->|<[^>]+>", re.DOTALL | re.MULTILINE)
 DETAILS = re.compile(r"<details>.*?</details>", re.DOTALL)
 TEXTS = re.compile(r"""class=['"][^'"]*\brlhf-(?:cards|texts|explorer)\b""")
@@ -105,7 +105,8 @@ def count(nb) -> Counts:
         pictures = shows_picture(cell)
         c.pictures += pictures
         c.drawings += draws(cell)
-        run = 0 if pictures or shows_texts(cell) else run + 1
+        if not cell.metadata.get("rlhf", {}).get("generated"):  # a folded solution
+            run = 0 if pictures or shows_texts(cell) else run + 1
         if run > c.gap:
             c.gap, c.gap_ends = run, at
     return c

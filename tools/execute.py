@@ -20,6 +20,7 @@ peaks = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, res
 print(max(peaks) * (1 if sys.platform == "darwin" else 1024))
 """
 CLAIM = re.compile(r"^claim ([EST]) (holds|fails): (.*)$(?:\n  measured: (.*)$)?", re.MULTILINE)
+RAISED = re.compile(r"claim ([EST]) fails: (.*?)(?: \[(.*)\]|\n  measured: (?:.*))?\Z", re.DOTALL)
 
 
 class ThisPython(AsyncKernelManager):
@@ -105,17 +106,17 @@ def printed(nb):
 def claims(nb):
     """All claims of an executed notebook, in order: [(kind, "holds" or "fails", text, detail)].
 
-    A claim is an output whose metadata hold {"rlhf": {"kind", "detail", "held"}} and whose text is "✓ sentence". The
-    printed form of older notebooks ("claim E holds: …") and the message of a claim that raised are read too.
+    A claim is an output with metadata {"rlhf": {"claim": {"kind", "text", "detail", "held"}}}. The printed form of older
+    notebooks ("claim E holds: …") and the message of a claim that raised are read too.
     """
     found = []
     for out in (o for c in nb.cells if c.cell_type == "code" for o in c.get("outputs", [])):
-        made = out.get("metadata", {}).get("rlhf", {})
-        if made.get("kind") in ("E", "S", "T"):
-            text = re.sub(r"^\S+ ", "", out.data.get("text/plain", "").split("\n")[0])
-            found.append((made["kind"], "holds" if made.get("held") else "fails", text, one_line(made.get("detail", ""))))
+        if made := out.get("metadata", {}).get("rlhf", {}).get("claim"):
+            found.append((made["kind"], "holds" if made["held"] else "fails", made["text"], one_line(made.get("detail", ""))))
+        elif raised := RAISED.match(out.get("evalue") or ""):
+            found.append((raised[1], "fails", raised[2], raised[3] or ""))
         else:
-            found += CLAIM.findall(out.get("text") or out.get("evalue") or "")
+            found += CLAIM.findall(out.get("text") or "")
     return found
 
 

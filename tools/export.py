@@ -25,7 +25,7 @@ from pygments.util import ClassNotFound
 
 from .chapters import kind, name, notebooks
 from .execute import ROOT
-from .quotes import png_of
+from .quotes import figures, png_of
 
 HERE = Path(__file__).resolve().parent
 NUMBERED = re.compile(r"\\(tag|label)\{[^}]*\}|\\(?:mathstrut|limits|nolimits|displaystyle|textstyle)\b")
@@ -97,8 +97,8 @@ def slug(text: str) -> str:
     return re.sub(r"\s", "-", text.strip())
 
 
-def text_cell(md: MarkdownIt, cell, folder: Path) -> str:
-    """A Markdown cell; pictures embedded, links to notebooks turned into links to their pages."""
+def text_cell(md: MarkdownIt, cell, folder: Path, own: dict[str, bytes]) -> str:
+    """A Markdown cell; pictures embedded (of this run where it made them), links to notebooks turned into links to pages."""
     page = md.render(cell.source)
 
     def anchored(match):
@@ -109,30 +109,31 @@ def text_cell(md: MarkdownIt, cell, folder: Path) -> str:
     def link(match):
         target = html.unescape(match[2])
         if match[1] == "src" and not urlparse(target).scheme:
-            return f'src="{embedded(folder / target)}"'
+            return f'src="{embedded(folder / target, own.get(Path(target).name))}"'
         if match[1] == "href" and not urlparse(target).scheme and ".ipynb" in target:
             return f'href="{html.escape(target.replace(".ipynb", ".html"))}"'
         return match[0]
     return re.sub(r'\b(src|href)="([^"]*)"', link, page)
 
 
-def embedded(file: Path) -> str:
-    """A picture's file as a data address."""
-    if not file.exists():
+def embedded(file: Path, fresh: bytes | None = None) -> str:
+    """A picture (from its file, or fresh) as a data address."""
+    if fresh is None and not file.exists():
         raise ValueError(f"picture {file} does not exist; build the chapter")
     ending = {".svg": "svg+xml", ".jpg": "jpeg"}.get(file.suffix, file.suffix[1:])
-    return f"data:image/{ending};base64,{base64.b64encode(file.read_bytes()).decode()}"
+    return f"data:image/{ending};base64,{base64.b64encode(fresh or file.read_bytes()).decode()}"
 
 
-def output(md: MarkdownIt, out) -> str:
-    """One output; of several forms the richest."""
+def output(md: MarkdownIt, out, quiet: bool) -> str:
+    """One output; of several forms the richest. A quiet page (a lesson) leaves out lines that differ between machines."""
     made = out.get("metadata", {}).get("rlhf", {})
     if out.output_type == "stream":
-        return f'<div class="out"><pre>{html.escape(out.text.rstrip())}</pre></div>'
+        seen = "\n".join(line for line in out.text.rstrip().splitlines() if not (quiet and line.startswith("  measured:")))
+        return f'<div class="out"><pre>{html.escape(seen)}</pre></div>'
     if out.output_type == "error":
         return f'<div class="out"><pre>{html.escape(f"{out.ename}: {out.evalue}")}</pre></div>'
     data = out.get("data", {})
-    if made.get("kind") in ("E", "S", "T") and "held" in made:
+    if "claim" in made:
         return f'<div class="claim">{html.escape(data.get("text/plain", ""))}</div>'
     if "quote" in made:
         return ""
@@ -150,29 +151,34 @@ def output(md: MarkdownIt, out) -> str:
     return f'<div class="out"><pre>{html.escape(data["text/plain"])}</pre></div>' if data.get("text/plain") else ""
 
 
-def code_cell(md: MarkdownIt, cell, hero: bytes | None) -> str:
+def code_cell(md: MarkdownIt, cell, hero: bytes | None, quiet: bool) -> str:
     """Code and outputs; a folded cell's code is a closed <details>, and the hero is not shown a second time."""
     tags = cell.metadata.get("tags", [])
     outputs = list(cell.get("outputs", []))
     if "hero" in tags and hero is not None and png_of(cell) == hero:
         outputs = [o for o in outputs if "image/png" not in o.get("data", {})]
-        if "hide-input" in tags and not outputs:
-            return ""
-    shown = "".join(output(md, out) for out in outputs)
+    moves = any("rlhf-explorer" in o.get("data", {}).get("text/html", "") for o in outputs)
+    shown = ""
+    for out in outputs:
+        made = output(md, out, quiet)
+        shown += f"<noscript>{made}</noscript>" if moves and "image/png" in out.get("data", {}) else made  # it replaces the still
+    if "hero" in tags and "hide-input" in tags and not shown:
+        return ""
     code = f'<div class="code">{coloured(cell.source)}</div>' if cell.source.strip() else ""
     if "hide-input" in tags:
         return f'{shown}<details class="folded"><summary>code of this cell</summary>{code}</details>\n'
     return f"{code}{shown}\n"
 
 
-def page(nb, folder: Path) -> str:
-    """An executed notebook that lies in `folder` -> one HTML page. Raises ValueError for a formula or file it cannot show."""
-    md, parts = markdown(), []
+def page(nb, path: Path) -> str:
+    """An executed notebook of this path -> one HTML page. Raises ValueError for a formula or file it cannot show."""
+    md, parts, own = markdown(), [], figures(nb, path)
     first = "\n".join(c.source for c in nb.cells[:3] if c.cell_type == "markdown")
-    shown = re.search(r"\]\(((?:\.\./)?figures/\d\d_(?:deeper_)?hero\.png)\)", first)
-    hero = (folder / shown[1]).read_bytes() if shown and (folder / shown[1]).exists() else None
+    shown = re.search(r"\]\((?:\.\./)?figures/(\d\d_(?:deeper_)?hero\.png)\)", first)
+    hero = own.get(shown[1]) if shown else None
     for cell in nb.cells:
-        parts.append(text_cell(md, cell, folder) if cell.cell_type == "markdown" else code_cell(md, cell, hero))
+        parts.append(text_cell(md, cell, path.parent, own) if cell.cell_type == "markdown" else
+                     code_cell(md, cell, hero, kind(path) == "lesson"))
     title = re.search(r"^# (.+)$", nb.cells[0].source, re.MULTILINE) if nb.cells else None
     return ('<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
             '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
@@ -184,7 +190,7 @@ def export(path: Path, root: Path = ROOT, *, nb=None, folder: Path | None = None
     """Write build/html/[deeper/]NN_slug.html from a notebook -> the page's path."""
     out = (folder or root / "build/html") / f"{name(path)}.html"
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(page(nb or nbformat.read(path, as_version=4), path.parent), encoding="utf-8")
+    out.write_text(page(nb or nbformat.read(path, as_version=4), path), encoding="utf-8")
     return out
 
 

@@ -95,7 +95,8 @@ def page(ledger: dict[str, dict]) -> str:
         two = e.get("seconds_two_threads")
         slowest = "; ".join(f"{cell} {s} s" for cell, s in e["slowest"])
         row = (key.removeprefix("deeper/"), e["kind"], e["seconds"],
-               "–" if two is None else f"> {two}" if two > seconds else two, f"{'> ' if e['peak_gb'] > memory else ''}{e['peak_gb']}",
+               "–" if two is None else f"> {two}" if two > seconds else two,
+               f"{'> ' if e['peak_gb'] > memory else ''}{e['peak_gb']}",
                e["cells"], e["claims"], f"{e['bytes'] / 1e6:.2f}", slowest, f"{e['date']}, {e['cpu']}")
         lines.append(f"| {' | '.join(map(str, row))} |")
     for k in ("lesson", "deeper"):
