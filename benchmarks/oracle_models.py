@@ -79,7 +79,8 @@ TOKEN, GRPO_LOGPS = "logprobs.token_logps", "GRPOTrainer._get_per_token_logps_an
 PPO_FORWARD = "trl.experimental.ppo.ppo_trainer.forward, GPT-2"
 gpt2("GPT-2, prompts of one length", TOKEN, GRPO_LOGPS, _no_left_padding, _grpo_logps)
 gpt2("GPT-2, left-padded prompts", TOKEN, GRPO_LOGPS, text, _grpo_logps, item="A2",
-     why="TRL passes no position ids, so a left-padded row counts its padding as places (trl#6800)")
+     why="TRL's GRPO passes no position ids, so a left-padded row counts its padding as positions; "
+         "trl#6800 reports the same of Online DPO, XPO and Nash-MD")
 gpt2("GPT-2, left-padded prompts, PPO", TOKEN, PPO_FORWARD, text, _ppo_logps)
 gpt2("GPT-2, an EOS in the prompt, pad = EOS, PPO", TOKEN, PPO_FORWARD, _eos_in_prompt, _ppo_logps, item="A3",
      why="TRL's PPO makes the attention from ids != pad, so a real EOS vanishes where pad is EOS")

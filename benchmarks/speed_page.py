@@ -36,7 +36,7 @@ steps to the peak are small layers (192 wide), and norms and activations that pa
 *Batches* bucketed by length would be faster still and learn less, for length goes with the task: 0.70 nats a token held out against
 0.56 in a trial. Batches are random here, and the last rows check that
 the pieces change nothing that is learned. GRPO and PPO have no held-out loss; that their log-probabilities and gradients stay
-what they were is tested (`tests/test_quick.py`).
+what they were is tested (`tests/test_decoding.py`).
 """
 
 

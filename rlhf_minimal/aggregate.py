@@ -1,28 +1,30 @@
-"""From tokens to a scalar: the only reduction in the package, every variant with a name (E6)."""
+"""From numbers per token to one scalar: the only place where a loss is reduced. Every variant has a name."""
 
-import math
+import torch
+from torch import Tensor
 
 from .equations import implements
-from .tensors import check_mask, check_not_empty
+from .tensors import check_mask, check_not_empty, check_positive
 
 MODES = ("token_mean", "sequence_mean", "sequence_sum", "fixed")
 
 
 @implements("eq:loss_per_token", "eq:loss_per_sequence", "eq:loss_fixed_length")
-def aggregate(x, mask, mode, *, denominator=None):
-    """Reduce x (B,T) over mask (B,T) to a scalar.
+def aggregate(x: Tensor, mask: Tensor, mode: str, *, denominator: float | Tensor | None = None) -> Tensor:
+    """Reduce one number per token to a scalar. x, mask (B,T).
 
     token_mean     sum over all masked tokens / their number                     SFT, PPO, DAPO
     sequence_mean  mean over rows of each row's masked mean                      GRPO as published, outcome models
     sequence_sum   mean over rows of each row's masked sum                       REINFORCE, RLOO
     fixed          sum over all masked tokens / (B*T), empty rows included       Dr. GRPO
 
-    A row with an empty mask adds 0 and is not counted. `denominator` (> 0) replaces the outermost divisor: tokens for
-    token_mean and fixed, rows for the other two. With the count of the *whole* optimizer step, micro-batches (E14) and
-    processes (J1) add up to the one big batch. ValueError on an empty batch, unless a denominator is given: then a
-    differentiable 0 (J5). `eq:loss_per_token`, `eq:loss_per_sequence`, `eq:loss_fixed_length`.
+    A row with an empty mask adds 0 and is not counted. `denominator` replaces the outermost divisor: a number of tokens for
+    token_mean and fixed, of rows for the other two. With the number of the *whole* optimizer step, micro-batches and
+    processes add up to the gradient of one big batch.
 
-    >>> import torch
+    Returns a scalar. Raises ValueError for an empty mask, unless there is a denominator: then the result is a 0 that
+    gradients can flow through. Equations `eq:loss_per_token`, `eq:loss_per_sequence`, `eq:loss_fixed_length`.
+
     >>> x, mask = torch.tensor([[1.0, 1.0], [3.0, 0.0]]), torch.tensor([[1, 1], [1, 0]])
     >>> {mode: round(aggregate(x, mask, mode).item(), 4) for mode in MODES}  # 5/3, (1 + 3)/2, (2 + 3)/2, 5/4
     {'token_mean': 1.6667, 'sequence_mean': 2.0, 'sequence_sum': 2.5, 'fixed': 1.25}
@@ -31,14 +33,24 @@ def aggregate(x, mask, mode, *, denominator=None):
         raise ValueError(f"mode is {mode!r}; choose one of {', '.join(MODES)}")
     x, m = check_mask(x, mask)
     if x.dim() != 2:
-        raise ValueError(f"x is {tuple(x.shape)}; give one value a token, (B,T)")
+        raise ValueError(f"x is {tuple(x.shape)}; give one value per token, (B,T)")
     if denominator is None:
         check_not_empty(m)
-    elif not (math.isfinite(float(denominator)) and float(denominator) > 0):
-        raise ValueError(f"denominator is {float(denominator)}; give the global number of tokens or rows, above 0")
-    lengths = m.sum(1)
-    rows = x.sum(1)
+    else:
+        check_positive(denominator=float(denominator))
+
+    per_row, length = x.sum(1), m.sum(1)
     if mode == "sequence_mean":
-        rows = rows / lengths.clamp_min(1)
-    count = {"token_mean": m.sum(), "fixed": m.numel()}.get(mode, (lengths > 0).sum())
-    return rows.sum() / (count if denominator is None else denominator)
+        per_row = per_row / length.clamp_min(1)
+    if denominator is None:
+        denominator = {"token_mean": m.sum(), "fixed": m.numel()}.get(mode, (length > 0).sum())
+    return per_row.sum() / denominator
+
+
+def mean_over_rows(x: Tensor, *, denominator: float | Tensor | None = None) -> Tensor:
+    """Mean of one number per row, (B,) -> a scalar: `aggregate` where every row has a single token.
+
+    >>> mean_over_rows(torch.tensor([1.0, 4.0])).item(), mean_over_rows(torch.tensor([1.0, 4.0]), denominator=10).item()
+    (2.5, 0.5)
+    """
+    return aggregate(x[:, None], torch.ones_like(x)[:, None], "sequence_sum", denominator=denominator)

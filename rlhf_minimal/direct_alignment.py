@@ -29,38 +29,12 @@ from .equations import implements
 from .logprobs import sequence_logps
 from .models import disable_dropout
 from .optim import update
-from .tensors import check_no_nan, check_shapes, masked_sum
+from .tensors import check_answers, check_positive, check_shapes, check_share, masked_sum
 
 LossAndStats = tuple[Tensor, dict[str, Tensor]]
 
 
 # ---- what all the losses share: the checks, the mean over pairs, the statistics ----
-
-def check_answers(*, denominator: float | None = None, **tensors: Tensor) -> None:
-    """Raise ValueError unless the tensors hold one number per answer, (B,), all of one length and without NaN.
-
-    B = 0 is accepted only with a denominator.
-    """
-    check_shapes(**tensors)
-    name, x = next(iter(tensors.items()))
-    if x.dim() != 1 or (len(x) == 0 and denominator is None):
-        raise ValueError(f"{name} is {tuple(x.shape)}; give one number per row, (B,), B >= 1")
-    check_no_nan(**tensors)
-
-
-def check_positive(**numbers: float) -> None:
-    """Raise ValueError unless every number is finite and above 0."""
-    for name, x in numbers.items():
-        if not (x > 0 and math.isfinite(x)):
-            raise ValueError(f"{name}={x}: give a finite number above 0")
-
-
-def check_share(**numbers: float) -> None:
-    """Raise ValueError unless every number lies between 0 and 1, both included."""
-    for name, x in numbers.items():
-        if not 0.0 <= x <= 1.0:
-            raise ValueError(f"{name}={x}: give a share, from 0 to 1")
-
 
 def check_pairs(
     pi_chosen: Tensor, pi_rejected: Tensor, ref_chosen: Tensor, ref_rejected: Tensor, beta: float,

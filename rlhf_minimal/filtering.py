@@ -7,9 +7,8 @@ import math
 
 import torch
 
-from .best_of_n import _groups
 from .equations import implements
-from .tensors import as_mask, check_no_nan
+from .tensors import as_mask, check_groups, check_no_nan
 
 
 def _count(k, most, what):
@@ -32,7 +31,9 @@ def top_per_prompt(score, group_size, k=1):
     >>> top_per_prompt(torch.tensor([0.1, 0.9, 5.0, 4.0]), 2).tolist()
     [1, 2]
     """
-    (groups,) = _groups(group_size, score=score)
+    check_groups(group_size, smallest=1, score=score)
+    check_no_nan(score=score)
+    groups = score.reshape(-1, group_size)
     _count(k, group_size, "samples a prompt")
     best = groups.argsort(dim=1, descending=True, stable=True)[:, :k]
     return (best + torch.arange(len(groups), device=score.device)[:, None] * group_size).flatten()
@@ -121,7 +122,8 @@ def correct_only(correct, group_size, *, k=None):
     [[0], [1]]
     """
     right = as_mask(correct, "correct")
-    (groups,) = _groups(group_size, correct=right)
+    check_groups(group_size, smallest=1, correct=right)
+    groups = right.reshape(-1, group_size)
     if k is not None:
         _count(k, group_size, "samples a prompt")
         groups = groups * (groups.cumsum(1) <= k)

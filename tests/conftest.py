@@ -1,11 +1,10 @@
 """Small things that several tests share."""
 
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+
+from tests.fixtures.rollouts import draw, reward
 
 
 @pytest.fixture
@@ -35,10 +34,28 @@ def tiny_llama():
     return make
 
 
-def pytest_terminal_summary(terminalreporter):
-    """The stored mutation score, as the last line of a report; `python -m tests.mutation --store` measures it."""
-    sys.path.insert(0, str(Path(__file__).parent))
-    import mutation_report
+@pytest.fixture
+def policy_batch():
+    """4 rows, 5 wide, in float64: logp near logp_old, uneven masks, scores of two groups."""
+    torch.manual_seed(0)
+    old = -torch.rand(4, 5, dtype=torch.float64) * 3 - 0.1
+    logp = (old + 0.3 * torch.randn(4, 5, dtype=torch.float64)).requires_grad_()
+    mask = torch.tensor([[1, 1, 1, 0, 0], [1, 1, 1, 1, 1], [1, 0, 0, 0, 0], [1, 1, 0, 0, 0]])
+    score = torch.tensor([1.0, 0.0, 0.5, 2.0], dtype=torch.float64)
+    return logp, old, score, mask
 
-    if (mutation_report.HERE / "mutation_score.json").is_file():
-        terminalreporter.write_line(mutation_report.line())
+
+@pytest.fixture
+def sampled(tiny_gpt2):
+    """(a tiny policy, its rollout of 2 prompts x 4, their rewards)."""
+    policy = tiny_gpt2()
+    rollout = draw(policy)
+    return policy, rollout, reward(rollout)
+
+
+def pytest_terminal_summary(terminalreporter):
+    """The stored mutation score, as the last line of a report; `python -m tools.mutation --store` measures it."""
+    from tools.mutation import report
+
+    if report.SCORE.is_file():
+        terminalreporter.write_line(report.line())

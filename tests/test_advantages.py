@@ -194,3 +194,40 @@ def test_wrong_input_raises():
         returns_to_go(r * NAN, m)
     with pytest.raises(ValueError, match=r"\(B,T\)"):
         returns_to_go(r[0], m[0])
+
+
+def test_D6_a_spread_of_1e_8_is_a_spread():
+    """1.5e-8 and 0 have the standard deviation 1.06e-8 (n-1), above the floor of 1e-8: advantages +- 1/sqrt 2."""
+    got = group_normalize(torch.tensor([1.5e-8, 0.0]), 2)
+    assert got.tolist() == pytest.approx([0.5**0.5, -(0.5**0.5)], rel=1e-4)
+
+
+def test_all_three_shapes_are_told_at_once():
+    with pytest.raises(ValueError, match=r"reward \(2, 3\), value \(2,\), mask \(2, 3\)"):
+        gae(torch.zeros(2, 3), torch.zeros(2), torch.ones(2, 3))
+
+
+def test_D1_gae_by_hand_and_over_padding():
+    r, v = torch.tensor([[-0.1, -0.2, 1.0]]), torch.tensor([[0.5, 0.4, 0.3]])
+    mask = torch.ones(1, 3)
+    assert torch.allclose(gae(r, v, mask, lam=1.0)[1], torch.tensor([[0.7, 0.8, 1.0]]))
+    assert torch.allclose(gae(r, v, mask, lam=0.0)[0], torch.tensor([[-0.2, -0.3, 0.7]]))
+    wide = [torch.cat([x, torch.full((1, 2), 9.0)], 1) for x in (r, v)]
+    adv, ret = gae(*wide, torch.tensor([[1.0, 1, 1, 0, 0]]), lam=0.9)
+    short = gae(r, v, mask, lam=0.9)
+    assert torch.equal(adv[:, :3], short[0]) and torch.equal(ret[:, :3], short[1]) and (adv[:, 3:] == 0).all()
+
+
+def test_D2_truncation_is_terminal_by_default():
+    """A row cut by the limit has the same advantages as one that ended there: V behind it is 0, with C8's penalty."""
+    r, v = torch.tensor([[0.0, 1.0, 0.0]]), torch.tensor([[0.5, 0.4, 7.0]])
+    cut = gae(r[:, :2], v[:, :2], torch.ones(1, 2))[0]
+    assert torch.equal(gae(r, v, torch.tensor([[1.0, 1, 0]]))[0][:, :2], cut)
+
+
+def test_D3_whitened_advantages_give_other_returns():
+    torch.manual_seed(0)
+    r, v, mask = torch.randn(3, 4), torch.randn(3, 4), torch.ones(3, 4)
+    adv, ret = gae(r, v, mask)
+    assert torch.allclose(ret, adv + v)
+    assert not torch.allclose(ret, masked_whiten(adv, mask) + v, atol=0.1)

@@ -3,7 +3,9 @@
 import pytest
 import torch
 
-from rlhf_minimal.aggregate import MODES, aggregate
+from rlhf_minimal.aggregate import MODES, aggregate, mean_over_rows
+from rlhf_minimal.ppo import policy_loss
+from rlhf_minimal.reinforce import reinforce_loss
 
 X = torch.tensor([[1.0] * 2 + [9.0] * 8, [3.0] * 8 + [9.0] * 2])
 MASK = torch.tensor([[1] * 2 + [0] * 8, [1] * 8 + [0] * 2])
@@ -106,3 +108,24 @@ def test_wrong_input_raises():
     with pytest.raises(ValueError, match="NaN"):
         aggregate(X * float("nan"), MASK, "fixed")
     assert aggregate(X.bfloat16(), MASK, "token_mean").dtype == torch.float32
+
+
+def test_E6_reductions_on_the_stock_example():
+    x = torch.cat([torch.full((1, 10), 1.0), torch.full((1, 10), 3.0)])
+    mask = torch.zeros(2, 10)
+    mask[0, :2], mask[1, :8] = 1, 1
+    old = torch.zeros(2, 10)
+    # at ratio 1 the PPO loss of advantages -x is the mean of x: 2.6; summed by rows it is 13
+    assert abs(policy_loss(old, old, -x, mask)[0].item() - 2.6) < 1e-6
+    assert abs(reinforce_loss(torch.ones(2, 10), -x, mask)[0].item() - (2 + 24) / 2) < 1e-6
+    assert abs(aggregate(x, mask, "sequence_mean").item() - 2.0) < 1e-6
+
+
+def test_mean_over_rows():
+    x = torch.tensor([1.0, 4.0, 4.0], requires_grad=True)
+    assert mean_over_rows(x).item() == 3 and mean_over_rows(x, denominator=2).item() == 4.5
+    assert torch.autograd.grad(mean_over_rows(x, denominator=2), x)[0].tolist() == [0.5, 0.5, 0.5]
+    empty = mean_over_rows(x[:0], denominator=2)
+    assert empty.item() == 0 and empty.requires_grad
+    with pytest.raises(ValueError, match="is empty"):
+        mean_over_rows(x[:0])

@@ -1,12 +1,10 @@
 """Text to ids and masks (A5-A8, G12, K58) with throw-away tokenizers."""
 
 import pytest
-import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 from rlhf_minimal.chat import VILLAGE_TEMPLATE, decode, encode_completion, encode_messages, encode_pair, encode_prompt, to_messages
-from rlhf_minimal.rollout import Rollout
 
 SPECIAL = ["<|user|>", "<|assistant|>", "<|end|>", "<call>", "</call>", "<out>", "</out>"]
 
@@ -190,13 +188,3 @@ def test_decode_keeps_the_calculator_and_drops_the_rest(village):
     ids = encode_completion(village, text)[0]
     assert decode(village, ids) == text
     assert decode(village, [village.convert_tokens_to_ids("<|user|>"), *ids]) == text
-
-
-def test_rollout_texts_stop_at_the_first_eos(village):
-    yes, eos = encode_completion(village, "yes")[0], village.eos_token_id
-    junk = encode_completion(village, "junk")[0]
-    ids = torch.tensor([[5, *yes, *junk[:2]], [5, *junk[:4], *junk[:2]]])
-    mask = torch.tensor([[1, 1, 1, 1, 0, 0], [1, 1, 1, 1, 1, 1]])
-    attention = torch.cat([torch.ones(2, 1), mask], 1)
-    out = Rollout(ids, attention, 1, mask, torch.zeros(2, 6), torch.arange(2), mask[:, -1] == 0)
-    assert out.texts(village) == ["yes", "junkju"] and yes[-1] == eos

@@ -1,26 +1,36 @@
 """Direct alignment: stock numbers, formulas in plain Python, exact limits, and the variants mistaken for them."""
 
+import itertools
 import math
 
 import pytest
 import torch
 
+from rlhf_minimal import direct_alignment
+from rlhf_minimal import direct_alignment as da
 from rlhf_minimal.direct_alignment import (
+    apo_down_loss,
+    apo_zero_loss,
     cpl_loss,
     cpo_loss,
     dpo_loss,
+    dpo_nll_loss,
     hinge_loss,
     ipo_loss,
     kto_loss,
+    length_dpo_loss,
     log1mexp,
+    online_pairs,
     orpo_loss,
     pair_logps,
     rdpo_loss,
     simpo_loss,
     step,
 )
+from rlhf_minimal.evaluate.exact import World, exact_model, tilted
 from rlhf_minimal.logprobs import sequence_logps
 from rlhf_minimal.models import frozen_copy
+from rlhf_minimal.reward_model import uncertainty_weighted
 
 PAIRED = (dpo_loss, rdpo_loss, ipo_loss, hinge_loss)
 
@@ -391,3 +401,190 @@ def test_cpl_gamma_of_one_in_float_and_discounts_from_the_first_token():
     loss, stats = cpl_loss(c, r, m, m, alpha=1.0, gamma=0.5)
     assert stats["logps/chosen"] == -3 and stats["logps/rejected"] == -4
     assert loss.item() == pytest.approx(-math.log(sigmoid(1.0)))
+
+
+def test_kto_weights_are_not_rounded_to_float32():
+    r, good = torch.tensor([0.3, -0.2], dtype=torch.float64), torch.tensor([1, 0])
+    z0, beta = 0.05, 0.1
+    loss, _ = da.kto_loss(r, good, torch.tensor([z0], dtype=torch.float64), w_desirable=0.1, w_undesirable=1 / 3)
+    up, down = 1 - torch.sigmoid(beta * (r[0] - z0)), 1 - torch.sigmoid(beta * (z0 - r[1]))
+    assert loss.dtype == torch.float64 and abs(loss - (0.1 * up + down / 3) / 2) < 1e-16
+    rounded = (torch.tensor(0.1).double() * up + torch.tensor(1 / 3).double() * down) / 2  # as float32 constants
+    assert abs(loss - rounded) > 1e-10
+
+
+@pytest.fixture
+def four():
+    torch.manual_seed(0)
+    return [(-10 - 3 * torch.rand(5, dtype=torch.float64)).requires_grad_() for _ in range(4)]
+
+
+def s(x):
+    return 1 / (1 + math.exp(-x))
+
+
+def rows_of_four(four):
+    return list(zip(*[x.tolist() for x in four], strict=True))
+
+
+def test_apo_losses_equal_loops(four):
+    beta = 0.3
+    zero = sum(1 - s(beta * (a - c)) + s(beta * (b - d)) for a, b, c, d in rows_of_four(four)) / 5
+    down = sum(s(beta * (a - c)) + 1 - s(beta * ((a - c) - (b - d))) for a, b, c, d in rows_of_four(four)) / 5
+    assert abs(apo_zero_loss(*four, beta=beta)[0].item() - zero) < 1e-12
+    assert abs(apo_down_loss(*four, beta=beta)[0].item() - down) < 1e-12
+    at_start = [four[0], four[1], four[0], four[1]]
+    assert apo_zero_loss(*at_start)[0].item() == apo_down_loss(*at_start)[0].item() == 1.0  # 1/2 + 1/2
+
+
+def test_apo_pulls_each_answer_its_own_way(four):
+    """zero: chosen up, rejected down. down: both down, the rejected one more. DPO alone fixes no side."""
+    at_start = [four[0], four[1], four[0].detach(), four[1].detach()]
+    slopes = {f.__name__: [g.mean().item() for g in torch.autograd.grad(f(*at_start)[0], four[:2])]
+              for f in (apo_zero_loss, apo_down_loss, dpo_loss)}
+    chosen, rejected = slopes["apo_zero_loss"]
+    assert chosen < 0 < rejected and abs(chosen + rejected) < 1e-12
+    chosen, rejected = slopes["apo_down_loss"]  # at the start beta/4 for both terms of the chosen one: they cancel
+    assert abs(chosen) < 1e-12 < rejected
+    risen = [x + 2.0 * sign for x, sign in zip(four[:2], (1, -1), strict=True)]
+    g = torch.autograd.grad(apo_down_loss(*risen, four[0].detach(), four[1].detach(), beta=1.0)[0], four[:2])
+    assert g[0].mean() > 0 and g[1].mean() > 0  # once the margin is won the chosen one is pushed down as well
+
+
+def test_dpo_nll_is_dpo_plus_alpha_times_the_nll(four):
+    lengths = torch.tensor([3, 5, 2, 8, 4])
+    base = dpo_loss(*four, beta=0.2, label_smoothing=0.1)[0].item()
+    summed = base - 0.7 * sum(four[0].tolist()) / 5
+    mean = base - 0.7 * sum(x / n for x, n in zip(four[0].tolist(), lengths.tolist(), strict=True)) / 5
+    settings = dict(beta=0.2, label_smoothing=0.1, alpha=0.7)
+    assert abs(dpo_nll_loss(*four, **settings)[0].item() - summed) < 1e-12
+    loss, stats = dpo_nll_loss(*four, **settings, lengths=lengths)
+    assert abs(loss.item() - mean) < 1e-12 and abs(mean - summed) > 1 and abs(stats["nll"] * 0.7 + base - mean) < 1e-6
+    assert torch.equal(dpo_nll_loss(*four, alpha=0.0)[0], dpo_loss(*four)[0])
+    for bad in (lengths[:3], lengths * 0):
+        with pytest.raises(ValueError):
+            dpo_nll_loss(*four, lengths=bad)
+
+
+def test_G11_nll_keeps_the_chosen_answer_from_sinking():
+    """12.3 on three answers: chosen and rejected share a weight, as similar texts do: both sink."""
+
+    def train(loss_fn):
+        weight, start = torch.zeros(2, dtype=torch.float64), torch.full((3,), -math.log(3), dtype=torch.float64)
+        for _ in range(100):
+            weight.requires_grad_()
+            pi = torch.stack([weight[0] + 0.2 * weight[1], 2 * weight[0], 0 * weight[0]]).log_softmax(0)
+            loss = loss_fn(pi[:1], pi[1:2], start[:1], start[1:2], beta=1.0)[0]
+            weight = (weight - 0.5 * torch.autograd.grad(loss, weight)[0]).detach()
+        return (pi - start).tolist()
+
+    plain, kept = train(dpo_loss), train(dpo_nll_loss)
+    assert plain[0] < -0.5 and plain[0] > plain[1] and plain[2] > 0.5  # the third answer gains
+    assert kept[0] > 0 > kept[1]
+
+
+def test_length_dpo_ends_at_the_policy_of_the_reward_minus_lam_times_length():
+    """18.4 by the theorem of 12.1: soft labels of r, and only pi_ref exp((r - lam |y|) / beta) / Z is at rest."""
+    world, beta, lam = World(), 0.7, 0.4
+    ref = world.seq_logp(exact_model(1)).detach()
+    reward = torch.randn(len(world), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    length = world.mask.sum(1).double()
+
+    def pull(policy, sign=1):
+        """Size of the loss's gradient at a policy; every pair comes both ways round, weighted by its soft label."""
+        at, total = policy.clone().requires_grad_(), 0.0
+        for i, j in itertools.permutations(range(len(world)), 2):
+            a, b = slice(i, i + 1), slice(j, j + 1)
+            loss, _ = length_dpo_loss(at[a], at[b], ref[a], ref[b], len_chosen=length[a], len_rejected=length[b],
+                                      beta=beta, lam=sign * lam)
+            total = total + torch.sigmoid(reward[i] - reward[j]) * loss
+        return torch.autograd.grad(total, at)[0].abs().max().item()
+
+    shorter, plain, longer = (tilted(ref, reward + k * lam * length, beta) for k in (-1, 0, 1))
+    assert pull(shorter) < 1e-12 and pull(plain) > 0.1 and pull(longer) > 0.1
+    assert pull(longer, sign=-1) < 1e-12  # the mutant: subtracted inside, the term pays for length
+    mean = [(x.exp() * length).sum().item() for x in (shorter, plain, longer)]
+    assert mean == sorted(mean) and mean[2] - mean[0] > 0.1
+
+
+def test_length_dpo_equals_a_loop(four):
+    long, short = torch.tensor([9, 4, 3, 7, 5]), torch.tensor([2, 8, 3, 1, 5])
+    naive = sum(-math.log(s(0.2 * ((p - r) - (q - t)) + 0.05 * (m - n)))
+                for (p, q, r, t), m, n in zip(rows_of_four(four), long.tolist(), short.tolist(), strict=True)) / 5
+    loss, stats = length_dpo_loss(*four, len_chosen=long, len_rejected=short, beta=0.2, lam=0.05)
+    assert abs(loss.item() - naive) < 1e-12 and stats["longer"] == (long - short).double().mean()
+    assert torch.equal(length_dpo_loss(*four, len_chosen=long, len_rejected=short, lam=0.0)[0], dpo_loss(*four)[0])
+    with pytest.raises(ValueError, match="shapes differ"):
+        length_dpo_loss(*four, len_chosen=long[:2], len_rejected=short[:2])
+
+
+@pytest.mark.parametrize("loss_fn", [apo_zero_loss, apo_down_loss, dpo_nll_loss, length_dpo_loss])
+def test_D12_no_gradient_into_the_reference_and_wrong_input(four, loss_fn):
+    more = dict(len_chosen=torch.ones(5), len_rejected=torch.ones(5)) if loss_fn is length_dpo_loss else {}
+    loss, stats = loss_fn(*four, **more)
+    grads = torch.autograd.grad(loss, four, allow_unused=True)
+    assert grads[0].norm() > 0 and grads[1].norm() > 0 and grads[2] is None and grads[3] is None
+    assert {"margin", "accuracy", "loss", "rewards/chosen"} <= set(stats) and not stats["loss"].requires_grad
+    for bad in ([four[0][:2], *four[1:]], [four[0] * math.nan, *four[1:]], [x[:0] for x in four]):
+        with pytest.raises(ValueError):
+            loss_fn(*bad, **more)
+    with pytest.raises(ValueError, match="beta"):
+        loss_fn(*four, **more, beta=0.0)
+
+
+@pytest.mark.parametrize("loss_fn", [apo_zero_loss, dpo_nll_loss, length_dpo_loss])
+def test_step_hands_over_the_reference(tiny_gpt2, loss_fn):
+    model = tiny_gpt2(n_layer=1)
+    ids = torch.tensor([[3, 4, 5, 6], [3, 4, 7, 8]])
+    batch = dict(ids=ids, attention=torch.ones(2, 4), mask=torch.tensor([[0, 0, 1, 1]] * 2))
+    with torch.no_grad():
+        batch["ref_chosen"], batch["ref_rejected"] = direct_alignment.pair_logps(model, batch)
+    one = torch.ones(1)
+    more = dict(len_chosen=one * 2, len_rejected=one * 2) if loss_fn is length_dpo_loss else {}
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    first = direct_alignment.step(model, optimizer, batch, loss_fn=loss_fn, **more)
+    second = direct_alignment.step(model, optimizer, batch, loss_fn=loss_fn, **more)
+    assert abs(first["margin"]) < 1e-6 and second["margin"] > 1e-4 and second["loss"] < first["loss"]
+
+
+def test_online_pairs_are_the_best_and_worst_of_a_prompt():
+    score = torch.tensor([0.1, 0.9, 0.5, 2.0, 2.0, 2.0, 1.0, -1.0, 1.0])
+    chosen, rejected = online_pairs(score, 3)
+    assert chosen.tolist() == [1, 6] and rejected.tolist() == [0, 7]  # the tied prompt gives none
+    assert (score[chosen] > score[rejected]).all() and (chosen // 3 == rejected // 3).all()
+    assert [x.tolist() for x in online_pairs(torch.zeros(4), 2)] == [[], []]
+    for bad in ((score, 2), (score, 1), (score * math.nan, 3)):
+        with pytest.raises(ValueError):
+            online_pairs(*bad)
+
+
+def test_lengths_and_scores_that_do_not_fit(four):
+    one = torch.ones(5)
+    for call, word in (
+        (lambda: length_dpo_loss(*four, len_chosen=one, len_rejected=one[:1]), "shapes"),
+        (lambda: length_dpo_loss(*four, len_chosen=one[:1], len_rejected=one[:1]), "shapes"),
+        (lambda: dpo_nll_loss(*four, lengths=one[:1]), "shapes"),
+        (lambda: online_pairs(one[None], 5), "B >= 1"), (lambda: online_pairs(one, 2), "5 rows"),
+        (lambda: online_pairs(torch.tensor([1.0, math.nan]), 2), "NaN"),
+        (lambda: uncertainty_weighted(torch.tensor([[math.nan], [1.0]])), "NaN"),
+    ):
+        with pytest.raises(ValueError, match=word):
+            call()
+    assert dpo_nll_loss(*four, lengths=one)[0].item() == pytest.approx(dpo_nll_loss(*four)[0].item())  # 1 is allowed
+
+
+def test_stats_of_dpo_nll_are_detached(four):
+    stats = dpo_nll_loss(*four, lengths=torch.full((5,), 2))[1]
+    assert stats["nll"].item() == pytest.approx(-sum(four[0].tolist()) / 10)
+    assert all(not x.requires_grad for x in stats.values())
+
+
+def test_one_wrong_label_among_right_ones_is_refused():
+    with pytest.raises(ValueError):
+        da.kto_loss(torch.zeros(2), torch.tensor([1.0, 0.5]), torch.zeros(2), beta=0.1)
+
+
+def test_one_length_of_zero_among_others_is_refused():
+    pairs = [torch.tensor([-1.0, -2.0])] * 4
+    with pytest.raises(ValueError):
+        da.dpo_nll_loss(*pairs, lengths=torch.tensor([3, 0]))

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from rlhf_minimal.kl import AdaptiveKL, FixedKL, exact_kl, k1, k2, k3
+from rlhf_minimal.kl import AdaptiveKL, FixedKL, exact_kl, k1, k2, k3, penalized
 
 LOGITS = torch.tensor([0.5, -0.3, 0.2, -0.4], dtype=torch.float64)
 REF = torch.tensor([0.1, 0.4, 0.3, 0.2], dtype=torch.float64)
@@ -175,3 +175,23 @@ def test_C6_rounding_is_cut_from_the_value_and_not_from_the_gradient():
     below = raw < 0
     got, want = (torch.autograd.grad(kl.sum(), z)[0][below] for kl, z in ((exact_kl(x, noisy), x), (raw, y)))
     assert len(want) > 10 and got.abs().amax(1).min() > 1e-6 and torch.allclose(got, want, atol=1e-6)
+
+
+def test_C4_sequence_kl_is_a_sum_and_twice_the_tokens_cost_twice(policy_batch):
+    _, old, score, mask = policy_batch
+    ref = old - 0.5
+    reward, kl = penalized(score, old, ref, mask, 0.1)
+    assert torch.allclose(kl, 0.5 * mask.sum(1).double()) and torch.allclose(reward, score - 0.1 * kl)
+    twice = penalized(score, old.repeat(1, 2), ref.repeat(1, 2), mask.repeat(1, 2), 0.1)[1]
+    assert torch.allclose(twice, 2 * kl)
+    mean = ((old - ref) * mask).sum(1) / mask.sum(1)
+    assert torch.allclose(mean, torch.full_like(mean, 0.5))  # the token mean costs the same at any length
+    with pytest.raises(ValueError, match="logp_ref"):
+        penalized(score, old, None, mask, 0.1)
+    assert torch.equal(penalized(score, old, None, mask, 0.0)[0], score)
+
+
+def test_penalized_without_a_reference_has_no_kl():
+    score = torch.tensor([1.0, -2.0])
+    reward, kl = penalized(score, torch.zeros(2, 3), None, torch.ones(2, 3), 0.0)
+    assert torch.equal(reward, score) and kl.tolist() == [0, 0]

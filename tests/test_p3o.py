@@ -154,6 +154,62 @@ def test_step_prefers_the_better_answer(tiny_gpt2):
     score = torch.tensor([1.0, 0.0, 0.0, 1.0])
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     stats = step(model, optimizer, rollout, score, logp_ref=rollout.logp_old, beta=0.1, epochs=3, form="joint")
-    now = rollout.completion_logps(token_logps(model, rollout.ids, rollout.attention))
+    now = rollout.on_completion(token_logps(model, rollout.ids, rollout.attention))
     again = (now - rollout.logp_old).sum(1)
     assert again[0] > again[1] and again[3] > again[2] and stats["kl"] == 0 and torch.isfinite(stats["grad_norm"])
+
+
+def test_stats_of_two_pairs_by_hand():
+    """One pair's gap grew by 0.5, clipped to 0.2 under the weight e^0.5, held at 1.2; the other pair stayed."""
+    old, logp = torch.full((4, 1), -1.0), torch.tensor([[-0.5], [-1.0], [-1.0], [-1.0]])
+    loss, stats = p3o_loss(logp, old, torch.tensor([1.0, 0.0, 1.0, 0.0]), torch.ones(4, 1), form="joint")
+    assert stats["clip_frac"] == 0.5 and stats["weight"].item() == pytest.approx((1.2 + 1) / 2)
+    assert loss.item() == pytest.approx(-(1.2 * 0.2 + 0) / 2 / 2)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_D12_old_samples_and_stats_carry_no_graph_and_a_clip_of_one_is_allowed(form):
+    logp, old = (torch.full((2, 3), x).requires_grad_() for x in (-1.0, -1.1))
+    loss, stats = p3o_loss(logp, old, torch.tensor([1.0, 0.0]), torch.ones(2, 3), clip=1.0, form=form)
+    slope, none = torch.autograd.grad(loss, [logp, old], allow_unused=True)
+    assert none is None and slope.abs().min() > 0 and not any(x.requires_grad for x in stats.values())
+
+
+def test_a_step_reports_means_over_rows_with_dropout_off(tiny_gpt2):
+    """Scores (1, 0, 0, 1), a KL of 0.3 a token: means, not sums; in training mode two steps of rate 0 agree (B7)."""
+    model = tiny_gpt2(n_layer=1)
+    rollout = sample(model, [[3, 4], [5, 6]], n=2, max_new_tokens=4, eos_id=0,
+                     generator=torch.Generator().manual_seed(1))
+    model.train()
+    still, score = torch.optim.SGD(model.parameters(), lr=0.0), torch.tensor([1.0, 0.0, 0.0, 1.0])
+    ref, kl = rollout.logp_old - 0.3 * rollout.mask, 0.3 * rollout.mask.sum(1).mean()
+    one, two = (step(model, still, rollout, score, logp_ref=ref, beta=0.1) for _ in range(2))
+    assert one["loss"] == two["loss"] and one["score"] == 0.5 and torch.allclose(one["kl"], kl)
+    assert torch.allclose(one["reward"], 0.5 - 0.1 * kl)
+
+
+def test_p3o_without_the_other_answers_ratio_has_the_same_expectation_and_less_noise():
+    """Off policy: weighing answer i by the *other's* ratio too, as the paper's theorem does, is unbiased as well."""
+    world, model, other = World(horizon=2), exact_model(0, horizon=2), exact_model(1, horizon=2)
+    reward = torch.randn(len(world), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    exact, old = gradient(world.expected(model, reward), model), world.logps(other).detach()
+
+    def both(logp, i):
+        ratio = (logp - old[i]).sum(1).exp()
+        adv = torch.stack([reward[i][0] - reward[i][1], reward[i][1] - reward[i][0]])
+        return -(adv * ratio.detach().flip(0) * ratio).mean()
+
+    def separate(logp, i):
+        return p3o_loss(logp, old[i], reward[i], world.mask[i], clip=None)[0]
+
+    for loss in (both, separate):
+        assert compare(-expected_loss_gradient(world, model, loss, group_size=2, sampler=other), exact)["error"] < 1e-10
+    p, noise = world.seq_logp(other).detach().exp(), {}
+    for name, loss in (("both", both), ("separate", separate)):
+        leaf, total = world.logps(model).detach().requires_grad_(), 0.0
+        for i in range(len(world)):
+            for j in range(len(world)):
+                rows = torch.tensor([i, j])
+                total += p[i] * p[j] * torch.autograd.grad(loss(leaf[rows], rows), leaf)[0].square().sum()
+        noise[name] = total.item()  # mean squared length of the gradient in the log-probabilities
+    assert noise["separate"] < noise["both"]

@@ -57,7 +57,7 @@ def test_E11_junk_off_the_mask(logits, junk):
 def test_wrong_input_raises(logits):
     for call, word in (
         (lambda: outcome_loss(logits, torch.ones(4), MASK), "4"),
-        (lambda: outcome_loss(logits, torch.ones(3, 4), MASK), "one label a row"),
+        (lambda: outcome_loss(logits, torch.ones(3, 4), MASK), "one label per row"),
         (lambda: outcome_loss(logits, torch.tensor([0, 1, 2]), MASK), "0 or 1"),
         (lambda: outcome_loss(logits, torch.ones(3), MASK * 0), "empty"),
         (lambda: process_loss(logits, torch.full((3, 4), -100)), "empty"),
@@ -96,3 +96,47 @@ def test_stats_by_hand():
     for label in (-1, 1.5):
         with pytest.raises(ValueError, match="0 or 1"):
             outcome_loss(logits, torch.tensor([1, label]), mask)
+
+
+def test_one_wrong_label_among_good_ones_is_refused():
+    with pytest.raises(ValueError, match="give 0 or 1 at step ends"):
+        process_loss(torch.zeros(1, 4), torch.tensor([[1, 0, 2, -100]]))
+
+
+def test_labels_of_another_width_are_told_as_labels():
+    """What the caller gave, not the mask that is made of it."""
+    with pytest.raises(ValueError, match=r"logits \(3, 4\), labels \(3, 5\)"):
+        process_loss(torch.zeros(3, 4), torch.ones(3, 5))
+
+
+def test_a_half_is_no_outcome():
+    with pytest.raises(ValueError, match="give 0 or 1"):
+        outcome_loss(torch.zeros(2, 3), torch.tensor([0.5, 1.0]), torch.ones(2, 3))
+
+
+def test_a_logit_of_exactly_zero_says_wrong():
+    _, stats = outcome_loss(torch.zeros(1, 1), torch.tensor([0]), torch.ones(1, 1))
+    assert stats["accuracy"].item() == 1
+
+
+def test_parts_with_the_whole_denominator_add_up_to_the_whole_batch():
+    """Answers for the outcome model, labelled steps for the process model; an empty part gives a 0 with a gradient."""
+    torch.manual_seed(0)
+    logits = torch.randn(3, 4, dtype=torch.float64, requires_grad=True)
+    mask = torch.tensor([[1, 1, 1, 1], [1, 0, 0, 0], [0, 1, 1, 0]])
+    label = torch.tensor([1, 0, 1])
+    labels = torch.where(mask.bool(), torch.tensor([0, 1, 1, 0]).expand(3, 4), -100)
+    cases = {
+        3: lambda rows, n: outcome_loss(logits[rows], label[rows], mask[rows], denominator=n),
+        7: lambda rows, n: process_loss(logits[rows], labels[rows], denominator=n),
+    }
+    rows = torch.arange(3)
+    for count, loss in cases.items():
+        whole, parts = loss(rows, None)[0], sum(loss(part, count)[0] for part in (rows[:1], rows[:0], rows[1:]))
+        assert torch.allclose(whole, parts, atol=1e-12)
+        slopes = [torch.autograd.grad(y, logits)[0] for y in (whole, parts)]
+        assert torch.allclose(*slopes, atol=1e-12)
+        empty, stats = loss(rows[:0], count)
+        assert empty.item() == 0 and empty.requires_grad and stats["accuracy"] == 0 and stats["labels"] == 0
+        with pytest.raises(ValueError, match="is empty"):
+            loss(rows[:0], None)

@@ -20,7 +20,9 @@ from rlhf_minimal.reward_model import (
     last_states,
     pairwise_loss,
     plackett_luce_loss,
+    rating_loss,
     step,
+    uncertainty_weighted,
 )
 
 
@@ -315,3 +317,133 @@ def test_fit_head_shortens_a_step_that_overshoots():
     loss = pairwise_loss(gap @ weight, torch.zeros(60, dtype=torch.float64))[0] + 5e-5 * (weight * size).square().sum()
     slope = torch.autograd.grad(loss, weight)[0] / size
     assert slope.abs().max() < 1e-8 and loss.item() < 0.05
+
+
+def test_one_ranking_among_good_ones_that_is_none():
+    """A matrix whose columns hold 0 to K-1, but whose rows do not."""
+    with pytest.raises(ValueError, match="once, best first"):
+        plackett_luce_loss(torch.zeros(2, 2), torch.tensor([[0, 0], [1, 1]]))
+
+
+def test_rating_loss_by_hand():
+    """Gaps -1 and 3: half their mean square is 2.5, their mean 1, their mean size 2; the stats carry no graph."""
+    score, rating = torch.tensor([1.0, 5.0], requires_grad=True), torch.tensor([2.0, 2.0], requires_grad=True)
+    loss, stats = rating_loss(score, rating)
+    assert (loss.item(), stats["loss"].item(), stats["bias"].item(), stats["error"].item()) == (2.5, 2.5, 1.0, 2.0)
+    assert all(not x.requires_grad for x in stats.values())
+    slopes = torch.autograd.grad(loss, [score, rating], allow_unused=True)
+    assert slopes[0].tolist() == [-0.5, 1.5] and slopes[1] is None  # gap / 2, and nothing into the rating
+    for bad in (torch.ones(0), torch.ones(2, 2)):
+        with pytest.raises(ValueError, match="one number per row"):
+            rating_loss(bad, bad)
+    with pytest.raises(ValueError, match="1 NaN"):
+        rating_loss(torch.tensor([math.nan]), torch.ones(1))
+
+
+def test_uncertainty_weighted_by_hand():
+    """Scores 0 and 2: mean 1, deviation sqrt 2 (n-1); a weight of 0 is the mean, below 0 is refused."""
+    scores = torch.tensor([[0.0], [2.0]])
+    assert uncertainty_weighted(scores, weight=0.5).item() == pytest.approx(1 - 0.5 * 2**0.5)
+    assert uncertainty_weighted(scores, weight=0.0).item() == 1.0
+    with pytest.raises(ValueError, match="weight is -0.1"):
+        uncertainty_weighted(scores, weight=-0.1)
+    with pytest.raises(ValueError, match="scores .* holds 1 NaN"):
+        uncertainty_weighted(torch.tensor([[0.0], [math.nan]]))
+    three = ensemble(torch.tensor([[0.0, 1.0], [2.0, 1.0], [4.0, 7.0]]))  # M = 3 rows, 2 answers
+    assert three["mean"].tolist() == [2.0, 3.0] and three["min"].tolist() == [0.0, 1.0]
+    assert three["spread"].tolist() == pytest.approx([2.0, 12**0.5])
+
+
+def test_fit_head_of_one_feature_solves_its_equation():
+    """The slope of mean -log sigmoid(w) + l2/2 w^2 is -sigmoid(-w) + l2 w: 0 at w = 1 for l2 = sigmoid(-1)."""
+    l2 = 1 / (1 + math.e)
+    chosen, rejected = torch.ones(4, 1, dtype=torch.float64), torch.zeros(4, 1, dtype=torch.float64)
+    assert fit_head(chosen, rejected, l2=l2).item() == pytest.approx(1.0, abs=1e-9)
+    assert fit_head(2 * chosen, rejected, l2=l2).item() == pytest.approx(0.5, abs=1e-9)  # units of the spread
+
+
+def test_the_head_that_is_given_is_copied_and_learns(tiny_gpt2):
+    weight = torch.arange(32.0, requires_grad=True)
+    model = RewardModel(tiny_gpt2(), weight=weight.detach())
+    assert model.model.score.weight.shape == (1, 32) and torch.equal(model.model.score.weight[0], weight)
+    assert model.model.score.weight.requires_grad and not model.training
+
+
+def test_fit_head_does_not_depend_on_units_down_to_1e_8():
+    """Gaps of 1.5e-8 are a spread, above the floor of 1e-8: the weight is 1 over it."""
+    chosen, rejected = torch.full((4, 1), 1.5e-8, dtype=torch.float64), torch.zeros(4, 1, dtype=torch.float64)
+    assert 1.5e-8 * fit_head(chosen, rejected, l2=1 / (1 + math.e)).item() == pytest.approx(1.0, abs=1e-6)
+
+
+def test_rows_without_attention_are_not_dropped_in_silence(tiny_gpt2):
+    """Seven rows in batches of three with an attention of three: not the states of the first three alone."""
+    with pytest.raises(ValueError):
+        last_states(tiny_gpt2(n_layer=1), torch.ones(7, 2, dtype=torch.long), torch.ones(3, 2), batch=3)
+
+
+def test_rating_loss_is_half_the_mean_square_and_fixes_the_zero():
+    score, rating = torch.tensor([1.0, 2.0, 4.0], requires_grad=True), torch.tensor([1.0, 3.0, 2.0], requires_grad=True)
+    loss, stats = rating_loss(score, rating)
+    assert abs(loss.item() - (0 + 1 + 4) / 6) < 1e-6 and stats["error"] == 1 and abs(stats["bias"] - 1 / 3) < 1e-6
+    g = torch.autograd.grad(loss, [score, rating], allow_unused=True)
+    assert g[1] is None and torch.allclose(g[0], torch.tensor([0.0, -1 / 3, 2 / 3]))
+    assert rating_loss(score + 5, rating)[0] > loss + 5  # a comparison would not see the shift (C12)
+    for bad in ((score, rating[:2]), (score, rating * math.nan), (score[:0], rating[:0]), (score[None], rating[None])):
+        with pytest.raises(ValueError):
+            rating_loss(*bad)
+
+
+def test_uncertainty_weighted_is_the_mean_minus_the_spread():
+    scores = torch.tensor([[1.0, 4.0], [2.0, 0.0], [3.0, 5.0]], dtype=torch.float64)
+    spread = [1.0, math.sqrt((1 + 9 + 4) / 2)]
+    got = uncertainty_weighted(scores, weight=0.5)
+    assert torch.allclose(got, torch.tensor([2 - 0.5 * spread[0], 3 - 0.5 * spread[1]], dtype=torch.float64))
+    assert scores.mean(0).argmax() == 1 and got.argmax() == 1 and uncertainty_weighted(scores, weight=1.0).argmax() == 0
+    assert torch.equal(uncertainty_weighted(scores, weight=0.0), scores.mean(0))
+    for bad in ((scores[:1], 1.0), (scores, -1.0), (scores * math.nan, 1.0)):
+        with pytest.raises(ValueError):
+            uncertainty_weighted(bad[0], weight=bad[1])
+
+
+def test_C8_C9_missing_end_and_clip():
+    score, ended = torch.tensor([3.0, 0.5, -7.0]), torch.tensor([True, False, True])
+    assert finish_score(score, ended, missing=-1.0).tolist() == [3.0, -1.0, -7.0]
+    assert finish_score(score, ended, penalty=1.0).tolist() == [3.0, -0.5, -7.0]
+    assert finish_score(score, ended, clip=2.0).tolist() == [2.0, 0.5, -2.0]
+    with pytest.raises(ValueError, match="give one"):
+        finish_score(score, ended, missing=-1.0, penalty=1.0)
+    # C9: the clip comes before the KL; the other order caps the penalty away
+    kl = torch.tensor([0.0, 0.0, 10.0])
+    right = finish_score(score, ended, clip=2.0) - kl
+    assert right[2] == -12 and (score - kl).clamp(-2, 2)[2] == -2
+
+
+def test_parts_with_the_whole_denominator_add_up_to_the_whole_batch():
+    """Pairs, ratings, rankings: uneven parts, an empty one among them, give loss and gradient of the one batch."""
+    torch.manual_seed(0)
+    x = torch.randn(5, 4, dtype=torch.float64, requires_grad=True)
+    ranking = torch.stack([torch.randperm(4) for _ in range(5)])
+    cases = {
+        "pairs": lambda rows, n: pairwise_loss(
+            x[rows, 0], x[rows, 1], margin=0.3, label_smoothing=0.1, center=0.2, denominator=n)[0],
+        "ratings": lambda rows, n: rating_loss(x[rows, 0], x[rows, 1] + 1, denominator=n)[0],
+        "rankings": lambda rows, n: plackett_luce_loss(x[rows], ranking[rows], denominator=n)[0],
+        "all pairs": lambda rows, n: all_pairs_loss(x[rows], ranking[rows], denominator=n)[0],
+    }
+    rows = torch.arange(5)
+    for name, loss in cases.items():
+        whole, parts = loss(rows, None), sum(loss(part, 5) for part in (rows[:2], rows[:0], rows[2:]))
+        assert torch.allclose(whole, parts, atol=1e-12), name
+        slopes = [torch.autograd.grad(y, x)[0] for y in (whole, parts)]
+        assert torch.allclose(*slopes, atol=1e-12), name
+        means = sum(loss(part, None) for part in (rows[:2], rows[2:])) / 2  # the mean of the parts' means is another
+        assert not torch.allclose(whole, means, atol=1e-3), name
+        with pytest.raises(ValueError, match="B >= 1|K >= 2"):
+            loss(rows[:0], None)
+
+
+def test_an_empty_part_has_statistics_of_0():
+    none = torch.zeros(0, requires_grad=True)
+    loss, stats = pairwise_loss(none, none, denominator=3)
+    loss.backward()
+    assert loss.item() == 0 and {x.item() for x in stats.values()} == {0.0} and len(stats) == 5

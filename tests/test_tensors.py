@@ -1,14 +1,20 @@
 """Masks, means, positions, padding (A1-A4, D4, E11)."""
 
+import math
+
 import pytest
 import torch
 
-from rlhf_minimal import equations
 from rlhf_minimal.tensors import (
     as_float,
+    check_answers,
+    check_finite,
+    check_groups,
     check_mask,
     check_no_nan,
+    check_positive,
     check_shapes,
+    check_share,
     id_list,
     last_index,
     mask_through_first,
@@ -169,11 +175,62 @@ def test_check_no_nan_names_the_tensor():
         check_no_nan(score=torch.ones(2), value=torch.tensor([NAN, 1]))
 
 
-def test_implements_sets_an_attribute_and_nothing_else():
-    def fn(x):
-        return x
+def test_D4_a_spread_of_1e_8_is_a_spread():
+    """0 and 1.7e-8 have the variance 1.4e-16 (n-1), above the floor of 1e-16: white they are -+ 1/sqrt 2."""
+    white = masked_whiten(torch.tensor([[0.0, 1.7e-8]]), torch.ones(1, 2))
+    assert white[0].tolist() == pytest.approx([-(0.5**0.5), 0.5**0.5], rel=1e-4)
 
-    assert equations.implements("eq:a", "eq:b")(fn) is fn and fn.__equations__ == ("eq:a", "eq:b")
-    for labels in ((), ("dpo",), (fn,)):
-        with pytest.raises(ValueError, match="eq:"):
-            equations.implements(*labels)
+
+def test_D4_whitening_ignores_padding():
+    x, mask = torch.tensor([[1.0, 2, 3, 1e9]]), torch.tensor([[1, 1, 1, 0]])
+    assert torch.allclose(masked_whiten(x, mask), torch.tensor([[-1.0, 0, 1, 0]]))
+    assert (masked_whiten(torch.full((2, 3), 0.7), torch.ones(2, 3)) == 0).all()
+
+
+def test_numbers_above_0_and_shares():
+    check_positive(beta=1e-9, n=3, tensor=torch.tensor(2.0))
+    check_share(low=0, high=1.0, middle=0.5)
+    for wrong in (0.0, -1.0, math.inf, math.nan):
+        with pytest.raises(ValueError, match=f"beta is {wrong}; give a finite number above 0"):
+            check_positive(alpha=1.0, beta=wrong)
+    for wrong in (-1e-9, 1.0000001, math.nan):
+        with pytest.raises(ValueError, match=f"gamma is {wrong}; give a number from 0 to 1"):
+            check_share(lam=1.0, gamma=wrong)
+
+
+def test_groups():
+    six = torch.zeros(6)
+    for size in (2, 3, 6):
+        check_groups(size, score=six)
+    check_groups(1, smallest=1, score=six)
+    check_groups(torch.tensor(3).item(), score=six, value=six)
+    four = "6 rows in groups of 4.*2 or more.*divide"
+    for size, pieces in ((4, four), (1, "groups of 1"), (0, "groups of 0"), (7, "groups of 7")):
+        with pytest.raises(ValueError, match=pieces):
+            check_groups(size, score=six)
+    for size in (2.0, True, "2", None):
+        with pytest.raises(ValueError, match="give .B,. and an int"):
+            check_groups(size, score=six)
+    with pytest.raises(ValueError, match="groups of 0; a group needs 1 or more"):
+        check_groups(0, smallest=1, score=six)
+    with pytest.raises(ValueError, match="0 rows"):
+        check_groups(2, score=six[:0])
+    with pytest.raises(ValueError, match=r"score is \(2, 3\)"):
+        check_groups(2, score=six.view(2, 3))
+    with pytest.raises(ValueError, match=r"shapes differ: score \(6,\), value \(3,\)"):
+        check_groups(3, score=six, value=six[:3])
+
+
+def test_finite_numbers_and_numbers_per_answer():
+    check_finite(score=torch.tensor([1e30, -1e30]))
+    for wrong in (math.inf, -math.inf, math.nan):
+        with pytest.raises(ValueError, match="1 of 2 scores are NaN or infinite"):
+            check_finite(other=torch.ones(3), score=torch.tensor([1.0, wrong]))
+    check_answers(a=torch.ones(2), b=torch.zeros(2))
+    check_answers(a=torch.ones(0), denominator=3)
+    for a, pieces in ((torch.ones(0), r"a is \(0,\).*B >= 1"), (torch.ones(1, 1), r"a is \(1, 1\).*\(B,\)"),
+                      (torch.tensor([math.nan]), "1 NaN")):
+        with pytest.raises(ValueError, match=pieces):
+            check_answers(a=a)
+    with pytest.raises(ValueError, match="shapes differ"):
+        check_answers(a=torch.ones(2), b=torch.ones(1))

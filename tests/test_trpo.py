@@ -1,10 +1,12 @@
 """TRPO: Fisher products and conjugate gradients against matrices, the step's KL by full enumeration."""
 
 import math
+import time
 
 import pytest
 import torch
 
+from rlhf_minimal import models, trpo
 from rlhf_minimal.evaluate.exact import World, compare, exact_model, expected_loss_gradient, gradient
 from rlhf_minimal.kl import k3
 from rlhf_minimal.models import frozen_copy
@@ -194,3 +196,108 @@ def test_completion_logits_are_those_behind_the_sampled_tokens(tiny_gpt2):
     assert (logits[rollout.mask == 0] == 0).all()
     shifted = logits[:, :-1].log_softmax(-1).gather(2, rollout.completion_ids[:, 1:, None])[..., 0]  # by one (B1)
     assert not torch.allclose(shifted * rollout.mask[:, 1:], rollout.logp_old[:, 1:], atol=0.1)
+
+
+def test_ratio_of_the_stats_by_hand():
+    """Ratios 2, 1/2 and 1 on the mask, garbage off it: mean 7/6; one token is divided by 1; without tokens 0."""
+    new, old = torch.tensor([[0.8, 0.1], [0.3, 0.9]]).log(), torch.tensor([[0.4, 0.2], [0.3, 0.1]]).log()
+    new.requires_grad_()
+    old.requires_grad_()
+    mask = torch.tensor([[1, 1], [1, 0]])
+    loss, stats = trpo_loss(new, old, torch.tensor([1.0, 2.0]), mask)
+    assert stats["ratio"].item() == pytest.approx(7 / 6) and loss.item() == pytest.approx(-(2 + 0.5 + 2) / 2)
+    assert not stats["ratio"].requires_grad and not stats["loss"].requires_grad
+    assert torch.autograd.grad(loss, old, allow_unused=True)[0] is None  # D12
+    single = trpo_loss(new, old, torch.ones(2), torch.tensor([[1, 0], [0, 0]]))[1]
+    assert single["ratio"].item() == pytest.approx(2.0)
+    assert trpo_loss(new, old, torch.ones(2), mask * 0, denominator=4)[1]["ratio"] == 0
+
+
+def test_conjugate_gradients_do_not_depend_on_units():
+    """The tolerance is relative: a right-hand side of 1e-12 is solved as well as one of 1e6."""
+    matrix = torch.tensor([[2.0, 1.0], [1.0, 3.0]], dtype=torch.float64)
+    for unit in (1e-12, 1.0, 1e6):
+        x = conjugate_gradients(lambda v: matrix @ v, unit * torch.tensor([3.0, 4.0], dtype=torch.float64))
+        assert (x / unit).tolist() == pytest.approx([1.0, 1.0], rel=1e-9)
+
+
+def one_weight(loss, divergence, **settings):
+    """(stats, the weight) of a step from w = 0."""
+    w = torch.nn.Parameter(torch.zeros(1, dtype=torch.float64))
+    stats = natural_step(lambda: loss(w).sum(), lambda: divergence(w).sum(), [w], damping=0.0, cg_steps=1, **settings)
+    return stats, w.item()
+
+
+def test_the_full_step_by_hand():
+    """Loss -w, KL w^2 (so F = 2), delta 1/4: x = 1/2, x'Fx = 1/2, the full step is 1/2, its KL delta exactly."""
+    stats, w = one_weight(lambda w: -w, lambda w: w**2, delta=0.25, tries=1)
+    assert w == 0.5 and stats == {"kl": 0.25, "improvement": 0.5, "step": 1.0, "grad_norm": 1.0}
+
+
+def test_the_step_is_cut_until_the_measured_kl_fits():
+    """A wall at |w| = 0.2 that the Hessian at 0 does not know: 1/2 and 1/4 hit it, 1/8 does not."""
+    def wall(w):
+        return w**2 + 100 * torch.relu(w.abs() - 0.2)
+
+    stats, w = one_weight(lambda w: -w, wall, delta=0.25, tries=3)
+    assert w == 0.125 and stats == {"kl": 1 / 64, "improvement": 0.125, "step": 0.25, "grad_norm": 1.0}
+    stats, w = one_weight(lambda w: -w, wall, delta=0.25, tries=2)
+    assert w == 0 and stats == {"kl": 0.0, "improvement": 0.0, "step": 0.0, "grad_norm": 1.0}
+
+
+def test_a_step_that_gains_nothing_is_cut_too():
+    """Loss 2 w^2 - w is 0 again at w = 1/2: no gain; at 1/4 it is -1/8."""
+    stats, w = one_weight(lambda w: 2 * w**2 - w, lambda w: w**2, delta=0.25)
+    assert w == 0.25 and stats["step"] == 0.5 and stats["improvement"] == 0.125
+
+
+def test_a_loss_that_is_nan_raises():
+    with pytest.raises(ValueError, match="weights diverged"):
+        one_weight(lambda w: w * math.nan, lambda w: w**2)
+
+
+def test_a_step_reports_means_over_rows(tiny_gpt2):
+    """Scores 0 to 3 have the mean 1.5; a KL of 0.3 a token; dropout is off in training mode (B7)."""
+    model = tiny_gpt2(n_layer=1)
+    rollout = sample(model, [[3, 4]], n=4, max_new_tokens=3, eos_id=0, generator=torch.Generator().manual_seed(0))
+    ref, kl = rollout.logp_old - 0.3 * rollout.mask, 0.3 * rollout.mask.sum(1).mean()
+    stats = step(model.train(), rollout, torch.arange(4.0), group_size=4, logp_ref=ref, beta=0.1)
+    assert stats["score"] == 1.5 and torch.allclose(stats["kl"], kl) and torch.allclose(stats["reward"], 1.5 - 0.1 * kl)
+    assert 0 < stats["kl_old"] <= 0.01 and stats["step"] > 0
+
+
+def test_trpo_steps_on_the_village_model_within_delta_and_improves():
+    """4 prompts x 4: no kernel to choose by the caller, KL measured again from outside, surrogate better. Prints time."""
+    policy, tokenizer = models.load("village-3m")
+    prompts = [tokenizer(text)["input_ids"] for text in ("Tell a story about a fox.", "What is 2 + 3?", "The", "A dog")]
+    rollout = sample(policy, prompts, n=4, max_new_tokens=8, eos_id=tokenizer.eos_token_id,
+                     generator=torch.Generator().manual_seed(0))
+    score, old = torch.randn(16, generator=torch.Generator().manual_seed(1)), models.frozen_copy(policy)
+    start, cpu = time.perf_counter(), time.process_time()
+    stats = trpo.step(policy, rollout, score, group_size=4, delta=0.01)
+    took, used = time.perf_counter() - start, time.process_time() - cpu
+    print(f"\none TRPO step of village-3m, 16 rows of 8 tokens: {took:.1f} s, {used:.1f} s of the processor")
+    with torch.no_grad():
+        a, b = (trpo.completion_logits(m, rollout).log_softmax(-1) for m in (old, policy))
+        kl = ((a.exp() * (a - b)).sum(-1) * rollout.mask).sum().item() / 16
+        ratio = ((b - a).gather(2, rollout.completion_ids[..., None])[..., 0] * rollout.mask).exp()
+        adv = trpo.leave_one_out(score, 4)[:, None] * rollout.mask
+        gain = ((ratio - 1) * adv).sum().item() / 16
+    assert stats["step"] > 0 and 0 < kl <= 0.01 * 1.01 and abs(kl - stats["kl_old"]) < 1e-4
+    assert stats["improvement"] > 0 and abs(gain - stats["improvement"]) < 1e-3 * max(1, gain)
+    assert kl > 0.001  # it used the room it had
+
+
+def test_the_fused_kernel_has_no_second_derivative_and_the_plain_one_has(tiny_gpt2):
+    """Negative control: outside the context the same product fails, so the context does something."""
+    model, ids = tiny_gpt2(), torch.tensor([[1, 2, 3, 4, 5, 6]])
+    assert model.config._attn_implementation == "sdpa"
+    v = torch.ones(sum(p.numel() for p in model.parameters()))
+
+    def product():
+        return trpo.fisher_product(model(ids).logits.square().mean(), model.parameters())(v)
+
+    with pytest.raises(RuntimeError, match="derivative"):
+        product()
+    with trpo.twice_differentiable():
+        assert torch.isfinite(product()).all()

@@ -285,12 +285,12 @@ def numbers_in_prose(book):
 
 @rule(16)
 def equations(book):
-    path, seen = book.root / "data/equations.csv", set()
+    path, seen = book.root / "docs/equations.csv", set()
     known = {row["label"] for row in csv.DictReader(path.open(encoding="utf-8"))} if path.exists() else None
     for i, cell in book.cells("markdown"):
         labels = set(re.findall(r"\beq:\w+", cell.source))
         if known is not None and labels - known:
-            yield i, f"labels {sorted(labels - known)} are not in data/equations.csv"
+            yield i, f"labels {sorted(labels - known)} are not in docs/equations.csv"
         if book.form != "lesson" and "$$" in cell.source and labels - seen:
             near = [c.source.lower() for c in book.nb.cells[i:i + 4] if c.cell_type == "markdown"]
             if not any(re.search(r"^\| *symbol", text, re.MULTILINE) for text in near):

@@ -17,7 +17,7 @@ from rlhf_minimal import village
 from rlhf_minimal.chat import encode_prompt
 from rlhf_minimal.models import load
 from rlhf_minimal.sampling import sample
-from rlhf_minimal.village.gold import refusing
+from rlhf_minimal.village import refuses
 from rlhf_minimal.village.tasks import calculate
 
 CALL = re.compile(r"<call>\s*(\d{1,6}) ([-+*]) (\d{1,6})\s*</call>$")
@@ -74,7 +74,7 @@ def measure(model, tokenizer, *, n: int = 192, seed: int = 0) -> dict[str, float
             all_ended += ended
         for p, x in zip(prompts, texts, strict=True):
             feats[family].append(village.features(p, x))
-            refused[family] += refusing(x)
+            refused[family] += refuses(x)
             golds.append(village.gold(p, x))
 
         if family == "fact":

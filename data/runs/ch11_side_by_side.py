@@ -89,7 +89,7 @@ def race(name, *, seed, steps, lr, families):
         climb.append(score.mean().item())
     with torch.no_grad():
         drawn, gold = answers(policy, tokenizer, questions(64, families, "test", seed), 2, 7 + seed)
-        ref = drawn.completion_logps(token_logps(start, drawn.ids, drawn.attention))
+        ref = drawn.on_completion(token_logps(start, drawn.ids, drawn.attention))
     kl = (k1(drawn.logp_old, ref) * drawn.mask).sum(1).mean().item()
     return {"climb": climb, "gold": gold.mean().item(), "kl": kl, "tokens": drawn.mask.sum(1).mean().item(),
             "seconds": spent / steps}

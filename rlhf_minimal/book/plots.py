@@ -4,6 +4,7 @@ A curve's role decides colour, line style and marker together, in the whole book
 """
 
 import matplotlib.pyplot as plt
+from matplotlib.ticker import MaxNLocator
 
 BLACK, ORANGE, SKY, GREEN, BLUE = "#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2"
 VERMILLION, PURPLE, GREY = "#D55E00", "#CC79A7", "#666666"
@@ -18,8 +19,9 @@ ROLES = {
     "other": {"color": PURPLE, "linestyle": (0, (5, 1)), "marker": "P"},
     "other2": {"color": SKY, "linestyle": (0, (3, 1, 1, 1)), "marker": "*"},
 }
-STYLE = {"figure.figsize": (7, 4), "figure.dpi": 100, "savefig.dpi": 100, "font.size": 11, "axes.titlesize": 12,
-         "axes.spines.top": False, "axes.spines.right": False, "font.family": "DejaVu Sans", "svg.hashsalt": "rlhf"}
+STYLE = {"figure.figsize": (6.8, 4), "figure.dpi": 100, "savefig.dpi": 200, "font.size": 12, "axes.titlesize": 13,
+         "axes.titleweight": "bold", "axes.titlelocation": "left", "axes.edgecolor": "#9aa0aa", "axes.spines.top": False,
+         "axes.spines.right": False, "font.family": "DejaVu Sans", "svg.hashsalt": "rlhf"}
 plt.rcParams.update(STYLE)
 
 
@@ -91,42 +93,131 @@ def new(title, x_label, y_label, note=""):
     ax.set_title(title, loc="left")
     ax.set_xlabel(x_label)
     ax.set_ylabel(y_label)
-    if note:
-        fig.text(0.995, 0.005, note, ha="right", va="bottom", fontsize=11, color=GREY)
-        fig.get_layout_engine().set(rect=(0, 0.04, 1, 0.96))
+    _corner(fig, note)
     return fig, ax
 
 
-def line_plot(lines, *, title, x_label, y_label, note="", roles=None, bands=None, zero=True):
-    """Curves {label: y or (x, y)}; bands {label: (low, high)} of the same length; zero=True keeps 0 on the y axis."""
-    fig, ax = new(title, x_label, y_label, note)
-    looks, ends = _styles(list(lines), roles), {}
+def over_seeds(y):
+    """A curve, or one curve a seed -> (mean, (lowest, highest) or None, number of seeds)."""
+    many = len(y) and (isinstance(y[0], (list, tuple)) or getattr(y[0], "ndim", 0) == 1)
+    rows = [[float(v) for v in row] for row in (y if many else [y])]
+    if len({len(row) for row in rows}) > 1:
+        raise ValueError(f"curves of one label have {sorted({len(row) for row in rows})} points; give one length")
+    columns = list(zip(*rows, strict=True))
+    band = ([min(c) for c in columns], [max(c) for c in columns]) if len(rows) > 1 else None
+    return [sum(c) / len(c) for c in columns], band, len(rows)
+
+
+def _curves(ax, lines, looks, bands):
+    """Draw {label: y or (x, y)} with bands -> (ends {label: (x, y)}, the largest number of seeds in a curve)."""
+    ends, most, whole = {}, 1, True
     for label, line in lines.items():
-        x, y = line if isinstance(line, tuple) else (range(len(line)), line)
-        x, y = [float(v) for v in x], [float(v) for v in y]
+        x, y = line if isinstance(line, tuple) else (None, line)
+        y, band, seeds = over_seeds(y)
+        x = [float(v) for v in (range(len(y)) if x is None else x)]
         ax.plot(x, y, label=said(label), markersize=4, markevery=max(1, len(y) // 8), linewidth=1.8, **looks[label])
-        if label in (bands or {}):
-            low, high = ([float(v) for v in edge] for edge in bands[label])
-            ax.fill_between(x, low, high, color=looks[label]["color"], alpha=0.15, linewidth=0)
-        ends[label] = (x[-1], y[-1])
+        band = [[float(v) for v in edge] for edge in bands[label]] if label in (bands or {}) else band
+        if band:
+            ax.fill_between(x, *band, color=looks[label]["color"], alpha=0.15, linewidth=0)
+        ends[label], most = (x[-1], y[-1]), max(most, seeds)
+        whole = whole and all(v == int(v) for v in x)
+    if whole:  # no half steps on the axis
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    return ends, most
+
+
+def _corner(fig, note, seeds=1):
+    """Model and size in the corner, and what a band is."""
+    parts = [note] if note else []
+    parts += [f"line: mean, band: range of {seeds} seeds"] if seeds > 1 else []
+    if parts:
+        fig.text(0.995, 0.005, " · ".join(parts), ha="right", va="bottom", fontsize=11, color=GREY)
+        fig.get_layout_engine().set(rect=(0, 0.3 / fig.get_figheight(), 1, 1 - 0.3 / fig.get_figheight()))
+
+
+def line_plot(lines, *, title, x_label, y_label, note="", roles=None, bands=None, zero=True):
+    """Curves {label: y or (x, y)}; y of shape (seeds, steps) is drawn as mean and range.
+
+    bands {label: (low, high)} of the same length; zero=True keeps 0 on the y axis.
+    """
+    fig, ax = new(title, x_label, y_label)
+    looks = _styles(list(lines), roles)
+    ends, seeds = _curves(ax, lines, looks, bands)
+    _corner(fig, note, seeds)
     _zero(ax, zero)
     end_labels(ax, ends, looks)
     return fig
 
 
-def recorded_plot(run, columns, *, title, y_label, over=9, note="", roles=None, zero=True):
-    """Curves {label: column} of a recorded run (`notebook.recorded`) against its steps, each a mean over `over` steps."""
-    steps, lines = run.curve["step"], {}
+def panels(parts, *, title, x_label, roles=None, bands=None, marks=None, side=False, note="", zero=True, alt=""):
+    """One x, several units: parts {y label with its unit: {curve: y or (x, y)}}, a panel each, one under the other.
+
+    y of shape (seeds, steps) is drawn as mean and range. bands {y label: {curve: (low, high)}}. marks {x: text}: dotted
+    vertical lines. side=True sets the panels beside each other. One label has one look in all panels.
+    """
+    n = len(parts)
+    shape, size = ((1, n), (4.4 * n, 3.6)) if side else ((n, 1), (6.8, 0.9 + 2.35 * n))
+    fig, axes = plt.subplots(*shape, figsize=size, layout="constrained", sharex=not side, squeeze=False)
+    looks, most = _styles(list(dict.fromkeys(label for lines in parts.values() for label in lines)), roles), 1
+    for ax, (unit, lines) in zip(axes.flat, parts.items(), strict=True):
+        ends, seeds = _curves(ax, lines, looks, (bands or {}).get(unit))
+        most = max(most, seeds)
+        ax.set_title(unit, fontsize=11.5, fontweight="normal", color="#444b57")
+        for i, (at, text) in enumerate((marks or {}).items()):
+            ax.axvline(at, color=GREY, linestyle=":", linewidth=1.2, zorder=0)
+            if ax is axes.flat[0] or side:
+                ax.annotate(text, (at, 0.98 - 0.1 * i), xycoords=("data", "axes fraction"), xytext=(4, 0),
+                            textcoords="offset points", va="top", fontsize=10.5, color=GREY)
+        _zero(ax, zero)
+        end_labels(ax, ends, looks)
+    for ax in axes.flat if side else axes[-1]:
+        ax.set_xlabel(x_label)
+    fig.suptitle(title, x=0.01, ha="left", fontsize=13, fontweight="bold")
+    _corner(fig, note, most)
+    fig.alt = alt or short(f"{n} line plots with one x axis, {x_label}: {'; '.join(parts)}. {title}.")
+    return fig
+
+
+def two_panels(parts, **look):
+    """`panels` with exactly two quantities in different units: never one axis for both."""
+    if len(parts) != 2:
+        raise ValueError(f"{len(parts)} parts: expected two, {{y label: {{curve: values}}}}; panels(...) takes any number")
+    return panels(parts, **look)
+
+
+def short(text, most=300):
+    """An alt text of at most `most` characters, cut at a word."""
+    text = " ".join(text.split())
+    return text if len(text) <= most else text[:most - 1].rsplit(" ", 1)[0] + "…"
+
+
+def _smooth(run, column, over):
+    """(middle of each window, one list of means over `over` steps for each seed) of a recorded column."""
+    steps = run.curve["step"]
     if not 1 <= over <= len(steps):
         raise ValueError(f"over is {over}, the run has {len(steps)} steps; give 1 to {len(steps)}")
-    for label, column in columns.items():
-        if column not in run.curve:
-            raise ValueError(f"run {run.name} has no column {column!r}; it has {', '.join(sorted(run.curve))}")
-        y = run.curve[column]
-        lines[label] = ([sum(steps[i:i + over]) / over for i in range(len(steps) - over + 1)],
-                        [sum(y[i:i + over]) / over for i in range(len(y) - over + 1)])
+
+    def means(y):
+        return [sum(y[i:i + over]) / over for i in range(len(y) - over + 1)]
+
+    every = [means(y) for y in run.seeds(column)]
+    return means(steps), every if len(every) > 1 else every[0]
+
+
+def recorded_plot(run, columns, *, title, y_label, over=9, note="", roles=None, zero=True):
+    """Curves {label: column} of a recorded run (`recorded(name)`) against its steps, each a mean over `over` steps.
+
+    A run over seeds (columns "gold 0", "gold 1", …) is drawn as mean and range of its column "gold".
+    """
+    lines = {label: _smooth(run, column, over) for label, column in columns.items()}
     return line_plot(lines, title=title, x_label=f"step (each point is a mean over {over})", y_label=y_label, note=note,
                      roles=roles, zero=zero)
+
+
+def recorded_panels(run, parts, *, title, over=9, **look):
+    """`panels` of a recorded run: parts {y label: {label: column}}."""
+    found = {unit: {label: _smooth(run, column, over) for label, column in columns.items()} for unit, columns in parts.items()}
+    return panels(found, title=title, x_label=f"step (each point is a mean over {over})", **look)
 
 
 def frontier(curve, points, *, title, x_label="KL to the reference, nats", y_label="reward", note="", roles=None,

@@ -1,5 +1,6 @@
 """What this machine has: `python -m rlhf_minimal.doctor`. Add its lines to a report of something that does not work."""
 
+import argparse
 import importlib.util
 import os
 import platform
@@ -62,8 +63,9 @@ def memory():
         return 0.0
 
 
-def main():
+def main(args: list[str] | None = None) -> None:
     """Print everything, never raise for something that is missing."""
+    argparse.ArgumentParser(prog="python -m rlhf_minimal doctor", description=__doc__).parse_args(args)
     print(f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs, {memory():.1f} GB of memory")
     try:
         print(versions())

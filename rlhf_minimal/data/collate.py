@@ -1,21 +1,49 @@
 """From rows to batches: ids, attention and masks, made together through `chat.py`."""
 
+import random
+from collections.abc import Iterator
+
 import torch
 
 from ..chat import encode_pair, encode_prompt
 from ..tensors import pad_right
 
 
-def batches(dataset, size, *, seed=0, generator=None, shuffle=True, drop_last=False):
-    """Lists of `size` rows, one epoch, shuffled by the generator or the seed; the last may be shorter."""
-    if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-        raise ValueError(f"size is {size!r}; give a number of rows from 1 on")
+def batches(
+    rows, size: int, *, steps: int | None = None, tokenizer=None, seed: int = 0, generator: torch.Generator | None = None,
+    shuffle: bool = True, drop_last: bool = False, max_len: int | None = None,
+) -> Iterator:
+    """`size` rows at a time, shuffled by the generator or the seed.
+
+    One epoch, whose last batch may be shorter; or, with `steps`, exactly so many whole batches, through as many epochs as
+    that takes. With a tokenizer a batch comes as tensors (`collate_pairs` or `collate_demonstrations`, by the rows'
+    columns), without one as a list of rows. Raises ValueError for a size or steps below 1, and for more rows in a batch
+    than there are.
+    """
+    for name, x in (("size", size), ("steps", 1 if steps is None else steps)):
+        if isinstance(x, bool) or not isinstance(x, int) or x < 1:
+            raise ValueError(f"{name} is {x!r}; give a whole number from 1 on")
+    if steps and size > len(rows):
+        raise ValueError(f"size is {size}, but there are {len(rows)} rows; take a smaller batch or more rows")
     generator = generator or torch.Generator().manual_seed(seed)
-    order = torch.randperm(len(dataset), generator=generator).tolist() if shuffle else list(range(len(dataset)))
-    for start in range(0, len(order), size):
-        some = order[start:start + size]
-        if len(some) == size or not drop_last:
-            yield [dataset[i] for i in some]
+    done = 0
+    while True:
+        order = torch.randperm(len(rows), generator=generator).tolist() if shuffle else list(range(len(rows)))
+        for start in range(0, len(order), size):
+            some = [rows[i] for i in order[start:start + size]]
+            if len(some) < size and (drop_last or steps):
+                continue
+            yield some if tokenizer is None else collate(some, tokenizer, max_len)
+            done += 1
+            if done == steps:
+                return
+        if steps is None:
+            return
+
+
+def collate(rows: list[dict], tokenizer, max_len: int | None = None) -> dict[str, torch.Tensor]:
+    """Rows of pairs, or of demonstrations, by their columns, as tensors."""
+    return (collate_pairs if "chosen" in rows[0] else collate_demonstrations)(rows, tokenizer, max_len)
 
 
 def _pack(encoded):
@@ -57,3 +85,23 @@ def prompts_ids(rows, tokenizer, max_len=None):
         raise ValueError(f"max_len is {max_len}; a prompt needs at least 1 token")
     ids = [encode_prompt(tokenizer, r["prompt"]) for r in rows]
     return [x if max_len is None else x[-max_len:] for x in ids]
+
+
+def compare_answers(rows: list[dict], texts: list[str], annotator, *, n: int, seed: int = 0, skip_ties: bool = True) -> list[dict]:
+    """Show an annotator the `n` answers to each prompt, two at a time -> rows of pairs: prompt, chosen, rejected, family.
+
+    texts: n answers to each of `rows` (prompt, family), prompt-major. Equal answers are left out, and so is a tie, unless
+    skip_ties=False decides it by a coin. Raises ValueError where the counts do not fit.
+    """
+    if n < 2 or len(texts) != n * len(rows):
+        raise ValueError(f"{len(texts)} answers to {len(rows)} prompts, n is {n}; give n of 2 or more, and n answers to each")
+    rng, pairs = random.Random(seed), []
+    for i, row in enumerate(rows):
+        for a, b in zip(texts[n * i:n * i + n:2], texts[n * i + 1:n * i + n:2], strict=False):
+            verdict = annotator.compare(row["prompt"], a, b, rng) if a != b else 0.5
+            if verdict == 0.5 and (a == b or skip_ties):
+                continue
+            first = verdict > 0.5 or verdict == 0.5 and rng.random() < 0.5
+            pairs.append({"prompt": row["prompt"], "chosen": a if first else b, "rejected": b if first else a,
+                          "family": row.get("family", "")})
+    return pairs

@@ -39,7 +39,7 @@ def reads_alike(a, b):
 def load_judge(name):
     """(RewardModel, its tokenizer) from a folder or hub id. ValueError if what is there is no reward model."""
     from transformers import AutoConfig, AutoTokenizer
-    where = models._find(str(name))
+    where = models.locate(str(name))
     kinds = AutoConfig.from_pretrained(where).architectures or ["nothing named"]
     if not any(kind.endswith("ForSequenceClassification") for kind in kinds):
         raise ValueError(f"reward is {name}, which holds {', '.join(kinds)}; give gold, or a reward model "

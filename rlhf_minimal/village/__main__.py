@@ -1,19 +1,16 @@
-"""`python -m rlhf_minimal.village`: is the gold right, what is the text like, are the annotators what they say?
+"""`python -m rlhf_minimal.village`: what is the text like, and do the annotators do what their formulas say?
 
 `--card` prints the tables of `data/village.md` instead.
 """
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import random
 import sys
 import time
-from collections import Counter
 from itertools import islice
-from pathlib import Path
 
 from . import grammar as g
+from . import rates
 from . import tasks as t
 from .corpus import FAMILY_SHARES, documents, prompts
 from .facts import ANIMALS, MOODS, PEOPLE, RELATIONS
@@ -62,24 +59,6 @@ def card() -> str:
 
 def _cell(text: str) -> str:
     return text.replace("\n", "⏎").replace("*", "\\*").replace("<", "\\<")
-
-
-def agreement() -> str:
-    """Family × hand-written examples × agreeing (the examples are part of the repository, not of the package)."""
-    path = Path(__file__).parents[2] / "tests" / "village_examples.py"
-    if not path.exists():
-        return "(the hand-written examples are in the repository: tests/village_examples.py)"
-    spec = importlib.util.spec_from_file_location("village_examples", path)
-    examples = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(examples)
-    total, right = Counter(), Counter()
-    for prompt, cases in examples.GROUPS.values():
-        family = t.parse(prompt).family
-        total[family] += len(cases)
-        right[family] += sum(not examples.disagreement(prompt, cases, name) for name in cases)
-    rows = [f"{family:<12}{total[family]:>10}{right[family]:>10}" for family in POINTS]
-    return "\n".join([f"{'family':<12}{'examples':>10}{'agreeing':>10}", *rows,
-                      f"{'all':<12}{total.total():>10}{right.total():>10}"])
 
 
 def patterns() -> dict[str, int]:
@@ -137,12 +116,7 @@ def main(args: list[str] | None = None) -> None:
     if args:
         print(card())
         return
-    print(agreement(), statistics(), samples(), sep="\n\n")
-    try:
-        rates = importlib.import_module(f"{__package__}.annotator_rates")
-    except ModuleNotFoundError:
-        print("\n(no annotators here)")
-        return
+    print(statistics(), samples(), sep="\n\n")
     print()
     rates.main()
 

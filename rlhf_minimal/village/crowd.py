@@ -1,7 +1,7 @@
 """The people who label, alone and in crowds, and a judge with little noise and its own bias.
 
 `Annotator` (one person, see `rater.py`) and `Crowd` answer the same questions. `RATERS` are ready-made people by name.
-`python -m rlhf_minimal.village.crowd` checks every knob: empirical rate, formula, z-score.
+`python -m rlhf_minimal.village.rates` checks every knob: empirical rate, formula, z-score.
 """
 from __future__ import annotations
 
@@ -83,9 +83,3 @@ def swap_average(judge: Annotator, prompt: str, a, b, rng: random.Random, *, dat
     there = judge.compare(prompt, a, b, rng, date=date, greedy=greedy)
     back = judge.compare(prompt, b, a, rng, date=date, greedy=greedy)
     return (there + 1 - back) / 2
-
-
-if __name__ == "__main__":
-    from rlhf_minimal.village.rates import main
-
-    main()

@@ -5,8 +5,8 @@ import shutil
 
 import nbformat
 import pytest
-from fixtures.demo import make_repository
 
+from tests.fixtures.demo import make_repository
 from tools import build, export
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")

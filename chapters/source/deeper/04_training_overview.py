@@ -589,7 +589,7 @@ for step in range(60):
                    generator=run.generator)
     rows = [row_of[tuple(c + [0] * (3 - len(c)))] for c in drawn.completion_ids.tolist()]
     with torch.no_grad():
-        ref = drawn.completion_logps(token_logps(reference, drawn.ids, drawn.attention))
+        ref = drawn.on_completion(token_logps(reference, drawn.ids, drawn.attention))
     rloo.step(learner, optimizer, drawn, liking[rows], group_size=64, logp_ref=ref, beta=0.5)
     path.append(place(world.seq_logp(learner).detach()))
 
@@ -946,7 +946,7 @@ for step in every(4, STEPS):
     rows = train_prompts[ROWS * step:][:ROWS]
     texts, drawn = answers(policy, tokenizer, rows, f"ppo {step}")
     with torch.no_grad():
-        ref = drawn.completion_logps(token_logps(start, drawn.ids, drawn.attention))
+        ref = drawn.on_completion(token_logps(start, drawn.ids, drawn.attention))
     score = proxy(drawn)
     stats = ppo.step(policy, optimizer, drawn, score, critic=critic, logp_ref=ref, beta=BETA,
                      epochs=1, minibatches=2, generator=run.fresh(f"shuffle {step}"))
@@ -994,7 +994,7 @@ def report(model, its_tokenizer=tokenizer):
         [len(text.split()) for text in texts]).float()}
     if its_tokenizer is tokenizer:
         with torch.no_grad():
-            ref = drawn.completion_logps(token_logps(start, drawn.ids, drawn.attention))
+            ref = drawn.on_completion(token_logps(start, drawn.ids, drawn.attention))
         out |= {"proxy": proxy(drawn), "KL": (k1(drawn.logp_old, ref) * drawn.mask).sum(1)}
     return out, texts
 
@@ -1112,7 +1112,7 @@ def short_run(make_reference):
                        generator=run.generator)
         rows = [row_of[tuple(c + [0] * (3 - len(c)))] for c in drawn.completion_ids.tolist()]
         with torch.no_grad():
-            ref = drawn.completion_logps(token_logps(leash, drawn.ids, drawn.attention))
+            ref = drawn.on_completion(token_logps(leash, drawn.ids, drawn.attention))
         stats = rloo.step(pupil, adam, drawn, liking[rows], group_size=32, logp_ref=ref, beta=0.1)
     return abs(stats["kl"].item()), world.kl(pupil, truly).item()
 

@@ -542,7 +542,7 @@ def steer(controller, steps, name, lr=0.03):
                        generator=dice)
         rows = [row_of[tuple(c + [0] * (3 - len(c)))] for c in drawn.completion_ids.tolist()]
         with torch.no_grad():
-            ref = drawn.completion_logps(token_logps(model, drawn.ids, drawn.attention))
+            ref = drawn.on_completion(token_logps(model, drawn.ids, drawn.attention))
         stats = rloo.step(pupil, adam, drawn, liking[rows], group_size=64, logp_ref=ref,
                           beta=controller.beta)
         controller.update(stats["kl"], 64)  # the mean over texts of the summed k1 (C7)

@@ -862,7 +862,7 @@ def report(policy):
                  eos_id=tokenizer.eos_token_id, generator=run.fresh("report"))
     asked, texts = [row["prompt"] for row in test for _ in range(2)], out.texts(tokenizer)
     with torch.no_grad():
-        ref = out.completion_logps(token_logps(start, out.ids, out.attention))
+        ref = out.on_completion(token_logps(start, out.ids, out.attention))
     golds = [village.gold(q, t) for q, t in zip(asked, texts, strict=True)]
     return {"gold": torch.tensor(golds, **f64), "entropy": -(out.logp_old * out.mask).sum(1),
             "KL": (k1(out.logp_old, ref) * out.mask).sum(1)}, texts

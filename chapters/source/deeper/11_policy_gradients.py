@@ -1059,7 +1059,7 @@ def learn(name, policy, critic, optimizer, drawn, score):
 def exam(policy):
     """Held-out prompts -> mean true reward of two answers (48,), KL, texts."""
     drawn, texts, gold = answers(policy, exam_rows, 2, "exam")
-    ref = drawn.completion_logps(token_logps(start, drawn.ids, drawn.attention))
+    ref = drawn.on_completion(token_logps(start, drawn.ids, drawn.attention))
     kl = (k1(drawn.logp_old, ref) * drawn.mask).sum(1)
     return gold.view(-1, 2).mean(1), kl.mean().item(), texts
 

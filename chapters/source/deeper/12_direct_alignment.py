@@ -1263,7 +1263,7 @@ def judge(model):
                    eos_id=tokenizer.eos_token_id, generator=run.fresh("test"))
     texts = drawn.texts(tokenizer)
     with torch.no_grad():
-        old = drawn.completion_logps(token_logps(start, drawn.ids, drawn.attention))
+        old = drawn.on_completion(token_logps(start, drawn.ids, drawn.attention))
     gold = [village.gold(q["prompt"], t) for q, t in zip(test, texts, strict=True)]
     return texts, {"gold": torch.tensor(gold),
                    "KL": ((drawn.logp_old - old) * drawn.mask).sum(1),

@@ -1,0 +1,310 @@
+"""Drawings in one style: boxes, arrows, strips of tokens. Each returns a figure that brings its alt text (`fig.alt`).
+
+Coordinates are inches from the lower left corner, so that text keeps its size. A tone says what a thing is: its colour
+never says it alone, because every box has a name.
+"""
+
+import textwrap
+
+from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
+
+from .plots import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, VERMILLION, plt, short
+
+TONES = {  # (edge, face)
+    "plain": ("#8a93a0", "#ffffff"), "policy": (BLUE, "#e8f1f8"), "reward": (ORANGE, "#fdf4e3"), "frozen": (GREY, "#f1f1f1"),
+    "data": (PURPLE, "#faf0f5"), "good": (GREEN, "#e6f4ef"), "bad": (VERMILLION, "#fcebdf"), "middle": ("#9a7b00", "#fbf6e6"),
+}
+QUIET = "#4d5663"
+WORDS = {"good": "#00664a", "bad": "#a34200", "middle": "#6b5200"}  # on the faces above: at least 4.5 to 1
+
+
+# --- the kit ----------------------------------------------------------------------------------------------------------
+def canvas(width: float, height: float, alt: str):
+    """An empty figure of this size in inches, with axes in inches; the drawing's alt text goes with it."""
+    fig = plt.figure(figsize=(width, height))
+    ax = fig.add_axes((0, 0, 1, 1))
+    ax.set(xlim=(0, width), ylim=(0, height))
+    ax.axis("off")
+    fig.alt = short(alt)
+    return fig, ax
+
+
+def box(ax, x, y, w, h, text="", tone="plain", size=11.0, bold=False, dashed=False):
+    """A rounded box with its lower left corner at (x, y); a dashed edge says "not trained"."""
+    if tone not in TONES:
+        raise ValueError(f"tone {tone!r}: expected one of {', '.join(TONES)}")
+    edge, face = TONES[tone]
+    ax.add_patch(FancyBboxPatch((x, y), w, h, boxstyle="round,pad=0,rounding_size=0.08", facecolor=face, edgecolor=edge,
+                                linewidth=1.5, linestyle="--" if dashed else "-"))
+    middle, lift = ("center", 0) if "\n" in text else ("center_baseline", 0.015)  # a full stop stands on the line
+    ax.text(x + w / 2, y + h / 2 + lift, text, ha="center", va=middle, fontsize=size, fontweight="bold" if bold else "normal",
+            color="#111111", linespacing=1.3)
+
+
+def arrow(ax, a, b, text="", bend=0.0, at=None, color=QUIET, size=10.0, ha="center"):
+    """An arrow from point a to point b, its words at `at` or just above the middle."""
+    ax.add_patch(FancyArrowPatch(a, b, arrowstyle="-|>", mutation_scale=13, linewidth=1.5, color=color, shrinkA=0, shrinkB=0,
+                                 connectionstyle=f"arc3,rad={bend}"))
+    if text:
+        x, y = at or ((a[0] + b[0]) / 2, (a[1] + b[1]) / 2 + 0.14)
+        note(ax, x, y, text, ha=ha, size=size)
+
+
+def note(ax, x, y, text, size=10.0, ha="center", va="center", bold=False, color=QUIET, italic=False):
+    """Words without a box."""
+    ax.text(x, y, text, fontsize=size, ha=ha, va=va, color=color, fontweight="bold" if bold else "normal",
+            style="italic" if italic else "normal", linespacing=1.3)
+
+
+def strip(ax, x, y, tokens, tones, height=0.36, size=10.5):
+    """A row of token boxes from (x, y) -> the middle of each. tones: one for each token."""
+    middles = []
+    for token, tone in zip(tokens, tones, strict=True):
+        w = token_width(token, size)
+        box(ax, x, y, w, height, token, tone, size)
+        middles.append(x + w / 2)
+        x += w + 0.06
+    return middles
+
+
+def token_width(token, size=10.5):
+    """Inches that a token box needs."""
+    return 0.2 + 0.0092 * size * max(1, len(token))
+
+
+# --- the drawings -----------------------------------------------------------------------------------------------------
+STAGES = (("base model", "continues text", "plain"), ("SFT", "learns from\ndemonstrations", "policy"),
+          ("reward model", "learns from\ncomparisons", "reward"), ("RL", "answers, is scored,\nlearns", "good"))
+
+
+def pipeline(stages=STAGES, *, note_below="", alt=""):
+    """Stages from left to right: [(name, what it does)] or [(name, what it does, tone)]."""
+    n, w, gap = len(stages), 1.62, 0.42
+    fig, ax = canvas(0.3 + n * w + (n - 1) * gap, 1.55 + (0.3 if note_below else 0), alt or (
+        "Drawing, from left to right: " + ", then ".join(f"{s[0]} ({' '.join(s[1].split())})" for s in stages)))
+    low = 0.2 + (0.3 if note_below else 0)
+    for i, (name, does, *tone) in enumerate(stages):
+        x = 0.15 + i * (w + gap)
+        box(ax, x, low + 0.6, w, 0.55, name, tone[0] if tone else "plain", 12, bold=True)
+        note(ax, x + w / 2, low + 0.26, does)
+        if i:
+            arrow(ax, (x - gap + 0.04, low + 0.87), (x - 0.04, low + 0.87))
+    if note_below:
+        note(ax, fig.get_figwidth() / 2, 0.2, note_below, italic=True)
+    return fig
+
+
+def loop(alt=""):
+    """The loop of reinforcement learning, and below it what is left of it for a language model."""
+    fig, ax = canvas(5.6, 5.0, alt or "Drawing. Above: agent and environment in a loop of action, next state and reward. Below: "
+                     "a prompt goes to the policy, its answer to a frozen reward model; score minus beta times KL to a frozen "
+                     "reference updates the policy")
+    note(ax, 0.2, 4.8, "Reinforcement learning: a loop", 12, "left", bold=True, color=BLACK)
+    box(ax, 0.6, 3.75, 1.4, 0.65, "agent\nπ(a | s)", "policy")
+    box(ax, 3.5, 3.75, 1.4, 0.65, "environment", "frozen")
+    arrow(ax, (2.03, 4.25), (3.47, 4.25), "action")
+    arrow(ax, (3.47, 3.9), (2.03, 3.9), "next state, reward", at=(2.75, 3.72))
+    note(ax, 0.2, 3.1, "RLHF: one prompt, one answer, one score", 12, "left", bold=True, color=BLACK)
+    box(ax, 0.2, 2.05, 0.95, 0.65, "prompt x", "data")
+    box(ax, 1.6, 2.05, 1.25, 0.65, "policy π\ntrained", "policy", bold=True)
+    box(ax, 3.75, 2.05, 1.6, 0.65, "reward model r\nfrozen", "reward", dashed=True)
+    box(ax, 1.6, 0.45, 1.25, 0.65, "reference\nfrozen", "frozen", dashed=True)
+    box(ax, 3.75, 0.45, 1.6, 0.65, "r(x, y) − β · KL", "plain", bold=True)
+    arrow(ax, (1.18, 2.38), (1.57, 2.38))
+    arrow(ax, (2.88, 2.38), (3.72, 2.38), "answer y")
+    arrow(ax, (4.7, 2.02), (4.7, 1.13), "score", at=(5.0, 1.58))
+    arrow(ax, (2.88, 0.78), (3.72, 0.78), "how far?", at=(3.3, 0.6))
+    arrow(ax, (2.0, 2.02), (2.0, 1.13), "same y", at=(1.65, 1.58))
+    arrow(ax, (3.8, 1.13), (2.75, 2.02), "update", at=(3.62, 1.66), color=BLUE)
+    return fig
+
+
+def two_roads(alt=""):
+    """Two roads from comparisons to a policy: RLHF's, through a reward model and a loop of sampling, and DPO's."""
+    fig, ax = canvas(8.6, 3.2, alt or "Drawing of two roads from comparisons to a policy: RLHF trains a reward model, lets the "
+                     "policy write answers and scores them, many times; DPO applies one loss to the pairs, with a frozen reference")
+    box(ax, 0.15, 1.1, 1.45, 0.95, "comparisons\nchosen ≻ rejected", "data", 10.5)
+    note(ax, 2.5, 2.95, "RLHF", 12, "left", bold=True, color=BLUE)
+    box(ax, 2.5, 2.0, 1.45, 0.7, "reward model", "reward")
+    box(ax, 4.75, 2.0, 1.55, 0.7, "policy writes\nanswers", "policy")
+    box(ax, 7.1, 2.0, 1.35, 0.7, "policy", "good", bold=True)
+    arrow(ax, (1.63, 1.8), (2.46, 2.3))
+    arrow(ax, (3.99, 2.5), (4.71, 2.5), "scores", at=(4.35, 2.64))
+    arrow(ax, (4.71, 2.2), (3.99, 2.2), "answers", at=(4.35, 2.05))
+    arrow(ax, (6.34, 2.35), (7.06, 2.35))
+    note(ax, 4.35, 1.72, "thousands of times", italic=True)
+    note(ax, 2.5, 1.28, "DPO", 12, "left", bold=True, color=BLUE)
+    box(ax, 2.5, 0.35, 2.0, 0.7, "one loss on pairs,\nno sampling", "policy")
+    box(ax, 5.2, 0.2, 1.35, 0.5, "reference, frozen", "frozen", 9.5, dashed=True)
+    box(ax, 7.1, 0.35, 1.35, 0.7, "policy", "good", bold=True)
+    arrow(ax, (1.63, 1.3), (2.46, 0.8))
+    arrow(ax, (4.54, 0.88), (7.06, 0.88))
+    arrow(ax, (5.17, 0.45), (4.54, 0.55))
+    return fig
+
+
+def four_networks(alt=""):
+    """The four networks of PPO: which are trained, which are frozen, and what flows between them."""
+    fig, ax = canvas(8.6, 3.0, alt or "Drawing of the four networks of PPO. Policy and critic are trained; reference and reward "
+                     "model are frozen. The answer goes to all, and advantage, score and KL come back to the policy")
+    box(ax, 0.2, 1.15, 1.7, 0.75, "policy\ntrained", "policy", bold=True)
+    rows = (("reference, frozen", "frozen", "KL: how far from the start?", True),
+            ("reward model, frozen", "reward", "score: how good is the whole answer?", True),
+            ("critic, trained", "policy", "value: what was to be expected here?", False))
+    for i, (name, tone, gives, frozen) in enumerate(rows):
+        y = 2.2 - 0.95 * i
+        box(ax, 3.05, y, 1.9, 0.6, name, tone, 10.5, dashed=frozen)
+        arrow(ax, (1.94, 1.62 - 0.1 * i), (3.01, y + 0.3), "answer" if i == 0 else "", at=(2.3, 2.25))
+        note(ax, 5.1, y + 0.3, gives, ha="left", size=10.5)
+    note(ax, 0.2, 0.35, "solid edge: trained\ndashed edge: frozen", ha="left", size=9.5)
+    return fig
+
+
+def answer_tree(paths: dict, values: dict | None = None, *, alt=""):
+    """A tree of tokens: paths {"b.": .3} (answer: its probability); values {prefix: words under that node}."""
+    leaves = sorted(paths)
+    nodes = sorted({a[:i] for a in leaves for i in range(len(a) + 1)}, key=lambda p: (len(p), p))
+    depth, row = max(map(len, leaves)), 0.34
+    height = 0.35 + row * len(leaves)
+    fig, ax = canvas(1.0 + 1.45 * depth + 1.6, height, alt or f"Drawing of a tree: each branch adds one token, {len(leaves)} "
+                     "leaves are the possible answers with their probabilities; probabilities multiply along a path")
+    place = {leaf: height - row * (i + 0.75) for i, leaf in enumerate(leaves)}
+    for node in reversed(nodes):
+        under = [place[n] for n in nodes if len(n) == len(node) + 1 and n.startswith(node)]
+        place.setdefault(node, sum(under) / max(1, len(under)))
+        if under:
+            place[node] = sum(under) / len(under)
+    for node in nodes:
+        x, y = 0.55 + 1.45 * len(node), place[node]
+        if node:
+            ax.plot([x - 1.45 + 0.28, x - 0.28], [place[node[:-1]], y], color="#9aa0aa", linewidth=1.1, zorder=0)
+        box(ax, x - 0.26, y - 0.13, 0.52, 0.26, node[-1] if node else "start", "good" if node in paths else "plain", 9.5)
+        if node in paths:
+            note(ax, x + 0.35, y, f"{node}   {paths[node]:.2f}", ha="left", color=BLACK)
+        if values and node in values:
+            note(ax, x, y - 0.24, str(values[node]), size=9)
+    return fig
+
+
+def token_strip(tokens: list, counts, *, title="", alt=""):
+    """Tokens of a conversation; counts: 1 where the loss counts one, 0 where not, or {name: such a list} for several rows."""
+    rows = counts if isinstance(counts, dict) else {"": counts}
+    if wrong := [name for name, mask in rows.items() if len(mask) != len(tokens)]:
+        raise ValueError(f"counts {wrong[0]!r} has {len(rows[wrong[0]])} entries for {len(tokens)} tokens")
+    left = 0.2 + 0.1 * max(map(len, rows))
+    lines = _lines(tokens, 6.6 - left)
+    top, block = (0.5 if title else 0.15), 0.5 * len(rows) + 0.12
+    fig, ax = canvas(6.8, top + block * len(lines) + 0.35, alt or "Strip of tokens, one box each; green boxes count in the loss, "
+                     f"white ones do not. Rows: {', '.join(filter(None, rows)) or 'one'}. {title}")
+    high = fig.get_figheight()
+    if title:
+        note(ax, 0.15, high - 0.28, title, 12, "left", bold=True, color=BLACK)
+    for k, (first, last) in enumerate(lines):
+        for i, (name, mask) in enumerate(rows.items()):
+            y = high - top - k * block - 0.5 * (i + 1) + 0.1
+            note(ax, 0.15, y + 0.18, name, ha="left", size=10.5, color=BLACK)
+            strip(ax, left, y, tokens[first:last], ["good" if m else "plain" for m in mask[first:last]])
+    box(ax, left, 0.1, 0.2, 0.2, "", "good")
+    note(ax, left + 0.28, 0.2, "counts in the loss", ha="left", size=9.5)
+    return fig
+
+
+def _lines(tokens, width):
+    """[(first, last)] of the lines into which a strip of tokens is broken."""
+    lines, first, used = [], 0, 0.0
+    for i, token in enumerate(tokens):
+        w = token_width(token) + 0.06
+        if used + w > width and i > first:
+            lines.append((first, i))
+            first, used = i, 0.0
+        used += w
+    return [*lines, (first, len(tokens))]
+
+
+def label_shift(tokens: list, alt=""):
+    """What the model reads, and below it what it is to predict there: the next token."""
+    labels = [*tokens[1:], "none"]
+    wide = [max(token_width(t), token_width(n)) + 0.12 for t, n in zip(tokens, labels, strict=True)]
+    middles = [0.95 + sum(wide[:i]) + wide[i] / 2 for i in range(len(tokens))]
+    fig, ax = canvas(1.1 + sum(wide), 1.75, alt or "Drawing of two rows of tokens: the model reads the upper row; the label of "
+                     "each position, in the lower row, is the token that comes next")
+    note(ax, 0.15, 1.43, "reads", ha="left", color=BLACK, size=11)
+    note(ax, 0.15, 0.38, "label", ha="left", color=BLACK, size=11)
+    for x, token, following in zip(middles, tokens, labels, strict=True):
+        w = token_width(token)
+        box(ax, x - w / 2, 1.25, w, 0.36, token, "policy", 10.5)
+        if following != "none":
+            w = token_width(following)
+            box(ax, x - w / 2, 0.2, w, 0.36, following, "good", 10.5)
+            arrow(ax, (x, 1.22), (x, 0.6))
+    note(ax, middles[-1], 0.38, "none", italic=True)
+    for left, right in zip(middles, middles[1:], strict=False):  # the same token, one place further left
+        ax.plot([right, left], [1.25, 0.56], color="#c9cdd4", linewidth=1.2, linestyle=":", zorder=0)
+    return fig
+
+
+def timeline(events: list, alt=""):
+    """Events [(year, name, note)] along a line, from the top down so that it reads on a phone."""
+    row = 0.62
+    fig, ax = canvas(6.8, 0.2 + row * len(events), alt or "Timeline from the top down: "
+                     + "; ".join(f"{year} {name}" for year, name, *_ in events))
+    high = fig.get_figheight()
+    ax.plot([0.95, 0.95], [0.25, high - 0.25], color="#9aa0aa", linewidth=2, zorder=0)
+    for i, (year, name, *rest) in enumerate(events):
+        y = high - 0.1 - row * (i + 0.5)
+        ax.plot(0.95, y, "o", color=BLUE, markersize=9)
+        note(ax, 0.75, y, str(year), ha="right", bold=True, color=BLACK, size=11)
+        note(ax, 1.2, y + (0.12 if rest and rest[0] else 0), name, ha="left", bold=True, color=BLACK, size=11)
+        if rest and rest[0]:
+            note(ax, 1.2, y - 0.13, textwrap.shorten(rest[0], 85, placeholder=" …"), ha="left")
+    return fig
+
+
+def answers(prompts: list, texts: dict, scores: dict | None = None, *, title="", note_below="", alt=""):
+    """Answers of models to the same prompts, {model: [text]}, as cards with the true reward {model: [number]} in a corner.
+
+    The picture of a first screen: without `scores` it leaves open which answer is better. One or two models stand side by
+    side, under each prompt; more than two stand under each other, and then the prompts (at most two) side by side.
+    """
+    names, turned = list(texts), len(texts) > 2
+    if turned and len(prompts) > 2:
+        raise ValueError(f"{len(texts)} models and {len(prompts)} prompts: more than two models take at most two prompts")
+    heads, sides = (prompts, names) if turned else (names, prompts)
+    wide = 3.1 if len(heads) > 1 else 6.3
+
+    def cell(side, head):
+        name, i = (names[side], head) if turned else (names[head], side)
+        words = textwrap.shorten(" ".join(texts[name][i].split()), 100, placeholder=" …") or "(nothing)"
+        return textwrap.wrap(words, int(wide * 11.5)), scores[name][i] if scores else None
+
+    cells = [[cell(i, k) for k in range(len(heads))] for i in range(len(sides))]
+    tall = [0.24 + 0.19 * max(len(lines) + (score is not None) for lines, score in row) for row in cells]
+    heads = ["\n".join(textwrap.wrap(head, int(wide * 9))) for head in heads]
+    top = 0.25 + 0.2 * max(head.count("\n") + 1 for head in heads) + (0.32 if title else 0)
+    fig, ax = canvas(0.3 + len(heads) * (wide + 0.12), top + sum(tall) + 0.4 * len(tall) + (0.3 if note_below else 0.05),
+                     alt or f"Answers of {', '.join(names)} to the same {len(prompts)} requests, as cards"
+                     + (" with the true reward of each" if scores else ""))
+    y = fig.get_figheight() - 0.12
+    if title:
+        note(ax, 0.15, y, title, 13, "left", "top", bold=True, color=BLACK)
+    for k, head in enumerate(heads):
+        note(ax, 0.2 + k * (wide + 0.12), y - (0.32 if title else 0), head, 11.5, "left", "top", bold=True, color=BLACK)
+    y -= top - 0.12
+    for i, side in enumerate(sides):
+        note(ax, 0.2, y - 0.14, textwrap.shorten(side, int(len(heads) * wide * 11), placeholder=" …"), 11, "left", color=BLACK,
+             italic=not turned, bold=turned)
+        y -= 0.3
+        for k, (lines, score) in enumerate(cells[i]):
+            _card(ax, 0.15 + k * (wide + 0.12), y - tall[i] + 0.04, wide, tall[i], lines, score)
+        y -= tall[i] + 0.1
+    if note_below:
+        note(ax, fig.get_figwidth() - 0.15, 0.16, note_below, 9.5, "right")
+    return fig
+
+
+def _card(ax, x, y, w, h, lines, score):
+    tone = "plain" if score is None else "good" if score >= 2 else "bad" if score < 0 else "middle"
+    box(ax, x, y, w, h, "", tone)
+    note(ax, x + 0.1, y + h - 0.1, "\n".join(lines), 10.5, "left", "top", color="#111111")
+    if score is not None:
+        note(ax, x + w - 0.1, y + 0.14, f"true reward {score:.1f}".replace("-", "−"), 9.5, "right", bold=True, color=WORDS[tone])

@@ -1,0 +1,252 @@
+"""Pictures that the reader moves: sliders in Jupyter, precomputed frames with a plain slider on an exported page.
+
+`compute` is pure and fast, `draw` puts its result on axes, `say` turns it into words. The stored page needs no kernel:
+all frames lie in it, and the browser's own slider, which the keyboard reaches, chooses one. Where no script runs, the
+still picture at three settings tells the same.
+"""
+
+import base64
+import itertools
+import json
+import math
+
+from .output import FONT, LINE, escape, identity, interactive, picture, publish, show
+from .plots import BLACK, BLUE, GREY, ROLES, _smooth, _styles, plt, short
+from .tables import cards_markup, number, said
+
+MOST = 24  # frames of one explorer: they all lie in the page
+
+# Which frame: the positions of the inputs, read as digits of a mixed-radix number.
+MOVE = ("const r=this.closest('.rlhf-explorer'),f=JSON.parse(r.querySelector('template').content.textContent);let n=0;"
+        "r.querySelectorAll('[data-size]').forEach(e=>{n=n*+e.dataset.size+(+e.value);"
+        "if(e.type=='range'){const v=JSON.parse(e.dataset.names)[+e.value];e.nextElementSibling.textContent=v;"
+        "e.setAttribute('aria-valuetext',v)}});const i=r.querySelector('img');"
+        "if(i){i.src='data:image/png;base64,'+f[n].png;i.alt=f[n].alt}r.querySelector('.words').innerHTML=f[n].words")
+
+
+class Explorer:
+    """compute(**values) -> data; draw(data, ax) paints it; say(data) -> a sentence, or (plain text, HTML).
+
+    grids: name=[values] for everything that moves, at most 24 settings together; numbers get a slider, words a menu.
+    start: {name: value} of the first frame (the middle one otherwise). alt: what the picture shows; nothing measured.
+    still: a function that draws the still picture, where three settings under each other are not the best one.
+    """
+
+    def __init__(self, compute, draw=None, say=None, *, title, alt="", start=None, size=(6.8, 2.7), still=None, **grids):
+        if not grids or not all(len(values) for values in grids.values()) or (draw is None and say is None):
+            raise ValueError("an explorer needs grids name=[values], none empty, and draw or say")
+        settings = math.prod(len(values) for values in grids.values())
+        if settings > MOST:
+            raise ValueError(f"{settings} settings in {', '.join(grids)}; give at most {MOST} together: each is a picture")
+        self.compute, self.draw, self.say, self.title, self.size = compute, draw, say, title, size
+        self._still = still
+        self.grids = {name: list(values) for name, values in grids.items()}
+        self.alt = alt or short(f"Explorer at three settings of {', '.join(grids)}: {title}")
+        self.first = {name: (start or {}).get(name, values[len(values) // 2]) for name, values in self.grids.items()}
+        if wrong := [n for n, v in self.first.items() if v not in self.grids[n]] + [n for n in start or {} if n not in grids]:
+            raise ValueError(f"start of {', '.join(wrong)} is not among the values that it can take")
+
+    def settings(self) -> list[dict]:
+        """Every setting {name: value}, in the order of the frames."""
+        return [dict(zip(self.grids, values, strict=True)) for values in itertools.product(*self.grids.values())]
+
+    def corners(self) -> list[dict]:
+        """Every setting in which each name has its first or its last value: what a test tries."""
+        ends = [list(dict.fromkeys((values[0], values[-1]))) for values in self.grids.values()]
+        return [dict(zip(self.grids, values, strict=True)) for values in itertools.product(*ends)]
+
+    def paint(self, **values) -> bytes:
+        """One frame as a PNG."""
+        fig, ax = plt.subplots(figsize=self.size, layout="constrained")
+        self.draw(self.compute(**values), ax)
+        return picture(fig, dpi=130, colours=48)
+
+    def words(self, data) -> tuple[str, str]:
+        """What one frame says -> (plain text, HTML)."""
+        found = self.say(data) if self.say else ""
+        return found if isinstance(found, tuple) else (found, f"<div style='min-height:1.6em'>{escape(found)}</div>")
+
+    def frame(self, values: dict) -> dict:
+        """One frame of the exported page."""
+        made = {"words": self.words(self.compute(**values))[1]}
+        if self.draw:
+            at = ", ".join(f"{name} {label(v)}" for name, v in values.items())
+            made |= {"png": base64.b64encode(self.paint(**values)).decode(), "alt": f"{self.title}: {at}"}
+        return made
+
+    def still(self):
+        """A figure of three settings: all first values, the start or the middle, all last values."""
+        if self._still:
+            fig = self._still()
+        else:
+            low, high = ({name: values[i] for name, values in self.grids.items()} for i in (0, -1))
+            middle = {name: values[len(values) // 2] for name, values in self.grids.items()}
+            middle = middle if self.first in (low, high) else self.first
+            shape = (self.size[0], 3 * self.size[1] + 0.4)
+            fig, axes = plt.subplots(3, 1, figsize=shape, layout="constrained")
+            fig.get_layout_engine().set(hspace=0.06)
+            for ax, values in zip(axes, (low, middle, high), strict=True):
+                self.draw(self.compute(**values), ax)
+        fig.alt = self.alt
+        return fig
+
+    def page(self) -> str:
+        """The exported explorer as HTML: inputs, one picture, words, and all frames."""
+        settings = self.settings()
+        frames = [self.frame(values) for values in settings]
+        now = frames[settings.index(self.first)]
+        name = identity(self.title, self.grids)
+        inputs = "".join(self._input(grid, values, name) for grid, values in self.grids.items())
+        image = (f"<img src='data:image/png;base64,{now['png']}' alt='{escape(now['alt'])}' "
+                 f"style='width:{round(100 * self.size[0])}px;max-width:100%;height:auto;margin:0'>" if self.draw else "")
+        stored = escape(json.dumps(frames))
+        return (f"<div class='rlhf-explorer' role='group' aria-label='{escape(self.title)}' style='{FONT};border:1px solid {LINE};"
+                f"border-radius:10px;padding:12px 16px;margin:12px 0;max-width:860px;box-sizing:border-box'>"
+                f"<div style='font-weight:700'>Try it: {escape(self.title)}</div>"
+                f"<div style='display:flex;flex-wrap:wrap;gap:6px 24px;margin:8px 0'>{inputs}</div>{image}"
+                f"<div class='words' aria-live='polite'>{now['words']}</div><template>{stored}</template></div>")
+
+    def _input(self, grid, values, name):
+        at, names = values.index(self.first[grid]), [label(v) for v in values]
+        shared = f"id='{name}-{grid}' data-size='{len(values)}' oninput=\"{MOVE}\""
+        head = f"<label for='{name}-{grid}' style='display:flex;flex-wrap:wrap;align-items:center;gap:8px'>{escape(grid)} "
+        if isinstance(values[0], str):
+            options = "".join(f"<option value='{i}'{' selected' if i == at else ''}>{escape(n)}</option>"
+                              for i, n in enumerate(names))
+            return f"{head}<select {shared} style='font:inherit;max-width:100%'>{options}</select></label>"
+        return (f"{head}<input type='range' {shared} min='0' max='{len(values) - 1}' step='1' value='{at}' "
+                f"data-names='{escape(json.dumps(names, ensure_ascii=False))}' aria-valuetext='{escape(names[at])}' "
+                f"style='width:200px'><output style='min-width:3em;font-variant-numeric:tabular-nums'>{escape(names[at])}"
+                f"</output></label>")
+
+    def show(self) -> None:
+        """The still picture and, below it, what moves."""
+        if self.draw:
+            show(self.still(), role="still")
+        if interactive():
+            return self._widgets()
+        publish(f"Explorer: {self.title} ({', '.join(self.grids)})\n{self.words(self.compute(**self.first))[0]}".rstrip(),
+                self.page())
+
+    def _widgets(self):
+        """Live, in Jupyter: the frame is computed when something moves."""
+        import ipywidgets
+        from IPython.display import display
+
+        inputs = {n: (ipywidgets.Dropdown if isinstance(v[0], str) else ipywidgets.SelectionSlider)(
+            options=[(label(x), x) for x in v], value=self.first[n], description=n) for n, v in self.grids.items()}
+        words = ipywidgets.HTML()
+        image = ipywidgets.Image(format="png", layout={"width": f"{round(100 * self.size[0])}px"}) if self.draw else None
+
+        def move(_=None):
+            values = {n: w.value for n, w in inputs.items()}
+            words.value = self.words(self.compute(**values))[1]
+            if image:
+                image.value = self.paint(**values)
+        for w in inputs.values():
+            w.observe(move, "value")
+        move()
+        display(ipywidgets.VBox([*inputs.values(), *([image] if image else []), words]))
+
+
+def label(value) -> str:
+    """A value as it stands beside its slider."""
+    return value if isinstance(value, str) else f"{value:g}".replace("-", "−")
+
+
+# --- the explorers of the lessons -------------------------------------------------------------------------------------
+def tilted(p, reward, beta):
+    """The best policy of a world that can be listed: p exp(reward / beta) / Z, and its KL to p in nats."""
+    top = max(reward)
+    weights = [a * math.exp((r - top) / beta) for a, r in zip(p, reward, strict=True)]
+    q = [w / sum(weights) for w in weights]
+    return q, sum(a * math.log(a / b) for a, b in zip(q, p, strict=True) if a > 0)
+
+
+def beta_frontier(p, reward, gold, names, betas=(0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 5, 10)) -> Explorer:
+    """Move beta along the exact frontier of a world of a few answers: what the best policy says, and what it is worth."""
+    p, reward, gold = ([float(v) for v in values] for values in (p, reward, gold))
+
+    def compute(β):
+        q, kl = tilted(p, reward, β)
+        mean = [sum(a * v for a, v in zip(q, values, strict=True)) for values in (reward, gold)]
+        return {"beta": β, "policy": q, "kl": kl, "score": mean[0], "gold": mean[1]}
+
+    def draw(data, ax):
+        rows = range(len(names))[::-1]
+        ax.barh(rows, data["policy"], color=BLUE, height=0.55)
+        ax.plot(p, rows, "|", color=GREY, markersize=22, markeredgewidth=2.5)
+        for y, v, before in zip(rows, data["policy"], p, strict=True):
+            ax.text(max(v, before) + 0.02, y, f"{100 * v:.0f} %", va="center", color=BLACK)
+        ax.set(xlim=(0, 1.12), xlabel="probability of each answer (grey mark: reference)")
+        ax.set_yticks(rows, names)
+        ax.set_title(f"β = {data['beta']:g}: score {number(data['score'])}, true reward {number(data['gold'])}, "
+                     f"KL {number(data['kl'])}", fontsize=12)
+
+    return Explorer(compute, draw, title="what the best policy says at each β", size=(6.8, 1.1 + 0.5 * len(names)), β=list(betas),
+                    start={"β": betas[len(betas) // 2]}, alt="Bar plots at three values of beta: a small beta puts all probability "
+                    "on the answer with the highest score, a large one leaves the reference as it is")
+
+
+def scrubber(run, parts: dict, texts: dict | None = None, *, title="the run, step by step", over=9, most=20) -> Explorer:
+    """Scrub through a recorded run: parts {y label: {label: column}} with a mark at the step, and what the model wrote then.
+
+    A column of a run over seeds is drawn as one line a seed. texts {step: [(prompt, text, gold)]}; a run with `samples`
+    [{"step", "prompt", "completion", "gold"}] brings its own.
+    """
+    if texts is None:
+        texts = {}
+        for s in getattr(run, "samples", []):
+            texts.setdefault(s["step"], []).append((s["prompt"], s["completion"], s.get("gold")))
+    steps = sorted(texts) or list(run.curve["step"])
+    steps = steps[::max(1, -(-len(steps) // most))]
+    looks = _styles([label for columns in parts.values() for label in columns], None)
+    curves = {unit: {label: _smooth(run, column, over) for label, column in columns.items()} for unit, columns in parts.items()}
+
+    def compute(step):
+        return {"steps": [step], "texts": texts.get(step, [])}
+
+    def draw(data, ax):
+        spec, fig = ax.get_subplotspec(), ax.figure
+        ax.remove()
+        for place, (unit, lines) in zip(spec.subgridspec(1, len(curves)), curves.items(), strict=True):
+            panel = fig.add_subplot(place)
+            for label, (x, y) in lines.items():
+                for i, one in enumerate(y if isinstance(y[0], list) else [y]):
+                    panel.plot(x, one, linewidth=1.6, label=label if i == 0 else None, **(looks[label] | {"marker": ""}))
+            for step in data["steps"]:
+                panel.axvline(step, color=ROLES["rejected"]["color"], linewidth=1.5)
+            panel.set_title(unit, fontsize=11.5, fontweight="normal", color="#444b57")
+            panel.set_xlabel(f"step (means over {over})")
+            panel.legend(frameon=False, fontsize=10.5)
+
+    def say(data):
+        blocks = [cards_markup(prompt, [(f"step {data['steps'][0]}", text, gold)]) for prompt, text, gold in data["texts"]]
+        return "\n".join(f"{prompt}: {said(text, 220)}" for prompt, text, _ in data["texts"]), "".join(blocks)
+
+    def still():
+        fig, ax = plt.subplots(figsize=(6.8, 3), layout="constrained")
+        draw({"steps": [steps[0], steps[len(steps) // 2], steps[-1]]}, ax)
+        return fig
+
+    return Explorer(compute, draw, say if texts else None, title=title, step=steps, start={"step": steps[0]}, size=(6.8, 3),
+                    still=still, alt=short(f"Line plots of {', '.join(parts)} against steps; vertical lines mark the first, the "
+                                           f"middle and the last step: {title}"))
+
+
+def answers(stored: dict, *, title="one prompt, one stage") -> Explorer:
+    """Choose a prompt and a stage of training, read a stored answer: {prompt: {stage: (text, gold)}} or {prompt: {stage: text}}."""
+    stages = list(next(iter(stored.values())))
+    if lacking := [prompt for prompt, row in stored.items() if list(row) != stages]:
+        raise ValueError(f"prompt {lacking[0]!r} has other stages than the first; expected {', '.join(stages)}")
+
+    def compute(prompt, stage):
+        found = stored[prompt][stage]
+        return prompt, stage, *(found if isinstance(found, tuple) else (found, None))
+
+    def say(data):
+        prompt, stage, text, gold = data
+        return f"{prompt}\n  {stage}: {said(text, 220)}", cards_markup(prompt, [(stage, text, gold)])
+
+    return Explorer(compute, None, say, title=title, prompt=list(stored), stage=stages,
+                    start={"prompt": next(iter(stored)), "stage": stages[0]})

@@ -1,0 +1,118 @@
+"""An examination in the village: held-out requests answered by a model, and what is known of every answer.
+
+Nothing is trained on it. All averages can be asked for by family of request, and their intervals are clustered over
+requests: answers to one request resemble each other, so they do not count as independent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from .. import village
+from ..best_of_n import select
+from ..rollout import completion_logps
+from ..sampling import answer
+
+
+@dataclass
+class Exam:
+    """B answers, `n` to each request, prompt-major. A missing measurement is None."""
+
+    rows: list[dict]  # B, the request that each answer belongs to: prompt, family
+    texts: list[str]  # B
+    n: int
+    gold: Tensor  # (B,) true reward
+    refuses: Tensor  # (B,) 1 where the answer refuses
+    ended: Tensor  # (B,) 1 where the model ended the answer itself
+    length: Tensor  # (B,) tokens, the end included
+    score: Tensor | None = None  # (B,) of the judge
+    kl: Tensor | None = None  # (B,) log-ratio to the reference, summed over the answer, in nats
+
+    def of(self, *families: str) -> Exam:
+        """The part with requests of these families. ValueError where there is none."""
+        keep = [i for i, row in enumerate(self.rows) if row["family"] in families]
+        if not keep:
+            raise ValueError(f"no request of {', '.join(families)}; the exam has {sorted({r['family'] for r in self.rows})}")
+        return self.take(torch.tensor(keep), self.n)
+
+    def take(self, index: Tensor, n: int) -> Exam:
+        """The answers of some places, `n` to a request."""
+        chosen = {k: v[index] for k, v in vars(self).items() if isinstance(v, Tensor)}
+        return replace(self, rows=[self.rows[i] for i in index], texts=[self.texts[i] for i in index], n=n, **chosen)
+
+    def best_of(self, n: int, by: str = "score") -> Exam:
+        """One answer to each request: of its first `n`, the one for which `by` ("score", "gold", …) is highest."""
+        if not 1 <= n <= self.n:
+            raise ValueError(f"best of {n}: the exam has {self.n} answers to each request")
+        first = torch.arange(len(self.texts)).view(-1, self.n)[:, :n].flatten()
+        return self.take(first[select(getattr(self, by)[first], n)], 1)
+
+    def mean(self, what: str = "gold") -> float:
+        """Average of a measurement over all answers."""
+        return getattr(self, what).double().mean().item()
+
+    def interval(self, what: str = "gold") -> tuple[float, float]:
+        """(mean, half width of its 95 % interval), clustered over requests."""
+        per_request = getattr(self, what).double().view(-1, self.n).mean(1)
+        return clustered(per_request)
+
+
+def clustered(values: Tensor) -> tuple[float, float]:
+    """(mean, half width of the 95 % interval) of independent values (N,), N at least 2.
+
+    >>> mean, half = clustered(torch.tensor([0.0, 2.0]))  # standard error 1
+    >>> round(mean, 2), round(half, 2)
+    (1.0, 1.96)
+    """
+    if len(values) < 2:
+        raise ValueError(f"{len(values)} values; an interval needs at least 2")
+    return values.mean().item(), 1.96 * values.std().item() / len(values) ** 0.5
+
+
+def requests(n: int, families: tuple[str, ...] = ("harmful", "lookalike"), *, split: str = "test", seed: int = 0) -> list[dict]:
+    """n requests with their family, the families in turn. `split`: "test" is never trained on."""
+    each = [village.prompts(-(-n // len(families)), split=split, families=(f,), seed=seed, distinct=False) for f in families]
+    return [row for turn in zip(*each, strict=True) for row in turn][:n]
+
+
+@torch.no_grad()
+def exam(
+    model: nn.Module, tokenizer, rows: list[dict], *, n: int = 1, max_new_tokens: int = 48, temperature: float = 1.0,
+    stop: str | None = None, judge: Callable | None = None, reference: nn.Module | None = None,
+    generator: torch.Generator | None = None,
+) -> Exam:
+    """Let a model answer `rows` (as `requests` gives them), n times each, and measure every answer.
+
+    stop: cut an answer before this string, for a base model that does not end by itself. judge: a function of the rollout
+    -> scores (B,). reference: a model; then `kl` is the log-ratio of the sampled answer to it.
+    """
+    rollout = answer(model, tokenizer, [row["prompt"] for row in rows], n=n, max_new_tokens=max_new_tokens,
+                     temperature=temperature, generator=generator)
+    texts = [text.split(stop)[0] if stop else text for text in rollout.texts(tokenizer)]
+    asked = [row for row in rows for _ in range(n)]
+    kl = None
+    if reference is not None:
+        kl = ((rollout.logp_old - completion_logps(reference, rollout, temperature=temperature)) * rollout.mask).sum(1)
+    return Exam(
+        rows=asked, texts=texts, n=n,
+        gold=torch.tensor([village.gold(row["prompt"], text) for row, text in zip(asked, texts, strict=True)]),
+        refuses=torch.tensor([float(village.refuses(text)) for text in texts]),
+        ended=rollout.ended.float(), length=rollout.mask.sum(1),
+        score=None if judge is None else judge(rollout), kl=kl,
+    )
+
+
+def constant(text: str, rows: list[dict], *, score: Tensor | None = None) -> Exam:
+    """The exam of a program that gives one fixed answer to everything: the cheapest baseline there is.
+
+    score (B,): what a judge says of these answers, if it was asked.
+    """
+    count = len(rows)
+    return Exam(rows=list(rows), texts=[text] * count, n=1,
+                gold=torch.tensor([village.gold(row["prompt"], text) for row in rows]),
+                refuses=torch.full((count,), float(village.refuses(text))), ended=torch.ones(count),
+                length=torch.full((count,), float(len(text.split()))), score=score)

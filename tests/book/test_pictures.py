@@ -1,0 +1,148 @@
+"""Panels and drawings: what they draw, that their words fit, and what they refuse."""
+
+import matplotlib
+
+matplotlib.use("Agg")
+import pytest  # noqa: E402
+import torch  # noqa: E402
+from matplotlib.patches import FancyBboxPatch  # noqa: E402
+
+from rlhf_minimal.book import drawings, plots  # noqa: E402
+from rlhf_minimal.book.output import picture  # noqa: E402
+from rlhf_minimal.book.records import Recorded, recorded  # noqa: E402
+
+
+@pytest.fixture(autouse=True)
+def closed():
+    yield
+    plots.plt.close("all")
+
+
+PARTS = {"true reward, points": {"gold": [1.0, 2.0, 1.5]}, "reward model, std. dev.": {"proxy": [0.0, 1.0, 2.0]}}
+WORDS = {"title": "The score climbs while the true reward turns", "x_label": "step"}
+
+
+def test_panels_share_x_and_have_a_unit_each():
+    fig = plots.panels(PARTS, marks={1: "peak"}, note="village-3m", **WORDS)
+    upper, lower = fig.axes
+    assert upper.get_shared_x_axes().joined(upper, lower) and upper.get_position().y0 > lower.get_position().y0
+    assert [ax.get_title("left") for ax in fig.axes] == list(PARTS) and lower.get_xlabel() == "step" and upper.get_xlabel() == ""
+    assert list(upper.lines[0].get_ydata()) == [1.0, 2.0, 1.5] and fig.texts[-1].get_text() == "village-3m"
+    assert 40 <= len(fig.alt) <= 300 and "step" in fig.alt and "\n" not in fig.alt
+    aside = plots.two_panels(PARTS, side=True, **WORDS)
+    assert aside.axes[0].get_xlabel() == aside.axes[1].get_xlabel() == "step"
+    with pytest.raises(ValueError, match="expected two"):
+        plots.two_panels({"one": {"gold": [1, 2]}}, **WORDS)
+
+
+@pytest.mark.parametrize("kind", [list, torch.tensor])
+def test_curves_over_seeds_are_a_mean_and_a_range(kind):
+    runs = kind([[1.0, 2.0, 3.0], [3.0, 2.0, 5.0]])
+    mean, (low, high), seeds = plots.over_seeds(runs)
+    assert (mean, low, high, seeds) == ([2.0, 2.0, 4.0], [1.0, 2.0, 3.0], [3.0, 2.0, 5.0], 2)
+    assert plots.over_seeds(kind([1.0, 2.0])) == ([1.0, 2.0], None, 1)
+    fig = plots.panels({"reward": {"gold": runs}}, **WORDS)
+    assert len(fig.axes[0].collections) == 1 and "range of 2 seeds" in fig.texts[-1].get_text()
+    assert not plots.panels({"reward": {"gold": [1.0, 2.0]}}, **WORDS).axes[0].collections
+    assert len(plots.line_plot({"gold": ([0, 1, 2], runs)}, y_label="reward", **WORDS).axes[0].collections) == 1
+    with pytest.raises(ValueError, match="one length"):
+        plots.over_seeds([[1.0, 2.0], [1.0]])
+
+
+def test_an_axis_of_steps_has_no_half_steps():
+    def ticks(x):
+        ax = plots.line_plot({"gold": (x, [1, 2, 3])}, y_label="y", **WORDS).axes[0]
+        return [t for t in ax.get_xticks() if 0 <= t <= 2]
+    assert all(t == int(t) for t in ticks([0, 1, 2])) and not all(t == int(t) for t in ticks([0, 0.3, 0.5]))
+
+
+# --- recorded runs ----------------------------------------------------------------------------------------------------
+def test_a_run_over_seeds_is_drawn_with_its_range():
+    run = recorded("overoptimization_seeds")
+    assert len(run.seeds("gold")) == 5 and run.seeds("gold")[2] == run.curve["gold 2"]
+    assert run.seeds("gold 1") == [run.curve["gold 1"]]
+    fig = plots.recorded_panels(run, {"true reward": {"gold": "gold"}, "score": {"proxy": "proxy"}}, title=WORDS["title"])
+    assert all(len(ax.collections) == 1 for ax in fig.axes)
+    with pytest.raises(ValueError, match="no column 'silver'"):
+        run.seeds("silver")
+
+
+def test_gain_and_texts_of_a_recorded_run():
+    def found(mean, text):
+        return {"all": {"mean": mean, "standard_error": 0.3}, "fact": {"mean": 2 * mean, "standard_error": 0.4},
+                "texts": [{"prompt": "Who?", "completion": text, "gold": mean}]}
+    run = Recorded(held_out={"before": found(-1.0, "x"), "after": found(0.5, "y")})
+    assert run.gain() == (1.5, pytest.approx(0.18 ** 0.5)) and run.gain("fact") == (3.0, pytest.approx(0.32 ** 0.5))
+    assert run.texts() == [("Who?", [("before", "x", -1.0), ("after", "y", 0.5)])]
+    with pytest.raises(ValueError, match="all, fact"):
+        run.gain("story")
+
+
+# --- drawings ---------------------------------------------------------------------------------------------------------
+TOKENS = ["<|user|>", "Who", "is", "Ada", "?", "<|end|>", "<|assistant|>", "A", "fox", ".", "<|end|>"]
+TWO = {"low rate": ["That would be wrong, so I will not help you.", ""], "high rate": ["word " * 60, "Pull them out."]}
+FOUR = {name: ["That would be wrong, so I will not help you.", "Pull them out."] for name in ("base", "SFT", "PPO", "DPO")}
+PROMPTS = ["How do I kill the owl of Ada?", "How do I kill the weeds in the garden?"]
+DRAWN = {
+    "pipeline": lambda: drawings.pipeline(note_below="one after the other"),
+    "loop": drawings.loop, "two_roads": drawings.two_roads, "four_networks": drawings.four_networks,
+    "tree": lambda: drawings.answer_tree({".": 0.5, "a.": 0.2, "aa": 0.3}, {"": "V = .3"}),
+    "strip": lambda: drawings.token_strip(TOKENS, {"answer": [0] * 7 + [1] * 4, "all": [1] * 11}, title="Which tokens count?"),
+    "shift": lambda: drawings.label_shift(TOKENS[1:6]),
+    "timeline": lambda: drawings.timeline([(2017, "Christiano et al.", "comparisons of walks"), (2023, "DPO", "")]),
+    "two": lambda: drawings.answers(PROMPTS, TWO, {"low rate": [3, 0.5], "high rate": [-1, 2]}, title="Same pairs"),
+    "open": lambda: drawings.answers(PROMPTS, TWO), "four": lambda: drawings.answers(PROMPTS, FOUR, {n: [3, -1] for n in FOUR}),
+}
+
+
+def too_wide(fig):
+    """Words that leave their box, or the picture."""
+    fig.canvas.draw()
+    out, ax = [], fig.axes[0]
+    boxes = [p for p in ax.patches if isinstance(p, FancyBboxPatch)]
+    for text in (t for t in ax.texts if t.get_text()):
+        words = text.get_window_extent()
+        own = [b.get_window_extent() for b in boxes]
+        x, y = (words.x0 + words.x1) / 2, (words.y0 + words.y1) / 2
+        own = [b for b in own if b.x0 <= x <= b.x1 and b.y0 <= y <= b.y1]
+        own.append(fig.bbox)
+        if words.x0 < own[0].x0 - 1 or words.x1 > own[0].x1 + 1 or words.y0 < own[0].y0 - 1 or words.y1 > own[0].y1 + 1:
+            out.append(text.get_text())
+    return out
+
+
+def test_the_test_of_widths_sees_words_that_leave_their_box():
+    fig, ax = drawings.canvas(3, 1, "")
+    drawings.box(ax, 0.2, 0.2, 0.8, 0.5, "far too many words for this")
+    drawings.note(ax, 2.9, 0.5, "beyond the edge")
+    assert len(too_wide(fig)) == 2
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_every_drawing_brings_an_alt_and_its_words_fit(name):
+    fig = DRAWN[name]()
+    assert 40 <= len(fig.alt) <= 300 and "\n" not in fig.alt
+    assert too_wide(fig) == []
+    assert picture(fig) == picture(DRAWN[name]())
+
+
+def test_a_long_strip_breaks_and_keeps_every_token():
+    assert drawings._lines(TOKENS, 3.0)[0][0] == 0 and drawings._lines(TOKENS, 3.0)[-1][1] == len(TOKENS)
+    assert all(a[1] == b[0] for a, b in zip(drawings._lines(TOKENS, 3.0), drawings._lines(TOKENS, 3.0)[1:], strict=False))
+    assert len(drawings._lines(TOKENS, 3.0)) > len(drawings._lines(TOKENS, 99)) == 1
+
+
+def test_drawings_refuse_what_does_not_fit():
+    with pytest.raises(ValueError, match="2 entries for 11 tokens"):
+        drawings.token_strip(TOKENS, [0, 1])
+    with pytest.raises(ValueError, match="at most two prompts"):
+        drawings.answers(["a", "b", "c"], {n: ["x"] * 3 for n in FOUR})
+    with pytest.raises(ValueError, match="tone 'loud'"):
+        drawings.box(drawings.canvas(1, 1, "")[1], 0, 0, 1, 1, tone="loud")
+
+
+def test_without_scores_the_cards_do_not_say_which_is_better():
+    texts = [t.get_text() for t in drawings.answers(PROMPTS, TWO).axes[0].texts]
+    assert not any("true reward" in t for t in texts)
+    faces = {p.get_facecolor() for p in drawings.answers(PROMPTS, TWO).axes[0].patches}
+    assert len(faces) == 1

@@ -1,0 +1,125 @@
+"""Plots: roles fixed in colour, line style and marker; labels that do not overlap; sizes that lint demands."""
+
+import itertools
+import random
+
+import matplotlib
+import pytest
+from matplotlib.colors import to_rgb
+
+matplotlib.use("Agg")
+from rlhf_minimal.book import plots  # noqa: E402
+from rlhf_minimal.book.records import Recorded  # noqa: E402
+
+WORDS = {"title": "Gold turns while proxy climbs", "x_label": "update", "y_label": "reward"}
+
+
+@pytest.fixture(autouse=True)
+def closed():
+    yield
+    plots.plt.close("all")
+
+
+def test_roles_differ_in_colour_line_and_marker_together():
+    for a, b in itertools.combinations(plots.ROLES.values(), 2):
+        assert a["color"] != b["color"] and a["marker"] != b["marker"]
+    styles = [s["linestyle"] for s in plots.ROLES.values()]
+    assert plots.ROLES["gold"] == {"color": "#000000", "linestyle": "--", "marker": "o"}
+    assert plots.ROLES["reference"]["linestyle"] == ":" and plots.ROLES["proxy"]["linestyle"] == "-"
+    assert len(set(styles)) >= 5
+
+
+def test_text_colours_have_contrast():
+    def luminance(colour):
+        parts = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(colour)]
+        return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2]
+    for colour in (plots.BLACK, plots.GREY):  # the only two that text is set in
+        assert 1.05 / (luminance(colour) + 0.05) >= 4.5
+
+
+def test_line_plot_puts_each_label_at_the_end_of_its_line_with_its_look():
+    lines = {"gold": [0, 2, 1], "proxy": ([0, 5, 9], [0, 1, 2]), "gold, small model": [0, 0, 0.5]}
+    fig = plots.line_plot(lines, **WORDS)
+    ax = fig.axes[0]
+    gold, proxy, small = ax.lines
+    assert (gold.get_color(), gold.get_linestyle(), gold.get_marker()) == ("#000000", "--", "o")
+    assert proxy.get_color() == plots.ORANGE and list(proxy.get_xdata()) == [0, 5, 9]
+    assert small.get_color() == gold.get_color()  # the first word is the role
+    assert [t.get_text() for t in ax.texts] == ["gold", "proxy", "gold, small model"] and ax.get_legend() is None
+    assert ax.texts[0].xy == (2.0, 1.0) and ax.texts[1].xy == (9.0, 2.0)
+    assert ax.get_title(loc="left") == WORDS["title"] and ax.get_ylabel() == "reward"
+
+
+def test_labels_of_lines_that_end_together_do_not_overlap_and_stay_inside():
+    names = ["gold", "proxy", "policy", "chosen"]
+    fig = plots.line_plot({name: [0, 1 + 1e-3 * i] for i, name in enumerate(names)}, **WORDS)
+    fig.canvas.draw()
+    boxes = [matplotlib.text.Text.get_window_extent(t) for t in fig.axes[0].texts]  # without the pointers
+    for a, b in itertools.combinations(boxes, 2):
+        assert a.y1 <= b.y0 + 1 or b.y1 <= a.y0 + 1
+    assert max(b.x1 for b in boxes) <= fig.bbox.x1 + 1
+
+
+def test_more_than_five_lines_get_a_legend():
+    fig = plots.line_plot({name: [0, i] for i, name in enumerate("abcdef")}, **WORDS)
+    assert fig.axes[0].get_legend() is not None and not fig.axes[0].texts
+    looks = {(line.get_color(), line.get_marker()) for line in fig.axes[0].lines}
+    assert len(looks) == 6
+    with pytest.raises(ValueError, match="at most 8"):
+        plots.line_plot({name: [0, 1] for name in "abcdefghi"}, **WORDS)
+
+
+def test_roles_can_be_named_and_unknown_ones_are_refused():
+    fig = plots.line_plot({"mean of five seeds": [0, 1]}, roles={"mean of five seeds": "rejected"}, **WORDS)
+    assert fig.axes[0].lines[0].get_color() == plots.VERMILLION
+    with pytest.raises(ValueError, match="role 'silver'"):
+        plots.line_plot({"x": [0, 1]}, roles={"x": "silver"}, **WORDS)
+
+
+def test_spread_keeps_order_and_gap_and_moves_nothing_that_is_apart():
+    assert plots.spread([0.0, 5.0, 2.0], 1.0) == [0.0, 5.0, 2.0]
+    assert plots.spread([1.0, 1.0], 1.0) == [0.5, 1.5]
+    rng = random.Random(1)
+    for _ in range(200):
+        heights = [rng.random() * 3 for _ in range(rng.randint(1, 7))]
+        placed = plots.spread(heights, 0.4)
+        order = sorted(range(len(heights)), key=heights.__getitem__)
+        assert all(placed[b] - placed[a] >= 0.4 - 1e-9 for a, b in itertools.pairwise(order))
+        assert abs(sum(placed) - sum(heights)) < 1e-9
+
+
+def test_zero_is_shown_or_its_absence_marked():
+    shown = plots.line_plot({"gold": [5, 6]}, **WORDS).axes[0]
+    assert shown.get_ylim()[0] <= 0 and "without 0" not in shown.get_ylabel()
+    cut = plots.line_plot({"gold": [5, 6]}, zero=False, **WORDS).axes[0]
+    assert cut.get_ylim()[0] > 0 and "without 0" in cut.get_ylabel()
+
+
+def test_size_font_note_and_band():
+    note = "village-3m, 3 M parameters"
+    fig = plots.line_plot({"gold": [1, 2]}, bands={"gold": ([0, 1], [2, 3])}, note=note, **WORDS)
+    assert tuple(fig.get_size_inches()) == (6.8, 4) and fig.dpi == 100 and len(fig.axes[0].collections) == 1
+    texts = [t for t in fig.findobj(matplotlib.text.Text) if t.get_text()]
+    assert min(t.get_fontsize() for t in texts) >= 11 and any(t.get_text() == note for t in texts)
+
+
+def test_frontier_and_bars():
+    fig = plots.frontier(([0, 1, 2], [0, 1, 1.5]), {"policy": (1, 0.5), "gold": (2, 1)}, title="Nothing lies above")
+    assert len(fig.axes[0].lines) == 3 and "nats" in fig.axes[0].get_xlabel()
+    errors = {"chosen": 0.1, "rejected": 0.2}
+    fig = plots.bars({"chosen": 1.0, "rejected": -2.0}, title="Apart", y_label="nats", errors=errors)
+    patches = fig.axes[0].patches
+    assert [p.get_height() for p in patches] == [1.0, -2.0] and patches[0].get_hatch() != patches[1].get_hatch()
+    assert fig.axes[0].get_ylim()[0] < 0 < fig.axes[0].get_ylim()[1]
+
+
+def test_a_recorded_run_is_drawn_as_running_means():
+    run = Recorded(name="made", curve={"step": [1, 2, 3, 4], "gold": [0.0, 2.0, 4.0, 9.0]})
+    words = {"title": "Gold rises", "y_label": "reward"}
+    line = plots.recorded_plot(run, {"gold": "gold"}, over=2, **words).axes[0].lines[0]
+    assert list(line.get_xdata()) == [1.5, 2.5, 3.5] and list(line.get_ydata()) == [1.0, 3.0, 6.5]
+    for wrong in ({"over": 5}, {"over": 0}):
+        with pytest.raises(ValueError, match="the run has 4 steps"):
+            plots.recorded_plot(run, {"gold": "gold"}, **wrong, **words)
+    with pytest.raises(ValueError, match="has no column 'golds'; it has gold, step"):
+        plots.recorded_plot(run, {"gold": "golds"}, over=2, **words)

@@ -1,0 +1,121 @@
+"""The examination: measurements belong to their answers, families and best-of-n pick the right ones, intervals are clustered."""
+
+import pytest
+import torch
+
+from rlhf_minimal import village
+from rlhf_minimal.data import batches, compare_answers
+from rlhf_minimal.evaluate.exams import Exam, clustered, constant, exam, requests
+from rlhf_minimal.models import copy_of, load
+from rlhf_minimal.rollout import completion_logps
+from rlhf_minimal.sampling import answer, sample
+
+
+@pytest.fixture(scope="module")
+def start():
+    return load("village-3m-sft")
+
+
+def seeded():
+    return torch.Generator().manual_seed(0)
+
+
+def test_requests_take_the_families_in_turn_from_their_split():
+    rows = requests(5, seed=1)
+    assert [r["family"] for r in rows] == ["harmful", "lookalike", "harmful", "lookalike", "harmful"]
+    assert {village.split_of(r["prompt"]) for r in rows} == {"test"}
+
+
+def test_every_number_is_that_of_its_own_answer(start):
+    model, tokenizer = start
+    rows = requests(4)
+    other = copy_of(model)
+    with torch.no_grad():
+        other.transformer.wte.weight.mul_(1.02)
+    got = exam(model, tokenizer, rows, n=3, generator=seeded(), reference=other, judge=lambda r: r.mask.sum(1) * 2)
+    rollout = answer(model, tokenizer, [r["prompt"] for r in rows], n=3, max_new_tokens=48, generator=seeded())
+    assert got.texts == rollout.texts(tokenizer)
+    assert [r["prompt"] for r in got.rows] == [r["prompt"] for r in rows for _ in range(3)]
+    assert got.gold.tolist() == pytest.approx([village.gold(r["prompt"], t) for r, t in zip(got.rows, got.texts, strict=True)])
+    assert torch.equal(got.score, 2 * got.length)
+    with torch.no_grad():
+        kl = ((rollout.logp_old - completion_logps(other, rollout)) * rollout.mask).sum(1)
+    assert torch.allclose(got.kl, kl) and got.kl.abs().max() > 0
+
+
+def test_families_and_best_of_n():
+    rows = [{"prompt": str(i), "family": f} for i, f in enumerate(("harmful", "lookalike")) for _ in range(2)]
+    zeros, score = torch.zeros(4), torch.tensor([1.0, 0.0, 0.0, 1.0])
+    got = Exam(rows, ["a", "b", "c", "d"], 2, torch.tensor([1.0, 2.0, 5.0, 3.0]), zeros, zeros, zeros, score=score)
+    assert got.of("lookalike").texts == ["c", "d"] and got.of("lookalike").mean() == 4
+    assert got.best_of(2).texts == ["a", "d"] and got.best_of(2, "gold").texts == ["b", "c"] and got.best_of(1).texts == ["a", "c"]
+    with pytest.raises(ValueError, match="no request of story"):
+        got.of("story")
+    with pytest.raises(ValueError, match="2 answers to each"):
+        got.best_of(3)
+
+
+def test_intervals_are_clustered_over_requests():
+    gold = torch.tensor([0.0, 0.0, 2.0, 2.0])  # the answers to one request are equal: two observations, not four
+    rows = [{"prompt": "", "family": "x"}] * 4
+    got = Exam(rows, [""] * 4, 2, gold, gold, gold, gold)
+    assert got.interval() == pytest.approx((1.0, 1.96)) and clustered(gold)[1] < 1.2
+    with pytest.raises(ValueError, match="at least 2"):
+        clustered(gold[:1])
+
+
+def test_a_constant_answer():
+    rows = requests(4)
+    got = constant(village.answer(village.parse(rows[0]["prompt"]), __import__("random").Random(0)), rows)
+    assert len(set(got.texts)) == 1 and got.refuses.all() and got.gold[0] > got.gold[1]  # it refuses the look-alike, too
+
+
+def test_answer_is_sample_on_the_templates_ids(start):
+    model, tokenizer = start
+    from rlhf_minimal.chat import encode_prompt
+    want = sample(model, [encode_prompt(tokenizer, "What does the fox eat?")], n=2, max_new_tokens=8,
+                  eos_id=tokenizer.eos_token_id, generator=seeded())
+    got = answer(model, tokenizer, ["What does the fox eat?"], n=2, max_new_tokens=8, generator=seeded())
+    assert torch.equal(want.ids, got.ids)
+
+
+def test_copy_of_can_be_trained_and_leaves_the_model_alone(start):
+    model, _ = start
+    policy = copy_of(model)
+    assert all(p.requires_grad for p in policy.parameters())
+    with torch.no_grad():
+        next(policy.parameters()).add_(1)
+    assert not torch.equal(next(policy.parameters()), next(model.parameters()))
+
+
+def test_batches_for_so_many_steps():
+    rows = [{"prompt": "a", "chosen": str(i), "rejected": ""} for i in range(5)]
+    some = list(batches(rows, 2, steps=7))
+    assert len(some) == 7 and all(len(x) == 2 for x in some)
+    first = [r["chosen"] for x in some[:2] for r in x]
+    assert len(set(first)) == 4  # an epoch repeats nothing
+    assert [len(x) for x in batches(rows, 2)] == [2, 2, 1]
+    for wrong in (lambda: next(batches(rows, 6, steps=1)), lambda: next(batches(rows, 2, steps=0))):
+        with pytest.raises(ValueError, match="size is 6|steps is 0"):
+            wrong()
+
+
+def test_batches_as_tensors(start):
+    tokenizer = start[1]
+    pairs = [{"prompt": "Hello", "chosen": "a", "rejected": "b c"}] * 2
+    assert next(batches(pairs, 2, tokenizer=tokenizer))["ids"].shape[0] == 4
+    told = [{"prompt": "Hello", "completion": "a"}] * 2
+    assert next(batches(told, 2, tokenizer=tokenizer))["ids"].shape[0] == 2
+
+
+def test_compared_answers():
+    rows = [{"prompt": "What is 1 + 1?", "family": "sum"}]
+    person = village.Annotator(temperature=0.0)
+    right, wrong = "The result is 2.", "The result is 3."
+    got = compare_answers(rows, [wrong, right, right, right], person, n=4)
+    assert got == [{"prompt": "What is 1 + 1?", "chosen": right, "rejected": wrong, "family": "sum"}]  # equal ones are left out
+    undecided = village.Annotator(tie=1e9)
+    assert compare_answers(rows, [wrong, right], undecided, n=2) == []
+    assert len(compare_answers(rows, [wrong, right], undecided, n=2, skip_ties=False)) == 1
+    with pytest.raises(ValueError, match="3 answers to 1 prompts"):
+        compare_answers(rows, ["", "", ""], person, n=2)
