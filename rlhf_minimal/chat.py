@@ -21,7 +21,7 @@ from jinja2 import TemplateError
 from tokenizers import Tokenizer as Core
 from torch import nn
 
-from .models import Tokenizer, unwrap, vocab_size
+from .models import Tokenizer, base_of, text_config, vocab_size
 
 Messages = list[dict[str, str]]  # [{"role": "user", "content": "..."}, ...]
 
@@ -69,7 +69,7 @@ class Facts:
     ends: tuple[int, ...]          # every end token of the tokenizer and the template
     guarded: re.Pattern | None     # the text of tokens that no content may bring
     answers: re.Pattern | None     # the same for answers, which may think
-    head: str                      # what the template writes before the first user's text,
+    head: str                      # what is written before the first user's text,
     tail: str                      # and after the last one, up to where the answer starts
 
 
@@ -113,10 +113,9 @@ def end_ids(tokenizer: Tokenizer, model: nn.Module | None = None) -> list[int]:
     sampled row. Raises ValueError where there is none.
     """
     found = list(facts(tokenizer).ends)
-    model = None if model is None else unwrap(model)
-    config, size = getattr(model, "config", None), None if model is None else vocab_size(model)
-    text = config.get_text_config() if hasattr(config, "get_text_config") else None
-    for source in (getattr(model, "generation_config", None), config, text):
+    model = None if model is None else base_of(model)
+    size = None if model is None else vocab_size(model)
+    for source in (getattr(model, "generation_config", None), getattr(model, "config", None), text_config(model)):
         ids = getattr(source, "eos_token_id", None)
         ids = ids if isinstance(ids, (list, tuple)) else [ids]
         found += [i for i in ids if type(i) is int and 0 <= i and (size is None or i < size)]
@@ -271,11 +270,12 @@ def cut_prompt(tokenizer: Tokenizer, ids: list[int], max_len: int) -> list[int]:
 def last_head(tokenizer: Tokenizer, ids: list[int]) -> tuple[list[int], int]:
     """The ids that open the last user's turn, such as <|im_start|> user, and their place among `ids`; none where not found."""
     known = facts(tokenizer)
-    head = known.head if tokenizer.chat_template else "User:"
-    for token in [*(tokenizer.convert_ids_to_tokens(i) for i in known.ends), tokenizer.bos_token]:
-        head = head.rpartition(token)[2] if token else head  # it may come after BOS or a system's turn
-    for text in (head.lstrip(), head.strip()):  # a space at its end may have become a part of the next token
+    borders = {*known.ends, tokenizer.bos_token_id}  # it may come after BOS or a system's turn
+    for text in (known.head, known.head.rstrip()):  # a space at its end may have become a part of the next token
         new = encode_text(tokenizer, text, special=True)
+        new = new[1 + max((i for i, x in enumerate(new) if x in borders), default=-1):]
+        if new and not tokenizer.decode(new[:1]).strip():  # of a tokenizer that puts a space before a text, or a line's end
+            new = new[1:]
         for place in range(len(ids) - len(new), -1, -1) if new else ():
             if ids[place:place + len(new)] == new:
                 return new, place

@@ -15,7 +15,7 @@ from .aggregate import aggregate
 from .equations import implements
 from .forward import hidden_states
 from .kl import k1
-from .models import ScalarHead, backbone, disable_dropout
+from .models import ScalarHead, backbone, disable_dropout, hidden_size
 from .optim import update
 from .rollout import Rollout, completion_logps
 from .tensors import check_mask, check_no_nan, last_index, masked_sum, masked_whiten
@@ -155,7 +155,7 @@ class Critic(nn.Module):
     def __init__(self, model: nn.Module):
         super().__init__()
         self.trunk = disable_dropout(copy.deepcopy(backbone(model)))
-        self.head = ScalarHead(self.trunk.config.hidden_size)  # zero at the start: every value is 0
+        self.head = ScalarHead(hidden_size(self.trunk))  # zero at the start: every value is 0
         self.head.to(next(self.trunk.parameters()).device)
 
     def forward(self, ids: Tensor, attention: Tensor) -> Tensor:
@@ -169,7 +169,7 @@ class SharedCritic(nn.Module):
     def __init__(self, policy: nn.Module):
         super().__init__()
         self.policy = (policy,)  # in a tuple, so that it is no submodule: an optimizer of both must hold no weight twice
-        self.head = ScalarHead(backbone(policy).config.hidden_size).to(next(policy.parameters()).device)
+        self.head = ScalarHead(hidden_size(policy)).to(next(policy.parameters()).device)
 
     def forward(self, ids: Tensor, attention: Tensor) -> Tensor:
         """As `Critic`. The trunk is the policy's as it is now, so the values drift with it between epochs."""
