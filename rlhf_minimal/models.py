@@ -180,13 +180,14 @@ def switch_length(model: nn.Module) -> int | None:
 
 def hidden_size(model: nn.Module) -> int:
     """The width of the trunk's last hidden states."""
-    config = text_config(model)
+    config = unwrap(model).config.get_text_config()
     return getattr(config, "word_embed_proj_dim", None) or config.hidden_size  # OPT-350M projects them down
 
 
 def backbone(model: nn.Module) -> nn.Module:
     """The trunk of a causal language model, without its head; a trunk is returned as it is. LoRA layers stay in."""
-    model = base_of(model)
+    model = unwrap(model)
+    model = model.get_base_model() if hasattr(model, "get_base_model") else model
     return model.base_model if hasattr(model, "base_model") else model
 
 

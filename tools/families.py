@@ -27,10 +27,11 @@ COLUMNS = ("forward", "sampling", "training", "saved and loaded")
 
 # sizes of a small model, by the names that configurations use for them
 SIZES = dict(
-    vocab_size=VOCAB, hidden_size=32, d_model=32, n_embd=32, emb_dim=32, dim=32, intermediate_size=48, d_ff=48, ffn_dim=48, n_inner=48,
-    ffn_hidden_size=48, num_hidden_layers=2, n_layer=2, n_layers=2, num_layers=2, decoder_layers=2, encoder_layers=2,
-    num_attention_heads=4, n_head=4, n_heads=4, num_heads=4, attention_heads=4, decoder_attention_heads=4, encoder_attention_heads=4,
-    num_key_value_heads=2, head_dim=8, decoder_ffn_dim=48, encoder_ffn_dim=48, max_position_embeddings=128, n_positions=128,
+    vocab_size=VOCAB, hidden_size=32, d_model=32, n_embd=32, emb_dim=32, dim=32, intermediate_size=48, d_ff=48, ffn_dim=48,
+    n_inner=48, ffn_hidden_size=48, num_hidden_layers=2, n_layer=2, n_layers=2, num_layers=2, decoder_layers=2, encoder_layers=2,
+    num_attention_heads=4, n_head=4, n_heads=4, num_heads=4, attention_heads=4, decoder_attention_heads=4,
+    encoder_attention_heads=4, num_key_value_heads=2, head_dim=8, decoder_ffn_dim=48, encoder_ffn_dim=48, max_position_embeddings=128,
+    n_positions=128,
     sliding_window=16, moe_intermediate_size=16, shared_expert_intermediate_size=16, num_experts=4, num_local_experts=4,
     n_routed_experts=4, num_experts_per_tok=2, n_group=1, topk_group=1, q_lora_rank=16, kv_lora_rank=16, qk_nope_head_dim=8,
     qk_rope_head_dim=8, v_head_dim=8, first_k_dense_replace=1, word_embed_proj_dim=32, rotary_dim=8, embedding_size=32,
@@ -44,12 +45,14 @@ SIZES = dict(
 MIXED = ["linear_attention", "full_attention"]
 MAMBA = dict(mamba_d_ssm=64, mamba_chunk_size=8)
 FULL = dict(num_key_value_heads=4)
-LARGE = ("gemma3", "git", "got_ocr2", "moss_transcribe_diarize", "phi4_multimodal", "blt", "roc_bert")  # other parts have fixed sizes
+# what other parts they have is large, whatever the sizes above
+LARGE = ("gemma3", "git", "got_ocr2", "moss_transcribe_diarize", "phi4_multimodal", "blt", "roc_bert")
 ODD = {  # what a family needs besides
-    **dict.fromkeys(("axk1", "axk2", "deepseek_v2", "deepseek_v3", "deepseek_v32", "glm4_moe_lite", "glm_moe_dsa", "minicpm3", "youtu",
-                     "longcat_flash", "dots3_note_text"), FULL),
+    **dict.fromkeys(("axk1", "axk2", "deepseek_v2", "deepseek_v3", "deepseek_v32", "glm4_moe_lite", "glm_moe_dsa", "minicpm3",
+                     "youtu", "longcat_flash", "dots3_note_text"), FULL),
     **dict.fromkeys(("bailing_hybrid", "granitemoehybrid", "kimi_linear", "qwen3_5_moe_text", "qwen3_5_text", "qwen3_next",
-                     "qwen4_exp_text", "olmo_hybrid", "qwen3_5", "qwen3_5_moe", "qwen4_exp"), dict(layer_types=MIXED)),
+                     "qwen4_exp_text", "olmo_hybrid", "qwen3_5", "qwen3_5_moe", "qwen4_exp"),
+                    dict(layer_types=MIXED)),
     **dict.fromkeys(("lfm2", "lfm2_moe", "lfm3"), dict(layer_types=["conv", "full_attention"])),
     **dict.fromkeys(("bailing_hybrid", "kimi_linear"), dict(layer_types=MIXED, num_key_value_heads=4)),
     "bamba": dict(attn_layer_indices=[1]) | MAMBA, "falcon_h1": MAMBA,
@@ -144,7 +147,8 @@ def training_law(model):
     from rlhf_minimal.tensors import pad_right
 
     policy, reference = models.copy_of(model).train(), models.frozen_copy(model)
-    a, b = (policy(input_ids=torch.tensor([ROWS[0]]), **models.zero_types(policy, torch.tensor([ROWS[0]]))).logits for _ in range(2))
+    one = torch.tensor([ROWS[0]])
+    a, b = (policy(input_ids=one, **models.zero_types(policy, one)).logits for _ in range(2))
     near(a, b, "two forwards in training mode", 1e-6)
     ids, attention = pad_right([ROWS[0], ROWS[0][:4] + ROWS[1]])
     mask = attention * (torch.arange(ids.shape[1]) > 3)
@@ -207,16 +211,18 @@ def page(rows):
     refused = [r for r in rows.values() if "refused" in r.values()]
     lines = [
         "# Models", "", "Written by `python -m tools.families`; do not edit.", "",
-        "Which causal language models of transformers can be sampled, trained and saved here. Each family was tried as a small model "
-        "with random weights, made from its configuration.", "",
-        "- **forward**: the log-probabilities of a row in a padded batch are those of the row alone, by a plain call of transformers.",
-        "- **sampling**: a sampled token's log-probability is the one that scoring gives it; a greedy row in a batch is the row alone.",
-        "- **training**: without dropout two forwards in training mode are equal, the first DPO loss is log 2, and a step of SFT and "
-        "of DPO changes the weights.",
+        "Which causal language models of transformers can be sampled, trained and saved here. Each family was tried as a small "
+        "model with random weights, made from its configuration.", "",
+        "- **forward**: the log-probabilities of a row in a padded batch are those of the row alone, by a plain call of "
+        "transformers.",
+        "- **sampling**: a sampled token's log-probability is the one that scoring gives it; a greedy row in a batch is the row "
+        "alone.",
+        "- **training**: without dropout two forwards in training mode are equal, the first DPO loss is log 2, and a step of SFT "
+        "and of DPO changes the weights.",
         "- **saved and loaded**: the trained model, loaded by transformers, scores the same.", "",
-        f"`exact` means within {TOLERANCE:g} nats per token. {len(done)} of {len(rows)} families keep all four laws, {len(refused)} "
-        f"are refused with a reason, {len(rows) - len(done) - len(refused)} were not tried. A family whose cache is recurrent, sparse "
-        "or of an unknown kind is sampled by reading every row anew for each token: exact, and slow.", "",
+        f"`exact` means within {TOLERANCE:g} nats per token. {len(done)} of {len(rows)} families keep all four laws, "
+        f"{len(refused)} are refused with a reason, {len(rows) - len(done) - len(refused)} were not tried. A family whose cache is recurrent, "
+        "sparse or of an unknown kind is sampled by reading every row anew for each token: exact, and slow.", "",
         "| family | " + " | ".join(COLUMNS) + " | note |", "|---" * (len(COLUMNS) + 2) + "|",
     ]
     lines += [f"| {name} | " + " | ".join(row[c] for c in COLUMNS) + f" | {row['note']} |" for name, row in sorted(rows.items())]
@@ -226,7 +232,8 @@ def page(rows):
 def stored():
     """{family: row} as the page says."""
     lines = PAGE.read_text(encoding="utf-8").split("\n")
-    cells = [[c.strip() for c in line.strip("|").split("|")] for line in lines[lines.index("|---" * (len(COLUMNS) + 2) + "|") + 1:] if line]
+    first = lines.index("|---" * (len(COLUMNS) + 2) + "|") + 1
+    cells = [[c.strip() for c in line.strip("|").split("|")] for line in lines[first:] if line]
     return {row[0]: dict(zip((*COLUMNS, "note"), row[1:], strict=True)) for row in cells}
 
 

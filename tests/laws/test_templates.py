@@ -13,7 +13,8 @@ from tests.fixtures.templates import TEMPLATES, TOKENIZERS, make
 CASES = [(kind, how) for kind in TEMPLATES for how in TOKENIZERS]
 THOUGHT = "<think>\nIs it red?</think>\n\nThe fox is red."
 CONVERSATIONS = [
-    ["Hi"], ["the fox"], [" in the  snow: a fox\n"], ["\n\nWhy?"], ["Hi", "It is red.", "And now?"], ["Hi", " yes\n", " and\tnow? "],
+    ["Hi"], ["the fox"], [" in the  snow: a fox\n"], ["\n\nWhy?"], ["Hi", "It is red.", "And now?"],
+    ["Hi", " yes\n", " and\tnow? "],
     ["What is it?", THOUGHT, "Is it?", "no", "é ü 漢 😀"],
 ]
 
