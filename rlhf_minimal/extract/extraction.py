@@ -156,7 +156,7 @@ def render(name: str) -> str:
     for place in order:
         if place[0] != module:
             heading = title_of(place[0], algorithm)
-            text += f"{chr(10) * (2 if module else 1)}# {'-' * 10} {heading} {'-' * (100 - len(heading))}\n\n"
+            text += f"{chr(10) * (2 if module else 1)}# {'-' * 10} {heading} {'-' * (100 - len(heading))}\n"
         elif not (constant and found[place].constant):
             text += "\n\n"
         text += found[place].text + "\n"

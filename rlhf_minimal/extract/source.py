@@ -158,9 +158,10 @@ def text_of(file: File, node: ast.stmt) -> tuple[str, dict[str, Place]]:
 
 
 def short(docstring: str, *, whole: bool = False) -> str:
-    """The first paragraph of a docstring and the first later one that tells shapes; or `whole`: all but errors and examples."""
+    """The first paragraph of a docstring and, if it tells no shapes, the next that does; `whole`: all but errors and examples."""
     first, *more = [x for x in re.split(r"\n\s*\n", docstring) if not x.lstrip().startswith(">>>")]
-    kept = [first, *(more if whole else [x for x in more if SHAPE.search(x)][:1])]
+    shapes = [] if SHAPE.search(first) else [x for x in more if SHAPE.search(x)][:1]
+    kept = [first, *(more if whole else shapes)]
     return "\n\n".join(filter(None, map(without_errors, kept)))
 
 
