@@ -60,7 +60,8 @@ def value_loss(
     the value. `denominator`: the tokens of the whole optimizer step, where this batch is a part of it.
 
     Returns the loss, averaged over tokens, and the statistics `value_loss` and `value_clip_frac`. Raises ValueError for
-    shapes that differ, a mask that is empty everywhere, a NaN where it is 1, a negative clip.
+    shapes that differ, a mask that is empty everywhere, a NaN where it is 1, a negative clip. The squared error is that of
+    Schulman et al. 2017, https://arxiv.org/abs/1707.06347; the clip stands only in its authors' code.
 
     >>> value, old, ret = torch.tensor([[1.0, 0.0]]), torch.zeros(1, 2), torch.tensor([[0.5, 1.0]])
     >>> value_loss(value, old, ret, torch.ones(1, 2))[0].item()  # (0.5^2 / 2 + 1^2 / 2) / 2
