@@ -8,13 +8,12 @@ and a reward. The file needs torch and transformers.
 import argparse
 import ast
 import difflib
-import os
 import sys
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from .. import __version__
+from ..files import write_atomically
 from .source import Definition, Import, Place, define, find, quote, read, short
 
 PLAIN, EXAMPLES = "extract.plain", "extract.examples"
@@ -188,14 +187,7 @@ def write(text: str, path: str | Path, *, force: bool = False) -> None:
     path = Path(path)
     if path.exists() and not force:
         raise FileExistsError(f"{path} exists already; say --force to replace it, or give another name with -o")
-    with tempfile.NamedTemporaryFile("w", encoding="utf-8", newline="\n", dir=path.parent, delete=False) as file:
-        file.write(text)
-    try:
-        os.chmod(file.name, 0o644)  # a temporary file is private
-        os.replace(file.name, path)
-    except OSError:
-        os.unlink(file.name)
-        raise
+    write_atomically(path, text)
 
 
 def main(argv: list[str] | None = None) -> None:
