@@ -27,7 +27,7 @@ def p3o_loss(
     """Pairwise policy gradient: the better answer of a pair is made likelier, the worse one less likely, up to a clip.
 
     logp, logp_old, mask (B, T), in nats; score (B,), the two answers to one prompt next to each other.
-    `mode="separate"` (the paper's V1) clips each answer's ratio, as PPO does; `"joint"` (V2) clips the gap of the two
+    `mode="separate"` (the paper's first variant) clips each answer's ratio, as PPO does; `"joint"`, its second, clips the gap of the two
     log-ratios and weighs the pair by the product of its ratios, without gradient and clipped too. clip=None: no clip at
     all. `denominator`: the rows of the whole optimizer step.
 
