@@ -153,7 +153,10 @@ def arms(seed):
         out[f"PPO {beta:g}"] = run.numbers(run.exam(policy)) | {"seconds": round(time.process_time() - now, 1)}
     now = time.process_time()
     out["DPO"] = run.numbers(run.exam(run.dpo())) | {"seconds": round(time.process_time() - now, 1)}
-    return {"pairs": len(run.pairs), "arms": out, "curves": curves, "deeds": run.deeds(),
+    deeds = run.deeds()
+    for beta in BETAS:
+        out[f"formula {beta:g}"] = {kind: {"refuses": formula(deeds[kind], beta)} for kind in deeds}
+    return {"pairs": len(run.pairs), "arms": out, "curves": curves, "deeds": deeds,
             "seconds": round(time.process_time() - start)}
 
 
@@ -164,7 +167,15 @@ def shares(seed):
         run = Pipeline(seed, share)
         policy, _ = run.ppo(BETAS[0])
         out[f"{share:.2f}"] = {"PPO": run.numbers(run.exam(policy)), "deeds": run.deeds()}
-    return out
+    return {"shares": out}
+
+
+def formula(deeds, beta):
+    """Share of refusals under p exp(score / beta) / Z, from the deeds of one kind of request."""
+    rows = [deeds[name] | {"refuses": name == "refuse"} for name in ("help", "refuse", "other") if name in deeds]
+    p, score = (torch.tensor([row[what] for row in rows], dtype=torch.float64) for what in ("share", "score"))
+    q = torch.softmax(p.log() + score / beta, 0)
+    return round(sum(x.item() for x, row in zip(q, rows, strict=True) if row["refuses"]), 4)
 
 
 def main():
@@ -173,12 +184,13 @@ def main():
     parser.add_argument("--part", choices=("arms", "shares"), default="arms")
     args = parser.parse_args()
     for seed in args.seeds:
-        found = (arms if args.part == "arms" else shares)(seed)
+        found = {"arms": arms, "shares": shares}[args.part](seed)
         kept = json.loads(HERE.read_text()) if HERE.exists() else {}
-        kept[args.part] = kept.get(args.part, {}) | {str(seed): found}
-        kept |= {"curve": {"step": [0, 3, 6, 9, 12]} | {f"{name} {seed}": y for seed, one in sorted(kept.get("arms", {}).items())
-                                                     for name, y in one["curves"].items()},
-                 "command": "python data/runs/04_village.py (both parts)", "seed": sorted(map(int, kept.get("arms", {}))),
+        for part, values in found.items():
+            kept[part] = kept.get(part, {}) | {str(seed): values}
+        kept |= {"curve": {"step": [0, 3, 6, 9, 12]} | {f"{name} {s}": y for s, curves in sorted(kept.get("curves", {}).items())
+                                                     for name, y in curves.items()},
+                 "command": "python data/runs/04_village.py (both parts)", "seed": sorted(map(int, kept.get("arms", {}))), "model": "village-3m-sft",
                  "versions": {"python": platform.python_version(), "torch": torch.__version__,
                               "transformers": transformers.__version__},
                  "hardware": f"1 thread, {platform.machine()}", "date": str(date.today())}

@@ -24,6 +24,15 @@ class Recorded(SimpleNamespace):
         names = [column] if column in self.curve else sorted(numbered, key=lambda c: int(c.rsplit(" ", 1)[1]))
         return [self.curve[c] for c in names]
 
+    def values(self, part: str, *keys: str) -> list[float]:
+        """One number for each seed of a part {seed: {…}}: values("arms", "PPO 0.5", "harmful", "gold")."""
+        found = [one for _, one in sorted(getattr(self, part).items(), key=lambda item: int(item[0]))]
+        for key in keys:
+            if lacking := next((one for one in found if key not in one), None):
+                raise ValueError(f"run {self.name}, {part}: no {key!r}; there are {', '.join(lacking)}")
+            found = [one[key] for one in found]
+        return found
+
     def gain(self, family: str = "all") -> tuple[float, float]:
         """(mean true reward of held-out answers, after minus before; its standard error) of a family of prompts."""
         then, now = (self.held_out[when] for when in ("before", "after"))

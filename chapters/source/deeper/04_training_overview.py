@@ -1274,13 +1274,13 @@ if available("smollm2-135m"):
 #
 # Each check says *which* idea was behind a wrong answer.
 #
-# ### Exercise 4.1 · What does a nat cost? · difficulty 3 of 5 · 15 minutes (estimated) · needs: 4.4
+# ### Exercise 4.4 · What does a nat cost? · difficulty 3 of 5 · 15 minutes (estimated) · needs: 4.4
 #
 # A manager says: "Spend at most one nat." Write the function that finds the β at which the best policy spends
 # exactly a given budget: $\mathrm{KL}(\pi^\star_\beta\|\pi_{\mathrm{ref}})=$ `budget`. You have `tilted`. Before
 # you write: does KL rise or fall with β? What is left of the reference as β goes to zero?
 
-# %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex04-1", "locked": false, "schema_version": 3, "solution": true, "task": false}
+# %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex04-4", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def beta_for_budget(logp_ref, reward, budget):
     """(N,), (N,) float64, nats -> the beta whose optimum is `budget` nats from the reference."""
     ### BEGIN SOLUTION
@@ -1296,10 +1296,10 @@ def beta_for_budget(logp_ref, reward, budget):
     ### END SOLUTION
 
 
-# %% nbgrader={"grade": true, "grade_id": "ex04-1-check", "locked": true, "points": 2, "schema_version": 3, "solution": false, "task": false}
-check("4.1", beta_for_budget)
+# %% nbgrader={"grade": true, "grade_id": "ex04-4-check", "locked": true, "points": 2, "schema_version": 3, "solution": false, "task": false}
+check("4.4", beta_for_budget)
 ### BEGIN HIDDEN TESTS
-check("4.1", beta_for_budget, hidden=True)
+check("4.4", beta_for_budget, hidden=True)
 ### END HIDDEN TESTS
 
 # %% [markdown]
@@ -1316,9 +1316,9 @@ check("4.1", beta_for_budget, hidden=True)
 #
 # *You should now be able to say* why β is a price and not a distance, and where β → 0 leads.
 #
-# <!-- solution 4.1 -->
+# <!-- solution 4.4 -->
 #
-# ### Exercise 4.2 · Somebody planted a bug · difficulty 2 of 5 · 10 minutes (estimated) · needs: 4.3
+# ### Exercise 4.5 · Somebody planted a bug · difficulty 2 of 5 · 10 minutes (estimated) · needs: 4.3
 #
 # Bandit and token MDP have the same gradient *if the reward is in the right place*. This function runs, and is
 # wrong:
@@ -1331,7 +1331,7 @@ check("4.1", beta_for_budget, hidden=True)
 # Repair it: at every token whose mask is 1, the reward-to-go (γ = 1) must be its answer's score; where the mask is
 # 0, the reward is 0. Masks may have gaps, where a tool's output was pasted in.
 
-# %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex04-2", "locked": false, "schema_version": 3, "solution": true, "task": false}
+# %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex04-5", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def token_rewards(score, mask):
     """(B,), (B, T) -> (B, T) rewards of tokens."""
     ### BEGIN SOLUTION
@@ -1341,10 +1341,10 @@ def token_rewards(score, mask):
     ### END SOLUTION
 
 
-# %% nbgrader={"grade": true, "grade_id": "ex04-2-check", "locked": true, "points": 2, "schema_version": 3, "solution": false, "task": false}
-check("4.2", token_rewards)
+# %% nbgrader={"grade": true, "grade_id": "ex04-5-check", "locked": true, "points": 2, "schema_version": 3, "solution": false, "task": false}
+check("4.5", token_rewards)
 ### BEGIN HIDDEN TESTS
-check("4.2", token_rewards, hidden=True)
+check("4.5", token_rewards, hidden=True)
 ### END HIDDEN TESTS
 
 # %% [markdown]
@@ -1361,14 +1361,14 @@ check("4.2", token_rewards, hidden=True)
 #
 # *You should now be able to say* why "bandit" and "token MDP" are two views of one problem.
 #
-# <!-- solution 4.2 -->
+# <!-- solution 4.5 -->
 #
-# ### Exercise 4.3 · Too good to be true · difficulty 4 of 5 · 20 minutes (estimated) · needs: 4.4
+# ### Exercise 4.6 · Too good to be true · difficulty 4 of 5 · 20 minutes (estimated) · needs: 4.4
 #
 # A paper reports a policy with KL `kl` and mean reward `reward`, on a problem whose reference and rewards you
 # know. Write the detector that says `True` if *no policy whatever* could have these two numbers.
 
-# %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex04-3", "locked": false, "schema_version": 3, "solution": true, "task": false}
+# %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex04-6", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def too_good(kl, reward, logp_ref, r):
     """Two numbers, (N,), (N,) -> True if the point (kl, reward) lies above the frontier."""
     ### BEGIN SOLUTION
@@ -1377,10 +1377,10 @@ def too_good(kl, reward, logp_ref, r):
     ### END SOLUTION
 
 
-# %% nbgrader={"grade": true, "grade_id": "ex04-3-check", "locked": true, "points": 3, "schema_version": 3, "solution": false, "task": false}
-check("4.3", too_good)
+# %% nbgrader={"grade": true, "grade_id": "ex04-6-check", "locked": true, "points": 3, "schema_version": 3, "solution": false, "task": false}
+check("4.6", too_good)
 ### BEGIN HIDDEN TESTS
-check("4.3", too_good, hidden=True)
+check("4.6", too_good, hidden=True)
 ### END HIDDEN TESTS
 
 # %% [markdown]
@@ -1397,16 +1397,16 @@ check("4.3", too_good, hidden=True)
 #
 # *You should now be able to say* why no optimiser, however clever, beats the frontier.
 #
-# <!-- solution 4.3 -->
+# <!-- solution 4.6 -->
 #
-# ### Exercise 4.4 · Will it fit? · difficulty 2 of 5 · 10 minutes (estimated) · needs: 4.6
+# ### Exercise 4.7 · Will it fit? · difficulty 2 of 5 · 10 minutes (estimated) · needs: 4.6
 #
 # PPO in float32 on this set-up: **one** frozen trunk of `n` numbers carries two sets of `a` trained adapters, one
 # for the policy, one for the critic; the reference is the trunk with its adapters off; the reward model is
 # another frozen network of `n` numbers. The activations of the backward pass take `activations` bytes without
 # LoRA, and nearly as much with it: count them in full. How many bytes in all, Adam included?
 
-# %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex04-4", "locked": false, "schema_version": 3, "solution": true, "task": false}
+# %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex04-7", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def lora_bytes(n, a, activations):
     """Numbers in the trunk, numbers in one set of adapters, bytes of activations -> bytes."""
     ### BEGIN SOLUTION
@@ -1416,10 +1416,10 @@ def lora_bytes(n, a, activations):
     ### END SOLUTION
 
 
-# %% nbgrader={"grade": true, "grade_id": "ex04-4-check", "locked": true, "points": 2, "schema_version": 3, "solution": false, "task": false}
-check("4.4", lora_bytes)
+# %% nbgrader={"grade": true, "grade_id": "ex04-7-check", "locked": true, "points": 2, "schema_version": 3, "solution": false, "task": false}
+check("4.7", lora_bytes)
 ### BEGIN HIDDEN TESTS
-check("4.4", lora_bytes, hidden=True)
+check("4.7", lora_bytes, hidden=True)
 ### END HIDDEN TESTS
 
 # %% [markdown]
@@ -1436,14 +1436,14 @@ check("4.4", lora_bytes, hidden=True)
 #
 # *You should now be able to say* what LoRA saves, and what it does not.
 #
-# <!-- solution 4.4 -->
+# <!-- solution 4.7 -->
 #
-# ### Exercise 4.5 · A small discount · difficulty 1 of 5 · 5 minutes (estimated) · needs: 4.3
+# ### Exercise 4.8 · A small discount · difficulty 1 of 5 · 5 minutes (estimated) · needs: 4.3
 #
 # An answer of `length` tokens gets one score, at its last token. With discount γ, by which factor does the score
 # reach each of the tokens? On paper first: what does the first of 30 tokens see at γ = 0.9? <!-- fact -->
 
-# %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex04-5", "locked": false, "schema_version": 3, "solution": true, "task": false}
+# %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex04-8", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def discount_weights(length, gamma):
     """A number of tokens, a discount -> `length` factors, first token first."""
     ### BEGIN SOLUTION
@@ -1451,10 +1451,10 @@ def discount_weights(length, gamma):
     ### END SOLUTION
 
 
-# %% nbgrader={"grade": true, "grade_id": "ex04-5-check", "locked": true, "points": 1, "schema_version": 3, "solution": false, "task": false}
-check("4.5", discount_weights)
+# %% nbgrader={"grade": true, "grade_id": "ex04-8-check", "locked": true, "points": 1, "schema_version": 3, "solution": false, "task": false}
+check("4.8", discount_weights)
 ### BEGIN HIDDEN TESTS
-check("4.5", discount_weights, hidden=True)
+check("4.8", discount_weights, hidden=True)
 ### END HIDDEN TESTS
 
 # %% [markdown]
@@ -1471,7 +1471,7 @@ check("4.5", discount_weights, hidden=True)
 #
 # *You should now be able to say* why RLHF sets γ to one although its episodes are short.
 #
-# <!-- solution 4.5 -->
+# <!-- solution 4.8 -->
 #
 # ## Questionnaire
 #
