@@ -65,7 +65,7 @@ def ran_in_order(book):
         if cell.execution_count != n:
             yield i, f"execution count is {cell.execution_count}, expected {n}: outputs come from one build, build it"
         if any(o.output_type == "error" or o.get("name") == "stderr" for o in cell.outputs):
-            yield i, "an error or stderr is stored: use shows_error, or turn the known warning off in doctor.settle"
+            yield i, "an error or stderr is stored: use shows_error, or turn the known warning off in quiet.settle"
 
 
 @rule(2)
