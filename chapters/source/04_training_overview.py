@@ -31,8 +31,8 @@
 import torch
 import torch.nn.functional as F
 import rlhf_minimal as rlhf
-from rlhf_minimal.book import begin, cards, check, claim, plots, predict, settled, show, table
-from rlhf_minimal.evaluate.exams import constant, exam, requests
+from rlhf_minimal.book import begin, cards, check, claim, plots, predict, show, table
+from rlhf_minimal.evaluate.exams import constant, exam, requests, usual
 run = begin(4)
 
 # %% [markdown] rlhf={"part": "predict"}
@@ -40,7 +40,7 @@ run = begin(4)
 
 # %% tags=["hide-input"]
 predict("The reward model's average score of the answers to look-alikes …",
-        a="fell: the person liked help, the model began to refuse, so the score shows it",
+        a="fell: the person likes help, so a model that refuses is scored lower",
         b="stayed where it was: these requests were answered well before",
         c="rose, as it did on harmful requests")
 
@@ -71,32 +71,30 @@ pupil = rlhf.models.copy_of(base)
 optimizer = torch.optim.AdamW(pupil.parameters(), lr=1e-3)
 demonstrations = rlhf.village.demonstrations(41 * 24, seed=run.seed)
 progress = []
-for step, batch in enumerate(rlhf.data.batches(demonstrations, 24, tokenizer=tokenizer)):
+batches = rlhf.data.batches(demonstrations, 24, tokenizer=tokenizer, seed=run.seed)
+for step, batch in enumerate(batches):
     if step in (0, 10, 40):
         progress.append((f"{step} steps", ask(pupil, [question]).texts(tokenizer)[0]))
     logp = rlhf.logprobs.token_logps(pupil, batch["ids"], batch["attention"])
-    mask = batch["mask"][:, 1:]                       # 1 on the answer and its end token
+    mask = batch["mask"][:, 1:]                      # 1 on the answer and its end token
     loss = -(logp * mask).sum() / mask.sum()
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
 cards(question, progress)
 
-# %% tags=["hide-input"]
-two = [question, "What does the fox eat?"]
-ended = [ask(m, two, n=32, name="ended").ended.double().mean() for m in (base, pupil)]
-claim("after 40 steps the model ends its answers by itself far more often than the base model",
-      ended[1] > ended[0] + 0.3, {"before": ended[0], "after": ended[1]}, kind="T")
-
-# %% [markdown]
-# Forty steps teach the *format*. The shipped `village-3m-sft` ran the same loop for longer, and it is our starting point. It also copied the habits of its demonstrations: some of them helped with harm, so it does, too. From demonstrations it learns what to say, not which of two answers is better. That takes comparisons.
-
 # %% [markdown] rlhf={"part": "idea"}
+# Forty steps teach the *format*. The shipped `village-3m-sft` ran the same loop for longer, and it is our starting point. It also copied the habits of its demonstrations: some of them helped with harm, so it does, too. From demonstrations it learns what to say, not which of two answers is better. That takes comparisons.
+#
 # ## One prompt, one answer, one score
 #
 # In reinforcement learning (RL) an *agent* sees a state $s$, takes an action $a$, gets a reward and a new state, again and again. It learns a *policy* $\pi(a\mid s)$ that collects much reward. For a language model, most of this loop disappears.
 
 # %% tags=["hide-input"] rlhf={"drawing": true, "figure": "loop"}
+two = [question, "What does the fox eat?"]
+ended = [ask(m, two, n=32, name="ended").ended.double().mean() for m in (base, pupil)]
+claim("after 40 steps the model ends its answers by itself far more often",
+      ended[1] > ended[0] + 0.3, {"before": ended[0], "after": ended[1]}, kind="T")
 show(rlhf.book.drawings.loop())
 
 # %% [markdown]
@@ -115,16 +113,15 @@ show(rlhf.book.drawings.loop())
 # What does each token of the answer get? The sum of the rewards that follow it. With one reward at the end and $\gamma=1$, that is the same number for all of them:
 
 # %%
-rewards = torch.tensor([[0.0, 0.0, 0.0, 1.2]])          # four tokens, scored once at the end
-to_go = rewards.flip(1).cumsum(1).flip(1)               # what follows each token, gamma = 1
+rewards = torch.tensor([[0.0, 0.0, 0.0, 1.2]])      # four tokens, scored at the end
+to_go = rewards.flip(1).cumsum(1).flip(1)           # what follows, gamma = 1
 print("reward still to come:", [round(x, 1) for x in to_go[0].tolist()])
 theirs = rlhf.advantages.returns_to_go(rewards, torch.ones(1, 4))
 claim("the package computes the same", bool((to_go - theirs).abs().max() < 1e-6))
 
-# %% [markdown]
-# *Keep this: the environment became trivial, and the reward became the hard part.*
-
 # %% [markdown] rlhf={"part": "idea"}
+# *Keep this: the environment became trivial, and the reward became the hard part.*
+#
 # ## A reward learned from comparisons
 #
 # A safety team looks where harm is, so two thirds of our 200 requests are harmful and one third are look-alikes: the same verbs, nothing wrong. The SFT model answers each request four times. A simulated person sees two answers at a time and picks one. The votes are noisy, but lean towards the truly better answer. These are the first pairs of each kind in which exactly one answer refuses:
@@ -155,23 +152,24 @@ print(f"loss {loss:.3f}; if the labels were swapped, {swapped:.3f}")
 theirs = rlhf.reward_model.pairwise_loss(r_chosen, r_rejected)[0]
 claim("the package computes the same loss", bool((loss - theirs).abs() < 1e-6))
 
+# %% [markdown]
+# We train it for one pass, so that each pair is new when it comes. Then we make the scores readable by measuring them in *standard deviations of the SFT model's answers*: 0 is its average answer, 1 is one standard deviation better. The 64 requests of this *exam* are never trained on.
+
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
 judge = rlhf.reward_model.RewardModel(sft)
 optimizer = torch.optim.AdamW(judge.parameters(), lr=5e-4, weight_decay=0.0)
 right = []
-for batch in rlhf.data.batches(pairs, 12, tokenizer=tokenizer, generator=run.fresh("judge")):
+for batch in rlhf.data.batches(pairs, 12, tokenizer=tokenizer, seed=run.seed):
     r_chosen, r_rejected = judge(batch["ids"], batch["attention"]).chunk(2)
     loss = -F.logsigmoid(r_chosen - r_rejected).mean()
     optimizer.zero_grad()
     loss.backward()
     torch.nn.utils.clip_grad_norm_(judge.parameters(), 1.0)
     optimizer.step()
-    right += (r_chosen > r_rejected).tolist()         # before this step the pairs were new
+    right += (r_chosen > r_rejected).tolist()         # these pairs were new
 late = right[len(right) // 2:]
-print(f"{len(pairs)} pairs; in the second half the score agreed with {sum(late) / len(late):.0%}")
-
-# %% [markdown]
-# One pass, each pair seen once. The agreement is far from perfect, but so is the person. To make scores readable we measure them in *standard deviations of the SFT model's answers*: 0 is its average answer, 1 is one standard deviation better. The 64 requests of this *exam* are never trained on.
+print(f"{len(pairs)} pairs; in the second half the reward model agreed with "
+      f"the person in {sum(late) / len(late):.0%}")
 
 # %%
 test = requests(64, seed=run.seed)
@@ -186,10 +184,9 @@ def reward(rollout):
         return (judge(rollout.ids, rollout.attention) - mean) / std
 
 
-# %% [markdown]
-# *Keep this: a reward model knows nothing but the comparisons it was shown.* A hurried team goes on from here, and so do we.
-
 # %% [markdown] rlhf={"part": "loop"}
+# The agreement is far from perfect, but so is the person. *Keep this: a reward model knows nothing but the comparisons it was shown.*
+#
 # ## Push the score up, on a leash
 #
 # The score is a stand-in, a *proxy*, and it was learned on texts of the SFT model. So the policy pays for moving away from its starting point, the frozen *reference* $\pi_{\rm ref}$. This is the objective of the whole field:
@@ -202,17 +199,17 @@ def reward(rollout):
 # |---|---|---|
 # | $x$, $y$ | prompt, sampled answer | 48 prompts a step |
 # | $r_\theta$ | reward model's score | standard deviations |
-# | $\mathrm{KL}$ | mean log-ratio of policy to reference | nats per answer; 0.69 nats: twice as likely |
-# | $\beta$ | price of a nat | 0.05 |
+# | $\mathrm{KL}$ | mean log-ratio of policy to reference | nats per answer; 0.69 nats: twice as likely <!-- fact --> |
+# | $\beta$ | price of a nat | 0.05 <!-- fact --> |
 #
 # For one sampled answer, the KL is estimated by the log-ratios of its tokens, summed:
 
 # %%
 beta, score = 0.05, torch.tensor([1.2])
 logp = torch.tensor([[-0.2, -0.5, -0.1]])             # three tokens under the policy
-logp_ref = torch.tensor([[-1.2, -1.5, -0.1]])         # the same tokens under the reference
+logp_ref = torch.tensor([[-1.2, -1.5, -0.1]])         # the same under the reference
 paid = score - beta * (logp - logp_ref).sum(1)
-print(f"log-ratio {(logp - logp_ref).sum():.1f} nats: paid {paid.item():.2f} for {score.item():.2f}")
+print(f"log-ratio {(logp - logp_ref).sum():.1f} nats, paid {paid.item():.2f}")
 theirs = rlhf.ppo.rewards(score, logp, logp_ref, torch.ones(1, 3), beta)
 claim("the package's rewards of the three tokens add up to the same",
       bool((theirs.sum() - paid).abs() < 1e-6))
@@ -221,11 +218,12 @@ claim("the package's rewards of the three tokens add up to the same",
 # **Proximal policy optimization (PPO)** is a short loop. Sample answers, score them, compare each with the average, and make the better ones more likely. Each batch is used twice; the *clip* stops pushing a token once its probability has changed by a fifth. (Full PPO subtracts what a fourth network, the *critic*, expects for each prompt. Here the average of the batch does that job; chapter 11 adds the critic.)
 
 # %%
-logps = rlhf.rollout.completion_logps      # (model, rollout) -> log-probability of each token
+logps = rlhf.rollout.completion_logps      # log-probability of each sampled token
 STEPS, ROWS = run.steps(12), 48
 policy = rlhf.models.copy_of(sft)
 optimizer = torch.optim.AdamW(policy.parameters(), lr=2e-4, weight_decay=0.0)
-prompts = [row["prompt"] for row in requests(STEPS * ROWS, split="train", seed=run.seed + 1)]
+rows = requests(STEPS * ROWS, split="train", seed=run.seed + 1)
+prompts = [row["prompt"] for row in rows]
 log = {"score": [], "KL": [], "length": []}
 
 # %%
@@ -246,15 +244,12 @@ for step in range(STEPS):
         log[name].append(values.mean().item())
 
 # %% tags=["hide-input"]
-theirs = rlhf.ppo.policy_loss(ratio.log() + rollout.logp_old, rollout.logp_old,
-                              advantage[:, 0], rollout.mask)[0]
+logp = ratio.log() + rollout.logp_old
+theirs = rlhf.ppo.policy_loss(logp, rollout.logp_old, advantage[:, 0], rollout.mask)[0]
 claim("the package's PPO loss is the same", bool((loss - theirs).abs() < 1e-5))
-show(plots.panels({"score, standard deviations": {"proxy: score": log["score"]},
-                   "KL to the SFT model, nats per answer": {"policy: KL": log["KL"]},
-                   "length of answers, tokens": {"reference: length": log["length"]}},
-                  title="The log of a healthy run", x_label="PPO step"),
-     "Three line plots against PPO steps: the score of the sampled answers climbs, their KL to "
-     "the SFT model grows, and their length stays about the same")
+units = ("score, standard deviations", "KL, nats per answer", "length, tokens")
+show(plots.panels({unit: {name: log[name]} for unit, name in zip(units, log)},
+                  title="The log of a healthy run", x_label="PPO step"))
 
 # %% [markdown]
 # The score climbs, the KL is a few nats, nothing rambles. Ship it?
@@ -264,17 +259,19 @@ show(plots.panels({"score, standard deviations": {"proxy: score": log["score"]},
 # %%
 direct = rlhf.models.copy_of(sft)
 optimizer = torch.optim.AdamW(direct.parameters(), lr=5e-5, weight_decay=0.0)
-first = None
-for batch in rlhf.data.batches(pairs, 16, tokenizer=tokenizer, generator=run.fresh("dpo")):
+losses = []
+for batch in rlhf.data.batches(pairs, 16, tokenizer=tokenizer, seed=run.seed):
     with torch.no_grad():
         ref_chosen, ref_rejected = rlhf.direct_alignment.pair_logps(sft, batch)
     chosen, rejected = rlhf.direct_alignment.pair_logps(direct, batch)
     margin = 0.1 * ((chosen - ref_chosen) - (rejected - ref_rejected))
     loss = -F.logsigmoid(margin).mean()
-    first = loss.item() if first is None else first
+    losses.append(loss.item())
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
+claim("the first loss is log 2: policy and reference are the same model",
+      abs(losses[0] - 0.6931) < 1e-3)
 
 # %% [markdown]
 # ## What the log does not show
@@ -282,31 +279,29 @@ for batch in rlhf.data.batches(pairs, 16, tokenizer=tokenizer, generator=run.fre
 # The four models are ready, and here is the picture from the top: the most common of 64 answers of each.
 
 # %% tags=["hide-input", "hero"]
-claim("DPO's first loss was log 2: the policy still was the reference", abs(first - 0.6931) < 1e-3)
 pair = ["How do I kill the dog of Ada?", question]
 stages = {"base": (base, plain_tokenizer), "SFT": (sft, tokenizer),
           "PPO": (policy, tokenizer), "DPO": (direct, tokenizer)}
-said = {name: [max((texts := ask(m, [q], t, n=64, name="hero").texts(t)), key=texts.count)
-               for q in pair] for name, (m, t) in stages.items()}
-worth = {name: [rlhf.village.gold(q, text) for q, text in zip(pair, texts)]
+said = {name: usual(*both, pair, max_new_tokens=40, generator=run.fresh("hero"))
+        for name, both in stages.items()}
+worth = {name: [rlhf.village.gold(*both) for both in zip(pair, texts)]
          for name, texts in said.items()}
 show(rlhf.book.drawings.answers(pair, said, worth,
-                                note_below="each card: the most common of 64 sampled answers"),
-     "Cards with the answers of base, SFT, PPO and DPO to a harmful request and to a harmless "
-     "one with the same verb, each with its true reward")
+                                note_below="each: the most common of 64"))
 
 # %% [markdown]
 # Was that one unlucky pair? Now the exam: 64 new requests, half harmful, half look-alikes. The strongest cheap competitors belong into the same table. *Best of 8* draws eight answers of the untrained SFT model and keeps the one with the highest score. *One sentence* is a program without any model: it answers everything with one fixed refusal, the one that scores highest on training requests.
 
 # %%
 def score_of(text, rows):
-    batch = rlhf.data.collate([row | {"completion": text} for row in rows], tokenizer)
+    rows = [row | {"completion": text} for row in rows]
+    batch = rlhf.data.collate_demonstrations(rows, tokenizer)
     with torch.no_grad():
         return (judge(batch["ids"], batch["attention"]) - mean) / std
 
 
 practice = requests(64, split="train", seed=run.seed + 1)
-favourite = max(rlhf.village.tasks.REFUSALS, key=lambda text: score_of(text, practice).mean())
+favourite = max(rlhf.village.tasks.REFUSALS, key=lambda t: score_of(t, practice).mean())
 look = dict(max_new_tokens=40, n=4, generator=run.fresh("exam"))
 ppo, dpo = (exam(model, tokenizer, test, judge=reward, reference=sft, **look)
             for model in (policy, direct))
@@ -328,22 +323,22 @@ table({name: e.row() for name, e in arms.items()}, digits={"look-alikes refused"
 # %% tags=["hide-input"]
 record = rlhf.book.recorded("04_village")
 kinds = {"harmful": "harmful requests", "lookalike": "look-alikes"}
-parts = {"score": "reward model's score, standard deviations", "gold": "true reward, at most 3"}
+units = {"score": "score, standard deviations", "gold": "true reward, at most 3"}
 looks = {"harmful requests": "policy", "look-alikes": "rejected"}
-show(plots.two_panels({unit: {label: (record.curve["step"], record.seeds(f"{what} {kind}"))
-                              for kind, label in kinds.items()} for what, unit in parts.items()},
-                      title="The score rises on both kinds, the true reward on one",
-                      x_label="PPO step", roles=looks),
-     "Two panels against PPO steps with harmful requests and look-alikes. Above: the score rises on "
-     "both. Below: the true reward rises on harmful requests and falls on look-alikes")
-change = {name: torch.tensor(record.seeds(name)).diff(dim=1).sum(1)
-          for name in ("score harmful", "score lookalike", "gold harmful", "gold lookalike")}
-claim("on each of five recorded seeds the score rose on both kinds, and the true reward of "
-      "look-alikes fell", bool(change.pop("gold lookalike").max() < -0.5)
-      and all(bool((up > 0.1).all()) for up in change.values()), kind="T")
-claim("in the run of this page, too", ppo.of("lookalike").mean() < before.of("lookalike").mean() - 0.5
-      and all(ppo.of(k).mean("score") > before.of(k).mean("score") for k in kinds), kind="T")
-settled("c", "Even a separate score curve for look-alikes would not have warned you.")
+steps = record.curve["step"]
+parts = {unit: {label: (steps, record.seeds(f"{what} {kind}"))
+                for kind, label in kinds.items()} for what, unit in units.items()}
+show(plots.two_panels(parts, x_label="PPO step", roles=looks,
+                      title="The score rises on both kinds, the true reward on one"))
+up = {f"{what} {kind}": torch.tensor(record.seeds(f"{what} {kind}")).diff(dim=1).sum(1)
+      for what in units for kind in kinds}
+claim("five recorded seeds: the score rose on both kinds, look-alikes lost true reward",
+      bool(up["gold lookalike"].max() < -0.5) and bool(up["score harmful"].min() > 0.1)
+      and bool(up["score lookalike"].min() > 0.1), kind="T")
+old, new = before.of("lookalike"), ppo.of("lookalike")
+claim("in the run of this page, too", new.mean() < old.mean() - 0.5
+      and new.mean("score") > old.mean("score") + 0.1, kind="T")
+rlhf.book.settled("c", "Not even a score curve for look-alikes would have warned you.")
 
 # %% [markdown]
 # KL and length did not warn either. A curve that is *not* made of the reward model would have: the share of refusals on harmless requests.
@@ -354,23 +349,22 @@ settled("c", "Even a separate score curve for look-alikes would not have warned 
 deeds = {label: before.of(kind).by_deed() for kind, label in kinds.items()}
 table({f"{label}: {deed}": {"answers": len(e.texts), "score": e.mean("score"),
                             "true reward": e.mean()}
-       for label, sorted_ in deeds.items() for deed, e in sorted_.items()},
+       for label, done in deeds.items() for deed, e in done.items()},
       corner="request: what the answer does")
 won = [refuses(p["chosen"]) for p in mixed if p["family"] == "lookalike"]
 rlhf.book.quote("mixed", len(won))
 rlhf.book.quote("won", len(won) - sum(won))
 
-# %% [markdown]
-# The true reward depends on the *question*: refuse harm, help with weeds. The score of a refusal hardly does: it is high for both. The person made no such mistake. In the <!-- out mixed --> comparisons on look-alikes in which exactly one answer refused, help won <!-- out won --> times. But on harmful requests refusals won far more often, and a few hundred comparisons taught this small model *that* refusals win, not *when*.
-
 # %% [markdown] rlhf={"part": "idea"}
+# The true reward depends on the *question*: refuse harm, help with weeds. The score of a refusal hardly does: it is high for both. The person made no such mistake. In the <!-- out mixed --> comparisons on look-alikes in which exactly one answer refused, help won <!-- out won --> times. But on harmful requests refusals won far more often, and a few hundred comparisons taught this small model *that* refusals win, not *when*.
+#
 # ## What the leash does, exactly
 #
 # Would a larger β have helped? If there are only a few possible answers, the best policy is known exactly:
 #
 # $$\pi^\star_\beta(y)\;\propto\;\pi_{\rm ref}(y)\,e^{\,r(y)/\beta}$$
 #
-# *Keep the reference's odds, and multiply them by $e$ for every β of score.* Take the three kinds of answer to look-alikes, help, refuse and other, with the counts, scores and true rewards of the table above:
+# *Keep the reference's odds, and multiply them by $e$ for every β of score.* Take the three kinds of answer to look-alikes, help, refuse and other, with the counts and scores of the table above. Nothing beats $\pi^\star_\beta$: of 2,000 random policies over the three answers, each buys its score with KL, and none lies above the curve of the best ones, the *frontier*. PPO, DPO and best-of-n are ways to get near that curve.
 
 # %%
 deed = deeds["look-alikes"]
@@ -379,41 +373,33 @@ p = torch.tensor([len(e.texts) for e in deed.values()], dtype=torch.float64)
 p = p / p.sum()                                       # help, refuse, other under SFT
 best = p * (r / 0.5).exp()                            # beta = 0.5
 best = best / best.sum()
-tilted = rlhf.evaluate.exact.tilted                   # the same, for log-probabilities
+tilted = rlhf.evaluate.exact.tilted                   # takes and gives logarithms
 claim("the package computes the same policy",
       bool((best.log() - tilted(p.log(), r, 0.5)).abs().max() < 1e-9))
 
-# %% [markdown]
-# Nothing beats it. Draw 2,000 random policies over the three answers: each buys its score with KL, and none lies above the curve of the best ones, the *frontier*. PPO, DPO and best-of-n are ways to get near that curve.
-
 # %%
-def place(q):
-    return (q * (q / p).log()).sum(-1), q @ r         # KL, score
-
-
-line = torch.stack([tilted(p.log(), r, b).exp() for b in torch.logspace(1.5, -1.7, 120)])
+star = lambda b: tilted(p.log(), r, float(b)).exp()
+place = lambda q: ((q * (q / p).log()).sum(-1), q @ r)    # KL, score
 noise = torch.randn(2000, 3, generator=run.fresh("cloud"), dtype=torch.float64)
-cloud = torch.softmax(p.log() + 3 * noise, 1)
-marks = {"SFT": place(p)} | {f"β = {b}": place(tilted(p.log(), r, b).exp()) for b in (1, 0.5, 0.2)}
-show(plots.frontier(place(line), marks, cloud=place(cloud), y_label="score, standard deviations",
+cloud = place(torch.softmax(p.log() + 3 * noise, 1))
+line = place(torch.stack([star(b) for b in torch.logspace(1.5, -1.7, 120)]))
+marks = {"SFT": place(p)} | {f"β = {b}": place(star(b)) for b in (1, 0.5, 0.2)}
+show(plots.frontier(line, marks, cloud=cloud, y_label="score, standard deviations",
                     title="No policy has more score for its KL"),
-     "Score against KL: 2,000 random policies as grey dots, all below the curve of the best "
-     "policies, on which the SFT model and three values of beta are marked")
-
-# %% tags=["hide-input"]
-kl, score = place(cloud)
-claim("at none of three β does a random policy beat the best one", all(
-    bool((score - b * kl).max() <= rlhf.evaluate.exact.free_energy(p.log(), r, b) + 1e-9)
-    for b in (1.0, 0.5, 0.2)))
+     "Score against KL: random policies as grey dots below the curve of the best ones")
+worth = rlhf.evaluate.exact.free_energy               # score - beta KL of the best
+claim("no random policy beats the best one, at three values of β",
+      all(bool((cloud[1] - b * cloud[0]).max() <= worth(p.log(), r, b) + 1e-9)
+          for b in (1, 0.5, 0.2)))
 
 # %% [markdown]
 # The formula says something about *two* kinds of request, too. The same β multiplies the odds of refusing by $e^{\Delta r/\beta}$, where $\Delta r$ is the score gap between refusing and the alternative. On harmful requests the gap is about three times as large. So a leash spends its nats where the reward model sees the largest gain, and a β in between keeps the refusals of harm and lets go of most others. Move it:
 
 # %% tags=["hide-input", "nbval-ignore-output"] rlhf={"ignore_reason": "widget"}
 rlhf.book.explorers.beta_kinds({label: (
-    list(sorted_), [len(e.texts) / sum(len(o.texts) for o in sorted_.values()) for e in sorted_.values()],
-    [e.mean("score") for e in sorted_.values()], [e.mean() for e in sorted_.values()])
-    for label, sorted_ in deeds.items()}).show()
+    list(done), [len(e.texts) for e in done.values()],
+    [e.mean("score") for e in done.values()], [e.mean() for e in done.values()])
+    for label, done in deeds.items()}).show()
 
 # %% [markdown]
 # Does PPO obey? We recorded it at four values of β, all else equal, on five seeds. Beside the measured shares of refusals stand those that the formula predicts from the SFT model's answers.
@@ -422,75 +408,54 @@ rlhf.book.explorers.beta_kinds({label: (
 betas = (0.05, 0.5, 1.0, 2.0)
 
 
-def over(kind, what, arm="PPO"):                      # one curve over beta for each seed
-    values = [record.values("arms", f"{arm} {b:g}", kind, what) for b in betas]
-    return betas, torch.tensor(values).T
+def over(arm, kind, what):                            # one list over beta for each seed
+    return betas, record.values("arms", [f"{arm} {b:g}" for b in betas], kind, what)
 
 
-curves = {"true reward, at most 3": {label: over(k, "gold") for k, label in kinds.items()},
-          "share of answers that refuse": {label: over(k, "refuses") for k, label in kinds.items()}}
-curves["share of answers that refuse"] |= {
-    f"{label}, formula": over(k, "refuses", "formula") for k, label in kinds.items()}
-show(plots.two_panels(curves, title="A larger β keeps more help with look-alikes", x_label="β",
-                      roles=looks | {"harmful requests, formula": "reference"}),
-     "Two panels against beta. Above: the true reward of look-alikes rises with beta, that of harmful "
-     "requests falls slightly. Below: refusals of look-alikes fall, measured and by formula")
+curves, shares = {}, {}
+for kind, label in kinds.items():
+    curves[label] = over("PPO", kind, "gold")
+    shares[label] = over("PPO", kind, "refuses")
+    shares[f"{label}, formula"] = over("formula", kind, "refuses")
+parts = {"true reward, at most 3": curves, "share of answers that refuse": shares}
+show(plots.two_panels(parts, title="A larger β keeps more help with look-alikes",
+                      x_label="β", roles=looks))
 
 # %% tags=["hide-input"]
-def each(arm, kind, what="gold"):
-    return torch.tensor(record.values("arms", arm, kind, what))
-
-
-tight, loose = "PPO 2", "PPO 0.05"
-claim("on each of five seeds β = 2 keeps more true reward on look-alikes than β = 0.05, and more "
-      "on average", bool((each(tight, "lookalike") > each(loose, "lookalike") + 0.5).all())
-      and bool((sum(each(tight, k) - each(loose, k) for k in kinds) > 0).all()), kind="T")
-for name, arm in (("tight", tight), ("loose", loose), ("sft", "SFT")):
-    rlhf.book.quote(f"{name}.mean", f"{sum(each(arm, k).mean() for k in kinds) / 2:.2f}")
-    rlhf.book.quote(f"{name}.refused", f"{each(arm, 'lookalike', 'refuses').mean():.0%}")
+gold = {arm: torch.tensor([record.values("arms", arm, k, "gold") for k in kinds])
+        for arm in ("PPO 2", "PPO 0.05", "SFT")}      # (kinds, seeds)
+claim("five seeds: β = 2 beats β = 0.05 in true reward, on look-alikes and on average",
+      bool((gold["PPO 2"] > gold["PPO 0.05"] + 0.5)[1].all())
+      and bool((gold["PPO 2"].mean(0) > gold["PPO 0.05"].mean(0)).all()), kind="T")
+for name, values in gold.items():
+    rlhf.book.quote(f"mean.{name.split()[-1]}", f"{values.mean():.2f}")
+    no = record.values("arms", name, "lookalike", "refuses")
+    rlhf.book.quote(f"no.{name.split()[-1]}", f"{100 * sum(no) / len(no):.0f} %")
 
 # %% [markdown]
-# So the leash matters: with β = 2 the mean true reward is <!-- out tight.mean -->, against <!-- out loose.mean --> with β = 0.05 and <!-- out sft.mean --> before training (means of five seeds). It largely saves the look-alikes, but not all: <!-- out tight.refused --> of them are refused, and <!-- out sft.refused --> were before training. A larger β does not repair the reward; it stops where the reward model still knows most. And who chose β = 2? We did, by looking at the true reward. A real team needs its own measurement that nothing was trained on.
+# So the leash matters: with β = 2 the mean true reward is <!-- out mean.2 -->, against <!-- out mean.0.05 --> with β = 0.05 and <!-- out mean.SFT --> before training (means of five seeds). It largely saves the look-alikes, but not all: <!-- out no.2 --> of them are refused, and <!-- out no.SFT --> were before training. A larger β does not repair the reward; it stops where the reward model still knows most. And who chose β = 2? We did, by looking at the true reward. A real team needs its own measurement that nothing was trained on. <!-- fact -->
 #
 # *Keep this: β decides how far you trust the reward model, and where.*
-#
-# **What would repair the reward?** More comparisons of the kind that was rare, perhaps. We moved the share of harmful requests among the 200 and repeated comparisons, reward model and PPO with β = 0.05:
-
-# %%
-shares = ("0.33", "0.50", "0.67", "0.83")
-refused = [[v["lookalike"]["refuses"] for v in record.values("shares", s, "PPO")] for s in shares]
-worth = [[(v["harmful"]["gold"] + v["lookalike"]["gold"]) / 2
-          for v in record.values("shares", s, "PPO")] for s in shares]
-x = [float(s) for s in shares]
-show(plots.two_panels({"look-alikes refused after PPO": {"rejected: refused": (x, torch.tensor(refused).T)},
-                       "mean true reward after PPO": {"gold": (x, torch.tensor(worth).T)}},
-                      title="TITLE", x_label="share of harmful requests among the comparisons"),
-     "Two panels against the share of harmful requests among the comparisons, mean and range of five "
-     "seeds: refusals of look-alikes after PPO, and the mean true reward")
-
-# %% [markdown]
-# SENTENCE
 #
 # **PPO or DPO?** They learned from the same comparisons. Ranges are over five seeds:
 
 # %%
-arms = {"PPO, β = 0.05": "PPO 0.05", "PPO, β = 1": "PPO 1", "DPO": "DPO"}
-table({name: {"KL, nats": (each(arm, "harmful", "kl") + each(arm, "lookalike", "kl")).mean() / 2,
-              **{label: "{:.1f} to {:.1f}".format(*each(arm, k).aminmax()).replace("-", "−")
-                 for k, label in kinds.items()},
-              "answers sampled": 0 if arm == "DPO" else 576,
-              "networks": 2 if arm == "DPO" else 3,
-              "bytes per weight": 20 if arm == "DPO" else 24}
-       for name, arm in arms.items()}, digits=1,
-      note="True reward by kind. Networks: policy, reference, and for PPO the reward model (full PPO "
-           "has a critic, too: 40 bytes). Trained in float32 with Adam: 16 bytes a weight, frozen: 4.")
-rlhf.book.quote("seconds", " and ".join(f"{sum(record.values('arms', a, 'seconds')) / 5:.0f}"
-                                        for a in ("PPO 0.05", "DPO")))
+def spread(arm, kind, what="gold"):
+    values = record.values("arms", arm, kind, what)
+    return f"{min(values):.1f} to {max(values):.1f}".replace("-", "−")
 
-# %% [markdown]
-# One pass of DPO over these pairs moved the policy much less than PPO with β = 0.05, so the table names no winner: at a similar KL the two look alike. What differs is the price. DPO needs no reward model and no sampling (here <!-- out seconds --> seconds on one thread, PPO first); PPO can sample an answer that no pair held, see it praised, and go on. That is its strength, and here its downfall.
+
+table({arm.replace("PPO", "PPO, β ="): {
+    "KL": spread(arm, "lookalike", "kl"), "harmful": spread(arm, "harmful"),
+    "look-alikes": spread(arm, "lookalike"), "answers sampled": samples, "networks": n,
+    "bytes per weight": size} for arm, samples, n, size in (
+        ("PPO 0.05", 576, 3, 24), ("PPO 1", 576, 3, 24), ("DPO", 0, 2, 20))},
+      note="KL on look-alikes, nats. Float32 with Adam: 16 bytes for a trained weight, "
+           "4 for a frozen one. A critic adds 16 to PPO.")
 
 # %% [markdown] rlhf={"part": "wrong"}
+# One pass of DPO over these pairs moved the policy much less than PPO with β = 0.05, so the table names no winner: at a similar KL the two look alike. What differs is the price. DPO needs no reward model and no sampling (here a third of the time); PPO can sample an answer that no pair held, see it praised, and go on. That is its strength, and here its downfall. <!-- fact -->
+#
 # ## What goes wrong
 #
 # | trap | what you see | the one number that tells |
@@ -498,20 +463,20 @@ rlhf.book.quote("seconds", " and ".join(f"{sum(record.values('arms', a, 'seconds
 # | the score reported as quality | a perfect log | refusals on harmless requests, or any measurement that was not trained on |
 # | `reference = policy`, a second name for one model | the leash does nothing | the logged KL is exactly 0 after several steps |
 # | the score paid at every token | answers grow longer | rewards of the tokens do not add up to score − β · KL |
-# | dropout left on in DPO | a noisy start | the first loss is not 0.693 |
+# | dropout left on in DPO | a noisy start | the first loss is not 0.693 <!-- fact --> |
 # | cut-off answers judged as if they were complete | endless answers | the share that ended by itself falls |
 #
 # The second one, live. The policy has moved, and the log says that it has not:
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
 drift = {}
-for name, reference in (("reference = policy", policy), ("reference = frozen copy", sft)):
+for name, reference in (("reference = policy", policy), ("frozen copy", sft)):
     with torch.no_grad():
         ratios = (logps(policy, rollout) - logps(reference, rollout)) * rollout.mask
     drift[name] = ratios.sum(1).mean().item()
-    print(f"{name:<24} logged KL {drift[name]:.2f} nats")
+    print(f"{name:<20} logged KL {drift[name]:.2f} nats")
 claim("with the alias the logged KL is exactly 0, with a frozen copy it is not",
-      drift["reference = policy"] == 0 and drift["reference = frozen copy"] > 0.1, kind="T")
+      drift["reference = policy"] == 0 and abs(drift["frozen copy"]) > 0.1, kind="T")
 
 # %% [markdown] rlhf={"part": "gpt2"}
 # ## At GPT-2 size
@@ -520,22 +485,20 @@ claim("with the alias the logged KL is exactly 0, with a frozen copy it is not",
 
 # %%
 large = rlhf.book.recorded("smollm2_ppo")
-show(plots.recorded_panels(large, {"score of the reward model": {"proxy: score": "score"},
-                                   "true reward, at most 3": {"gold": "gold"}},
-                           title="SmolLM2-135M: the score rises, and the mean true reward too"),
-     "Two panels against PPO steps of the recorded run on SmolLM2-135M: the score rises, and "
-     "the mean true reward of the sampled answers rises as well")
-for prompt, texts in large.texts()[1:3]:
-    cards(prompt, [("SFT" if name == "before" else "PPO", *rest) for name, *rest in texts])
-when = {"before PPO": large.held_out["before"], "after PPO": large.held_out["after"]}
-table({name: {label: (h[k]["mean"], h[k]["standard_error"]) for k, label in kinds.items()}
-       for name, h in when.items()},
-      note="true reward of held-out answers, ± standard error over 25 harmful requests and 39 look-alikes")
-
-# %% [markdown]
-# What carries over: the score rises, harmful requests are refused, and so are look-alikes. What does not: the mean true reward of look-alikes *rises*, from below zero to zero. Here SFT left the model so poor at answering that a refusal, which is worth 0, was an improvement. The number improved and the behaviour did not. Read texts, too.
+parts = {"score": {"proxy: score": "score"}, "true reward": {"gold": "gold"}}
+show(plots.recorded_panels(large, parts, title="At 135M both curves rise"))
+for prompt, answers in large.texts()[1:3]:
+    cards(prompt, answers)
+table({f"{when} PPO": {label: (large.held_out[when][kind]["mean"],
+                               large.held_out[when][kind]["standard_error"])
+                       for kind, label in kinds.items()} for when in ("before", "after")},
+      note="true reward, ± standard error over 25 harmful requests and 39 look-alikes")
+claim("harmful requests gained more than four standard errors",
+      large.gain("harmful")[0] > 4 * large.gain("harmful")[1], kind="T")
 
 # %% [markdown] rlhf={"part": "exercises"}
+# What carries over: the score rises, harmful requests are refused, and so are look-alikes. What does not: the mean true reward of look-alikes *rises*, from below zero to zero. Here SFT left the model so poor at answering that a refusal, which is worth 0, was an improvement. The number improved and the behaviour did not. Read texts, too.
+#
 # ## Exercises
 #
 # ### Exercise 4.1 · The reward of each token
@@ -567,12 +530,11 @@ check("4.1", token_rewards, hidden=True)
 #
 # ### Exercise 4.2 · Which β refuses nine times in ten?
 #
-# Two answers, help and refuse, have probabilities 0.8 and 0.2 under the reference and scores 0 and 1. On paper: at which β does the best policy refuse with probability 0.9?
+# Two answers, help and refuse, have probabilities 0.8 and 0.2 under the reference and scores 0 and 1. On paper: at which β does the best policy refuse with probability 0.9? <!-- fact -->
 
 # %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex04-2", "locked": false, "schema_version": 3, "solution": true, "task": false}
-beta_42 = None                                        # your number
 ### BEGIN SOLUTION
-beta_42 = 1 / torch.tensor(36.0).log().item()         # odds: 9 = (0.2 / 0.8) * exp(1 / beta)
+beta_42 = 1 / torch.tensor(36.0).log().item()   # odds: 9 = (0.2 / 0.8) * exp(1 / beta)
 ### END SOLUTION
 
 # %% nbgrader={"grade": true, "grade_id": "ex04-2-check", "locked": true, "points": 1, "schema_version": 3, "solution": false, "task": false}
@@ -590,12 +552,11 @@ check("4.2", beta_42, hidden=True)
 #
 # ### Exercise 4.3 · Judge a result
 #
-# A team reports: "PPO raised our reward from 0.1 to 0.8 at a KL of 2 nats. People who saw 100 *harmful* prompts preferred the new model 93 to 7. We ship." Which measurement do you ask for first? (a) more raters on the same prompts, (b) the reward on held-out prompts, (c) raters on harmless prompts that look harmful, (d) the same result at a smaller KL.
+# A team reports: "PPO raised our reward from 0.1 to 0.8 at a KL of 2 nats. People who saw 100 *harmful* prompts preferred the new model 93 to 7. We ship." Which measurement do you ask for first? (a) more raters on the same prompts, (b) the reward on held-out prompts, (c) raters on harmless prompts that look harmful, (d) the same result at a smaller KL. <!-- fact -->
 
 # %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex04-3", "locked": false, "schema_version": 3, "solution": true, "task": false}
-answer_43 = None                                      # "a", "b", "c" or "d"
 ### BEGIN SOLUTION
-answer_43 = "c"  # our run would have passed (a) and (b), and with a KL of a nat or two also (d)
+answer_43 = "c"  # our own run would have passed all the others
 ### END SOLUTION
 
 # %% nbgrader={"grade": true, "grade_id": "ex04-3-check", "locked": true, "points": 1, "schema_version": 3, "solution": false, "task": false}
@@ -604,14 +565,13 @@ check("4.3", answer_43)
 check("4.3", answer_43, hidden=True)
 ### END HIDDEN TESTS
 
-# %% [markdown]
+# %% [markdown] rlhf={"part": "retell"}
 # <details><summary>Hint</summary>
 # Which of the four would our own PPO run have failed?
 # </details>
 #
 # <!-- solution 4.3 -->
-
-# %% [markdown] rlhf={"part": "retell"}
+#
 # ## Retell it
 #
 # 1. A base model continues text; a little finetuning on demonstrations makes it answer and stop.
@@ -620,6 +580,6 @@ check("4.3", answer_43, hidden=True)
 # 4. No curve of the log showed it; a count of refusals on harmless requests would have.
 # 5. A tighter leash keeps most of the gain and loses much less, because it spends its budget where the reward model is surest; which leash is right, only a measurement outside the training can say.
 #
-# *In the book*: [Training Overview](https://rlhfbook.com/c/03-training-overview), chapter 3. *Deeper*: [a thermostat, CartPole, Q-learning, memory and recipes](deeper/04_training_overview.ipynb). *Next*: [What are preferences?](05_preferences.ipynb)
+# *In the book*: [Training Overview](https://rlhfbook.com/c/03-training-overview), chapter 3. *Deeper*: [a thermostat, CartPole, Q-learning, memory and recipes](deeper/04_training_overview.ipynb). *Next*: chapter 5, What are preferences?
 #
 # <!-- nav -->

@@ -23,7 +23,7 @@ import rlhf_minimal as rlhf
 from rlhf_minimal.evaluate import exams
 
 HERE = Path(__file__).with_suffix(".json")
-BETAS, SHARES = (0.05, 0.5, 1.0, 2.0), (1 / 3, 1 / 2, 2 / 3, 5 / 6)
+BETAS, SHARES = (0.05, 0.5, 1.0, 2.0), (1 / 3, 2 / 3, 5 / 6)
 STEPS, ROWS = 12, 48
 
 

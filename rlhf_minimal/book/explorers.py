@@ -191,7 +191,7 @@ def beta_frontier(p, reward, gold, names, betas=(0.05, 0.1, 0.2, 0.3, 0.5, 0.75,
 def beta_kinds(worlds: dict, betas=(0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 5)) -> Explorer:
     """Move one beta for several kinds of request at once: worlds {kind: (names, p, reward, gold)} of a few answers each.
 
-    Each kind has its own best policy; the same beta buys most where the rewards of a kind lie furthest apart.
+    p may be counts. Each kind has its own best policy; the same beta buys most where the rewards of a kind lie furthest apart.
     """
     rows = [(kind, name) for kind, (names, *_) in worlds.items() for name in names]
 
@@ -199,6 +199,7 @@ def beta_kinds(worlds: dict, betas=(0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 5
         found = {}
         for kind, (_, p, reward, gold) in worlds.items():
             p, reward, gold = ([float(v) for v in values] for values in (p, reward, gold))
+            p = [v / sum(p) for v in p]
             q, kl = tilted(p, reward, β)
             found[kind] = {"p": p, "q": q, "kl": kl, "gold": sum(a * g for a, g in zip(q, gold, strict=True))}
         return {"beta": β, "kinds": found, "gold": sum(k["gold"] for k in found.values()) / len(found)}

@@ -6,6 +6,7 @@ requests: answers to one request resemble each other, so they do not count as in
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -120,6 +121,12 @@ def exam(
         ended=rollout.ended.float(), length=rollout.mask.sum(1),
         score=None if judge is None else judge(rollout), kl=kl,
     )
+
+
+def usual(model: nn.Module, tokenizer, prompts: list[str], *, n: int = 64, **sampling) -> list[str]:
+    """The most common of n sampled answers to each prompt; of equally common ones the first. `sampling` goes to `answer`."""
+    texts = answer(model, tokenizer, prompts, n=n, **sampling).texts(tokenizer)
+    return [Counter(texts[i:i + n]).most_common(1)[0][0] for i in range(0, len(texts), n)]
 
 
 def constant(text: str, rows: list[dict], *, score: Tensor | None = None) -> Exam:
