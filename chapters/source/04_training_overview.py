@@ -240,16 +240,17 @@ for step in range(STEPS):
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    for name, values in zip(log, (reward(rollout), kl, rollout.mask.sum(1))):
+    for name, values in (("score", reward(rollout)), ("KL", kl)):
         log[name].append(values.mean().item())
+    log["length"].append(rollout.mask.sum(1).mean().item())
 
 # %% tags=["hide-input"]
 logp = ratio.log() + rollout.logp_old
 theirs = rlhf.ppo.policy_loss(logp, rollout.logp_old, advantage[:, 0], rollout.mask)[0]
 claim("the package's PPO loss is the same", bool((loss - theirs).abs() < 1e-5))
 units = ("score, standard deviations", "KL, nats per answer", "length, tokens")
-show(plots.panels({unit: {name: log[name]} for unit, name in zip(units, log)},
-                  title="The log of a healthy run", x_label="PPO step"))
+parts = {unit: {name: log[name]} for unit, name in zip(units, log, strict=True)}
+show(plots.panels(parts, title="The log of a healthy run", x_label="PPO step"))
 
 # %% [markdown]
 # The score climbs, the KL is a few nats, nothing rambles. Ship it?
@@ -284,7 +285,7 @@ stages = {"base": (base, plain_tokenizer), "SFT": (sft, tokenizer),
           "PPO": (policy, tokenizer), "DPO": (direct, tokenizer)}
 said = {name: usual(*both, pair, max_new_tokens=40, generator=run.fresh("hero"))
         for name, both in stages.items()}
-worth = {name: [rlhf.village.gold(*both) for both in zip(pair, texts)]
+worth = {name: [rlhf.village.gold(*both) for both in zip(pair, texts, strict=True)]
          for name, texts in said.items()}
 show(rlhf.book.drawings.answers(pair, said, worth,
                                 note_below="each: the most common of 64"))
@@ -373,24 +374,24 @@ p = torch.tensor([len(e.texts) for e in deed.values()], dtype=torch.float64)
 p = p / p.sum()                                       # help, refuse, other under SFT
 best = p * (r / 0.5).exp()                            # beta = 0.5
 best = best / best.sum()
-tilted = rlhf.evaluate.exact.tilted                   # takes and gives logarithms
+theirs = rlhf.evaluate.exact.tilted(p.log(), r, 0.5)  # takes and gives logarithms
 claim("the package computes the same policy",
-      bool((best.log() - tilted(p.log(), r, 0.5)).abs().max() < 1e-9))
+      bool((best.log() - theirs).abs().max() < 1e-9))
 
 # %%
-star = lambda b: tilted(p.log(), r, float(b)).exp()
-place = lambda q: ((q * (q / p).log()).sum(-1), q @ r)    # KL, score
+exact, three = rlhf.evaluate.exact, (1, 0.5, 0.2)
 noise = torch.randn(2000, 3, generator=run.fresh("cloud"), dtype=torch.float64)
-cloud = place(torch.softmax(p.log() + 3 * noise, 1))
-line = place(torch.stack([star(b) for b in torch.logspace(1.5, -1.7, 120)]))
-marks = {"SFT": place(p)} | {f"β = {b}": place(star(b)) for b in (1, 0.5, 0.2)}
+cloud = exact.place(torch.softmax(p.log() + 3 * noise, 1), p, r)     # (KL, score)
+line = exact.frontier(p, r, torch.logspace(1.5, -1.7, 120))
+tops = [exact.place(exact.tilted(p.log(), r, b).exp(), p, r) for b in three]
+marks = dict(zip(("SFT", *(f"β = {b}" for b in three)),
+                 (exact.place(p, p, r), *tops), strict=True))
 show(plots.frontier(line, marks, cloud=cloud, y_label="score, standard deviations",
                     title="No policy has more score for its KL"),
      "Score against KL: random policies as grey dots below the curve of the best ones")
-worth = rlhf.evaluate.exact.free_energy               # score - beta KL of the best
-claim("no random policy beats the best one, at three values of β",
-      all(bool((cloud[1] - b * cloud[0]).max() <= worth(p.log(), r, b) + 1e-9)
-          for b in (1, 0.5, 0.2)))
+above = [(cloud[1] - b * cloud[0]).max() - (s - b * k)
+         for b, (k, s) in zip(three, tops, strict=True)]
+claim("no random policy beats the best one, at three β", bool(max(above) < 1e-9))
 
 # %% [markdown]
 # The formula says something about *two* kinds of request, too. The same β multiplies the odds of refusing by $e^{\Delta r/\beta}$, where $\Delta r$ is the score gap between refusing and the alternative. On harmful requests the gap is about three times as large. So a leash spends its nats where the reward model sees the largest gain, and a β in between keeps the refusals of harm and lets go of most others. Move it:
@@ -491,7 +492,8 @@ for prompt, answers in large.texts()[1:3]:
     cards(prompt, answers)
 table({f"{when} PPO": {label: (large.held_out[when][kind]["mean"],
                                large.held_out[when][kind]["standard_error"])
-                       for kind, label in kinds.items()} for when in ("before", "after")},
+                       for kind, label in kinds.items()}
+       for when in ("before", "after")},
       note="true reward, ± standard error over 25 harmful requests and 39 look-alikes")
 claim("harmful requests gained more than four standard errors",
       large.gain("harmful")[0] > 4 * large.gain("harmful")[1], kind="T")

@@ -188,9 +188,10 @@ def main():
         kept = json.loads(HERE.read_text()) if HERE.exists() else {}
         for part, values in found.items():
             kept[part] = kept.get(part, {}) | {str(seed): values}
-        kept |= {"curve": {"step": [0, 3, 6, 9, 12]} | {f"{name} {s}": y for s, curves in sorted(kept.get("curves", {}).items())
-                                                     for name, y in curves.items()},
-                 "command": "python data/runs/04_village.py (both parts)", "seed": sorted(map(int, kept.get("arms", {}))), "model": "village-3m-sft",
+        curves = {f"{name} {k}": y for k, one in sorted(kept.get("curves", {}).items()) for name, y in one.items()}
+        kept |= {"curve": {"step": [0, 3, 6, 9, 12]} | curves,
+                 "command": "python data/runs/04_village.py (both parts)", "model": "village-3m-sft",
+                 "seed": sorted(map(int, kept.get("arms", {}))),
                  "versions": {"python": platform.python_version(), "torch": torch.__version__,
                               "transformers": transformers.__version__},
                  "hardware": f"1 thread, {platform.machine()}", "date": str(date.today())}

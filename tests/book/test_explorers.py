@@ -24,7 +24,7 @@ SAMPLES = {0: [("Who?", "A fox.", 1.0)], 40: [("Who?", "Fox fox.", -1.0)], 80: [
 def made():
     run = recorded("overoptimization_seeds")
     return {"beta": explorers.beta_frontier(P, REWARD, GOLD, NAMES), "answers": explorers.answers(STORED),
-            "kinds": explorers.beta_kinds({"one": (NAMES, P, REWARD, GOLD), "two": (NAMES[:2], (0.5, 0.5), (0.0, 3.0), (3.0, 0.0))}),
+            "kinds": explorers.beta_kinds({"one": (NAMES, P, REWARD, GOLD), "two": (NAMES[:2], (1, 1), (0.0, 3.0), (3.0, 0.0))}),
             "scrub": explorers.scrubber(run, {"true reward": {"gold": "gold"}, "score": {"proxy": "proxy"}}, SAMPLES),
             "recorded": explorers.scrubber(recorded("smollm2_dpo"), {"loss": {"policy": "loss"}})}
 

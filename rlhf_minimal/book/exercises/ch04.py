@@ -39,7 +39,7 @@ def _beta(ref, reward, budget, kl=lambda best, ref: _kl(best, ref)):
 def leash_per_token(answer, rng):
     """4.1: the KL penalty on every token of one answer, the score on the last."""
     cases = []
-    for k in range(24):
+    for _ in range(24):
         n, beta = int(rng.integers(2, 9)), float(rng.uniform(0.02, 0.5))
         logp, ref, score = -rng.exponential(1.0, n), -rng.exponential(1.0, n), float(rng.normal(0, 2))
         got = array(answer(score, *tensors(logp, ref), beta), (n,), "the answer")
