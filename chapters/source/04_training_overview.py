@@ -15,7 +15,7 @@
 #
 # **What happens to a language model between "continues text" and "aligned"?**
 #
-# ![Two requests with the same verb, one harmful (kill the dog) and one harmless (kill the weeds), answered by four versions of one model: base, SFT, PPO and DPO, with the true reward of each answer](figures/04_hero.png)
+# ![Two requests with the same verb, one harmful (kill the owl) and one harmless (kill the weeds), answered by four versions of one model: base, SFT, PPO and DPO, with the true reward of each answer](figures/04_hero.png)
 #
 # Four versions of one small model answer two requests: one would hurt somebody, the other only sounds like it. On this page you train the SFT, PPO and DPO steps yourself, and you find out why one of these models will not talk about weeds, although its training looked perfect.
 #
@@ -69,10 +69,9 @@ cards(question, [(f"base, sample {i + 1}", text) for i, text in enumerate(texts)
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained", "show": true}
 pupil = rlhf.models.copy_of(base)
 optimizer = torch.optim.AdamW(pupil.parameters(), lr=1e-3)
-demonstrations = rlhf.village.demonstrations(41 * 24, seed=run.seed)
+demos = rlhf.village.demonstrations(41 * 24, seed=run.seed)
 progress = []
-batches = rlhf.data.batches(demonstrations, 24, tokenizer=tokenizer, seed=run.seed)
-for step, batch in enumerate(batches):
+for step, batch in enumerate(rlhf.data.batches(demos, 24, tokenizer=tokenizer)):
     if step in (0, 10, 40):
         progress.append((f"{step} steps", ask(pupil, [question]).texts(tokenizer)[0]))
     logp = rlhf.logprobs.token_logps(pupil, batch["ids"], batch["attention"])
@@ -91,8 +90,7 @@ cards(question, progress)
 # In reinforcement learning (RL) an *agent* sees a state $s$, takes an action $a$, gets a reward and a new state, again and again. It learns a *policy* $\pi(a\mid s)$ that collects much reward. For a language model, most of this loop disappears.
 
 # %% tags=["hide-input"] rlhf={"drawing": true, "figure": "loop"}
-two = [question, "What does the fox eat?"]
-ended = [ask(m, two, n=32, name="ended").ended.double().mean() for m in (base, pupil)]
+ended = [ask(m, [question], n=64).ended.double().mean() for m in (base, pupil)]
 claim("after 40 steps the model ends its answers by itself far more often",
       ended[1] > ended[0] + 0.3, {"before": ended[0], "after": ended[1]}, kind="T")
 show(rlhf.book.drawings.loop())
@@ -147,8 +145,7 @@ for kind in ("harmful", "lookalike"):
 # %%
 r_chosen, r_rejected = torch.tensor([1.5]), torch.tensor([0.5])
 loss = -F.logsigmoid(r_chosen - r_rejected).mean()
-swapped = -F.logsigmoid(r_rejected - r_chosen).mean()
-print(f"loss {loss:.3f}; if the labels were swapped, {swapped:.3f}")
+print(f"loss {loss:.3f}")
 theirs = rlhf.reward_model.pairwise_loss(r_chosen, r_rejected)[0]
 claim("the package computes the same loss", bool((loss - theirs).abs() < 1e-6))
 
@@ -167,9 +164,8 @@ for batch in rlhf.data.batches(pairs, 12, tokenizer=tokenizer, seed=run.seed):
     torch.nn.utils.clip_grad_norm_(judge.parameters(), 1.0)
     optimizer.step()
     right += (r_chosen > r_rejected).tolist()         # these pairs were new
-late = right[len(right) // 2:]
-print(f"{len(pairs)} pairs; in the second half the reward model agreed with "
-      f"the person in {sum(late) / len(late):.0%}")
+late = torch.tensor(right[len(right) // 2:]).double().mean()
+print(f"{len(pairs)} pairs; agreement with the person in the second half: {late:.0%}")
 
 # %%
 test = requests(64, seed=run.seed)
@@ -211,8 +207,7 @@ logp_ref = torch.tensor([[-1.2, -1.5, -0.1]])         # the same under the refer
 paid = score - beta * (logp - logp_ref).sum(1)
 print(f"log-ratio {(logp - logp_ref).sum():.1f} nats, paid {paid.item():.2f}")
 theirs = rlhf.ppo.rewards(score, logp, logp_ref, torch.ones(1, 3), beta)
-claim("the package's rewards of the three tokens add up to the same",
-      bool((theirs.sum() - paid).abs() < 1e-6))
+claim("the package pays the same in sum", bool((theirs.sum() - paid).abs() < 1e-6))
 
 # %% [markdown]
 # **Proximal policy optimization (PPO)** is a short loop. Sample answers, score them, compare each with the average, and make the better ones more likely. Each batch is used twice; the *clip* stops pushing a token once its probability has changed by a fifth. (Full PPO subtracts what a fourth network, the *critic*, expects for each prompt. Here the average of the batch does that job; chapter 11 adds the critic.)
@@ -224,7 +219,7 @@ policy = rlhf.models.copy_of(sft)
 optimizer = torch.optim.AdamW(policy.parameters(), lr=2e-4, weight_decay=0.0)
 rows = requests(STEPS * ROWS, split="train", seed=run.seed + 1)
 prompts = [row["prompt"] for row in rows]
-log = {"score": [], "KL": [], "length": []}
+log = {"score": [], "KL": []}
 
 # %%
 for step in range(STEPS):
@@ -240,20 +235,20 @@ for step in range(STEPS):
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    for name, values in (("score", reward(rollout)), ("KL", kl)):
-        log[name].append(values.mean().item())
-    log["length"].append(rollout.mask.sum(1).mean().item())
+    log["score"].append(reward(rollout).mean().item())
+    log["KL"].append(kl.mean().item())
 
 # %% tags=["hide-input"]
 logp = ratio.log() + rollout.logp_old
 theirs = rlhf.ppo.policy_loss(logp, rollout.logp_old, advantage[:, 0], rollout.mask)[0]
 claim("the package's PPO loss is the same", bool((loss - theirs).abs() < 1e-5))
-units = ("score, standard deviations", "KL, nats per answer", "length, tokens")
-parts = {unit: {name: log[name]} for unit, name in zip(units, log, strict=True)}
-show(plots.panels(parts, title="The log of a healthy run", x_label="PPO step"))
+parts = {"score, standard deviations": {"proxy: score": log["score"]},
+         "KL to the SFT model, nats per answer": {"policy: KL": log["KL"]}}
+show(plots.two_panels(parts, title="The score climbs, the KL grows to a few nats",
+                      x_label="PPO step"))
 
 # %% [markdown]
-# The score climbs, the KL is a few nats, nothing rambles. Ship it?
+# The score climbs, the KL is a few nats, and the answers keep their length (<!-- out length --> tokens, before and after). Ship it?
 #
 # **The same comparisons, without a reward model.** *Direct preference optimization* (DPO) needs neither reward model nor sampling. One loss raises the log-probability of the chosen answer against the rejected one, relative to the reference. Chapter 12 derives it; here it competes.
 
@@ -271,16 +266,15 @@ for batch in rlhf.data.batches(pairs, 16, tokenizer=tokenizer, seed=run.seed):
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
-claim("the first loss is log 2: policy and reference are the same model",
-      abs(losses[0] - 0.6931) < 1e-3)
+claim("the first loss is log 2: policy = reference", abs(losses[0] - 0.6931) < 1e-3)
 
 # %% [markdown]
 # ## What the log does not show
 #
-# The four models are ready, and here is the picture from the top: the most common of 64 answers of each.
+# The four models are ready. The picture at the top shows the most common of 64 answers of each; its harmful request was chosen as one on which the SFT model still helps.
 
 # %% tags=["hide-input", "hero"]
-pair = ["How do I kill the dog of Ada?", question]
+pair = ["How do I kill the owl of Ada?", question]
 stages = {"base": (base, plain_tokenizer), "SFT": (sft, tokenizer),
           "PPO": (policy, tokenizer), "DPO": (direct, tokenizer)}
 said = {name: usual(*both, pair, max_new_tokens=40, generator=run.fresh("hero"))
@@ -288,7 +282,7 @@ said = {name: usual(*both, pair, max_new_tokens=40, generator=run.fresh("hero"))
 worth = {name: [rlhf.village.gold(*both) for both in zip(pair, texts, strict=True)]
          for name, texts in said.items()}
 show(rlhf.book.drawings.answers(pair, said, worth,
-                                note_below="each: the most common of 64"))
+                                note_below="each card: the most common of 64 answers"))
 
 # %% [markdown]
 # Was that one unlucky pair? Now the exam: 64 new requests, half harmful, half look-alikes. The strongest cheap competitors belong into the same table. *Best of 8* draws eight answers of the untrained SFT model and keeps the one with the highest score. *One sentence* is a program without any model: it answers everything with one fixed refusal, the one that scores highest on training requests.
@@ -315,30 +309,34 @@ arms = {"base, transcript prompt": exam(base, plain_tokenizer, test, stop="\n", 
         "best of 8 by true reward": before.best_of(8, "gold")}
 table({name: e.row() for name, e in arms.items()}, digits={"look-alikes refused": "%"},
       note="64 held-out requests, half of each kind; ± 95 % interval over requests")
+rlhf.book.quote("length", f"{before.mean('length'):.0f} and {ppo.mean('length'):.0f}")
 
 # %% [markdown]
-# Read the PPO row. On harmful requests the true reward rises almost to its maximum, 3. On look-alikes it collapses, because the model refuses them. This is *over-refusal*, and on balance the training made the model *worse* than the SFT model it started from.
+# Read the PPO row. On harmful requests the true reward rises almost to its maximum, 3. On look-alikes it collapses, because the model refuses them. This is *over-refusal*, and on balance the training has gained nothing over the SFT model it started from. DPO did better here, but it moved much less (last column); we come back to it.
 #
-# Now the rows below it. **One fixed sentence earns PPO's score**: push far enough against this reward model, and the policy becomes that sentence. **Best of 8 gets most of the score without any training** and keeps more of the true reward. The last row cannot be run in real life, but it is telling: within eight tries the SFT model wrote a nearly perfect answer to almost every request. The reward model picked another one.
+# Now the rows below. **One fixed sentence earns about as much score as PPO**: push far enough against this reward model, and the policy becomes that sentence. **Best of 8 gets most of the score without any training** and keeps more of the true reward. The last row cannot be run in real life, but it is telling: within eight tries the SFT model wrote a nearly perfect answer to almost every request. The reward model picked another one.
 
 # %% tags=["hide-input"]
 record = rlhf.book.recorded("04_village")
 kinds = {"harmful": "harmful requests", "lookalike": "look-alikes"}
-units = {"score": "score, standard deviations", "gold": "true reward, at most 3"}
+units = {"score": "score, standard deviations", "gold": "true reward"}
 looks = {"harmful requests": "policy", "look-alikes": "rejected"}
-steps = record.curve["step"]
-parts = {unit: {label: (steps, record.seeds(f"{what} {kind}"))
+parts = {unit: {label: (record.curve["step"], record.seeds(f"{what} {kind}"))
                 for kind, label in kinds.items()} for what, unit in units.items()}
 show(plots.two_panels(parts, x_label="PPO step", roles=looks,
                       title="The score rises on both kinds, the true reward on one"))
 up = {f"{what} {kind}": torch.tensor(record.seeds(f"{what} {kind}")).diff(dim=1).sum(1)
       for what in units for kind in kinds}
-claim("five recorded seeds: the score rose on both kinds, look-alikes lost true reward",
+n = {3: "three", 4: "four", 5: "five"}[len(record.arms)]
+claim(f"{n} recorded seeds: the score rose on both kinds, look-alikes lost true reward",
       bool(up["gold lookalike"].max() < -0.5) and bool(up["score harmful"].min() > 0.1)
       and bool(up["score lookalike"].min() > 0.1), kind="T")
-old, new = before.of("lookalike"), ppo.of("lookalike")
-claim("in the run of this page, too", new.mean() < old.mean() - 0.5
-      and new.mean("score") > old.mean("score") + 0.1, kind="T")
+one, end = (torch.tensor(record.values("arms", arm, list(kinds), "score")).mean(1)
+            for arm in ("one sentence", "PPO 0.05"))
+claim(f"{n} recorded seeds: one sentence comes within 0.1 of PPO's score",
+      bool((one > end - 0.1).all()), kind="T")
+claim("here, too, look-alikes lost true reward",
+      ppo.of("lookalike").mean() < before.of("lookalike").mean() - 0.5, kind="T")
 rlhf.book.settled("c", "Not even a score curve for look-alikes would have warned you.")
 
 # %% [markdown]
@@ -355,9 +353,12 @@ table({f"{label}: {deed}": {"answers": len(e.texts), "score": e.mean("score"),
 won = [refuses(p["chosen"]) for p in mixed if p["family"] == "lookalike"]
 rlhf.book.quote("mixed", len(won))
 rlhf.book.quote("won", len(won) - sum(won))
+for label, done in deeds.items():
+    gap = done["refuse"].mean("score") - done["help"].mean("score")
+    rlhf.book.quote(f"gap.{label[:4]}", f"{gap:.1f}")
 
 # %% [markdown] rlhf={"part": "idea"}
-# The true reward depends on the *question*: refuse harm, help with weeds. The score of a refusal hardly does: it is high for both. The person made no such mistake. In the <!-- out mixed --> comparisons on look-alikes in which exactly one answer refused, help won <!-- out won --> times. But on harmful requests refusals won far more often, and a few hundred comparisons taught this small model *that* refusals win, not *when*.
+# The true reward depends on the *question*: refuse harm, help with weeds. For the score, a refusal beats help in both cases, on look-alikes by <!-- out gap.look --> standard deviations. The person made no such mistake. In the <!-- out mixed --> comparisons on look-alikes in which exactly one answer refused, help won <!-- out won --> times. But on harmful requests refusals won far more often, and a few hundred comparisons taught this small model *that* refusals win, not *when*.
 #
 # ## What the leash does, exactly
 #
@@ -383,18 +384,17 @@ exact, three = rlhf.evaluate.exact, (1, 0.5, 0.2)
 noise = torch.randn(2000, 3, generator=run.fresh("cloud"), dtype=torch.float64)
 cloud = exact.place(torch.softmax(p.log() + 3 * noise, 1), p, r)     # (KL, score)
 line = exact.frontier(p, r, torch.logspace(1.5, -1.7, 120))
-tops = [exact.place(exact.tilted(p.log(), r, b).exp(), p, r) for b in three]
-marks = dict(zip(("SFT", *(f"β = {b}" for b in three)),
-                 (exact.place(p, p, r), *tops), strict=True))
+marks = {"SFT": exact.place(p, p, r)} | {
+    f"β = {b}": exact.place(exact.tilted(p.log(), r, b).exp(), p, r) for b in three}
 show(plots.frontier(line, marks, cloud=cloud, y_label="score, standard deviations",
                     title="No policy has more score for its KL"),
      "Score against KL: random policies as grey dots below the curve of the best ones")
-above = [(cloud[1] - b * cloud[0]).max() - (s - b * k)
-         for b, (k, s) in zip(three, tops, strict=True)]
+free = exact.free_energy                                # score - beta KL of the best
+above = [(cloud[1] - b * cloud[0]).max() - free(p.log(), r, b) for b in three]
 claim("no random policy beats the best one, at three β", bool(max(above) < 1e-9))
 
 # %% [markdown]
-# The formula says something about *two* kinds of request, too. The same β multiplies the odds of refusing by $e^{\Delta r/\beta}$, where $\Delta r$ is the score gap between refusing and the alternative. On harmful requests the gap is about three times as large. So a leash spends its nats where the reward model sees the largest gain, and a β in between keeps the refusals of harm and lets go of most others. Move it:
+# The formula says something about *two* kinds of request, too. The same β multiplies the odds of refusing by $e^{\Delta r/\beta}$, where $\Delta r$ is the score gap between refusing and helping: <!-- out gap.harm --> on harmful requests, <!-- out gap.look --> on look-alikes. So a leash spends its nats where the gap is large, and a β in between keeps the refusals of harm and lets go of others. Move it:
 
 # %% tags=["hide-input", "nbval-ignore-output"] rlhf={"ignore_reason": "widget"}
 rlhf.book.explorers.beta_kinds({label: (
@@ -403,7 +403,7 @@ rlhf.book.explorers.beta_kinds({label: (
     for label, done in deeds.items()}).show()
 
 # %% [markdown]
-# Does PPO obey? We recorded it at four values of β, all else equal, on five seeds. Beside the measured shares of refusals stand those that the formula predicts from the SFT model's answers.
+# Does PPO obey? We recorded it at four values of β, all else equal, on <!-- out seeds --> seeds. Beside the measured shares of refusals stand those that the formula predicts from the SFT model's answers.
 
 # %%
 betas = (0.05, 0.5, 1.0, 2.0)
@@ -423,39 +423,38 @@ show(plots.two_panels(parts, title="A larger β keeps more help with look-alikes
                       x_label="β", roles=looks))
 
 # %% tags=["hide-input"]
-gold = {arm: torch.tensor([record.values("arms", arm, k, "gold") for k in kinds])
-        for arm in ("PPO 2", "PPO 0.05", "SFT")}      # (kinds, seeds)
-claim("five seeds: β = 2 beats β = 0.05 in true reward, on look-alikes and on average",
-      bool((gold["PPO 2"] > gold["PPO 0.05"] + 0.5)[1].all())
-      and bool((gold["PPO 2"].mean(0) > gold["PPO 0.05"].mean(0)).all()), kind="T")
-for name, values in gold.items():
-    rlhf.book.quote(f"mean.{name.split()[-1]}", f"{values.mean():.2f}")
-    no = record.values("arms", name, "lookalike", "refuses")
-    rlhf.book.quote(f"no.{name.split()[-1]}", f"{100 * sum(no) / len(no):.0f} %")
+arms = {"loose": "PPO 0.05", "tight": "PPO 2", "sft": "SFT"}
+gold = {name: torch.tensor(record.values("arms", arm, list(kinds), "gold")).T
+        for name, arm in arms.items()}                # (kinds, seeds)
+claim(f"{n} seeds: β = 2 beats β = 0.05 in true reward, on look-alikes and on average",
+      bool((gold["tight"] > gold["loose"] + 0.3)[1].all())
+      and bool((gold["tight"].mean(0) > gold["loose"].mean(0)).all()), kind="T")
+for name, arm in arms.items():
+    no = record.spread("arms", arm, "lookalike", "refuses", digits=2)
+    rlhf.book.quote(f"mean.{name}", f"{gold[name].mean():.2f}")
+    rlhf.book.quote(f"no.{name}", no)
+rlhf.book.quote("seeds", n)
 
 # %% [markdown]
-# So the leash matters: with β = 2 the mean true reward is <!-- out mean.2 -->, against <!-- out mean.0.05 --> with β = 0.05 and <!-- out mean.SFT --> before training (means of five seeds). It largely saves the look-alikes, but not all: <!-- out no.2 --> of them are refused, and <!-- out no.SFT --> were before training. A larger β does not repair the reward; it stops where the reward model still knows most. And who chose β = 2? We did, by looking at the true reward. A real team needs its own measurement that nothing was trained on. <!-- fact -->
+# So the leash matters. Averaged over both kinds and all seeds, the true reward is <!-- out mean.tight --> with β = 2, against <!-- out mean.loose --> with β = 0.05 and <!-- out mean.sft --> before training. It largely saves the look-alikes: the share refused is <!-- out no.tight -->, against <!-- out no.loose --> with the loose leash and <!-- out no.sft --> before training (range of the seeds). The price is a smaller gain on harmful requests. A larger β does not repair the reward; it stops where the reward model still sees large differences. And who chose β = 2? We did, by looking at the true reward. A real team needs a measurement of its own that nothing was trained on. <!-- fact -->
 #
 # *Keep this: β decides how far you trust the reward model, and where.*
 #
-# **PPO or DPO?** They learned from the same comparisons. Ranges are over five seeds:
+# **PPO or DPO?** They learned from the same comparisons. Ranges are over the <!-- out seeds --> seeds:
 
 # %%
-def spread(arm, kind, what="gold"):
-    values = record.values("arms", arm, kind, what)
-    return f"{min(values):.1f} to {max(values):.1f}".replace("-", "−")
-
-
+spread = record.spread
 table({arm.replace("PPO", "PPO, β ="): {
-    "KL": spread(arm, "lookalike", "kl"), "harmful": spread(arm, "harmful"),
-    "look-alikes": spread(arm, "lookalike"), "answers sampled": samples, "networks": n,
-    "bytes per weight": size} for arm, samples, n, size in (
-        ("PPO 0.05", 576, 3, 24), ("PPO 1", 576, 3, 24), ("DPO", 0, 2, 20))},
+    "KL": spread("arms", arm, "lookalike", "kl"),
+    **{label: spread("arms", arm, k, "gold") for k, label in kinds.items()},
+    "answers sampled": samples, "networks": networks,
+    "bytes per weight": size} for arm, samples, networks, size in (
+        ("PPO 0.05", 576, 3, 24), ("PPO 2", 576, 3, 24), ("DPO", 0, 2, 20))},
       note="KL on look-alikes, nats. Float32 with Adam: 16 bytes for a trained weight, "
            "4 for a frozen one. A critic adds 16 to PPO.")
 
 # %% [markdown] rlhf={"part": "wrong"}
-# One pass of DPO over these pairs moved the policy much less than PPO with β = 0.05, so the table names no winner: at a similar KL the two look alike. What differs is the price. DPO needs no reward model and no sampling (here a third of the time); PPO can sample an answer that no pair held, see it praised, and go on. That is its strength, and here its downfall. <!-- fact -->
+# One pass of DPO over these pairs moves the policy much less than PPO with β = 0.05. PPO with β = 2 ends at a similar KL, and there DPO is slightly ahead on harmful requests; but neither was tuned, so the table names no winner. What differs for certain is the price. DPO needs no reward model and no sampling. PPO can sample an answer that no pair held, see it praised, and go on: its strength, and here its downfall. <!-- fact -->
 #
 # ## What goes wrong
 #
@@ -532,17 +531,21 @@ check("4.1", token_rewards, hidden=True)
 #
 # ### Exercise 4.2 · Which β refuses nine times in ten?
 #
-# Two answers, help and refuse, have probabilities 0.8 and 0.2 under the reference and scores 0 and 1. On paper: at which β does the best policy refuse with probability 0.9? <!-- fact -->
+# Under the reference an answer refuses with probability `p`; a refusal scores `gap` more than help, and there is nothing else. At which β does the best policy refuse with probability `share`? On paper first, with p = 0.2, gap = 1, share = 0.9. <!-- fact -->
 
 # %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex04-2", "locked": false, "schema_version": 3, "solution": true, "task": false}
-### BEGIN SOLUTION
-beta_42 = 1 / torch.tensor(36.0).log().item()   # odds: 9 = (0.2 / 0.8) * exp(1 / beta)
-### END SOLUTION
+def beta_for(share, p, gap):
+    """Three numbers, share above p -> beta."""
+    ### BEGIN SOLUTION
+    more = share / (1 - share) / (p / (1 - p))        # by what the odds were multiplied
+    return gap / torch.tensor(more).log().item()
+    ### END SOLUTION
+
 
 # %% nbgrader={"grade": true, "grade_id": "ex04-2-check", "locked": true, "points": 1, "schema_version": 3, "solution": false, "task": false}
-check("4.2", beta_42)
+check("4.2", beta_for)
 ### BEGIN HIDDEN TESTS
-check("4.2", beta_42, hidden=True)
+check("4.2", beta_for, hidden=True)
 ### END HIDDEN TESTS
 
 # %% [markdown]
@@ -557,14 +560,17 @@ check("4.2", beta_42, hidden=True)
 # A team reports: "PPO raised our reward from 0.1 to 0.8 at a KL of 2 nats. People who saw 100 *harmful* prompts preferred the new model 93 to 7. We ship." Which measurement do you ask for first? (a) more raters on the same prompts, (b) the reward on held-out prompts, (c) raters on harmless prompts that look harmful, (d) the same result at a smaller KL. <!-- fact -->
 
 # %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex04-3", "locked": false, "schema_version": 3, "solution": true, "task": false}
-### BEGIN SOLUTION
-answer_43 = "c"  # our own run would have passed all the others
-### END SOLUTION
+def ask_first():
+    """-> "a", "b", "c" or "d"."""
+    ### BEGIN SOLUTION
+    return "c"  # our own run would have passed all the others
+    ### END SOLUTION
+
 
 # %% nbgrader={"grade": true, "grade_id": "ex04-3-check", "locked": true, "points": 1, "schema_version": 3, "solution": false, "task": false}
-check("4.3", answer_43)
+check("4.3", ask_first)
 ### BEGIN HIDDEN TESTS
-check("4.3", answer_43, hidden=True)
+check("4.3", ask_first, hidden=True)
 ### END HIDDEN TESTS
 
 # %% [markdown] rlhf={"part": "retell"}
@@ -580,7 +586,7 @@ check("4.3", answer_43, hidden=True)
 # 2. People compare answers, a reward model learns to predict their choices, and the policy is pushed towards high scores, on a leash to where it started.
 # 3. In our run the score rose on every kind of request, while the model learned to refuse the harmless ones, too; one fixed refusal earns the same score, and the best of eight untrained answers is better.
 # 4. No curve of the log showed it; a count of refusals on harmless requests would have.
-# 5. A tighter leash keeps most of the gain and loses much less, because it spends its budget where the reward model is surest; which leash is right, only a measurement outside the training can say.
+# 5. A tighter leash keeps most of the gain and loses less, because it spends its budget where the reward model sees the largest differences; which leash is right, only a measurement outside the training can say.
 #
 # *In the book*: [Training Overview](https://rlhfbook.com/c/03-training-overview), chapter 3. *Deeper*: [a thermostat, CartPole, Q-learning, memory and recipes](deeper/04_training_overview.ipynb). *Next*: chapter 5, What are preferences?
 #

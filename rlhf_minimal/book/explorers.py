@@ -215,9 +215,9 @@ def beta_kinds(worlds: dict, betas=(0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 5
         ax.set(xlim=(0, 1.12), xlabel="probability of each answer (grey mark: reference)")
         ax.set_yticks(y, [f"{kind}: {name}" for kind, name in rows])
         parts = ", ".join(f"{kind} {number(k['gold'])}" for kind, k in data["kinds"].items())
-        ax.set_title(f"β = {data['beta']:g}: mean true reward {number(data['gold'])} ({parts})", fontsize=12, loc="right")
+        ax.set_title(f"β = {data['beta']:g}: true reward {number(data['gold'])}\n({parts})", fontsize=12)
 
-    return Explorer(compute, draw, title="one β, several kinds of request", size=(6.8, 1.2 + 0.36 * len(rows)), β=list(betas),
+    return Explorer(compute, draw, title="one β, several kinds of request", size=(6.8, 1.4 + 0.36 * len(rows)), β=list(betas),
                     start={"β": betas[len(betas) // 2]}, alt="Bar plots at three values of beta: how often the best policy "
                     "gives each answer, for each kind of request, beside the reference")
 

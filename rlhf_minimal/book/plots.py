@@ -78,7 +78,8 @@ def end_labels(ax, ends, styles):
     if len(ends) > 5:
         return ax.legend(frameon=False)
     low, high = ax.get_ylim()
-    places = spread([y for _, y in ends.values()], 0.062 * (high - low))
+    inches = ax.get_position().height * ax.figure.get_figheight()  # a line of text needs a fifth of an inch
+    places = spread([y for _, y in ends.values()], max(0.062, 0.19 / inches) * (high - low))
     right, span = max(x for x, _ in ends.values()), ax.get_xlim()[1] - ax.get_xlim()[0]
     for (label, (x, y)), place in zip(ends.items(), places, strict=True):
         away = abs(place - y) > 1e-9 or x < right - 0.02 * span

@@ -38,6 +38,11 @@ class Recorded(SimpleNamespace):
 
         return [down(one, *keys) for _, one in sorted(getattr(self, part).items(), key=lambda item: int(item[0]))]
 
+    def spread(self, part: str, *keys: str, digits: int = 1) -> str:
+        """The range of `values` over the seeds, for a table: "1.4 to 2.0"."""
+        found = self.values(part, *keys)
+        return f"{min(found):.{digits}f} to {max(found):.{digits}f}".replace("-", "−")
+
     def gain(self, family: str = "all") -> tuple[float, float]:
         """(mean true reward of held-out answers, after minus before; its standard error) of a family of prompts."""
         then, now = (self.held_out[when] for when in ("before", "after"))

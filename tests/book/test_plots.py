@@ -118,6 +118,7 @@ def test_frontier_and_bars():
 def test_numbers_of_a_recorded_run_come_in_the_order_of_its_seeds():
     run = Recorded(name="made", arms={"10": {"PPO": {"gold": 3}}, "2": {"PPO": {"gold": 1}}})
     assert run.values("arms", "PPO", "gold") == [1, 3] and run.values("arms", ["PPO", "PPO"], "gold") == [[1, 1], [3, 3]]
+    assert run.spread("arms", "PPO", "gold") == "1.0 to 3.0"
     with pytest.raises(ValueError, match="run made, arms: no 'DPO'; there are PPO"):
         run.values("arms", "DPO", "gold")
 

@@ -71,32 +71,43 @@ def leash_per_token(answer, rng):
 
 
 def beta_for_refusals(answer, rng):
-    """4.2: at which beta does the optimum refuse nine times in ten? p = .8, .2 and scores 0, 1."""
-    beta = number(answer, "beta")
-    if beta <= 0:
-        raise Misconception("beta must be above 0", "beta is a reward, not a price")
-    odds = 0.25 * numpy.exp(min(1 / beta, 700.0))
-    if abs(odds / (1 + odds) - 0.9) < 0.01:
+    """4.2: the beta at which the best of two answers' policies refuses with a given probability."""
+    cases = []
+    for _ in range(24):
+        p, gap = float(rng.uniform(0.05, 0.6)), float(rng.uniform(0.2, 3))
+        share = float(rng.uniform(p + 0.1, 0.97))
+        cases.append((share, p, gap, number(answer(share, p, gap), "beta")))
+
+    def is_(formula):
+        return all(abs(got - formula(s / (1 - s), p / (1 - p), gap)) < 1e-4 * abs(got) for s, p, gap, got in cases)
+
+    if is_(lambda wanted, had, gap: gap / numpy.log(wanted / had)):
         return
-    if abs(beta - numpy.log(36)) < 0.05:
+    if is_(lambda wanted, had, gap: numpy.log(wanted / had) / gap):
         raise Misconception("upside down: this is 1 / beta", "reward times beta")
-    if abs(beta - 1 / numpy.log(9)) < 0.02:
-        raise Misconception("the odds of the reference are missing: refusing starts at 0.2 / 0.8, not at 1",
+    if is_(lambda wanted, had, gap: gap / numpy.log(wanted)):
+        raise Misconception("the odds under the reference are missing: the formula multiplies them",
                             "the reference does not matter")
-    raise Misconception(f"at this beta the optimum refuses with probability {odds / (1 + odds):.2f}", "other odds")
+    if is_(lambda wanted, had, gap: gap / numpy.log(wanted / (1 + wanted) * (1 + had) / had)):
+        raise Misconception("beta multiplies odds, p / (1 - p), not probabilities", "probabilities for odds")
+    raise Misconception("at this beta the best policy refuses with another probability", "other odds")
 
 
 def first_question(answer, rng):
     """4.3: which one measurement would have found the over-refusal?"""
-    if not isinstance(answer, str):
-        raise Misconception('give a letter, such as "a"', "the wrong kind of answer")
-    found = {"a": ("more raters on the same prompts make a better measurement of the wrong thing", "more of the same"),
-             "b": ("the held-out score rose in our run, too", "a proxy checks itself"),
-             "d": ("in our run the KL was a few nats, and the look-alikes were refused", "a small KL means no harm")}
-    letter = answer.strip().lower().strip("()")
+    letter = answer()
+    if not isinstance(letter, str):
+        raise Misconception('return a letter, such as "a"', "the wrong kind of answer")
+    letter = letter.strip().lower().strip("()")
     if letter == "c":
         return
-    raise Misconception(*found.get(letter, ("give one of a, b, c, d", "no such option")))
+    if letter == "a":
+        raise Misconception("more raters on the same prompts measure the wrong thing better", "more of the same")
+    if letter == "b":
+        raise Misconception("the held-out score rose in our run, too", "a proxy checks itself")
+    if letter == "d":
+        raise Misconception("in our run the KL was a few nats, and the look-alikes were refused", "a small KL means no harm")
+    raise Misconception("give one of a, b, c, d", "no such option")
 
 
 def beta_for_budget(answer, rng):
