@@ -23,10 +23,11 @@ from .notebook import (
     table,
     texts_table,
 )
+from .quote import quote
 
 PICTURES = {"bars": "plots", "frontier": "plots", "line_plot": "plots", "panels": "plots", "recorded_panels": "plots",
             "recorded_plot": "plots", "two_panels": "plots", "Explorer": "explorers"}
-__all__ = ["available", "begin", "cards", "check", "claim", "every", "predict", "recorded", "settled", "show",
+__all__ = ["available", "begin", "cards", "check", "claim", "every", "predict", "quote", "recorded", "settled", "show",
            "show_source", "shows_error", "table", "texts_table", "drawings", "explorers", "plots", *PICTURES]
 
 

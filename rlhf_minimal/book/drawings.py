@@ -271,13 +271,8 @@ def answers(prompts: list, texts: dict, scores: dict | None = None, *, title="",
         raise ValueError(f"{len(texts)} models and {len(prompts)} prompts: more than two models take at most two prompts")
     heads, sides = (prompts, names) if turned else (names, prompts)
     wide = 3.1 if len(heads) > 1 else 6.3
-
-    def cell(side, head):
-        name, i = (names[side], head) if turned else (names[head], side)
-        words = textwrap.shorten(" ".join(texts[name][i].split()), 100, placeholder=" …") or "(nothing)"
-        return textwrap.wrap(words, int(wide * 11.5)), scores[name][i] if scores else None
-
-    cells = [[cell(i, k) for k in range(len(heads))] for i in range(len(sides))]
+    cells = [[_said(texts, scores, *((side, k) if turned else (head, i)), wide) for k, head in enumerate(heads)]
+             for i, side in enumerate(sides)]
     tall = [0.24 + 0.19 * max(len(lines) + (score is not None) for lines, score in row) for row in cells]
     heads = ["\n".join(textwrap.wrap(head, int(wide * 9))) for head in heads]
     top = 0.25 + 0.2 * max(head.count("\n") + 1 for head in heads) + (0.32 if title else 0)
@@ -300,6 +295,12 @@ def answers(prompts: list, texts: dict, scores: dict | None = None, *, title="",
     if note_below:
         note(ax, fig.get_figwidth() - 0.15, 0.16, note_below, 9.5, "right")
     return fig
+
+
+def _said(texts, scores, name, i, wide):
+    """(lines of answer i of a model, its true reward or None), broken for a card of this width."""
+    words = textwrap.shorten(" ".join(texts[name][i].split()), 100, placeholder=" …") or "(nothing)"
+    return textwrap.wrap(words, int(wide * 11.5)), scores[name][i] if scores else None
 
 
 def _card(ax, x, y, w, h, lines, score):

@@ -194,31 +194,16 @@ def scrubber(run, parts: dict, texts: dict | None = None, *, title="the run, ste
     A column of a run over seeds is drawn as one line a seed. texts {step: [(prompt, text, gold)]}; a run with `samples`
     [{"step", "prompt", "completion", "gold"}] brings its own.
     """
-    if texts is None:
-        texts = {}
-        for s in getattr(run, "samples", []):
-            texts.setdefault(s["step"], []).append((s["prompt"], s["completion"], s.get("gold")))
+    texts = _texts_by_step(run) if texts is None else texts
     steps = sorted(texts) or list(run.curve["step"])
     steps = steps[::max(1, -(-len(steps) // most))]
-    looks = _styles([label for columns in parts.values() for label in columns], None)
     curves = {unit: {label: _smooth(run, column, over) for label, column in columns.items()} for unit, columns in parts.items()}
 
     def compute(step):
         return {"steps": [step], "texts": texts.get(step, [])}
 
     def draw(data, ax):
-        spec, fig = ax.get_subplotspec(), ax.figure
-        ax.remove()
-        for place, (unit, lines) in zip(spec.subgridspec(1, len(curves)), curves.items(), strict=True):
-            panel = fig.add_subplot(place)
-            for label, (x, y) in lines.items():
-                for i, one in enumerate(y if isinstance(y[0], list) else [y]):
-                    panel.plot(x, one, linewidth=1.6, label=label if i == 0 else None, **(looks[label] | {"marker": ""}))
-            for step in data["steps"]:
-                panel.axvline(step, color=ROLES["rejected"]["color"], linewidth=1.5)
-            panel.set_title(unit, fontsize=11.5, fontweight="normal", color="#444b57")
-            panel.set_xlabel(f"step (means over {over})")
-            panel.legend(frameon=False, fontsize=10.5)
+        _marked_curves(ax, curves, data["steps"], f"step (means over {over})")
 
     def say(data):
         blocks = [cards_markup(prompt, [(f"step {data['steps'][0]}", text, gold)]) for prompt, text, gold in data["texts"]]
@@ -232,6 +217,31 @@ def scrubber(run, parts: dict, texts: dict | None = None, *, title="the run, ste
     return Explorer(compute, draw, say if texts else None, title=title, step=steps, start={"step": steps[0]}, size=(6.8, 3),
                     still=still, alt=short(f"Line plots of {', '.join(parts)} against steps; vertical lines mark the first, the "
                                            f"middle and the last step: {title}"))
+
+
+def _texts_by_step(run):
+    """{step: [(prompt, text, true reward or None)]} of the samples that a recorded run kept."""
+    texts = {}
+    for s in getattr(run, "samples", []):
+        texts.setdefault(s["step"], []).append((s["prompt"], s["completion"], s.get("gold")))
+    return texts
+
+
+def _marked_curves(ax, curves, steps, x_label):
+    """Panels side by side in the place of `ax`: {y label: {label: (x, y, or one y a seed)}}, with a mark at each step."""
+    place, fig = ax.get_subplotspec().subgridspec(1, len(curves)), ax.figure
+    looks = _styles([label for lines in curves.values() for label in lines], None)
+    ax.remove()
+    for spec, (unit, lines) in zip(place, curves.items(), strict=True):
+        panel = fig.add_subplot(spec)
+        for label, (x, y) in lines.items():
+            for i, one in enumerate(y if isinstance(y[0], list) else [y]):
+                panel.plot(x, one, linewidth=1.6, label=label if i == 0 else None, **(looks[label] | {"marker": ""}))
+        for step in steps:
+            panel.axvline(step, color=ROLES["rejected"]["color"], linewidth=1.5)
+        panel.set_title(unit, fontsize=11.5, fontweight="normal", color="#444b57")
+        panel.set_xlabel(x_label)
+        panel.legend(frameon=False, fontsize=11)
 
 
 def answers(stored: dict, *, title="one prompt, one stage") -> Explorer:
