@@ -220,6 +220,28 @@ def recorded_panels(run, parts, *, title, over=9, **look):
     return panels(found, title=title, x_label=f"step (each point is a mean over {over})", **look)
 
 
+def seed_lines(run, parts, *, title, over=9, note="", alt=""):
+    """A recorded run over seeds, panels beside each other: parts {y label: column}; one thin line a seed, a dot at its top.
+
+    The thick line is the mean over the seeds; every point is a mean over `over` steps.
+    """
+    fig, axes = plt.subplots(1, len(parts), figsize=(4.4 * len(parts), 3.6), layout="constrained", squeeze=False)
+    for ax, (unit, column) in zip(axes.flat, parts.items(), strict=True):
+        x, rows = _smooth(run, column, over)
+        color = ROLES.get(column, ROLES["policy"])["color"]
+        for y in rows:
+            ax.plot(x, y, color=color, alpha=0.5, linewidth=1.1)
+            top = max(range(len(y)), key=y.__getitem__)
+            ax.plot(x[top], y[top], "o", color=color, markersize=6)
+        ax.plot(x, over_seeds(rows)[0], color=color, linewidth=3)
+        ax.set_title(unit, fontsize=11.5, fontweight="normal", color="#444b57")
+        ax.set_xlabel(f"step (means over {over})")
+    fig.suptitle(title, x=0.01, ha="left", fontsize=13, fontweight="bold")
+    _corner(fig, note or f"thin: {len(rows)} seeds, dot: highest point; thick: their mean")
+    fig.alt = alt or short(f"Line plots beside each other, one thin line a seed: {', '.join(parts)}. {title}.")
+    return fig
+
+
 def frontier(curve, points, *, title, x_label="KL to the reference, nats", y_label="reward", note="", roles=None,
              zero=False):
     """The best reward at each KL as a line, curve = (kl, reward), and policies as marks {label: (kl, reward)}."""

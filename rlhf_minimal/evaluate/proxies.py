@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..best_of_n import curve
 from ..data.pool import Pool, pool
+from ..reward_model import fit_head
 
 
 @dataclass
@@ -88,6 +89,13 @@ def standardised(score: Tensor) -> Tensor:
     """
     centred = score.double() - score.double().mean(1, keepdim=True)
     return centred / centred.std(1).mean()
+
+
+def fitted(bench: Bench, person, n: int, generator: torch.Generator, *, without: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """A linear head fitted to n labels of a person -> (its standardised scores (P, G), the labels (n, 2) that it read)."""
+    labels = bench.labels(person, n, generator, without=without)
+    weight = fit_head(*bench.states(labels), l2=0.03)
+    return standardised(bench.state @ weight.to(bench.state.dtype)), labels
 
 
 def pushed(score: Tensor, value: Tensor, ns) -> Tensor:
