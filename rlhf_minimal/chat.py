@@ -155,5 +155,6 @@ def encode_messages(tokenizer: Tokenizer, messages: Messages, *, turns: str = "l
 def decode(tokenizer: Tokenizer, ids: list[int]) -> str:
     """Text of a completion, without special tokens, except for the calculator's tags (a reward may read those)."""
     skip = {i for i, t in tokenizer.added_tokens_decoder.items() if t.special and t.content not in TOOLS}
+    skip |= {tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id, tokenizer.unk_token_id}  # ByT5 marks none
     text = tokenizer.decode([i for i in ids if i not in skip], clean_up_tokenization_spaces=False)
     return text.removeprefix(" ") if tokenizer.chat_template is None else text

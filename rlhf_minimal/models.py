@@ -214,3 +214,21 @@ def adapters_off(model: nn.Module) -> Iterator[nn.Module]:
         raise ValueError(f"{type(inner).__name__} has no adapters; make them with models.lora, or use frozen_copy")
     with inner.disable_adapter():
         yield model
+
+
+def merge_adapters(model: nn.Module) -> nn.Module:
+    """A model with its LoRA adapters merged into its weights, as transformers knows it; changes it in place.
+
+    Without adapters it is the unwrapped model itself.
+    """
+    model = unwrap(model)
+    if hasattr(model, "get_base_model"):
+        model = model.get_base_model()
+    adapted = [(name, part) for name, part in model.named_modules() if hasattr(part, "base_layer") and hasattr(part, "merge")]
+    if adapted:
+        model.float()  # a small change added in bfloat16 would be rounded away
+    for name, part in adapted:
+        part.merge()
+        parent, _, last = name.rpartition(".")
+        setattr(model.get_submodule(parent), last, part.base_layer)
+    return model

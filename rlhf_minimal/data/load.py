@@ -5,9 +5,7 @@ From the village (made from a seed), from local JSON Lines, or from the hub: `lo
 """
 
 import json
-import os
 import random
-import tempfile
 from collections import Counter
 from itertools import count
 from pathlib import Path
@@ -16,6 +14,7 @@ import torch
 from datasets import Dataset, DatasetInfo
 
 from .. import SHIPPED, village
+from ..files import write_atomically
 from ..village.corpus import imperfect_answer
 from .columns import KINDS, READERS, hub_rows, local_rows, standard
 from .pool import pool
@@ -135,10 +134,5 @@ def _sampled(rng, split, families):
 # --- files and batches ----------------------------------------------------------------------------------------------
 def save_jsonl(dataset, path):
     """Write rows (a Dataset, or dicts) as JSON Lines, all or nothing, and return the path. NaN raises ValueError."""
-    path = Path(path)
     lines = [json.dumps(row, ensure_ascii=False, allow_nan=False) for row in dataset]
-    with tempfile.NamedTemporaryFile("w", encoding="utf-8", newline="\n", dir=path.parent, delete=False) as file:
-        file.write("".join(line + "\n" for line in lines))
-    os.chmod(file.name, 0o644)      # a temporary file is private
-    os.replace(file.name, path)
-    return path
+    return write_atomically(path, "".join(line + "\n" for line in lines))

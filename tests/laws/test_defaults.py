@@ -32,7 +32,7 @@ DEFAULTS = {
     "grpo.gspo_loss": "clip=0.0003, scale=True",
     "grpo.cispo_loss": "clip_high=0.2, scale=True",
     "grpo.truncated_importance": "cap=2.0",
-    "grpo.step": "beta=0.0, epochs=1, temperature=1.0, max_norm=1.0",
+    "grpo.step": "loss_fn=grpo_loss, beta=0.0, epochs=1, temperature=1.0, max_norm=1.0",
     "reward_model.pairwise_loss": "label_smoothing=0.0, center=0.0",
     "reward_model.last_states": "batch=64",
     "reward_model.fit_head": "margin=0.0, label_smoothing=0.0, l2=0.001, steps=50",

@@ -8,11 +8,11 @@ from types import SimpleNamespace
 import pytest
 
 from rlhf_minimal import train
-from rlhf_minimal.train.settings import ALGORITHMS, settings_of
+from rlhf_minimal.train.algorithms import ALGORITHMS, settings_of
 from tests.fixtures import train_small
 
 RL = train_small.RL
-KIND = {name: a.data for name, a in ALGORITHMS.items()}
+KIND = {name: a.rows for name, a in ALGORITHMS.items()}
 
 
 @pytest.fixture(scope="module")
