@@ -24,6 +24,10 @@ class Recorded(SimpleNamespace):
         names = [column] if column in self.curve else sorted(numbered, key=lambda c: int(c.rsplit(" ", 1)[1]))
         return [self.curve[c] for c in names]
 
+    def smooth(self, column: str, over: int = 9) -> list:
+        """One list of running means over `over` steps for each seed: what the plots of recorded runs draw."""
+        return [[sum(y[i:i + over]) / over for i in range(len(y) - over + 1)] for y in self.seeds(column)]
+
     def gain(self, family: str = "all") -> tuple[float, float]:
         """(mean true reward of held-out answers, after minus before; its standard error) of a family of prompts."""
         then, now = (self.held_out[when] for when in ("before", "after"))
