@@ -15,13 +15,13 @@
 #
 # **How far can a proxy be pushed before the thing it stands for gets worse?**
 #
-# ![Two panels beside each other against training steps, one thin line for each of five runs: in the left panel the learned reward climbs, in the right one the true reward rises and then falls back](figures/17_hero.png)
+# ![Two panels beside each other against training steps, one thin line for each of five runs: in the left panel the learned reward climbs, in the right one the true reward rises a little and then falls below its start](figures/17_hero.png)
 #
 # > **Asked at the last step:** “<!-- out ask_a -->” — **answer:** “<!-- out say_a -->”
 # >
 # > **Asked:** “<!-- out ask_b -->” — **answer:** “<!-- out say_b -->”
 #
-# Five runs of reinforcement learning climb a reward that was learned from honest comparisons (left). The true reward, which no run could see, rises with it, turns and falls back (right); the two texts are the longest answers among the eight that were stored from the end of one run. This page explains why that happens, and what would have warned us.
+# Five runs of reinforcement learning climb a reward that was learned from honest comparisons (left). The true reward, which no run could see, rises a little, turns and falls below its start (right); the two texts are the longest of eight answers that one run left at its end. This page explains why that happens, and what would have warned us.
 #
 # <details><summary>What you need · what it costs</summary>
 # Chapters 7 (reward models), 10 (best-of-n) and 11 (policy gradients). Costs: <!-- costs -->. Models: village-3m-sft and its stored answers; two recorded runs, one of them of SmolLM2-135M. Book: <a href="https://rlhfbook.com/c/14-over-optimization">Over-optimization</a> (chapter 14 there). Seed 0.
@@ -36,8 +36,8 @@
 # %% rlhf={"part": "setup"}
 import torch
 import rlhf_minimal as rlhf
-from rlhf_minimal.book import begin, cards, check, claim, drawings, explorers, plots
-from rlhf_minimal.book import predict, quote, recorded, settled, show, table
+from rlhf_minimal.book import Recorded, begin, cards, check, claim, drawings, explorers
+from rlhf_minimal.book import plots, predict, quote, recorded, settled, show, table
 from rlhf_minimal.evaluate import proxies
 run = begin(17)
 
@@ -182,6 +182,19 @@ quote("fall", f"{-fall[0]:.2f} ± {fall[1]:.2f}")
 #
 # Gao, Schulman and Hilton ([arXiv 2210.10760](https://arxiv.org/abs/2210.10760)) measured such curves for large models. They let a big reward model play the truth, labelled data with it, trained smaller proxies on the labels, and pushed those. Our village has the same design with a truth that is known exactly. The [deeper notebook](deeper/17_over_optimization.ipynb) fits their laws.
 #
+# Move the slider, and read what wins as n grows: the three prompts of above, the best by proxy of the first n stored answers. (Curves: the proxy of above, mean over sixteen prompts.)
+
+# %% tags=["hide-input", "nbval-ignore-output"] rlhf={"ignore_reason": "widget"}
+shown = won.argsort()[[0, 8, 15]].tolist()
+picks = {n: [(i, proxy[i, :n].argmax()) for i in shown] for n in ns}
+texts = {n: [(bench.prompt(i), bench.text(i, j, tokenizer), bench.gold[i, j].item()) for i, j in row]
+         for n, row in picks.items()}
+means = {name: proxies.pushed(proxy, x, ns).tolist() for name, x in (("proxy", proxy), ("gold", bench.gold))}
+explorers.scrubber(Recorded(name="best of n", curve={"step": ns} | means),
+                   {"proxy, standard deviations": {"proxy": "proxy"}, "true reward, points": {"gold": "gold"}},
+                   texts, along="n", over=1, log=True, title="what the proxy picks from the first n answers").show()
+
+# %% [markdown]
 # > **Keep this:** the harm starts long before the proxy stops rising.
 #
 # ## Idea 3: Independent errors cannot do this
@@ -325,12 +338,12 @@ policy = rlhf.models.copy_of(start)
 live = rloo_steps(policy, requests, judge, run.fresh("live"))
 
 # %% tags=["hide-input"]
-def_six = live[: len(live) // 6 * 6].view(-1, 6, 2).mean(1)
-show(plots.panels({"proxy, standard deviations": {"proxy": (range(3, len(live), 6), def_six[:, 0])},
-                   "true reward, points": {"gold": (range(3, len(live), 6), def_six[:, 1])}},
+means = live[: len(live) // 6 * 6].view(-1, 6, 2).mean(1)
+show(plots.panels({"proxy, standard deviations": {"proxy": (range(3, len(live), 6), means[:, 0])},
+                   "true reward, points": {"gold": (range(3, len(live), 6), means[:, 1])}},
                   title="Live: the proxy climbs", x_label="RLOO step (means over 6 steps of 32 answers)",
                   zero=False, note="village-3m-sft, one run"))
-claim("the live run climbs its proxy", def_six[-1, 0] > def_six[0, 0], kind="T")
+claim("the live run climbs its proxy", means[-1, 0] > means[0, 0], kind="T")
 
 # %% [markdown]
 # One short run is an anecdote, and whether gold has turned by then differs from seed to seed. So look at a longer, recorded run: 90 steps of 64 answers, against a whole reward model that was finetuned on about 700 honestly labelled pairs. At 19 moments the policy answered the same unseen requests. Move the slider and read; the requests are the first three of the stored six, and the true reward stands beside each answer.
@@ -348,8 +361,8 @@ gold, proxies_rise = five.smooth("gold"), [y[-1] > y[0] for y in five.smooth("pr
 tops, last = [max(y) for y in gold], [y[-1] for y in gold]
 quote("rl_top", f"{min(tops):.1f} to {max(tops):.1f}")
 quote("rl_last", f"{min(last):.1f} to {max(last):.1f}")
-claim("in all five recorded runs gold ends below its peak and the proxy above its start",
-      all(a - b > 0.2 for a, b in zip(tops, last, strict=True)) and all(proxies_rise), kind="T")
+claim("in all five recorded runs the proxy ends above its start and gold below its start",
+      all(proxies_rise) and all(y[-1] < y[0] < max(y) for y in gold), kind="T")
 
 # %% [markdown]
 # Over the five recorded seeds gold peaks at <!-- out rl_top --> points and ends at <!-- out rl_last --> (means over nine steps). First the policy learns what the labels say: refuse harm, help with the rest. Then nothing is left to gain there, and it finds sentences that the judge likes and nobody asked for.
@@ -383,15 +396,15 @@ kept = {name: truth[1600].gather(1, i[:, None])[:, 0] for name, i in stops.items
 table({name: {"n chosen": " ".join(str(ns[i]) for i in sorted(set(stops[name].tolist()))),
               "true reward kept": rlhf.evaluate.exams.clustered(x)} for name, x in kept.items()},
       corner="stop by", note="10 label sets, 16 prompts; ± 95 % interval over label sets")
-claim("the second judge never stops early; stopping by likelihood keeps more truth",
+claim("stopping by likelihood keeps more truth than stopping by the second judge",
       kept["likelihood"].mean() > kept["a second judge"].mean() + 0.3, kind="S")
 claim("but always n = 2 does as well as likelihood",
       kept["always n = 2"].mean() > kept["likelihood"].mean() - 0.05, kind="S")
 
 # %% tags=["hide-input"]
-def_scale = {name: x.mean(0) for name, x in signals.items()} | {"gold": truth[1600].mean(0)}
-def_scale = {name: (x - x[0]) / (x.max() - x.min()) for name, x in def_scale.items()}
-show(plots.line_plot({name: (roots, x) for name, x in def_scale.items()},
+scaled = {name: x.mean(0) for name, x in signals.items()} | {"gold": truth[1600].mean(0)}
+scaled = {name: (x - x[0]) / (x.max() - x.min()) for name, x in scaled.items()}
+show(plots.line_plot({name: (roots, x) for name, x in scaled.items()},
                      title="A second judge keeps cheering; the likelihood turns with gold",
                      x_label="√KL of best-of-n (upper bound), √nats",
                      y_label="change, in units of each curve's own range", note="mean of 10 label sets"),

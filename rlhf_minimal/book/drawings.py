@@ -260,12 +260,11 @@ def timeline(events: list, alt=""):
     return fig
 
 
-GOODHART = (
-    ("regressional", "A high score is partly luck.\nThe truth keeps a fixed share:\nless than promised, still a gain.",
-     lambda x: 0.5 * x, 0.35),
-    ("extremal", "The link was learned where answers\nare usual. Far out it breaks.", lambda x: x - 0.45 * max(0, x) ** 2, 0.18),
-    ("causal", "Score and truth both come with\nsomething else. Push the score\nalone: the truth does not move.", lambda x: 0.0 * x, 0.18),
-    ("adversarial", "Somebody who gains from the score\nlooks for its holes.", lambda x: x if x < 1.3 else -1.2, 0.18),
+GOODHART = (  # name, words, true value at each proxy, how far the points scatter
+    ("regressional", "A high score is partly luck:\nless than promised,\nstill a gain.", lambda x: 0.5 * x, 0.35),
+    ("extremal", "The link was learned\nwhere answers are usual;\nfar out it breaks.", lambda x: x - 0.8 * max(0, x) ** 2, 0.18),
+    ("causal", "Push the score by something\nthat does not cause quality:\nthe truth does not move.", lambda x: 0.0, 0.18),
+    ("adversarial", "Somebody who gains\nfrom the score\nlooks for its holes.", lambda x: x if x < 1.3 else -1.2, 0.18),
 )
 
 
@@ -286,9 +285,9 @@ def goodhart(alt=""):
         for i in range(70):
             x = -2 + 4 * i / 69 if name != "adversarial" or i % 5 == 0 else min(1.2, rng.gauss(-0.3, 0.8))
             y = truth(x) + rng.gauss(0, wide)
-            ax.plot(left + w * (x + 2.2) / 4.5, low + h * (y + 2.4) / 4.8, "o", color=ORANGE if x > 1.2 else BLUE, markersize=2.6,
+            ax.plot(left + w * (x + 2.2) / 4.5, low + h * (max(y, -2.3) + 2.4) / 4.8, "o", color=ORANGE if x > 1.2 else BLUE, markersize=2.6,
                     alpha=0.8)
-        note(ax, left + w / 2, 0.48, words, 9.2)
+        note(ax, left + w / 2, 0.5, words, 9.2)
     return fig
 
 
