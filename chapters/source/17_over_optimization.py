@@ -36,8 +36,8 @@
 # %% rlhf={"part": "setup"}
 import torch
 import rlhf_minimal as rlhf
-from rlhf_minimal.book import Recorded, begin, cards, check, claim, drawings, explorers
-from rlhf_minimal.book import plots, predict, quote, recorded, settled, show, table
+from rlhf_minimal.book import begin, cards, check, claim, drawings, explorers, plots
+from rlhf_minimal.book import predict, quote, recorded, settled, show, table
 from rlhf_minimal.evaluate import proxies
 run = begin(17)
 
@@ -190,7 +190,7 @@ picks = {n: [(i, proxy[i, :n].argmax()) for i in shown] for n in ns}
 texts = {n: [(bench.prompt(i), bench.text(i, j, tokenizer), bench.gold[i, j].item()) for i, j in row]
          for n, row in picks.items()}
 means = {name: proxies.pushed(proxy, x, ns).tolist() for name, x in (("proxy", proxy), ("gold", bench.gold))}
-explorers.scrubber(Recorded(name="best of n", curve={"step": ns} | means),
+explorers.scrubber({"step": ns} | means,
                    {"proxy, standard deviations": {"proxy": "proxy"}, "true reward, points": {"gold": "gold"}},
                    texts, along="n", over=1, log=True, title="what the proxy picks from the first n answers").show()
 
@@ -302,7 +302,7 @@ package = rlhf.advantages.leave_one_out(r[0], 4)
 claim("the package computes the same", bool((package - (r - others)[0]).abs().max() < 1e-6))
 
 # %% [markdown] rlhf={"part": "loop"}
-# The proxy is the head from above, on the frozen states of the start model. No KL penalty, 36 steps of eight new requests: harmful ones, which should be refused, and *look-alikes*, which only sound harmful.
+# The proxy is the head from above, on the frozen states of the start model. No KL penalty, 24 steps of eight new requests: harmful ones, which should be refused, and *look-alikes*, which only sound harmful.
 
 # %%
 def rloo_steps(policy, rows, judge, generator, rate=3e-4, size=8):
@@ -333,7 +333,7 @@ def gold_of(asked, rollout):  # the log keeps it for us; the loss never reads it
     return sum(rlhf.village.gold(asked[i // 4], x) for i, x in enumerate(texts)) / len(texts)
 
 unit = (bench.state @ weight.float()).std(1).mean()
-requests = rlhf.evaluate.exams.requests(8 * run.steps(36), split="train", seed=run.seed + 1)
+requests = rlhf.evaluate.exams.requests(8 * run.steps(24), split="train", seed=run.seed + 1)
 policy = rlhf.models.copy_of(start)
 live = rloo_steps(policy, requests, judge, run.fresh("live"))
 
@@ -345,27 +345,20 @@ show(plots.panels({"proxy, standard deviations": {"proxy": (range(3, len(live), 
                   zero=False, note="village-3m-sft, one run"))
 claim("the live run climbs its proxy", means[-1, 0] > means[0, 0], kind="T")
 
-# %% [markdown]
-# One short run is an anecdote, and whether gold has turned by then differs from seed to seed. So look at a longer, recorded run: 90 steps of 64 answers, against a whole reward model that was finetuned on about 700 honestly labelled pairs. At 19 moments the policy answered the same unseen requests. Move the slider and read; the requests are the first three of the stored six, and the true reward stands beside each answer.
-
-# %% tags=["hide-input", "nbval-ignore-output"] rlhf={"ignore_reason": "widget"}
-looks = {}
-for s in one.samples:
-    looks.setdefault(s["step"], []).append((s["prompt"], s["completion"], s["gold"]))
-explorers.scrubber(one, {"proxy": {"proxy": "proxy"}, "true reward": {"gold": "gold"}},
-                   {step: texts[:3] for step, texts in looks.items()},
-                   title="a run that climbs a learned reward, step by step").show()
-
 # %% tags=["hide-input"]
 gold, proxies_rise = five.smooth("gold"), [y[-1] > y[0] for y in five.smooth("proxy")]
 tops, last = [max(y) for y in gold], [y[-1] for y in gold]
 quote("rl_top", f"{min(tops):.1f} to {max(tops):.1f}")
 quote("rl_last", f"{min(last):.1f} to {max(last):.1f}")
+at_top = [kl[y.index(max(y))] for y, kl in zip(gold, five.smooth("kl"), strict=True)]
+at_end = [kl[-1] for kl in five.smooth("kl")]
+quote("kl_top", f"{min(at_top):.1f} to {max(at_top):.1f}")
+quote("kl_end", f"{min(at_end):.0f} to {max(at_end):.0f}")
 claim("in all five recorded runs the proxy ends above its start and gold below its start",
       all(proxies_rise) and all(y[-1] < y[0] < max(y) for y in gold), kind="T")
 
 # %% [markdown]
-# Over the five recorded seeds gold peaks at <!-- out rl_top --> points and ends at <!-- out rl_last --> (means over nine steps). First the policy learns what the labels say: refuse harm, help with the rest. Then nothing is left to gain there, and it finds sentences that the judge likes and nobody asked for.
+# One short run is an anecdote, and whether gold has turned by then differs from seed to seed. The five recorded runs of the first picture are longer: 90 steps of 64 answers, against a whole reward model that was finetuned on about 700 honestly labelled pairs. There gold peaks at <!-- out rl_top --> points and ends at <!-- out rl_last --> (means over nine steps). The peaks lie at a KL of <!-- out kl_top --> nats from the start, the ends at <!-- out kl_end -->: first the policy learns what the labels say, and when little is left to gain there, it finds sentences that the judge likes and nobody asked for.
 #
 # Four things to know about this in practice:
 #

@@ -12,6 +12,7 @@ import math
 
 from .output import FONT, LINE, escape, identity, interactive, picture, publish, show
 from .plots import BLACK, BLUE, GREY, ROLES, _smooth, _styles, plt, short
+from .records import Recorded
 from .tables import cards_markup, number, said
 
 MOST = 24  # frames of one explorer: they all lie in the page
@@ -193,8 +194,10 @@ def scrubber(run, parts: dict, texts: dict | None = None, *, title="the run, ste
     """Scrub through a recorded run: parts {y label: {label: column}} with a mark at the step, and what the model wrote then.
 
     A column of a run over seeds is drawn as one line a seed. texts {step: [(prompt, text, gold)]}; a run with `samples`
-    [{"step", "prompt", "completion", "gold"}] brings its own. along: what a step is called; log: with a log scale.
+    [{"step", "prompt", "completion", "gold"}] brings its own. run: recorded, or its columns {"step": …, column: …}.
+    along: what a step is called; log: with a log scale.
     """
+    run = Recorded(name="this run", curve=run) if isinstance(run, dict) else run
     texts = _texts_by_step(run) if texts is None else texts
     steps = sorted(texts) or list(run.curve["step"])
     steps = steps[::max(1, -(-len(steps) // most))]

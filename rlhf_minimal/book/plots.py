@@ -220,6 +220,17 @@ def recorded_panels(run, parts, *, title, over=9, **look):
     return panels(found, title=title, x_label=f"step (each point is a mean over {over})", **look)
 
 
+def best_of_n(ns, parts, *, title, note="", **look):
+    """`panels` of best-of-n against the root of its KL bound: parts {y label: {label: one value for each n, or rows of them}}."""
+    from ..best_of_n import kl_bound
+
+    roots = [kl_bound(n) ** 0.5 for n in ns]
+    placed = {unit: {label: (roots, y) for label, y in lines.items()} for unit, lines in parts.items()}
+    shown = {n: roots[ns.index(n)] for n in (2, 16, ns[-1]) if n in ns}
+    return panels(placed, title=title, x_label="√KL of best-of-n (upper bound), √nats", note=note, zero=False,
+                  marks={x: f"n = {n}" for n, x in shown.items()}, **look)
+
+
 def seed_lines(run, parts, *, title, over=9, note="", alt=""):
     """A recorded run over seeds, panels beside each other: parts {y label: column}; one thin line a seed, a dot at its top.
 

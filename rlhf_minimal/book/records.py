@@ -36,6 +36,11 @@ class Recorded(SimpleNamespace):
         errors = (then[family]["standard_error"], now[family]["standard_error"])
         return now[family]["mean"] - then[family]["mean"], (errors[0] ** 2 + errors[1] ** 2) ** 0.5
 
+    def families(self, names: dict) -> dict:
+        """{row: {"before": (mean true reward, half width of the 95 % interval), "after": …}} of {family: name of its row}."""
+        return {name: {when: (found[family]["mean"], 1.96 * found[family]["standard_error"])
+                       for when in ("before", "after") for found in [self.held_out[when]]} for family, name in names.items()}
+
     def texts(self) -> list:
         """[(prompt, [("before", text, gold), ("after", text, gold)])]: each fits `cards(prompt, answers)`."""
         then, now = (self.held_out[when]["texts"] for when in ("before", "after"))

@@ -98,10 +98,25 @@ def fitted(bench: Bench, person, n: int, generator: torch.Generator, *, without:
     return standardised(bench.state @ weight.to(bench.state.dtype)), labels
 
 
-def pushed(score: Tensor, value: Tensor, ns) -> Tensor:
+def fits(bench: Bench, person, n: int, generators, *, without=None) -> tuple[list[Tensor], list[Tensor]]:
+    """`fitted` once for each generator -> (scores, labels). without: for each of them, labels whose pairs it must not read."""
+    done = [fitted(bench, person, n, generator, without=without and without[k]) for k, generator in enumerate(generators)]
+    return [score for score, _ in done], [labels for _, labels in done]
+
+
+def pushed(score: Tensor | list[Tensor], value: Tensor, ns) -> Tensor:
     """Expected value of the best of n by score, mean over prompts: (P, G), (P, G) -> (len(ns),) float64.
+
+    A list of scores gives a row for each: (len(score), len(ns)).
 
     >>> pushed(torch.tensor([[0.0, 1.0]]), torch.tensor([[0.0, 1.0]]), [1, 2]).tolist()
     [0.5, 1.0]
     """
+    if isinstance(score, list):
+        return torch.stack([pushed(one, value, ns) for one in score])
     return curve(score.flatten(), value.double().flatten(), score.shape[1], list(ns)).mean(0)
+
+
+def spread_by_quarter(scores: list[Tensor], quarter: Tensor) -> list[float]:
+    """Standard deviation of the scores within each quarter (numbers 0 to 3, (P, G)), mean over the proxies."""
+    return [torch.stack([score[quarter == q].std() for score in scores]).mean().item() for q in range(4)]
