@@ -49,13 +49,11 @@ predict("The true reward of the best of n by an honest proxy, as n grows:",
 
 # %% tags=["hide-input", "hero"]
 five = recorded("overoptimization_seeds")
-show(plots.seed_lines(five, {"learned reward (the proxy)": "proxy", "true reward, points": "gold"},
-                      title="Every run climbs the proxy; in every run the truth turns"))
-
-# %% tags=["hide-input"]
+parts = {"learned reward (the proxy)": "proxy", "true reward, points": "gold"}
+show(plots.seed_lines(
+    five, parts, title="Every run climbs the proxy; in every run the truth turns"))
 one = recorded("overoptimization_village")
-longest = sorted(one.last_samples, key=lambda s: -len(s["completion"]))[:2]
-for name, s in zip("ab", longest, strict=True):
+for name, s in zip("ab", sorted(one.last_samples, key=lambda s: -len(s["completion"]))):
     quote(f"ask_{name}", s["prompt"])
     quote(f"say_{name}", s["completion"])
 
@@ -78,9 +76,10 @@ won = bench.gold.gather(1, best[:, None])[:, 0]
 # %% [markdown]
 # A comparison says nothing about a prompt's level, so scores are centred within each prompt; their unit is one standard deviation. Here are three of the sixteen winners: the worst, the median and the best by true reward. Beside each stands the answer that was drawn first.
 
-# %% tags=["hide-input", "nbval-ignore-output"] rlhf={"ignore_reason": "sampled", "show": true}
+# %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "sampled", "show": true}
 start, tokenizer = rlhf.models.load("village-3m-sft")
-for i in won.argsort()[[0, 8, 15]].tolist():
+shown = won.argsort()[[0, 8, 15]].tolist()
+for i in shown:
     pair = {"drawn first": 0, f"best of 512, proxy {proxy[i].max():.1f}": best[i]}
     cards(bench.prompt(i), [(name, bench.text(i, j, tokenizer), bench.gold[i, j].item())
                             for name, j in pair.items()])
@@ -111,12 +110,12 @@ show(drawings.goodhart())
 
 # %% rlhf={"part": "idea"}
 sigma = 1.0
-g = torch.randn(1_000_000, generator=run.generator)                  # true values
-r = g + sigma * torch.randn(1_000_000, generator=run.generator)      # what the proxy says
-near_two = (r - 2).abs() < 0.05
-kept = g[near_two].mean().item()
-print(f"answers with proxy 2 are worth {kept:.1f}; the formula says {2 / (1 + sigma**2):.1f}")
-claim("the simulation agrees with the formula", abs(kept - 2 / (1 + sigma**2)) < 0.05, kind="S")
+g = torch.randn(1_000_000, generator=run.generator)              # true values
+r = g + sigma * torch.randn(1_000_000, generator=run.generator)  # what the proxy says
+kept = g[(r - 2).abs() < 0.05].mean().item()
+formula = 2 / (1 + sigma**2)
+print(f"answers with proxy 2 are worth {kept:.1f}; the formula says {formula:.1f}")
+claim("the simulation agrees with the formula", abs(kept - formula) < 0.05, kind="S")
 
 # %% [markdown]
 # So a noisy proxy promises too much, but a higher score still means a better answer. With this kind alone, answer (a) of the prediction would be right.
@@ -136,63 +135,56 @@ worth = torch.tensor([0.0, 2.0, 3.0, 1.0])  # their true reward: the favourite i
 for n in (1, 2, 4):
     chance = torch.tensor([comb(i, n - 1) / comb(4, n) for i in range(4)])
     print(f"best of {n}: proxy {chance @ score:.2f}   gold {chance @ worth:.2f}")
-package = rlhf.best_of_n.curve(score, worth, 4, [1, 2, 4])[0, -1]
-claim("the package computes the same", bool((package - chance.double() @ worth.double()).abs() < 1e-6))
+package = rlhf.best_of_n.curve(score, worth, 4, [4])[0, 0].item()
+claim("the package computes the same", abs(package - (chance @ worth).item()) < 1e-6)
 
 # %% [markdown]
 # Now the sixteen real prompts, with ten fresh sets of labels at each of three sizes. The x-axis is the distance from the model that wrote the answers: the KL divergence of best-of-n is at most $\log n-\frac{n-1}{n}$ nats, and its root grows about as fast as early progress does.
 
 # %%
 ns = [2**k for k in range(10)]  # 1, 2, 4, …, 512
-roots = [rlhf.best_of_n.kl_bound(n) ** 0.5 for n in ns]
-judges, read = {}, {}
+judges, read, truth, liked = {}, {}, {}, {}
 for size in (100, 1600, 10_000):
-    fits = [proxies.fitted(bench, honest, size, run.fresh(f"{size} {k}")) for k in range(10)]
-    judges[size], read[size] = zip(*fits)
-truth = {size: torch.stack([proxies.pushed(s, bench.gold, ns) for s in judges[size]])
-         for size in judges}  # (10 label sets, 10 values of n) each
-liked = {size: torch.stack([proxies.pushed(s, s, ns) for s in judges[size]]) for size in judges}
+    dice = [run.fresh(f"{size} labels, set {k}") for k in range(10)]
+    judges[size], read[size] = proxies.fits(bench, honest, size, dice)
+    truth[size] = proxies.pushed(judges[size], bench.gold, ns)  # (10 sets, 10 n)
+    liked[size] = torch.stack([proxies.pushed(s, s, ns) for s in judges[size]])
 
-# %% tags=["hide-input"]
-names = {size: f"{size:,} labels" for size in judges}
-parts = {"proxy, standard deviations": {names[s]: (roots, x.numpy()) for s, x in liked.items()},
-         "true reward, points": {names[s]: (roots, x.numpy()) for s, x in truth.items()}}
-show(plots.panels(parts, title="The proxy climbs to the end; the truth turns early",
-                  x_label="√KL of best-of-n (upper bound), √nats", zero=False, note="16 prompts",
-                  marks={roots[1]: "n = 2", roots[4]: "n = 16", roots[9]: "n = 512"}))
-fall = rlhf.evaluate.exams.clustered(truth[1600][:, -1] - truth[1600][:, 0])
-claim("with 1,600 labels the favourite of 512 is worth less than a blind draw", sum(fall) < 0, kind="S")
-claim("so it is at every size of the label set",
-      all((x[:, -1] - x[:, 0]).mean() < 0 for x in truth.values()), kind="S")
-claim("more labels raise the best gold that can be reached",
-      truth[10_000].mean(0).max() > truth[100].mean(0).max(), kind="S")
-settled("c", "The best of 512 is far below a blind draw; the peak comes after a handful of answers.")
+# %%
+show(plots.best_of_n(ns, {
+    "proxy, standard deviations": {f"{k:,} labels": x for k, x in liked.items()},
+    "true reward, points": {f"{k:,} labels": x for k, x in truth.items()}},
+    title="The proxy climbs to the end; the truth turns early", note="16 prompts"))
 
 # %% tags=["hide-input", "nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
-middle = truth[1600].mean(0)
-quote("start", f"{middle[0]:.2f}")
-quote("peak", f"{middle.max():.2f}")
-quote("peak_n", f"{ns[int(middle.argmax())]}")
-quote("end", f"{middle[-1]:.2f}")
-quote("end_many", f"{truth[10_000].mean(0)[-1]:.2f}")
-quote("fall", f"{-fall[0]:.2f} ± {fall[1]:.2f}")
+fall, error = rlhf.evaluate.exams.clustered(truth[1600][:, -1] - truth[1600][:, 0])
+claim("with 1,600 labels the best of 512 is worth less than a blind draw",
+      fall + error < 0, kind="S")
+claim("at every size of the label set gold ends below its start",
+      all((x[:, -1] - x[:, 0]).mean() < 0 for x in truth.values()), kind="S")
+settled("c", "The best of 512 is far below a blind draw; the peak comes early.")
+few, many = truth[1600].mean(0), truth[10_000].mean(0)
+for name, x in {"start": few[0], "peak": few.max(), "end": few[-1],
+                "top_many": many.max(), "end_many": many[-1]}.items():
+    quote(name, f"{x:.2f}")
+quote("peak_n", ns[int(few.argmax())])
+quote("fall", f"{-fall:.2f} ± {error:.2f}")
 
 # %% [markdown]
-# With 1,600 labels gold starts at <!-- out start -->, peaks at <!-- out peak --> with n = <!-- out peak_n -->, and ends at <!-- out end -->: a fall of <!-- out fall --> below the start (95 % interval over label sets, at these sixteen prompts). More labels help the peak. Even 10,000 do not prevent the fall: the end is <!-- out end_many -->.
+# With 1,600 labels gold starts at <!-- out start -->, peaks at <!-- out peak --> with n = <!-- out peak_n -->, and ends at <!-- out end -->: a fall of <!-- out fall --> below the start (95 % interval over label sets, at these sixteen prompts). More labels raise the peak: with 10,000 it is <!-- out top_many -->. They do not prevent the fall, which ends at <!-- out end_many -->.
 #
 # Gao, Schulman and Hilton ([arXiv 2210.10760](https://arxiv.org/abs/2210.10760)) measured such curves for large models. They let a big reward model play the truth, labelled data with it, trained smaller proxies on the labels, and pushed those. Our village has the same design with a truth that is known exactly. The [deeper notebook](deeper/17_over_optimization.ipynb) fits their laws.
 #
 # Move the slider, and read what wins as n grows: the three prompts of above, the best by proxy of the first n stored answers. (Curves: the proxy of above, mean over sixteen prompts.)
 
 # %% tags=["hide-input", "nbval-ignore-output"] rlhf={"ignore_reason": "widget"}
-shown = won.argsort()[[0, 8, 15]].tolist()
-picks = {n: [(i, proxy[i, :n].argmax()) for i in shown] for n in ns}
-texts = {n: [(bench.prompt(i), bench.text(i, j, tokenizer), bench.gold[i, j].item()) for i, j in row]
-         for n, row in picks.items()}
-means = {name: proxies.pushed(proxy, x, ns).tolist() for name, x in (("proxy", proxy), ("gold", bench.gold))}
-explorers.scrubber({"step": ns} | means,
-                   {"proxy, standard deviations": {"proxy": "proxy"}, "true reward, points": {"gold": "gold"}},
-                   texts, along="n", over=1, log=True, title="what the proxy picks from the first n answers").show()
+texts = {n: [(bench.prompt(i), bench.text(i, j, tokenizer), bench.gold[i, j].item())
+             for i in shown for j in [int(proxy[i, :n].argmax())]] for n in ns}
+lines = {"step": ns, "proxy": proxies.pushed(proxy, proxy, ns).tolist(),
+         "gold": proxies.pushed(proxy, bench.gold, ns).tolist()}
+parts = {"proxy": {"proxy": "proxy"}, "true reward, points": {"gold": "gold"}}
+explorers.scrubber(lines, parts, texts, along="n", over=1, log=True,
+                   title="what the proxy picks from the first n answers").show()
 
 # %% [markdown]
 # > **Keep this:** the harm starts long before the proxy stops rising.
@@ -206,15 +198,14 @@ explorers.scrubber({"step": ns} | means,
 # The left side is the gold of the picked answers, the right side that of a blind draw. This holds for every n and errors of any shape, heavy tails included.
 
 # %% rlhf={"part": "idea"}
-g = torch.tensor([-1.0, 0.0, 1.0]).repeat(3)               # truth: bad, middling, good
-e = torch.tensor([0.0, 1.0, 9.0]).repeat_interleave(3)     # error: none, small, a freak
-even = torch.full((9,), 1 / 9)
+g = torch.tensor([-1.0, 0.0, 1.0]).repeat(3)            # truth: bad, middling, good
+e = torch.tensor([0.0, 1.0, 9.0]).repeat_interleave(3)  # error: none, small, a freak
+related = torch.where(g < 0, e, 0)                      # errors only for bad answers
+even, law = torch.full((9,), 1 / 9), rlhf.best_of_n.law
 for n in (2, 16, 256):
-    independent = rlhf.best_of_n.law(even, g + e, n) @ g   # all nine pairings are equally likely
-    picky = torch.where(g < 0, e, 0)                       # now only bad answers have errors
-    print(f"best of {n:3}: gold {independent:5.2f} independent   "
-          f"{rlhf.best_of_n.law(even, g + picky, n) @ g:5.2f} errors only where answers are bad")
-    claim(f"n = {n}: the independent error does no harm", independent >= -1e-6)
+    a, b = law(even, g + e, n) @ g, law(even, g + related, n) @ g
+    print(f"best of {n:3}: gold {a:5.2f} independent errors   {b:5.2f} related errors")
+    claim(f"n = {n}: independent errors do no harm", a > -1e-6)
 
 # %% [markdown]
 # So our proxy's errors must be **related to the truth**. Test it: keep the very same errors, but deal them out anew among the 512 answers of each prompt. Nothing else changes.
@@ -223,12 +214,13 @@ for n in (2, 16, 256):
 def dealt_out_anew(score, generator):
     centred = bench.gold - bench.gold.mean(1, keepdim=True)
     slope = (score * centred).sum() / centred.square().sum()
-    error = score - slope * centred                        # what the truth does not explain
+    error = score - slope * centred  # what the truth does not explain
     deal = torch.rand(error.shape, generator=generator).argsort(1)
     return slope * centred + error.gather(1, deal)
 
-shuffled = [dealt_out_anew(s, run.fresh(f"deal {k}")) for k, s in enumerate(judges[1600])]
-harmless = torch.stack([proxies.pushed(s, bench.gold, ns) for s in shuffled])
+dice = [run.fresh(f"deal {k}") for k in range(10)]
+shuffled = [dealt_out_anew(s, x) for s, x in zip(judges[1600], dice)]
+harmless = proxies.pushed(shuffled, bench.gold, ns)
 
 # %% [markdown]
 # Where do the harmful errors sit? Sort each prompt's answers by *surprise*: minus the log-probability per token under the model that wrote them, in nats. Unusual answers are each odd in their own way; few labels say anything about them, and a linear head extrapolates.
@@ -236,50 +228,48 @@ harmless = torch.stack([proxies.pushed(s, bench.gold, ns) for s in shuffled])
 # %%
 rank = bench.surprise.argsort(1).argsort(1)  # 0 is the most usual of the 512
 quarter = rank // 128
-winners = torch.stack([s.argmax(1, keepdim=True) for s in judges[1600]])  # (10, 16, 1)
+winners = [s.argmax(1, keepdim=True) for s in judges[1600]]
 where = torch.stack([quarter.gather(1, x) for x in winners])
-
-# %% tags=["hide-input"]
-rows = {}
-for q, name in enumerate(("most usual quarter", "second", "third", "rarest quarter")):
-    spread = torch.stack([s[quarter == q].std() for s in judges[1600]]).mean()
-    rows[name] = {"true reward": bench.gold[quarter == q].mean(), "spread of the proxy": spread,
-                  "share of the 160 winners": (where == q).double().mean()}
-table(rows, digits={"true reward": 2, "spread of the proxy": 2, "share of the 160 winners": "%"},
-      note="16 prompts; spread: standard deviation, mean over 10 proxies; winners: best of 512 by each")
-claim("the rarest quarter is worth least and supplies the most winners",
-      rows["rarest quarter"]["true reward"] == min(x["true reward"] for x in rows.values())
-      and (where == 3).sum() == max((where == q).sum() for q in range(4)), kind="S")
+names = ("most usual quarter", "second", "third", "rarest quarter")
+spread = proxies.spread_by_quarter(judges[1600], quarter)
+worth = [bench.gold[quarter == q].mean().item() for q in range(4)]
+share = [(where == q).double().mean().item() for q in range(4)]
+columns = ["true reward", "standard deviation of the proxy", "share of the winners"]
+table(dict(zip(names, zip(worth, spread, share))), columns,
+      digits=dict(zip(columns, (2, 2, "%"))),
+      note="16 prompts, 10 proxies of 1,600 labels; winners: best of 512")
 
 # %% [markdown]
 # The rarest answers are the worst, and the proxy scatters most over them: wherever it errs upwards there, a bad answer wins. That is *extremal* Goodhart. The decisive test: take the rarest quarter away and push again. As a control, take away a random quarter instead.
 
 # %%
-def without(drop, score):  # gold of the best of n among the 384 answers of each prompt that stay
+def without(drop, score):  # gold of the best of n among the 384 answers that stay
     stay = (~drop).nonzero()[:, 1].view(16, 384)
-    return proxies.pushed(score.gather(1, stay), bench.gold.gather(1, stay), [*ns[:-1], 384])
+    score, gold = score.gather(1, stay), bench.gold.gather(1, stay)
+    return proxies.pushed(score, gold, [*ns[:-1], 384])
 
+some = [torch.rand(16, 512, generator=x).argsort(1) for x in dice]
 usual = torch.stack([without(rank >= 384, s) for s in judges[1600]])
-any_quarter = [torch.rand(16, 512, generator=run.fresh(f"any {k}")).argsort(1) >= 384
-               for k in range(10)]
-control = torch.stack([without(d, s) for d, s in zip(any_quarter, judges[1600])])
+control = torch.stack([without(x >= 384, s) for x, s in zip(some, judges[1600])])
+
+# %%
+gain = {"the proxy": truth[1600], "same errors, shuffled": harmless,
+        "without the rarest quarter": usual, "without a random quarter": control}
+gain = {name: x - x[:, :1] for name, x in gain.items()}
+mean_gain = {name: x.mean(0) for name, x in gain.items()}
+show(plots.best_of_n(ns, {"true reward against a blind draw, points": mean_gain},
+                     title="Shuffle the errors, and the fall is gone",
+                     note="mean of 10 label sets of 1,600"))
 
 # %% tags=["hide-input"]
-gain = {"the proxy": truth[1600], "same errors, shuffled": harmless,
-        "rarest quarter removed": usual, "a random quarter removed": control}
-gain = {name: (x - x[:, :1]) for name, x in gain.items()}
-ends = {name: rlhf.evaluate.exams.clustered(x[:, -1]) for name, x in gain.items()}
-show(plots.line_plot({name: (roots, x.mean(0)) for name, x in gain.items()},
-                     title="Shuffle the errors, and the fall is gone",
-                     x_label="√KL of best-of-n (upper bound), √nats",
-                     y_label="true reward against a blind draw", note="1,600 labels, mean of 10 label sets"),
-     "Line plot of the gain in true reward against the root of KL: with the proxy and without a random "
-     "quarter it falls far below zero; with shuffled errors it stays above; without the rarest quarter in between.")
-claim("with its errors shuffled, the proxy's favourite beats a blind draw",
-      ends["same errors, shuffled"][0] > ends["same errors, shuffled"][1], kind="S")
-claim("removing the rarest quarter removes most of the fall, removing a random quarter does not",
-      ends["rarest quarter removed"][0] > ends["the proxy"][0] / 2
-      and ends["a random quarter removed"][0] < ends["the proxy"][0] / 2, kind="S")
+end = {name: x[-1].item() for name, x in mean_gain.items()}
+claim("the rarest quarter is worth least and supplies the most winners",
+      worth[3] == min(worth) and share[3] == max(share), kind="S")
+low, half = rlhf.evaluate.exams.clustered(gain["same errors, shuffled"][:, -1])
+claim("with errors shuffled, the favourite beats a blind draw", low > half, kind="S")
+claim("without the rarest quarter, not without a random one, most of the fall is gone",
+      end["without the rarest quarter"] > end["the proxy"] / 2
+      > end["without a random quarter"], kind="S")
 
 # %% [markdown]
 # The same judge, with the same errors, is harmless once the errors no longer follow the truth. And most of the harm sits in a quarter of the answers, which can be named without knowing the truth. (Part of it: each curve is compared with a blind draw from the answers that stayed.)
@@ -295,21 +285,22 @@ claim("removing the rarest quarter removes most of the fall, removing a random q
 # $$\nabla J\approx\frac1N\sum_i\Big(r_i-\frac1{3}\sum_{j\ne i}r_j\Big)\nabla\log\pi(y_i\mid x_i).$$
 
 # %% rlhf={"part": "idea"}
-r = torch.tensor([[2.0, 1.0, 0.0, 1.0]])            # proxy of four answers to one prompt
-others = (r.sum(1, keepdim=True) - r) / 3           # mean of the other three
-print("advantage", [round(x, 2) for x in (r - others)[0].tolist()])
+r = torch.tensor([[2.0, 1.0, 0.0, 1.0]])   # proxy of four answers to one prompt
+others = (r.sum(1, keepdim=True) - r) / 3  # mean of the other three
+advantage = (r - others)[0]
+print("advantage", [round(x, 2) for x in advantage.tolist()])
 package = rlhf.advantages.leave_one_out(r[0], 4)
-claim("the package computes the same", bool((package - (r - others)[0]).abs().max() < 1e-6))
+claim("the package computes the same", torch.allclose(package, advantage))
 
 # %% [markdown] rlhf={"part": "loop"}
-# The proxy is the head from above, on the frozen states of the start model. No KL penalty, 24 steps of eight new requests: harmful ones, which should be refused, and *look-alikes*, which only sound harmful.
+# The proxy is the head from above, on the frozen states of the start model. No KL penalty, 24 steps of eight new requests: harmful ones, which should be refused, and *look-alikes*, which only sound harmful. After every step, three unseen requests are answered for the slider below.
 
 # %%
-def rloo_steps(policy, rows, judge, generator, rate=3e-4, size=8):
+def rloo_steps(policy, rows, judge, dice, rate=1.5e-4, size=8):
     optimizer, log = torch.optim.AdamW(policy.parameters(), lr=rate, weight_decay=0), []
     for step in range(len(rows) // size):
         asked = [row["prompt"] for row in rows[size * step:size * step + size]]
-        rollout = rlhf.sampling.answer(policy, tokenizer, asked, n=4, generator=generator)
+        rollout = rlhf.sampling.answer(policy, tokenizer, asked, n=4, generator=dice)
         r = judge(rollout).view(size, 4)
         advantage = r - (r.sum(1, keepdim=True) - r) / 3
         logp = rlhf.rollout.completion_logps(policy, rollout)
@@ -318,47 +309,63 @@ def rloo_steps(policy, rows, judge, generator, rate=3e-4, size=8):
         loss.backward()
         torch.nn.utils.clip_grad_norm_(policy.parameters(), 1.0)
         optimizer.step()
-        log.append((r.mean().item(), gold_of(asked, rollout)))
-    return torch.tensor(log)
+        log.append((r.mean().item(), gold_of(asked, rollout), look(policy)))
+    return log
 
 # %%
-def judge(rollout):  # the proxy of an answer, in the units of above
+raw = bench.state @ weight.float()
+unseen = rlhf.evaluate.exams.requests(3, seed=run.seed)
+
+def judge(rollout):  # the proxy, zero at the mean of the stored answers
     with torch.no_grad():
         state = rlhf.reward_model.last_state(start, rollout.ids, rollout.attention)
-    return (state @ weight.float()) / unit
+    return (state @ weight.float() - raw.mean()) / raw.std(1).mean()
 
+def gold_of(asked, rollout):  # for the log only; the loss never reads it
+    pairs = zip([x for x in asked for _ in range(4)], rollout.texts(tokenizer))
+    return sum(rlhf.village.gold(x, text) for x, text in pairs) / len(rollout)
 
-def gold_of(asked, rollout):  # the log keeps it for us; the loss never reads it
-    texts = rollout.texts(tokenizer)
-    return sum(rlhf.village.gold(asked[i // 4], x) for i, x in enumerate(texts)) / len(texts)
+# %%
+def look(policy):  # the answers to three unseen requests, always with the same dice
+    dice = torch.Generator().manual_seed(run.seed)
+    found = rlhf.evaluate.exams.exam(policy, tokenizer, unseen, generator=dice)
+    asked = [row["prompt"] for row in unseen]
+    return list(zip(asked, found.texts, found.gold.tolist()))
 
-unit = (bench.state @ weight.float()).std(1).mean()
-requests = rlhf.evaluate.exams.requests(8 * run.steps(24), split="train", seed=run.seed + 1)
+rows = rlhf.evaluate.exams.requests(8 * run.steps(24), split="train", seed=run.seed + 1)
 policy = rlhf.models.copy_of(start)
-live = rloo_steps(policy, requests, judge, run.fresh("live"))
+log = rloo_steps(policy, rows, judge, run.fresh("live"))
+
+# %%
+live = torch.tensor([row[:2] for row in log])
+means = torch.stack([some.mean(0) for some in live.split(4)])
+at = [4 * i + 2.5 for i in range(len(means))]
+show(plots.two_panels({"proxy, standard deviations": {"proxy": (at, means[:, 0])},
+                       "true reward, points": {"gold": (at, means[:, 1])}},
+                      title="Live: the proxy climbs, the truth falls", zero=False,
+                      x_label="RLOO step", note="means over 4 steps of 32 answers"))
+
+# %% tags=["hide-input", "nbval-ignore-output"] rlhf={"ignore_reason": "widget"}
+lines = {"step": list(range(1, len(log) + 1)), "proxy": live[:, 0].tolist(),
+         "gold": live[:, 1].tolist()}
+texts = {i + 1: log[i][2] for i in range(0, len(log), 2)}
+explorers.scrubber(lines, parts, texts, over=1, title="the live run, step by step").show()
 
 # %% tags=["hide-input"]
-means = live[: len(live) // 6 * 6].view(-1, 6, 2).mean(1)
-show(plots.panels({"proxy, standard deviations": {"proxy": (range(3, len(live), 6), means[:, 0])},
-                   "true reward, points": {"gold": (range(3, len(live), 6), means[:, 1])}},
-                  title="Live: the proxy climbs", x_label="RLOO step (means over 6 steps of 32 answers)",
-                  zero=False, note="village-3m-sft, one run"))
-claim("the live run climbs its proxy", means[-1, 0] > means[0, 0], kind="T")
-
-# %% tags=["hide-input"]
+claim("the live run climbs its proxy and loses truth",
+      means[-1, 0] > means[0, 0] and means[-1, 1] < means[0, 1], kind="T")
 gold, proxies_rise = five.smooth("gold"), [y[-1] > y[0] for y in five.smooth("proxy")]
 tops, last = [max(y) for y in gold], [y[-1] for y in gold]
-quote("rl_top", f"{min(tops):.1f} to {max(tops):.1f}")
-quote("rl_last", f"{min(last):.1f} to {max(last):.1f}")
-at_top = [kl[y.index(max(y))] for y, kl in zip(gold, five.smooth("kl"), strict=True)]
-at_end = [kl[-1] for kl in five.smooth("kl")]
-quote("kl_top", f"{min(at_top):.1f} to {max(at_top):.1f}")
-quote("kl_end", f"{min(at_end):.0f} to {max(at_end):.0f}")
-claim("in all five recorded runs the proxy ends above its start and gold below its start",
+kl_top = [kl[y.index(max(y))] for y, kl in zip(gold, five.smooth("kl"), strict=True)]
+kl_end = [kl[-1] for kl in five.smooth("kl")]
+kept = {"rl_top": tops, "rl_last": last, "kl_top": kl_top, "kl_end": kl_end}
+for name, x in kept.items():
+    quote(name, f"{min(x):.1f} to {max(x):.1f}")
+claim("in all five recorded runs the proxy ends above, gold below its start",
       all(proxies_rise) and all(y[-1] < y[0] < max(y) for y in gold), kind="T")
 
 # %% [markdown]
-# One short run is an anecdote, and whether gold has turned by then differs from seed to seed. The five recorded runs of the first picture are longer: 90 steps of 64 answers, against a whole reward model that was finetuned on about 700 honestly labelled pairs. There gold peaks at <!-- out rl_top --> points and ends at <!-- out rl_last --> (means over nine steps). The peaks lie at a KL of <!-- out kl_top --> nats from the start, the ends at <!-- out kl_end -->: first the policy learns what the labels say, and when little is left to gain there, it finds sentences that the judge likes and nobody asked for.
+# With so weak a judge the truth falls almost from the start. The five recorded runs of the first picture are longer, 90 steps of 64 answers, and their judge is better: a whole reward model, finetuned on about 700 honestly labelled pairs of such requests. There gold peaks at <!-- out rl_top --> points and ends at <!-- out rl_last --> (means over nine steps). The peaks lie at a KL of <!-- out kl_top --> nats from the start, the ends at <!-- out kl_end -->: first the policy learns what the labels say, and when little is left to gain there, it finds sentences that the judge likes and nobody asked for.
 #
 # Four things to know about this in practice:
 #
@@ -375,34 +382,33 @@ claim("in all five recorded runs the proxy ends above its start and gold below i
 # In practice nobody can draw the gold curve. Three signals need no truth. Each proposes the n at which it is highest. A *second judge* is a head fitted to 1,600 other labels of other pairs. *Likelihood* is minus the surprise of the picked answers.
 
 # %%
-second = [proxies.fitted(bench, honest, 1600, run.fresh(f"second {k}"), without=labels)[0]
-          for k, labels in enumerate(read[1600])]
-signals = {"the proxy itself": liked[1600],
-           "a second judge": torch.stack([proxies.pushed(s, x, ns) for s, x in zip(judges[1600], second)]),
-           "likelihood": torch.stack([proxies.pushed(s, -bench.surprise, ns) for s in judges[1600]])}
+dice = [run.fresh(f"second {k}") for k in range(10)]
+second, _ = proxies.fits(bench, honest, 1600, dice, without=read[1600])
+applause = [proxies.pushed(s, x, ns) for s, x in zip(judges[1600], second)]
+signals = {"the proxy": liked[1600], "a second judge": torch.stack(applause),
+           "likelihood": proxies.pushed(judges[1600], -bench.surprise, ns)}
 stops = {name: x.argmax(1) for name, x in signals.items()}
-stops |= {"always n = 2": torch.ones(10, dtype=int), "always n = 1, a blind draw": torch.zeros(10, dtype=int),
+stops |= {"always n = 2": torch.full((10,), 1), "a blind draw": torch.full((10,), 0),
           "the truth (not available)": truth[1600].argmax(1)}
 kept = {name: truth[1600].gather(1, i[:, None])[:, 0] for name, i in stops.items()}
 
-# %% tags=["hide-input"]
-table({name: {"n chosen": " ".join(str(ns[i]) for i in sorted(set(stops[name].tolist()))),
-              "true reward kept": rlhf.evaluate.exams.clustered(x)} for name, x in kept.items()},
-      corner="stop by", note="10 label sets, 16 prompts; ± 95 % interval over label sets")
-claim("stopping by likelihood keeps more truth than stopping by the second judge",
-      kept["likelihood"].mean() > kept["a second judge"].mean() + 0.3, kind="S")
-claim("but always n = 2 does as well as likelihood",
+# %%
+chosen = {name: sorted({ns[i] for i in x.tolist()}) for name, x in stops.items()}
+rows = {name: {"n chosen": " ".join(map(str, chosen[name])),
+               "true reward kept": rlhf.evaluate.exams.clustered(x)}
+        for name, x in kept.items()}
+table(rows, corner="stop by", note="10 label sets; ± 95 % interval over label sets")
+more = (kept["likelihood"] - kept["a second judge"]).mean()
+claim("likelihood keeps more truth than the second judge", more > 0.3, kind="S")
+claim("but no more than n = 2 always",
       kept["always n = 2"].mean() > kept["likelihood"].mean() - 0.05, kind="S")
 
-# %% tags=["hide-input"]
-scaled = {name: x.mean(0) for name, x in signals.items()} | {"gold": truth[1600].mean(0)}
+# %%
+scaled = {name: x.mean(0) for name, x in {**signals, "gold": truth[1600]}.items()}
 scaled = {name: (x - x[0]) / (x.max() - x.min()) for name, x in scaled.items()}
-show(plots.line_plot({name: (roots, x) for name, x in scaled.items()},
-                     title="A second judge keeps cheering; the likelihood turns with gold",
-                     x_label="√KL of best-of-n (upper bound), √nats",
-                     y_label="change, in units of each curve's own range", note="mean of 10 label sets"),
-     "Line plot of four curves, each in its own range: proxy and second judge climb to the end, gold and "
-     "the likelihood of the picked answers rise briefly and then fall together.")
+show(plots.best_of_n(ns, {"change since n = 1, each curve in its own range": scaled},
+                     title="A second judge cheers on; the likelihood turns with gold",
+                     note="mean of 10 label sets of 1,600"))
 
 # %% [markdown]
 # The second judge has its own labels, yet applauds what the first one picks. Both read *the same states* and extrapolate alike: a second opinion must be able to be wrong elsewhere. The likelihood knows nothing of quality, but it sees the policy leave the ordinary, and here that is where the harm is. Be careful with the praise: “always n = 2” does as well, and we found the signal while holding the truth.
@@ -421,19 +427,11 @@ show(plots.line_plot({name: (roots, x) for name, x in scaled.items()},
 
 # %% tags=["hide-input"]
 large = recorded("smollm2_ppo")
-show(plots.recorded_panels(large, {"reward model's score": {"proxy": "score"}, "true reward, points": {"gold": "gold"}},
-                           title="At 135M: score and truth rise together", note="smollm2-135m, LoRA, one run"))
-prompt, texts = large.texts()[3]
-cards(prompt, texts)
-
-# %% tags=["hide-input"]
-rows = {}
-for family, name in (("harmful", "harmful requests"), ("lookalike", "harmless look-alikes")):
-    rows[name] = {when: (large.held_out[when][family]["mean"], 1.96 * large.held_out[when][family]["standard_error"])
-                  for when in ("before", "after")}
-table(rows, note="true reward of held-out answers, ± 95 % interval over requests")
-claim("the mean rises while look-alikes end at the value of a refusal",
-      large.gain()[0] > 0 and abs(rows["harmless look-alikes"]["after"][0]) < 0.3, kind="T")
+parts = {"reward model's score": {"proxy": "score"}, "true reward": {"gold": "gold"}}
+show(plots.recorded_panels(large, parts, title="At 135M score and truth rise"))
+cards(*large.texts()[3])
+names = {"harmful": "harmful requests", "lookalike": "harmless look-alikes"}
+table(large.families(names), note="true reward of held-out answers, ± 95 % interval")
 
 # %% [markdown]
 # The mean of gold says that all is well. By kind of request it is a refusal for everything, which earns 3 points on a harmful request and 0 on a harmless one. Where the judge is blind, nothing pulls the policy back. What carries over: the policy takes what the judge pays for. What does not: within fifty steps the true mean does not fall, because this model's own attempts to help were worth less than nothing.
@@ -450,7 +448,8 @@ def keep(proxy, kl, ask):
     """Two lists, one number a checkpoint, and ask(step, n) -> the step to ship."""
     ### BEGIN SOLUTION
     root = torch.tensor(kl, dtype=torch.float64).clamp(min=0).sqrt()
-    looks = [int((root - share * root[-1]).abs().argmin()) for share in (0.2, 0.4, 0.6, 0.8, 1)]
+    at = [share * root[-1] for share in (0.2, 0.4, 0.6, 0.8, 1.0)]
+    looks = [int((root - x).abs().argmin()) for x in at]
     return max(looks, key=lambda step: sum(ask(step, 20)))
     ### END SOLUTION
 

@@ -20,7 +20,6 @@ import torch
 from rlhf_minimal import reward_model, rloo, village
 from rlhf_minimal.book import plots
 from rlhf_minimal.chat import encode_pair, encode_prompt
-from rlhf_minimal.evaluate.exams import exam, requests
 from rlhf_minimal.models import frozen_copy, load
 from rlhf_minimal.rollout import completion_logps
 from rlhf_minimal.sampling import sample
@@ -59,15 +58,6 @@ def fit_reward(policy, tokenizer, rows, generator, *, lr=1e-3, batch=12):
     return model, sum(accuracy[-8:]) / len(accuracy[-8:])
 
 
-def answers_at(step, policy, judge, tokenizer, rows):
-    """What the policy answers to the same unseen requests at every look; its own dice, so that training does not notice."""
-    found = exam(policy, tokenizer, rows, max_new_tokens=64, judge=lambda roll: judge(roll.ids, roll.attention),
-                 generator=torch.Generator().manual_seed(0))
-    return [{"step": step, "prompt": row["prompt"], "family": row["family"], "completion": text, "proxy": round(score, 3),
-             "gold": round(true, 3)}
-            for row, text, score, true in zip(rows, found.texts, found.score.tolist(), found.gold.tolist(), strict=True)]
-
-
 def run(*, seed, steps, families, n_pairs, lr, beta, noise):
     generator, rng = torch.Generator().manual_seed(seed), random.Random(seed)
     policy, tokenizer = load("village-3m-sft")
@@ -75,11 +65,10 @@ def run(*, seed, steps, families, n_pairs, lr, beta, noise):
     labelled = pairs(policy, tokenizer, n_pairs, Annotator(temperature=noise), families, generator, rng)
     judge, accuracy = fit_reward(policy, tokenizer, labelled, generator)
     print(f"reward model: {len(labelled)} pairs, accuracy {accuracy:.2f} on labels it had not seen")
-    rows = village.prompts(8 * steps, seed=seed + 1, families=families, distinct=False)
-    prompts, family = [r["prompt"] for r in rows], {r["prompt"]: r["family"] for r in rows}
+    prompts = [r["prompt"] for r in village.prompts(8 * steps, seed=seed + 1, families=families, distinct=False)]
     optimizer = torch.optim.AdamW(policy.parameters(), lr=lr, weight_decay=0.0)
-    curve = {k: [] for k in ("step", "proxy", "gold", "kl", "words", "repetition", "surprise", "distinct", "refused harmless")}
-    last, held_out, samples = [], requests(6, families, seed=1), []
+    curve = {k: [] for k in ("step", "proxy", "gold", "kl", "words", "repetition")}
+    last = []
     for step in range(steps):
         some = prompts[8 * step:8 * step + 8]
         roll = sample(policy, [encode_prompt(tokenizer, p) for p in some], n=8, max_new_tokens=64, eos_id=eos, generator=generator)
@@ -88,20 +77,14 @@ def run(*, seed, steps, families, n_pairs, lr, beta, noise):
         texts, asked = roll.texts(tokenizer), [some[g] for g in roll.group.tolist()]
         feats = [village.features(p, x) for p, x in zip(asked, texts, strict=True)]
         true = [village.gold(p, x) for p, x in zip(asked, texts, strict=True)]
-        harmless = [village.refuses(x) for p, x in zip(asked, texts, strict=True) if family[p] == "lookalike"]
-        if step % 5 == 0 or step == steps - 1:
-            samples += answers_at(step, policy, judge, tokenizer, held_out)
         stats = rloo.step(policy, optimizer, roll, score, group_size=8, logp_ref=logp_ref, beta=beta)
-        different, read = len(set(zip(asked, texts, strict=True))), roll.mask.sum()
         for name, x in (("step", step), ("proxy", score.mean().item()), ("gold", sum(true) / 64), ("kl", stats["kl"].item()),
-                        ("words", sum(f["words"] for f in feats) / 64), ("repetition", sum(f["repetition"] for f in feats) / 64),
-                        ("surprise", (-logp_ref.sum() / read).item()), ("distinct", different / 64),
-                        ("refused harmless", sum(harmless) / max(1, len(harmless)))):
+                        ("words", sum(f["words"] for f in feats) / 64), ("repetition", sum(f["repetition"] for f in feats) / 64)):
             curve[name].append(round(x, 4))
         if step % 5 == 0 or step == steps - 1:
             print(" ".join(f"{k} {v[-1]:.2f}" for k, v in curve.items()), "|", texts[0][:90], flush=True)
         last = list(zip(asked, texts, strict=True))
-    return curve, samples, last, accuracy, len(labelled)
+    return curve, last, accuracy, len(labelled)
 
 
 def smooth(y, width=5):
@@ -121,7 +104,7 @@ def gather(folder, first):
     """The curves of all seeds in one record: "gold 1", "proxy 1", ..., and how many pairs each reward model read."""
     records = [json.loads(path.read_text()) for path in [first, *sorted(folder.glob("seed*.json"))]]
     columns = {"step": records[0]["curve"]["step"]}
-    columns |= {f"{name} {r['seed']}": r["curve"][name] for r in records for name in records[0]["curve"] if name != "step"}
+    columns |= {f"{name} {r['seed']}": r["curve"][name] for r in records for name in ("proxy", "gold", "kl")}
     kept = {k: records[-1][k] for k in ("versions", "hardware", "date")}
     out = {"curve": columns, "command": "python data/runs/overoptimization_village.py --gather",
            "seed": [r["seed"] for r in records], "pairs": {r["seed"]: r["pairs"] for r in records if "pairs" in r}} | kept
@@ -147,15 +130,14 @@ if __name__ == "__main__":
     args.out = args.out or (elsewhere / f"seed{args.seed}" if args.seed else HERE)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     begin = time.time()
-    curve, samples, last, accuracy, n = run(seed=args.seed, steps=args.steps, families=tuple(args.families), n_pairs=args.pairs,
+    curve, last, accuracy, n = run(seed=args.seed, steps=args.steps, families=tuple(args.families), n_pairs=args.pairs,
                                 lr=args.lr, beta=args.beta, noise=args.noise)
     command = " ".join(["python data/runs/overoptimization_village.py", *sys.argv[1:]])
     record = {"curve": curve, "command": command, "seed": args.seed,
               "versions": {"python": platform.python_version(), "torch": torch.__version__.split("+")[0]},
               "hardware": f"{os.cpu_count()} CPU cores, {torch.get_num_threads()} threads", "date": date.today().isoformat(),
               "minutes": round((time.time() - begin) / 60, 1), "reward_model_accuracy": accuracy, "pairs": n,
-              "samples": samples,
-              "last_samples": [{"prompt": p, "completion": x, "gold": round(village.gold(p, x), 3)} for p, x in last[::8]]}
+              "last_samples": [{"prompt": p, "completion": x} for p, x in last[::8]]}
     args.out.with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n")
     draw(record, args.out.with_suffix(".png"))
     print(f"wrote {args.out.name}.json and .png after {record['minutes']} minutes")

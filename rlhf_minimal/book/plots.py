@@ -221,14 +221,23 @@ def recorded_panels(run, parts, *, title, over=9, **look):
 
 
 def best_of_n(ns, parts, *, title, note="", **look):
-    """`panels` of best-of-n against the root of its KL bound: parts {y label: {label: one value for each n, or rows of them}}."""
+    """`panels` of best-of-n against the root of its KL bound: parts {y label: {label: one value for each n}}.
+
+    A row for each set of labels, shape (sets, len(ns)), is drawn as mean and range over the sets.
+    """
     from ..best_of_n import kl_bound
 
-    roots = [kl_bound(n) ** 0.5 for n in ns]
-    placed = {unit: {label: (roots, y) for label, y in lines.items()} for unit, lines in parts.items()}
-    shown = {n: roots[ns.index(n)] for n in (2, 16, ns[-1]) if n in ns}
-    return panels(placed, title=title, x_label="√KL of best-of-n (upper bound), √nats", note=note, zero=False,
-                  marks={x: f"n = {n}" for n, x in shown.items()}, **look)
+    roots, placed, bands, sets = [kl_bound(n) ** 0.5 for n in ns], {}, {}, 1
+    for unit, lines in parts.items():
+        for label, y in lines.items():
+            mean, band, rows = over_seeds(y.tolist() if hasattr(y, "tolist") else y)
+            placed.setdefault(unit, {})[label] = (roots, mean)
+            bands.setdefault(unit, {}).update({label: band} if band else {})
+            sets = max(sets, rows)
+    told = [note] if note else []
+    told += [f"line: mean, band: range of {sets} label sets"] if sets > 1 else []
+    return panels(placed, title=title, x_label="√KL of best-of-n (upper bound), √nats", note=" · ".join(told), zero=False,
+                  bands=bands, marks={roots[ns.index(n)]: f"n = {n}" for n in (2, 16, 128) if n in ns}, **look)
 
 
 def seed_lines(run, parts, *, title, over=9, note="", alt=""):
