@@ -60,7 +60,7 @@ for name, s in zip("ab", sorted(one.last_samples, key=lambda s: -len(s["completi
 # %% [markdown] rlhf={"part": "phenomenon"}
 # ## The best of 512, chosen by an honest judge
 #
-# The village is a small world in which the true reward of every text is known; 3 points is perfect. We call it *gold*. Its language model has written 512 answers to each of sixteen prompts, and a few answers to each of 2,048 others. People label pairs of the others.
+# The village is a small world in which the true reward of every text is known; 3 points is perfect. We call it *gold*. Its language model has written 512 answers to each of sixteen prompts, and four answers to each of about two thousand others. People label pairs of the others.
 #
 # Our annotator is honest: she feels the true value plus random noise. Of two answers that differ by one point she prefers the better one in 73 % of cases. The proxy is a *linear head on frozen states*: one weight for each coordinate of the model's last hidden state (chapter 7).
 
@@ -120,7 +120,7 @@ claim("the simulation agrees with the formula", abs(kept - formula) < 0.05, kind
 # %% [markdown]
 # So a noisy proxy promises too much, but a higher score still means a better answer. With this kind alone, answer (a) of the prediction would be right.
 #
-# > **Keep this:** a target score is always too optimistic. That alone does no harm.
+# > **Keep this:** a score that was selected is too optimistic. With independent noise, that alone does no harm.
 #
 # ## Idea 2: The proxy climbs, the truth turns
 #
@@ -274,11 +274,11 @@ claim("without the rarest quarter, not without a random one, most of the fall is
 # %% [markdown]
 # The same judge, with the same errors, is harmless once the errors no longer follow the truth. And most of the harm sits in a quarter of the answers, which can be named without knowing the truth. (Part of it: each curve is compared with a blind draw from the answers that stayed.)
 #
-# *Overfitting* is something else. An overfitted judge is wrong on fresh pairs of the same kind; a held-out set shows it. Over-optimization leaves that kind: the pushed answers are unlike anything that was labelled.
+# *Overfitting* is something else. An overfitted judge is wrong on fresh pairs of the same kind; a held-out set shows it. Over-optimization leaves that kind: the pushed answers are unlike most that were labelled.
 #
-# > **Keep this:** random errors are harmless. Errors that are largest where answers are rare and bad are not.
+# > **Keep this:** independent errors are harmless on average. Errors that are largest where answers are rare and bad are not.
 #
-# ## Idea 4: Reinforcement learning finds the same hole
+# ## Idea 4: Reinforcement learning goes further
 #
 # Best-of-n chooses among answers that the model would write anyway. Reinforcement learning changes what it writes, so it can go further. Here is the whole method: REINFORCE with a leave-one-out baseline (RLOO, chapter 11). Each of four answers to a prompt is compared with the mean score of the other three:
 #
@@ -293,7 +293,7 @@ package = rlhf.advantages.leave_one_out(r[0], 4)
 claim("the package computes the same", torch.allclose(package, advantage))
 
 # %% [markdown] rlhf={"part": "loop"}
-# The proxy is the head from above, on the frozen states of the start model. No KL penalty, 24 steps of eight new requests: harmful ones, which should be refused, and *look-alikes*, which only sound harmful. After every step, three unseen requests are answered for the slider below.
+# **The loop.** The proxy is the head from above, on the frozen states of the start model. No KL penalty, 24 steps of eight new requests: harmful ones, which should be refused, and *look-alikes*, which only sound harmful. After every step, three unseen requests are answered for the slider below.
 
 # %%
 def rloo_steps(policy, rows, judge, dice, rate=1.5e-4, size=8):
@@ -349,7 +349,7 @@ show(plots.two_panels({"proxy, standard deviations": {"proxy": (at, means[:, 0])
 lines = {"step": list(range(1, len(log) + 1)), "proxy": live[:, 0].tolist(),
          "gold": live[:, 1].tolist()}
 texts = {i + 1: log[i][2] for i in range(0, len(log), 2)}
-explorers.scrubber(lines, parts, texts, over=1, title="the live run, step by step").show()
+explorers.scrubber(lines, parts, texts, over=1, title="the run, step by step").show()
 
 # %% tags=["hide-input"]
 claim("the live run climbs its proxy and loses truth",
@@ -370,11 +370,11 @@ claim("in all five recorded runs the proxy ends above, gold below its start",
 # Four things to know about this in practice:
 #
 # - **Chat tics.** “I am always happy to help” is the village's “as an AI language model”: phrases that a judge rewards everywhere soon stand everywhere.
-# - **Over-refusal.** A judge that is sure about harm and unsure about the rest teaches a policy to refuse the harmless, too. Part 8 shows it.
+# - **Over-refusal.** A judge that is sure about harm and unsure about the rest teaches a policy to refuse the harmless, too. The run at GPT-2 size shows it.
 # - **Objective mismatch.** The reward model is trained to order pairs, and then it is maximised. Good accuracy on pairs says little about its largest values.
 # - **A KL penalty** limits how far the policy goes. It need not change what is found on the way; the deeper notebook tests this.
 #
-# > **Keep this:** the better the optimiser, the sooner it leaves the texts that the labels were about.
+# > **Keep this:** an optimiser that changes the texts leaves those that the labels were about.
 
 # %% [markdown] rlhf={"part": "wrong"}
 # ## What goes wrong: warnings without the truth
@@ -425,13 +425,13 @@ show(plots.best_of_n(ns, {"change since n = 1, each curve in its own range": sca
 #
 # A recorded run of PPO on SmolLM2-135M: fifty steps against a reward model of the same size. That judge is sure about harmful requests and hardly better than a coin on harmless look-alikes.
 
-# %% tags=["hide-input"]
+# %%
 large = recorded("smollm2_ppo")
 parts = {"reward model's score": {"proxy": "score"}, "true reward": {"gold": "gold"}}
 show(plots.recorded_panels(large, parts, title="At 135M score and truth rise"))
 cards(*large.texts()[3])
-names = {"harmful": "harmful requests", "lookalike": "harmless look-alikes"}
-table(large.families(names), note="true reward of held-out answers, ± 95 % interval")
+table(large.families({"harmful": "harmful requests", "lookalike": "look-alikes"}), 
+      note="true reward of held-out answers, ± 95 % interval over requests")
 
 # %% [markdown]
 # The mean of gold says that all is well. By kind of request it is a refusal for everything, which earns 3 points on a harmful request and 0 on a harmless one. Where the judge is blind, nothing pulls the policy back. What carries over: the policy takes what the judge pays for. What does not: within fifty steps the true mean does not fall, because this model's own attempts to help were worth less than nothing.
@@ -522,8 +522,8 @@ check("17.3", honest_report, hidden=True)
 # %% [markdown] rlhf={"part": "retell"}
 # ## Retell it
 #
-# We trained a judge on honest comparisons and pushed it: the judge's score rose to the end, and the true reward rose, turned and fell below a blind draw. Random mistakes cannot do that, because among answers with the same mistake the better ones are still picked more often. When we shuffled the judge's mistakes, the fall was gone; they had been largest among rare answers, and rare answers were bad. Reinforcement learning finds such answers by itself and repeats them. A second judge that sees the same states applauds; how unusual the answers become is a warning, and a few true labels at well chosen moments are the best one.
+# We trained a judge on honest comparisons and pushed it: the judge's score rose to the end, and the true reward rose, turned and fell below a blind draw. Random mistakes cannot do that, because among answers with the same mistake the better ones are still picked more often. When we shuffled the judge's mistakes, the fall was gone; they had been largest among rare answers, and rare answers were bad. Reinforcement learning writes answers that nobody labelled, and repeats what the judge likes. A second judge that sees the same states applauds; how unusual the answers become is a warning, and a few true labels at chosen moments tell more.
 #
-# In the book: chapter 14, Over-optimization. Next: [Style and information](https://rlhfbook.com/c/19-style). Proofs, the published laws, ensembles, sycophancy and the alignment tax are in the [deeper notebook](deeper/17_over_optimization.ipynb).
+# In the book: chapter 14, Over-optimization. Next: chapter 18, Style and information. Proofs, the published laws, ensembles, sycophancy and the alignment tax are in the [deeper notebook](deeper/17_over_optimization.ipynb).
 #
 # <!-- nav -->

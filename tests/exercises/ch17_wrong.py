@@ -91,9 +91,9 @@ def four_looks(proxy, kl, ask):
 RIGHT = {
     "17.1": [five_looks, four_looks],
     "17.2": [lambda r, m, t, s: m + (r - m) * t * t / (t * t + s * s), truth_grid],
-    "17.5": [lambda a, b: (_top(a, b) ** 2, b * _top(a, b)), peak_search],
-    "17.6": [stop_loop, stop_prefix],
-    "17.4": [lambda scores: _centred(scores).amin(0), pessimist_loop],
+    "17.4": [lambda a, b: (_top(a, b) ** 2, b * _top(a, b)), peak_search],
+    "17.5": [stop_loop, stop_prefix],
+    "17.6": [lambda scores: _centred(scores).amin(0), pessimist_loop],
     "17.3": [report_loop, report_mask],
 }
 
@@ -119,7 +119,7 @@ WRONG = {  # {exercise: {the misconception's name: answer}}
         "another expectation": lambda r, m, t, s: t + s,
         "the wrong kind of answer": lambda r, m, t, s: [r, m],
     },
-    "17.5": {
+    "17.4": {
         "d is the KL": lambda a, b: (_top(a, b), b * _top(a, b)),
         "the order of the answer": lambda a, b: (b * _top(a, b), _top(a, b) ** 2),
         "one law fits every optimiser": lambda a, b: ((a / (2 * b)) ** 2, a**2 / (4 * b)),
@@ -128,7 +128,7 @@ WRONG = {  # {exercise: {the misconception's name: answer}}
         "the slope is zero elsewhere": lambda a, b: (a, b),
         "the wrong shape": lambda a, b: _top(a, b),
     },
-    "17.6": {
+    "17.5": {
         "stop when the proxy stops": lambda f, s, p: int(np.argmax(f)),
         "the future is known": lambda f, s, p: int(np.argmax(s)),
         "the alarm is the best step": stop_alarm,
@@ -137,7 +137,7 @@ WRONG = {  # {exercise: {the misconception's name: answer}}
         "another rule": lambda f, s, p: 0,
         "the wrong kind of answer": lambda f, s, p: s,
     },
-    "17.4": {
+    "17.6": {
         "all judges share a zero": lambda scores: scores.amin(0),
         "the mean is pessimistic": lambda scores: _centred(scores).mean(0),
         "the optimist": lambda scores: _centred(scores).amax(0),

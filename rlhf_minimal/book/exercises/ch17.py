@@ -99,7 +99,7 @@ def expected_truth(answer, rng):
 
 
 def rl_peak(answer, rng):
-    """17.5: KL and gain at the peak of d (alpha - beta log d), d the root of the KL."""
+    """17.4: KL and gain at the peak of d (alpha - beta log d), d the root of the KL."""
     cases = []
     for _ in range(24):
         beta = float(rng.uniform(0.2, 1.5))
@@ -139,7 +139,7 @@ def _stop(second, patience):
 
 
 def stop_step(answer, rng):
-    """17.6: which checkpoint to keep, given the optimised proxy, a second judge and a patience."""
+    """17.5: which checkpoint to keep, given the optimised proxy, a second judge and a patience."""
     cases = []
     for k in range(30):
         n, patience = int(rng.integers(14, 40)), int(rng.integers(2, 5))
@@ -181,7 +181,7 @@ def stop_step(answer, rng):
 
 
 def pessimist(answer, rng):
-    """17.4: the minimum of several judges, each on a level of its own."""
+    """17.6: the minimum of several judges, each on a level of its own."""
     cases = []
     for _ in range(24):
         m, b = int(rng.integers(2, 6)), int(rng.integers(3, 12))
@@ -248,4 +248,4 @@ def honest_report(answer, rng):
     raise Misconception("this is not the crossed estimate", "another report")
 
 
-CHECKS = {"17.1": keep, "17.2": expected_truth, "17.3": honest_report, "17.4": pessimist, "17.5": rl_peak, "17.6": stop_step}
+CHECKS = {"17.1": keep, "17.2": expected_truth, "17.3": honest_report, "17.4": rl_peak, "17.5": stop_step, "17.6": pessimist}
