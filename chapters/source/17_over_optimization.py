@@ -201,11 +201,12 @@ explorers.scrubber(lines, parts, texts, along="n", over=1, log=True,
 g = torch.tensor([-1.0, 0.0, 1.0]).repeat(3)            # truth: bad, middling, good
 e = torch.tensor([0.0, 1.0, 9.0]).repeat_interleave(3)  # error: none, small, a freak
 related = torch.where(g < 0, e, 0)                      # errors only for bad answers
-even, law = torch.full((9,), 1 / 9), rlhf.best_of_n.law
+even, law, lowest = torch.full((9,), 1 / 9), rlhf.best_of_n.law, 0.0
 for n in (2, 16, 256):
     a, b = law(even, g + e, n) @ g, law(even, g + related, n) @ g
     print(f"best of {n:3}: gold {a:5.2f} independent errors   {b:5.2f} related errors")
-    claim(f"n = {n}: independent errors do no harm", a > -1e-6)
+    lowest = min(lowest, a.item())
+claim("the independent errors do no harm", lowest > -1e-6)
 
 # %% [markdown]
 # So our proxy's errors must be **related to the truth**. Test it: keep the very same errors, but deal them out anew among the 512 answers of each prompt. Nothing else changes.
@@ -361,8 +362,9 @@ kl_end = [kl[-1] for kl in five.smooth("kl")]
 kept = {"rl_top": tops, "rl_last": last, "kl_top": kl_top, "kl_end": kl_end}
 for name, x in kept.items():
     quote(name, f"{min(x):.1f} to {max(x):.1f}")
+fell = [y[-1] < y[0] < max(y) for y in gold]
 claim("in all five recorded runs the proxy ends above, gold below its start",
-      all(proxies_rise) and all(y[-1] < y[0] < max(y) for y in gold), kind="T")
+      all(proxies_rise) and all(fell), kind="T")
 
 # %% [markdown]
 # With so weak a judge the truth falls almost from the start. The five recorded runs of the first picture are longer, 90 steps of 64 answers, and their judge is better: a whole reward model, finetuned on about 700 honestly labelled pairs of such requests. There gold peaks at <!-- out rl_top --> points and ends at <!-- out rl_last --> (means over nine steps). The peaks lie at a KL of <!-- out kl_top --> nats from the start, the ends at <!-- out kl_end -->: first the policy learns what the labels say, and when little is left to gain there, it finds sentences that the judge likes and nobody asked for.
@@ -399,9 +401,8 @@ rows = {name: {"n chosen": " ".join(map(str, chosen[name])),
         for name, x in kept.items()}
 table(rows, corner="stop by", note="10 label sets; ± 95 % interval over label sets")
 more = (kept["likelihood"] - kept["a second judge"]).mean()
-claim("likelihood keeps more truth than the second judge", more > 0.3, kind="S")
-claim("but no more than n = 2 always",
-      kept["always n = 2"].mean() > kept["likelihood"].mean() - 0.05, kind="S")
+claim("likelihood keeps more truth than the second judge, but no more than n = 2 always",
+      more > 0.3 and kept["always n = 2"].mean() > kept["likelihood"].mean() - 0.05, kind="S")
 
 # %%
 scaled = {name: x.mean(0) for name, x in {**signals, "gold": truth[1600]}.items()}
@@ -495,7 +496,19 @@ check("17.2", expected_truth, hidden=True)
 #
 # ### Exercise 17.3 · An honest report
 #
-# A colleague measured gold on a set of prompts at every checkpoint: `table` has a row for each prompt (an even number) and a column for each checkpoint. She ships the best column and reports its mean, so the luck of the choice is in the number. Repair the report: choose on the first half of the prompts and report on the second, swap, and average the two.
+# A colleague measured gold on a set of prompts at every checkpoint: `table` has a row for each prompt (an even number) and a column for each checkpoint. She ships the best column and reports its mean, so the luck of the choice is in the number. Repair the report: choose on the first half of the prompts and report on the second, swap, and average the two. Below: the lesson's proxy, its sixteen prompts in two halves.
+#
+# <details><summary>Hint</summary>
+# Two vectors of column means, one for each half. The best column of each is looked up in the other.
+# </details>
+#
+# <!-- solution 17.3 -->
+
+# %%
+each = rlhf.best_of_n.curve(proxy.flatten(), bench.gold.flatten(), 512, ns)  # (16, 10)
+halves = {"first eight prompts": each[:8].mean(0), "last eight": each[8:].mean(0)}
+show(plots.best_of_n(ns, {"true reward, points": halves},
+                     title="Gold of the best of n on two halves of the prompts"))
 
 # %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex17-3", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def honest_report(table):
@@ -511,13 +524,6 @@ check("17.3", honest_report)
 ### BEGIN HIDDEN TESTS
 check("17.3", honest_report, hidden=True)
 ### END HIDDEN TESTS
-
-# %% [markdown]
-# <details><summary>Hint</summary>
-# Two vectors of column means, one for each half. The best column of each is looked up in the other.
-# </details>
-#
-# <!-- solution 17.3 -->
 
 # %% [markdown] rlhf={"part": "retell"}
 # ## Retell it

@@ -156,7 +156,7 @@ def panels(parts, *, title, x_label, roles=None, bands=None, marks=None, side=Fa
     vertical lines. side=True sets the panels beside each other. One label has one look in all panels.
     """
     n = len(parts)
-    shape, size = ((1, n), (4.4 * n, 3.6)) if side else ((n, 1), (6.8, 0.9 + 2.35 * n))
+    shape, size = ((1, n), (4.4 * n, 3.6)) if side else ((n, 1), (6.8, 0.9 + (3.1 if n == 1 else 2.35 * n)))
     fig, axes = plt.subplots(*shape, figsize=size, layout="constrained", sharex=not side, squeeze=False)
     looks, most = _styles(list(dict.fromkeys(label for lines in parts.values() for label in lines)), roles), 1
     for ax, (unit, lines) in zip(axes.flat, parts.items(), strict=True):

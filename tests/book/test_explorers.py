@@ -25,10 +25,12 @@ def made():
     run = recorded("overoptimization_seeds")
     return {"beta": explorers.beta_frontier(P, REWARD, GOLD, NAMES), "answers": explorers.answers(STORED),
             "scrub": explorers.scrubber(run, {"true reward": {"gold": "gold"}, "score": {"proxy": "proxy"}}, SAMPLES),
-            "recorded": explorers.scrubber(recorded("smollm2_dpo"), {"loss": {"policy": "loss"}})}
+            "recorded": explorers.scrubber(recorded("smollm2_dpo"), {"loss": {"policy": "loss"}}),
+            "columns": explorers.scrubber({"step": [1, 2, 4], "gold": [0.5, 0.7, 0.2]}, {"true reward": {"gold": "gold"}},
+                                          along="n", over=1, log=True)}
 
 
-@pytest.mark.parametrize("name", ["beta", "answers", "scrub", "recorded"])
+@pytest.mark.parametrize("name", ["beta", "answers", "scrub", "recorded", "columns"])
 def test_every_corner_is_computed_fast_twice_the_same_and_painted(name):
     explorer = made()[name]
     assert explorer.corners() and len(explorer.settings()) <= explorers.MOST
