@@ -53,7 +53,8 @@ parts = {"learned reward (the proxy)": "proxy", "true reward, points": "gold"}
 show(plots.seed_lines(
     five, parts, title="Every run climbs the proxy; in every run the truth turns"))
 one = recorded("overoptimization_village")
-for name, s in zip("ab", sorted(one.last_samples, key=lambda s: -len(s["completion"]))):
+long = sorted(one.last_samples, key=lambda s: -len(s["completion"]))[:2]
+for name, s in zip("ab", long, strict=True):
     quote(f"ask_{name}", s["prompt"])
     quote(f"say_{name}", s["completion"])
 
@@ -165,13 +166,13 @@ claim("at every size of the label set gold ends below its start",
 settled("c", "The best of 512 is far below a blind draw; the peak comes early.")
 few, many = truth[1600].mean(0), truth[10_000].mean(0)
 for name, x in {"start": few[0], "peak": few.max(), "end": few[-1],
-                "top_many": many.max(), "end_many": many[-1]}.items():
+                "top_100": truth[100].mean(0).max(), "end_many": many[-1]}.items():
     quote(name, f"{x:.2f}")
 quote("peak_n", ns[int(few.argmax())])
 quote("fall", f"{-fall:.2f} ± {error:.2f}")
 
 # %% [markdown]
-# With 1,600 labels gold starts at <!-- out start -->, peaks at <!-- out peak --> with n = <!-- out peak_n -->, and ends at <!-- out end -->: a fall of <!-- out fall --> below the start (95 % interval over label sets, at these sixteen prompts). More labels raise the peak: with 10,000 it is <!-- out top_many -->. They do not prevent the fall, which ends at <!-- out end_many -->.
+# With 1,600 labels gold starts at <!-- out start -->, peaks at <!-- out peak --> with n = <!-- out peak_n -->, and ends at <!-- out end -->: a fall of <!-- out fall --> below the start (95 % interval over label sets, at these sixteen prompts). With 100 labels the peak is only <!-- out top_100 -->. With 10,000 it is about as high as with 1,600, and gold still ends at <!-- out end_many -->.
 #
 # Gao, Schulman and Hilton ([arXiv 2210.10760](https://arxiv.org/abs/2210.10760)) measured such curves for large models. They let a big reward model play the truth, labelled data with it, trained smaller proxies on the labels, and pushed those. Our village has the same design with a truth that is known exactly. The [deeper notebook](deeper/17_over_optimization.ipynb) fits their laws.
 #
@@ -220,7 +221,7 @@ def dealt_out_anew(score, generator):
     return slope * centred + error.gather(1, deal)
 
 dice = [run.fresh(f"deal {k}") for k in range(10)]
-shuffled = [dealt_out_anew(s, x) for s, x in zip(judges[1600], dice)]
+shuffled = [dealt_out_anew(s, x) for s, x in zip(judges[1600], dice, strict=True)]
 harmless = proxies.pushed(shuffled, bench.gold, ns)
 
 # %% [markdown]
@@ -236,8 +237,8 @@ spread = proxies.spread_by_quarter(judges[1600], quarter)
 worth = [bench.gold[quarter == q].mean().item() for q in range(4)]
 share = [(where == q).double().mean().item() for q in range(4)]
 columns = ["true reward", "standard deviation of the proxy", "share of the winners"]
-table(dict(zip(names, zip(worth, spread, share))), columns,
-      digits=dict(zip(columns, (2, 2, "%"))),
+rows = {name: [worth[q], spread[q], share[q]] for q, name in enumerate(names)}
+table(rows, columns, digits={columns[0]: 2, columns[1]: 2, columns[2]: "%"},
       note="16 prompts, 10 proxies of 1,600 labels; winners: best of 512")
 
 # %% [markdown]
@@ -251,7 +252,7 @@ def without(drop, score):  # gold of the best of n among the 384 answers that st
 
 some = [torch.rand(16, 512, generator=x).argsort(1) for x in dice]
 usual = torch.stack([without(rank >= 384, s) for s in judges[1600]])
-control = torch.stack([without(x >= 384, s) for x, s in zip(some, judges[1600])])
+control = torch.stack([without(some[k] >= 384, judges[1600][k]) for k in range(10)])
 
 # %%
 gain = {"the proxy": truth[1600], "same errors, shuffled": harmless,
@@ -297,7 +298,7 @@ claim("the package computes the same", torch.allclose(package, advantage))
 # **The loop.** The proxy is the head from above, on the frozen states of the start model. No KL penalty, 24 steps of eight new requests: harmful ones, which should be refused, and *look-alikes*, which only sound harmful. After every step, three unseen requests are answered for the slider below.
 
 # %%
-def rloo_steps(policy, rows, judge, dice, rate=1.5e-4, size=8):
+def rloo_steps(policy, rows, judge, dice, rate=3e-4, size=8):
     optimizer, log = torch.optim.AdamW(policy.parameters(), lr=rate, weight_decay=0), []
     for step in range(len(rows) // size):
         asked = [row["prompt"] for row in rows[size * step:size * step + size]]
@@ -323,15 +324,16 @@ def judge(rollout):  # the proxy, zero at the mean of the stored answers
     return (state @ weight.float() - raw.mean()) / raw.std(1).mean()
 
 def gold_of(asked, rollout):  # for the log only; the loss never reads it
-    pairs = zip([x for x in asked for _ in range(4)], rollout.texts(tokenizer))
-    return sum(rlhf.village.gold(x, text) for x, text in pairs) / len(rollout)
+    texts = rollout.texts(tokenizer)
+    true = [rlhf.village.gold(asked[i // 4], x) for i, x in enumerate(texts)]
+    return sum(true) / len(true)
 
 # %%
 def look(policy):  # the answers to three unseen requests, always with the same dice
     dice = torch.Generator().manual_seed(run.seed)
     found = rlhf.evaluate.exams.exam(policy, tokenizer, unseen, generator=dice)
     asked = [row["prompt"] for row in unseen]
-    return list(zip(asked, found.texts, found.gold.tolist()))
+    return list(zip(asked, found.texts, found.gold.tolist(), strict=True))
 
 rows = rlhf.evaluate.exams.requests(8 * run.steps(24), split="train", seed=run.seed + 1)
 policy = rlhf.models.copy_of(start)
@@ -343,8 +345,9 @@ means = torch.stack([some.mean(0) for some in live.split(4)])
 at = [4 * i + 2.5 for i in range(len(means))]
 show(plots.two_panels({"proxy, standard deviations": {"proxy": (at, means[:, 0])},
                        "true reward, points": {"gold": (at, means[:, 1])}},
-                      title="Live: the proxy climbs, the truth falls", zero=False,
-                      x_label="RLOO step", note="means over 4 steps of 32 answers"))
+                      title="Live: the proxy climbs, the truth does not follow",
+                      zero=False, x_label="RLOO step",
+                      note="means over 4 steps of 32 answers"))
 
 # %% tags=["hide-input", "nbval-ignore-output"] rlhf={"ignore_reason": "widget"}
 lines = {"step": list(range(1, len(log) + 1)), "proxy": live[:, 0].tolist(),
@@ -353,8 +356,8 @@ texts = {i + 1: log[i][2] for i in range(0, len(log), 2)}
 explorers.scrubber(lines, parts, texts, over=1, title="the run, step by step").show()
 
 # %% tags=["hide-input"]
-claim("the live run climbs its proxy and loses truth",
-      means[-1, 0] > means[0, 0] and means[-1, 1] < means[0, 1], kind="T")
+claim("the live run climbs its proxy, and the truth does not follow",
+      means[-1, 0] > means[0, 0] + 0.3 and means[-1, 1] < means[0, 1] + 0.2, kind="T")
 gold, proxies_rise = five.smooth("gold"), [y[-1] > y[0] for y in five.smooth("proxy")]
 tops, last = [max(y) for y in gold], [y[-1] for y in gold]
 kl_top = [kl[y.index(max(y))] for y, kl in zip(gold, five.smooth("kl"), strict=True)]
@@ -367,7 +370,7 @@ claim("in all five recorded runs the proxy ends above, gold below its start",
       all(proxies_rise) and all(fell), kind="T")
 
 # %% [markdown]
-# With so weak a judge the truth falls almost from the start. The five recorded runs of the first picture are longer, 90 steps of 64 answers, and their judge is better: a whole reward model, finetuned on about 700 honestly labelled pairs of such requests. There gold peaks at <!-- out rl_top --> points and ends at <!-- out rl_last --> (means over nine steps). The peaks lie at a KL of <!-- out kl_top --> nats from the start, the ends at <!-- out kl_end -->: first the policy learns what the labels say, and when little is left to gain there, it finds sentences that the judge likes and nobody asked for.
+# Compare the first and the last answers. This run is short, and its judge knows little about such requests: the proxy climbs, the truth gains nothing. The five recorded runs of the first picture are longer, 90 steps of 64 answers, and their judge is better: a whole reward model, finetuned on about 700 honestly labelled pairs of such requests. There gold peaks at <!-- out rl_top --> points and ends at <!-- out rl_last --> (means over nine steps). The peaks lie at a KL of <!-- out kl_top --> nats from the start, the ends at <!-- out kl_end -->: first the policy learns what the labels say, and when little is left to gain there, it finds sentences that the judge likes and nobody asked for.
 #
 # Four things to know about this in practice:
 #
@@ -386,7 +389,7 @@ claim("in all five recorded runs the proxy ends above, gold below its start",
 # %%
 dice = [run.fresh(f"second {k}") for k in range(10)]
 second, _ = proxies.fits(bench, honest, 1600, dice, without=read[1600])
-applause = [proxies.pushed(s, x, ns) for s, x in zip(judges[1600], second)]
+applause = [proxies.pushed(judges[1600][k], second[k], ns) for k in range(10)]
 signals = {"the proxy": liked[1600], "a second judge": torch.stack(applause),
            "likelihood": proxies.pushed(judges[1600], -bench.surprise, ns)}
 stops = {name: x.argmax(1) for name, x in signals.items()}
@@ -401,8 +404,9 @@ rows = {name: {"n chosen": " ".join(map(str, chosen[name])),
         for name, x in kept.items()}
 table(rows, corner="stop by", note="10 label sets; ± 95 % interval over label sets")
 more = (kept["likelihood"] - kept["a second judge"]).mean()
-claim("likelihood keeps more truth than the second judge, but no more than n = 2 always",
-      more > 0.3 and kept["always n = 2"].mean() > kept["likelihood"].mean() - 0.05, kind="S")
+lead = (kept["likelihood"] - kept["always n = 2"]).mean()
+claim("likelihood keeps more truth than the second judge, but no more than n = 2",
+      more > 0.3 and lead < 0.05, kind="S")
 
 # %%
 scaled = {name: x.mean(0) for name, x in {**signals, "gold": truth[1600]}.items()}
@@ -431,7 +435,7 @@ large = recorded("smollm2_ppo")
 parts = {"reward model's score": {"proxy": "score"}, "true reward": {"gold": "gold"}}
 show(plots.recorded_panels(large, parts, title="At 135M score and truth rise"))
 cards(*large.texts()[3])
-table(large.families({"harmful": "harmful requests", "lookalike": "look-alikes"}), 
+table(large.families({"harmful": "harmful requests", "lookalike": "look-alikes"}),
       note="true reward of held-out answers, ± 95 % interval over requests")
 
 # %% [markdown]

@@ -273,8 +273,8 @@ def goodhart(alt=""):
     import random
 
     rng = random.Random(0)
-    fig, ax = canvas(8.8, 3.5, alt or "Drawing of four sketched clouds, true value against proxy. Regressional: a line that is less "
-                     "steep. Extremal: it bends down at the right end. Causal: flat when pushed. Adversarial: one hole far right")
+    fig, ax = canvas(8.8, 3.5, alt or "Drawing of four sketched clouds, true value against proxy. Regressional: a line that is "
+                     "less steep. Extremal: it bends down at the right. Causal: flat when pushed. Adversarial: a hole far right")
     for k, (name, words, truth, wide) in enumerate(GOODHART):
         left, low, w, h = 0.2 + 2.15 * k, 1.15, 1.9, 1.75
         note(ax, left + w / 2, 3.2, name, 12, bold=True, color=BLACK)
@@ -285,8 +285,8 @@ def goodhart(alt=""):
         for i in range(70):
             x = -2 + 4 * i / 69 if name != "adversarial" or i % 5 == 0 else min(1.2, rng.gauss(-0.3, 0.8))
             y = truth(x) + rng.gauss(0, wide)
-            ax.plot(left + w * (x + 2.2) / 4.5, low + h * (max(y, -2.3) + 2.4) / 4.8, "o", color=ORANGE if x > 1.2 else BLUE, markersize=2.6,
-                    alpha=0.8)
+            ax.plot(left + w * (x + 2.2) / 4.5, low + h * (max(y, -2.3) + 2.4) / 4.8, "o",
+                    color=ORANGE if x > 1.2 else BLUE, markersize=2.6, alpha=0.8)
         note(ax, left + w / 2, 0.5, words, 9.2)
     return fig
 
