@@ -189,10 +189,6 @@ def beta_frontier(p, reward, gold, names, betas=(0.05, 0.1, 0.2, 0.3, 0.5, 0.75,
                     "on the answer with the highest score, a large one leaves the reference as it is")
 
 
-<<<<<<< HEAD
-def scrubber(run, parts: dict, texts: dict | None = None, *, title="the run, step by step", over=9, most=20,
-             along="step", log=False) -> Explorer:
-=======
 def beta_kinds(worlds: dict, betas=(0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 5)) -> Explorer:
     """Move one beta for several kinds of request at once: worlds {kind: (names, p, reward, gold)} of a few answers each.
 
@@ -227,8 +223,8 @@ def beta_kinds(worlds: dict, betas=(0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 5
                     "gives each answer, for each kind of request, beside the reference")
 
 
-def scrubber(run, parts: dict, texts: dict | None = None, *, title="the run, step by step", over=9, most=20) -> Explorer:
->>>>>>> main
+def scrubber(run, parts: dict, texts: dict | None = None, *, title="the run, step by step", over=9, most=20,
+             along="step", log=False) -> Explorer:
     """Scrub through a recorded run: parts {y label: {label: column}} with a mark at the step, and what the model wrote then.
 
     A column of a run over seeds is drawn as one line a seed. texts {step: [(prompt, text, gold)]}; a run with `samples`

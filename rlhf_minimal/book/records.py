@@ -24,11 +24,10 @@ class Recorded(SimpleNamespace):
         names = [column] if column in self.curve else sorted(numbered, key=lambda c: int(c.rsplit(" ", 1)[1]))
         return [self.curve[c] for c in names]
 
-<<<<<<< HEAD
     def smooth(self, column: str, over: int = 9) -> list:
         """One list of running means over `over` steps for each seed: what the plots of recorded runs draw."""
         return [[sum(y[i:i + over]) / over for i in range(len(y) - over + 1)] for y in self.seeds(column)]
-=======
+
     def values(self, part: str, *keys: str | list[str]) -> list:
         """One number for each seed of a part {seed: {…}}: values("arms", "PPO 0.5", "harmful", "gold").
 
@@ -47,7 +46,6 @@ class Recorded(SimpleNamespace):
         """The range of `values` over the seeds, for a table: "1.4 to 2.0"."""
         found = self.values(part, *keys)
         return f"{min(found):.{digits}f} to {max(found):.{digits}f}".replace("-", "−")
->>>>>>> main
 
     def gain(self, family: str = "all") -> tuple[float, float]:
         """(mean true reward of held-out answers, after minus before; its standard error) of a family of prompts."""
