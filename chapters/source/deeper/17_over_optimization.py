@@ -55,7 +55,7 @@ from rlhf_minimal.tensors import pad_right
 run = begin(17)
 
 # %% [markdown]
-# ## The set-up of the lesson
+# ## The question, and the set-up of the lesson
 #
 # **The lesson's question, in detail: which laws does the fall follow, what delays it, and who pays?**
 #
