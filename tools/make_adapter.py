@@ -51,8 +51,8 @@ def held_out(model, tokenizer, n=96) -> dict[str, dict]:
         some = [s for r, s in zip(rows, scores, strict=True) if family in ("all", r["family"])]
         out[family] = {"mean": round(statistics.fmean(some), 3), "n": len(some),
                        "standard_error": round(statistics.stdev(some) / len(some) ** 0.5, 3)}
-    shown = [{"prompt": r["prompt"], "completion": t, "gold": round(s, 2)} for r, t, s in zip(rows, texts, scores, strict=True)]
-    return out | {"texts": shown[:12]}
+    shown = list(zip(rows, texts, scores, strict=True))[:12]
+    return out | {"texts": [{"prompt": r["prompt"], "completion": t, "gold": round(s, 2)} for r, t, s in shown]}
 
 
 def main() -> None:
@@ -99,8 +99,8 @@ def main() -> None:
     print({k: v["mean"] for k, v in after.items() if k != "texts"}, flush=True)
     about = {"command": f"python -m tools.make_adapter --rows {args.rows} --batch {args.batch} --lr {args.lr:g}",
              "seed": args.seed, "date": date.today().isoformat(), "minutes": round(minutes, 1),
-             "hardware": f"{os.cpu_count()} CPU cores ({platform.machine()})", "versions": {"torch": torch.__version__.split("+")[0]},
-             "dtype": "bfloat16" if args.bfloat16 else "float32", "curve": curve, "before": before, "after": after}
+             "hardware": f"{os.cpu_count()} CPU cores ({platform.machine()})",
+             "versions": {"torch": torch.__version__.split("+")[0]}, "dtype": "bfloat16" if args.bfloat16 else "float32", "curve": curve, "before": before, "after": after}
     (args.out / "training.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
     card(args.out, about)
 
@@ -129,15 +129,16 @@ def write(policy, tokenizer, folder: Path) -> None:
 
 def card(folder: Path, about: dict) -> None:
     """README.md: what it is, what it can do, how to rebuild it."""
-    lines = ["# smollm2-135m-village", "", "LoRA (rank 8, every linear layer) for SmolLM2-135M-Instruct, trained on the village's demonstrations;",
-             f"half precision. Made by `{about['command']}` in {about['minutes']:.0f} minutes on {about['hardware']}. The base model is Apache-2.0,",
-             "the adapter is under the MIT licence of this repository.", "",
+    lines = ["# smollm2-135m-village", "", "LoRA (rank 8, every linear layer) for SmolLM2-135M-Instruct, trained on the village's",
+             f"demonstrations; half precision. Made by `{about['command']}` in {about['minutes']:.0f} minutes on {about['hardware']}.",
+             "The base model is Apache-2.0, the adapter is under the MIT licence of this repository.", "",
              "True reward of one sampled answer to held-out prompts (temperature 1, n in brackets, ± standard error):", "",
              "| family | before | after |", "|---|---:|---:|"]
     for family, x in about["after"].items():
         if family != "texts":
             was = about["before"][family]
-            lines.append(f"| {family} ({x['n']}) | {was['mean']:.2f} ± {was['standard_error']:.2f} | {x['mean']:.2f} ± {x['standard_error']:.2f} |")
+            both = (f"{y['mean']:.2f} ± {y['standard_error']:.2f}" for y in (was, x))
+            lines.append(f"| {family} ({x['n']}) | {' | '.join(both)} |")
     (folder / "README.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 

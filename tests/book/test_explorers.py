@@ -26,7 +26,9 @@ def made():
     return {"beta": explorers.beta_frontier(P, REWARD, GOLD, NAMES), "answers": explorers.answers(STORED),
             "kinds": explorers.beta_kinds({"one": (NAMES, P, REWARD, GOLD), "two": (NAMES[:2], (1, 1), (0.0, 3.0), (3.0, 0.0))}),
             "scrub": explorers.scrubber(run, {"true reward": {"gold": "gold"}, "score": {"proxy": "proxy"}}, SAMPLES),
-            "recorded": explorers.scrubber(recorded("smollm2_dpo"), {"loss": {"policy": "loss"}})}
+            "recorded": explorers.scrubber(recorded("smollm2_dpo"), {"loss": {"policy": "loss"}}),
+            "columns": explorers.scrubber({"step": [1, 2, 4], "gold": [0.5, 0.7, 0.2]}, {"true reward": {"gold": "gold"}},
+                                          along="n", over=1, log=True)}
 
 
 def test_one_beta_moves_the_kind_with_the_larger_gap_further():
@@ -36,7 +38,7 @@ def test_one_beta_moves_the_kind_with_the_larger_gap_further():
     assert found["gold"] == pytest.approx((found["kinds"]["far"]["gold"] + found["kinds"]["near"]["gold"]) / 2)
 
 
-@pytest.mark.parametrize("name", ["beta", "kinds", "answers", "scrub", "recorded"])
+@pytest.mark.parametrize("name", ["beta", "kinds", "answers", "scrub", "recorded", "columns"])
 def test_every_corner_is_computed_fast_twice_the_same_and_painted(name):
     explorer = made()[name]
     assert explorer.corners() and len(explorer.settings()) <= explorers.MOST
