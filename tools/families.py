@@ -30,7 +30,8 @@ SIZES = dict(
     vocab_size=VOCAB, hidden_size=32, d_model=32, n_embd=32, emb_dim=32, dim=32, intermediate_size=48, d_ff=48, ffn_dim=48,
     n_inner=48, ffn_hidden_size=48, num_hidden_layers=2, n_layer=2, n_layers=2, num_layers=2, decoder_layers=2, encoder_layers=2,
     num_attention_heads=4, n_head=4, n_heads=4, num_heads=4, attention_heads=4, decoder_attention_heads=4,
-    encoder_attention_heads=4, num_key_value_heads=2, head_dim=8, decoder_ffn_dim=48, encoder_ffn_dim=48, max_position_embeddings=128,
+    encoder_attention_heads=4, num_key_value_heads=2, head_dim=8, decoder_ffn_dim=48, encoder_ffn_dim=48,
+    max_position_embeddings=128,
     n_positions=128,
     sliding_window=16, moe_intermediate_size=16, shared_expert_intermediate_size=16, num_experts=4, num_local_experts=4,
     n_routed_experts=4, num_experts_per_tok=2, n_group=1, topk_group=1, q_lora_rank=16, kv_lora_rank=16, qk_nope_head_dim=8,
@@ -221,8 +222,8 @@ def page(rows):
         "and of DPO changes the weights.",
         "- **saved and loaded**: the trained model, loaded by transformers, scores the same.", "",
         f"`exact` means within {TOLERANCE:g} nats per token. {len(done)} of {len(rows)} families keep all four laws, "
-        f"{len(refused)} are refused with a reason, {len(rows) - len(done) - len(refused)} were not tried. A family whose cache is recurrent, "
-        "sparse or of an unknown kind is sampled by reading every row anew for each token: exact, and slow.", "",
+        f"{len(refused)} are refused with a reason, {len(rows) - len(done) - len(refused)} were not tried. A family whose cache "
+        "is recurrent, sparse or of an unknown kind is sampled by reading every row anew for each token: exact, and slow.", "",
         "| family | " + " | ".join(COLUMNS) + " | note |", "|---" * (len(COLUMNS) + 2) + "|",
     ]
     lines += [f"| {name} | " + " | ".join(row[c] for c in COLUMNS) + f" | {row['note']} |" for name, row in sorted(rows.items())]

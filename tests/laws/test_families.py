@@ -16,7 +16,8 @@ from tools.families import ROWS, alone, tiny
 TESTED = (  # of each kind of architecture, dropout and cache some; `python -m tools.families` tries them all
     "gpt2", "gpt_neo", "gpt_neox", "gpt_bigcode", "gptj", "codegen", "opt", "bloom", "biogpt", "xglm", "falcon", "mpt", "ctrl",
     "bart", "openai-gpt", "llama", "llama4_text", "mistral", "mixtral", "ministral3", "qwen2", "qwen3", "qwen3_moe", "qwen3_next",
-    "gemma", "gemma2", "gemma3_text", "gemma3n_text", "gemma4_text", "phi", "phi3", "olmo2", "olmoe", "cohere", "cohere2", "deepseek_v3",
+    "gemma", "gemma2", "gemma3_text", "gemma3n_text", "gemma4_text", "phi", "phi3", "olmo2", "olmoe", "cohere", "cohere2",
+    "deepseek_v3",
     "glm4", "granite", "granitemoehybrid", "stablelm", "starcoder2", "smollm3", "gpt_oss", "modernbert-decoder", "mamba", "mamba2",
     "rwkv", "jamba", "falcon_h1", "lfm2", "recurrent_gemma", "bert", "roberta", "xlnet", "phimoe",
 )
