@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from rlhf_minimal import decoding, forward, models
+from rlhf_minimal import families as known
 from rlhf_minimal.logprobs import token_logps
 from rlhf_minimal.reward_model import RewardModel
 from rlhf_minimal.sampling import sample
@@ -48,9 +49,9 @@ def test_the_page_has_every_family_and_no_failure(page):
 def test_dropout_written_in_any_way_is_off(family):
     """Layers, functions with an attribute, and whole layers that are skipped."""
     model = tiny(family).train()
-    assert not models.is_steady(copy.deepcopy(model)) or family in ("bloom", "mpt", "ctrl")
+    assert not known.is_steady(copy.deepcopy(model)) or family in ("bloom", "mpt", "ctrl")
     state = torch.get_rng_state()
-    assert models.disable_dropout(model) is model and models.is_steady(model) and model.training
+    assert models.disable_dropout(model) is model and known.is_steady(model) and model.training
     assert torch.equal(state, torch.get_rng_state())
 
 
@@ -72,7 +73,7 @@ def longrope(switch=16):
 @pytest.mark.parametrize("pad", [pad_left, pad_right])
 def test_longrope_a_row_beside_a_longer_one_is_the_row_alone(pad):
     model = longrope()
-    assert models.switch_length(model) == 16 and models.switch_length(tiny("phi3")) is None
+    assert known.switch_length(model) == 16 and known.switch_length(tiny("phi3")) is None
     ids, attention = pad(ROWS)
     with torch.no_grad():
         got = token_logps(model, ids, attention)
@@ -165,7 +166,7 @@ def test_a_reward_model_of_a_family_scores_a_row_in_a_batch_as_alone(family, kin
 def test_the_shape_of_opt_350m():
     model = tiny("opt", word_embed_proj_dim=16)
     families.training_law(model)
-    assert RewardModel(model)(*pad_right(ROWS)).shape == (3,) and models.hidden_size(model) == 16
+    assert RewardModel(model)(*pad_right(ROWS)).shape == (3,) and known.hidden_size(model) == 16
 
 
 @pytest.mark.parametrize("family", ["mamba", "granite"])
