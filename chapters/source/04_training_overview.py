@@ -481,7 +481,7 @@ claim("with the alias the logged KL is exactly 0, with a frozen copy it is not",
 # %% [markdown] rlhf={"part": "gpt2"}
 # ## At GPT-2 size
 #
-# The same pipeline, recorded once on SmolLM2 with 135 million parameters: SFT on village data, a reward model from comparisons, 50 steps of PPO with LoRA adapters, half harmful and half look-alikes.
+# The same pipeline, recorded once on SmolLM2 with 135 million parameters: SFT on village data, a reward model from comparisons, 50 steps of PPO with LoRA adapters on harmful requests and look-alikes.
 
 # %%
 large = rlhf.book.recorded("smollm2_ppo")
