@@ -64,7 +64,7 @@ def collate_demonstrations(rows, tokenizer, max_len=None):
 
 
 def collate_pairs(rows, tokenizer, max_len=None):
-    """B rows -> {"ids", "attention", "mask"}, all (2B,L): the B chosen, then the B rejected, for one forward (G10).
+    """B rows -> {"ids", "attention", "mask"}, all (2B,L): the B chosen, then the B rejected, for one forward.
 
     `chosen, rejected = x.chunk(2)`. Raises ValueError where truncation left both sides equal: a loss of log 2 for ever.
     """
@@ -79,7 +79,7 @@ def collate_pairs(rows, tokenizer, max_len=None):
 
 
 def prompts_ids(rows, tokenizer, max_len=None):
-    """Rows -> lists of prompt ids for `sample`; beyond max_len a prompt loses its left end (A7)."""
+    """Rows -> lists of prompt ids for `sample`; beyond max_len a prompt loses its left end."""
     _need(rows, "prompt")
     if max_len is not None and max_len < 1:
         raise ValueError(f"max_len is {max_len}; a prompt needs at least 1 token")

@@ -41,9 +41,9 @@ class Rollout:
         """(B,L) mask as wide as `ids`, 0 on prompts."""
         return torch.cat([torch.zeros_like(self.attention[:, :self.prompt_len]), self.mask], 1)
 
-    def completion_logps(self, logps: Tensor) -> Tensor:
+    def on_completion(self, x: Tensor) -> Tensor:
         """(B,L-1) from `token_logps` -> (B,T): the columns that score the completion start at P-1."""
-        return logps[:, self.prompt_len - 1:]
+        return x[:, self.prompt_len - 1:]
 
     def select(self, rows: Tensor) -> Rollout:
         """The rollout of some rows, in that order."""
@@ -59,6 +59,16 @@ class Rollout:
 def positions(attention: Tensor) -> Tensor:
     """(B,L) attention -> (B,L) int64 position ids: the count of real tokens so far minus 1, not below 0."""
     return (attention.long().cumsum(1) - 1).clamp_min(0)
+
+
+def last_index(mask: Tensor) -> Tensor:
+    """Index of the last 1 of each row: (B,L) -> (B,) int64. Every row needs one."""
+    return (mask.long() * torch.arange(mask.shape[1], device=mask.device)).amax(1)
+
+
+def unwrap(model: nn.Module) -> nn.Module:
+    """The module inside DDP."""
+    return getattr(model, "module", model)
 
 
 def pad_left(rows: list[list[int]], value: int = 0) -> tuple[Tensor, Tensor]:

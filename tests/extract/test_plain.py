@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
-from rlhf_minimal import direct_alignment, forward, logprobs, rollout, sampling, tensors, trpo
+from rlhf_minimal import direct_alignment, forward, logprobs, models, rollout, sampling, tensors, trpo
 from rlhf_minimal.extract import plain
 from rlhf_minimal.extract.source import read
 
@@ -95,7 +95,7 @@ def test_a_rollout_and_its_logits():
     for name in ("ids", "attention", "mask", "logp_old", "group", "ended"):
         torch.testing.assert_close(getattr(ours.select(rows), name), getattr(theirs.select(rows), name))
     logps = torch.randn(8, ours.ids.shape[1] - 1)
-    assert torch.equal(ours.completion_logps(logps), theirs.completion_logps(logps))
+    assert torch.equal(ours.on_completion(logps), theirs.on_completion(logps))
     a, b = (x.completion_logits(model, r, temperature=0.7) for x, r in ((plain, ours), (trpo, theirs)))
     torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
     from transformers import ByT5Tokenizer
@@ -114,6 +114,11 @@ def test_padding_positions_and_means():
             assert torch.equal(ours, theirs) and ours.dtype == theirs.dtype
     _, attention, _ = batch(6, left=True)
     assert torch.equal(plain.positions(attention), tensors.positions(attention))
+    assert torch.equal(plain.last_index(attention), tensors.last_index(attention))
+    model = gpt2()
+    wrapped = torch.nn.Module()
+    wrapped.module = model
+    assert plain.unwrap(wrapped) is plain.unwrap(model) is models.unwrap(wrapped) is model
     x = torch.randn(7)
     for denominator in (None, 3.0):
         torch.testing.assert_close(plain.mean_over_pairs(x, denominator), direct_alignment.mean_over_pairs(x, denominator))
@@ -121,9 +126,10 @@ def test_padding_positions_and_means():
 
 def test_every_plain_version_stands_for_one_of_the_package():
     """By name: what has no namesake would never be taken. `draw` is a part of `sample`."""
-    homes = (direct_alignment, forward, logprobs, rollout, sampling, tensors, trpo)
+    homes = (direct_alignment, forward, logprobs, models, rollout, sampling, tensors, trpo)
     names = set(read("extract.plain").definitions)
     assert names - {name for name in names if any(hasattr(home, name) for home in homes)} == {"draw"}
+    assert [x for x in dir(plain.Rollout) if x[0] != "_"] == [x for x in dir(rollout.Rollout) if x[0] != "_"]
 
 
 def test_a_wrong_plain_version_is_found():
