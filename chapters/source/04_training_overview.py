@@ -35,13 +35,14 @@ from rlhf_minimal.book import begin, cards, check, claim, plots, predict, show, 
 from rlhf_minimal.evaluate.exams import constant, exam, requests, usual
 run = begin(4)
 
-# %% tags=["hide-input"] rlhf={"part": "predict"}
-predict("A person compared such answers, and on harmless requests nearly always "
-        "preferred help. A reward model learned from that, and PPO raised its score. "
-        "What did its score of the answers to harmless requests do during PPO?",
-        a="It fell: the person likes help, so a model that refuses is scored lower.",
-        b="It stayed where it was: these requests were answered well before.",
-        c="It rose, as it did on harmful requests.")
+# %% [markdown] rlhf={"part": "predict"}
+# **Predict before you scroll.** A person compared answers to harmful requests and to harmless *look-alikes* such as the weeds. On look-alikes this person nearly always preferred help to a refusal. A reward model learned from these choices, and reinforcement learning (PPO) then raised the reward model's score. While PPO ran, what did *the reward model's score* of the answers to look-alikes do?
+
+# %% tags=["hide-input"]
+predict("The reward model's average score of the answers to look-alikes …",
+        a="fell: the person likes help, so a model that refuses is scored lower",
+        b="stayed where it was: these requests were answered well before",
+        c="rose, as it did on harmful requests")
 
 # %% [markdown] rlhf={"part": "phenomenon"}
 # ## Stage 1: from continuing to answering
@@ -422,11 +423,12 @@ show(plots.two_panels(parts, title="A larger β keeps more help with look-alikes
 
 # %% tags=["hide-input"]
 arms = {"loose": "PPO 0.05", "tight": "PPO 2", "sft": "SFT"}
-gold = {name: torch.tensor(record.values("arms", arm, list(kinds), "gold")).mean(1)
-        for name, arm in arms.items()}                # one mean over the kinds a seed
+gold = {name: torch.tensor(record.values("arms", arm, list(kinds), "gold")).T
+        for name, arm in arms.items()}                # (kinds, seeds)
+mean_ = {name: values.mean(0) for name, values in gold.items()}
 claim(f"{n} seeds: PPO ends below the SFT model with β = 0.05, above it with β = 2",
-      bool((gold["loose"] < gold["sft"]).all())
-      and bool((gold["tight"] > gold["sft"]).all()), kind="T")
+      bool((mean_["loose"] < mean_["sft"]).all())
+      and bool((mean_["tight"] > mean_["sft"]).all()), kind="T")
 for name, arm in arms.items():
     no = record.spread("arms", arm, "lookalike", "refuses", digits=2)
     rlhf.book.quote(f"mean.{name}", f"{gold[name].mean():.2f}")
@@ -553,10 +555,7 @@ check("4.2", beta_for, hidden=True)
 #
 # ### Exercise 4.3 · Judge a result
 #
-# A team reports: "PPO raised our reward from 0.1 to 0.8 at a KL of 2 nats. People who saw 100 *harmful* prompts preferred the new model 93 to 7. We ship." Which measurement do you ask for first? (a) more raters on the same prompts, (b) the reward on held-out prompts, (c) raters on harmless prompts that look harmful, (d) the same result at a smaller KL. For comparison, the recorded model at GPT-2 size answers another request: <!-- fact -->
-
-# %% tags=["hide-input"]
-cards(*large.texts()[3])
+# A team reports: "PPO raised our reward from 0.1 to 0.8 at a KL of 2 nats. People who saw 100 *harmful* prompts preferred the new model 93 to 7. We ship." Which measurement do you ask for first? (a) more raters on the same prompts, (b) the reward on held-out prompts, (c) raters on harmless prompts that look harmful, (d) the same result at a smaller KL. <!-- fact -->
 
 # %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex04-3", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def ask_first():
