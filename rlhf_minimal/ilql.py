@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from .advantages import gae
 from .aggregate import aggregate
 from .forward import check_ids, hidden_states
-from .models import ScalarHead, backbone, disable_dropout, unwrap
+from .models import ScalarHead, backbone, disable_dropout, hidden_size, unwrap
 from .optim import update
 from .tensors import as_float, check_mask, check_no_nan, check_shapes
 
@@ -117,7 +117,7 @@ class Heads(nn.Module):
     def __init__(self, model: nn.Module):
         super().__init__()
         self.trunk = disable_dropout(copy.deepcopy(backbone(model)))
-        size, vocab = self.trunk.config.hidden_size, unwrap(model).get_input_embeddings().weight.shape[0]
+        size, vocab = hidden_size(self.trunk), unwrap(model).get_input_embeddings().weight.shape[0]
         self.q, self.v = nn.Linear(size, vocab), ScalarHead(size)
         for weight in self.q.parameters():
             nn.init.zeros_(weight)

@@ -13,7 +13,7 @@ from .advantages import gae, per_token
 from .aggregate import aggregate
 from .equations import implements
 from .forward import hidden_states
-from .models import ScalarHead, backbone, disable_dropout
+from .models import ScalarHead, backbone, disable_dropout, hidden_size
 from .optim import update
 from .rollout import Rollout, completion_logps
 from .tensors import check_mask, check_no_nan, last_index, masked_sum, masked_whiten
@@ -155,7 +155,7 @@ class Critic(nn.Module):
         super().__init__()
         self.trunk = disable_dropout(copy.deepcopy(backbone(model)))
         device = next(self.trunk.parameters()).device
-        self.head = ScalarHead(self.trunk.config.hidden_size).to(device)  # zero at the start: every value is 0
+        self.head = ScalarHead(hidden_size(self.trunk)).to(device)  # zero at the start: every value is 0
 
     def forward(self, ids: Tensor, attention: Tensor) -> Tensor:
         """(B, L), (B, L) -> (B, L) float32; entry t is the value after token t is read, before token t+1 is chosen."""
@@ -168,7 +168,7 @@ class SharedCritic(nn.Module):
     def __init__(self, policy: nn.Module):
         super().__init__()
         self.policy = (policy,)  # in a tuple, so that it is no submodule: an optimizer of both must hold no weight twice
-        self.head = ScalarHead(backbone(policy).config.hidden_size).to(next(policy.parameters()).device)
+        self.head = ScalarHead(hidden_size(policy)).to(next(policy.parameters()).device)
 
     def forward(self, ids: Tensor, attention: Tensor) -> Tensor:
         """As `Critic`. The trunk is the policy's as it is now, so the values drift with it between epochs."""

@@ -120,6 +120,17 @@ def sequence_logps(model: nn.Module, ids: Tensor, attention: Tensor, mask: Tenso
     return total / scored.sum(1).clamp_min(1) if average else total
 
 
+def disable_dropout(model: nn.Module) -> nn.Module:
+    """Set every dropout to 0, in place: of layers, and the numbers that layers keep for themselves."""
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+        for name, x in list(vars(module).items()):
+            if type(x) is float and "drop" in name:  # attention_dropout of Llama, layerdrop of OPT
+                setattr(module, name, 0.0)
+    return model
+
+
 def hidden_states(model: nn.Module, ids: Tensor, attention: Tensor) -> Tensor:
     """Last hidden states of the trunk, (B,L), (B,L) -> (B,L,H), right under any padding. Do not read them at padding."""
     ids = torch.where(attention.bool(), ids, 0)

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .. import ppo
+from ..chat import end_ids
 from ..data import prompts_ids
 from ..kl import penalized
 from ..models import unwrap
@@ -78,7 +79,7 @@ def draw_some(job: Job, step: int, number: int, rows: list[dict]) -> Samples:
     ids = prompts_ids(rows, job.tokenizer, s.max_len - s.max_new_tokens)
     with job.precision():
         rollout = sample(job.model, ids, n=s.group_size, max_new_tokens=s.max_new_tokens, temperature=s.temperature,
-                         eos_id=job.tokenizer.eos_token_id, generator=job.generator("sample", step, number))
+                         eos_id=end_ids(job.tokenizer, job.model), generator=job.generator("sample", step, number))
         if s.dtype == "bfloat16":  # the cached forward rounds otherwise; a ratio is to start at 1
             rollout.logp_old = completion_logps(unwrap(job.model), rollout, temperature=s.temperature)
         with job.frozen_reference() as reference:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .. import models, village
-from ..chat import encode_pair
+from ..chat import encode_pair, end_ids
 from ..reward_model import RewardModel
 from ..rollout import Rollout
 from ..tensors import pad_right
@@ -57,7 +57,7 @@ def model_reward(name: str, policy_tokenizer: Any, max_len: int, device: torch.d
 
 def reads_alike(a: Any, b: Any) -> bool:
     """Whether two tokenizers make the same ids of a conversation: same vocabulary, end and template."""
-    return (a.eos_token_id, a.chat_template) == (b.eos_token_id, b.chat_template) and a.get_vocab() == b.get_vocab()
+    return (end_ids(a), a.chat_template) == (end_ids(b), b.chat_template) and a.get_vocab() == b.get_vocab()
 
 
 def load_judge(name: str) -> tuple[RewardModel, Any]:

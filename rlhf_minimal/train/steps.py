@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from .. import direct_alignment
+from ..chat import end_ids
 from ..data import collate_demonstrations, collate_pairs, prompts_ids
 from ..logprobs import sequence_logps, token_logps
 from ..models import unwrap
@@ -121,5 +122,5 @@ def table(job: Job, step: int, count: int = 4) -> list[dict]:
                  "score_rejected": round(y, 4)} for r, x, y in zip(rows, chosen.tolist(), rejected.tolist(), strict=True)]
     new = min(64, job.settings.max_len - 1)
     ids = prompts_ids(rows, job.tokenizer, job.settings.max_len - new)
-    rollout = sample(model, ids, max_new_tokens=new, eos_id=job.tokenizer.eos_token_id, generator=job.generator("table", step))
+    rollout = sample(model, ids, max_new_tokens=new, eos_id=end_ids(job.tokenizer, model), generator=job.generator("table", step))
     return [{"prompt": r["prompt"], "completion": x} for r, x in zip(rows, rollout.texts(job.tokenizer), strict=True)]
