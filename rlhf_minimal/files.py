@@ -91,3 +91,8 @@ def json_number(x: Any) -> float | int | None:
     if not math.isfinite(x):
         return None
     return int(x) if x == int(x) and abs(x) < 1e15 else float(f"{x:.6g}")
+
+
+def curve(rows: list[dict]) -> dict[str, list]:
+    """Rows of numbers -> {column: values}, of the columns that every row has."""
+    return {name: [row[name] for row in rows] for name in rows[0] if all(name in row for row in rows)} if rows else {}

@@ -113,9 +113,10 @@ def check_prompts(
     long = 0
     for place, prompt in enumerate(prompts):
         try:
-            long += bool(room) and len(encode_prompt(tokenizer, _plain(prompt))) > room
+            length = len(encode_prompt(tokenizer, _plain(prompt)))
         except ValueError as error:
             raise ValueError(f"row {numbers[place] if numbers else place + 1} cannot be read by {name}: {error}") from error
+        long += bool(room) and length > room
     if long:
         warnings.warn(f"{long} of {len(prompts)} prompts are cut to {room} tokens where {name} reads them", stacklevel=3)
 

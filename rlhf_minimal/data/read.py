@@ -108,14 +108,15 @@ def json_rows(name: str, text: str) -> list[dict]:
     except ValueError:
         first = None
     if not isinstance(first, dict) or len(lines) == 1:
+        whole = None
         try:
-            return as_rows(name, parse(text))
+            whole = parse(text)
         except ValueError as error:
             if text.lstrip().startswith("[") and first is None:
                 line = getattr(error, "lineno", 1)
                 raise ValueError(f"{name}, line {line} is no JSON: {error}; write one object per line") from error
-        except _NoRows:
-            pass
+        if (rows := as_rows(name, whole)) is not None:
+            return rows
     rows = []
     for number, line in lines:
         where = f"{name}, " + (f"row {len(rows) + 1} in " if number != len(rows) + 1 else "") + f"line {number}"
@@ -126,10 +127,6 @@ def json_rows(name: str, text: str) -> list[dict]:
         if not isinstance(rows[-1], dict):
             raise ValueError(f"{where} is {str(rows[-1])[:40]!r}; expected an object with columns")
     return rows
-
-
-class _NoRows(Exception):
-    """A JSON value that is no table."""
 
 
 def parse(text: str) -> Any:
@@ -148,8 +145,8 @@ def _object(pairs: list[tuple[str, Any]]) -> dict:
     return out
 
 
-def as_rows(name: str, x: Any) -> list[dict]:
-    """A whole JSON file as rows. ValueError where only some members of a list are objects."""
+def as_rows(name: str, x: Any) -> list[dict] | None:
+    """A whole JSON file as rows; None where it is no table. ValueError where only some members of a list are objects."""
     if isinstance(x, dict):
         for key in WRAPPERS:
             if isinstance(x.get(key), list) and x[key] and all(isinstance(row, dict) for row in x[key]):
@@ -166,7 +163,7 @@ def as_rows(name: str, x: Any) -> list[dict]:
             if not isinstance(row, dict):
                 raise ValueError(f"{name}, row {i} is {str(row)[:40]!r}; expected an object with columns")
         return x
-    raise _NoRows
+    return None
 
 
 # ---- CSV and parquet ----

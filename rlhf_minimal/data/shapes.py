@@ -63,7 +63,7 @@ def mapped(row: dict, columns: dict[str, str]) -> dict:
         if name != old:
             x, limit = number(row[name], name), number(compare[3], "the limit")
             out[new] = {">=": x >= limit, "<=": x <= limit, ">": x > limit, "<": x < limit}[compare[2]]
-            out.setdefault(name, row[name])
+            out[name] = x
         else:
             out[new] = row[name]
     return out
@@ -228,7 +228,7 @@ def verdict(row: dict, names: tuple[str, str]) -> bool:
     """Whether the first of two answers is the better one. LeftOut for a tie, ValueError for a verdict that is not understood."""
     ends = [name[-1].lower() for name in names]
     one_hot = [f"winner_model_{x}" for x in ends]
-    scores = [name for x in ends for name in (f"score_{x}", f"rating_{x}", f"score_{x.upper()}") if name in row]
+    scores = [name for x in ends for name in dict.fromkeys((f"score_{x}", f"rating_{x}", f"score_{x.upper()}")) if name in row]
     word = next((x for x in VERDICT if x in row), None)
     if word is None and all(x in row for x in one_hot):
         scores = one_hot

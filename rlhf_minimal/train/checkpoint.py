@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import files
-from ..files import append, read_log
+from ..files import append, curve, read_log
 
 __all__ = ["about", "append", "curve", "is_whole", "latest", "read_log", "restore", "save", "write_json"]
 
@@ -91,8 +91,3 @@ def about(accelerator: Any) -> dict:
                     f"{os.cpu_count()} CPU cores, {torch.get_num_threads()} threads",
         "date": date.today().isoformat(),
     }
-
-
-def curve(rows: list[dict]) -> dict[str, list]:
-    """Rows of numbers -> {column: values}, of the columns that every row has."""
-    return {name: [row[name] for row in rows] for name in rows[0] if all(name in row for row in rows)} if rows else {}
