@@ -82,6 +82,8 @@ def standard(
     if faults:
         more = f" ({len(faults)} rows are wrong; next, {'; next, '.join(faults[1:3])})" if len(faults) > 1 else ""
         raise ValueError(f"{source}, {faults[0]}; {kind} need {' + '.join(used or KINDS[kind][0])}{more}")
+    if len({type(row.get("prompt")) for row in rows}) > 1:  # texts and messages: one type, messages, for all
+        rows = [row | {"prompt": _messages(row["prompt"])} for row in rows]
     say(source, left_out, unused, total)
     if len(rows) < (n or 1):
         why = f"; left out: {dict(left_out)}" if left_out else ""

@@ -39,6 +39,7 @@ def parse_columns(columns: str | dict[str, str] | None) -> dict[str, str]:
     """
     if not columns:
         return {}
+    given = columns
     if isinstance(columns, str):
         parts = [part.partition("=") for part in columns.split(",")]
         columns = {new.strip(): old.strip() for new, sign, old in parts if sign}
@@ -47,7 +48,7 @@ def parse_columns(columns: str | dict[str, str] | None) -> dict[str, str]:
     allowed = ("prompt", "completion", "chosen", "rejected", "label", "messages", "margin", "system", "split", "family")
     good = isinstance(columns, dict) and all(isinstance(x, str) and x for pair in columns.items() for x in pair)
     if not good or not set(columns) <= set(allowed):
-        raise ValueError(f"columns is {columns!r}; give ours=theirs with commas, such as prompt=instruction,completion=output; "
+        raise ValueError(f"columns is {given!r}; give ours=theirs with commas, such as prompt=instruction,completion=output; "
                          f"ours are {', '.join(allowed)}")
     return columns
 

@@ -10,7 +10,7 @@ import pytest
 from rlhf_minimal import data
 from rlhf_minimal.data.read import local_rows
 
-ROWS = [{"prompt": "How much is it?", "completion": "Two, \"exactly\"\nand ünusual."}, {"prompt": "q", "completion": "b;c,d"}]
+ROWS = [{"prompt": "How much is it?", "completion": 'Two, "exactly"\nand ünusual.'}, {"prompt": "q", "completion": "b;c,d"}]
 LINES = "\n".join(json.dumps(r) for r in ROWS)
 
 
@@ -21,6 +21,7 @@ def parquet(path):
 def table(separator):
     import csv
     import io
+
     text = io.StringIO()
     writer = csv.writer(text, delimiter=separator)
     writer.writerows([list(ROWS[0]), *(list(r.values()) for r in ROWS)])
@@ -28,12 +29,22 @@ def table(separator):
 
 
 FORMS = {
-    "lines.jsonl": LINES, "windows.jsonl": LINES.replace("\n{", "\r\n\r\n{"), "bom.jsonl": codecs.BOM_UTF8 + LINES.encode(),
-    "array.json": json.dumps(ROWS), "indented.json": json.dumps(ROWS, indent=2), "array.jsonl": json.dumps(ROWS),
-    "wrapped.json": json.dumps({"version": 1, "data": ROWS}), "lines.json": LINES, "lines.ndjson": LINES, "noname": LINES,
+    "lines.jsonl": LINES,
+    "windows.jsonl": LINES.replace("\n{", "\r\n\r\n{"),
+    "bom.jsonl": codecs.BOM_UTF8 + LINES.encode(),
+    "array.json": json.dumps(ROWS),
+    "indented.json": json.dumps(ROWS, indent=2),
+    "array.jsonl": json.dumps(ROWS),
+    "wrapped.json": json.dumps({"version": 1, "data": ROWS}),
+    "lines.json": LINES,
+    "lines.ndjson": LINES,
+    "noname": LINES,
     "columns.json": json.dumps({k: [r[k] for r in ROWS] for k in ROWS[0]}),
     "pandas.json": json.dumps({k: {str(i): r[k] for i, r in enumerate(ROWS)} for k in ROWS[0]}),
-    "table.csv": table(","), "semicolon.csv": table(";"), "table.tsv": table("\t"), "bom.csv": codecs.BOM_UTF8 + table(",").encode(),
+    "table.csv": table(","),
+    "semicolon.csv": table(";"),
+    "table.tsv": table("\t"),
+    "bom.csv": codecs.BOM_UTF8 + table(",").encode(),
     "zipped.jsonl.gz": gzip.compress(LINES.encode()),
 }
 
@@ -71,7 +82,10 @@ WRONG = {
     "utf16.jsonl": (LINES.encode("utf-16"), "utf16.jsonl is UTF-16, expected UTF-8; convert it: iconv -f UTF-16"),
     "utf16-bare.jsonl": (LINES.encode("utf-16-le"), "utf16-bare.jsonl is UTF-16"),
     "utf32.csv": (LINES.encode("utf-32"), "utf32.csv is UTF-32"),
-    "latin.jsonl": ('{"prompt": "q"}\n{"prompt": "\xfc"}'.encode("latin-1"), "latin.jsonl is not UTF-8 .byte 0xfc in line 2.*LATIN1"),
+    "latin.jsonl": (
+        '{"prompt": "q"}\n{"prompt": "\xfc"}'.encode("latin-1"),
+        "latin.jsonl is not UTF-8 .byte 0xfc in line 2.*LATIN1",
+    ),
     "half.json": ('[{"prompt": "q"},\n{"prompt"', "half.json, line 2 is no JSON"),
     "some.json": ('[{"prompt": "q"}, 3]', "some.json, row 2 is '3'; expected an object"),
     "gap.jsonl": ('{"prompt": "q"}\n\n{"prompt"', "row 2 in line 3 is no JSON"),
@@ -85,7 +99,9 @@ WRONG = {
     "broken.parquet": (b"PAR1 not really", "broken.parquet is no parquet file"),
     "broken.jsonl.gz": (b"\x1f\x8b123", "broken.jsonl.gz is no whole gzip file"),
     "book.txt": ("It was a dark night.", "book.txt is no file of rows; give one that ends in .jsonl"),
-    "empty.csv": ("", "has no rows"), "head.csv": ("prompt,completion\n", "has no rows"), "empty.json": ("[]", "has no rows"),
+    "empty.csv": ("", "has no rows"),
+    "head.csv": ("prompt,completion\n", "has no rows"),
+    "empty.json": ("[]", "has no rows"),
 }
 
 

@@ -20,15 +20,18 @@ def load(tmp_path, kind, *rows, **settings):
 DEMONSTRATIONS = {
     "alpaca": {"instruction": "q", "input": "", "output": "a"},
     "alpaca with input": ({"instruction": "q", "input": "x", "output": "a"}, "q\n\nx"),
-    "alpaca with history": ({"instruction": "r", "history": [["q", "a"]], "output": "a"},
-                            [Q, A, {"role": "user", "content": "r"}]),
+    "alpaca with history": ({"instruction": "r", "history": [["q", "a"]], "output": "a"}, [Q, A, {"role": "user", "content": "r"}]),
     "alpaca with system": ({"instruction": "q", "output": "a", "system": "s"}, [SYSTEM, Q]),
     "dolly": ({"instruction": "q", "context": "x", "response": "a"}, "q\n\nx"),
-    "question": {"question": "q", "answer": "a"}, "query": {"query": "q", "response": "a"},
-    "input": {"input": "q", "output": "a"}, "prompt response": {"prompt": "q", "response": "a"},
+    "question": {"question": "q", "answer": "a"},
+    "query": {"query": "q", "response": "a"},
+    "input": {"input": "q", "output": "a"},
+    "prompt response": {"prompt": "q", "response": "a"},
     "sharegpt": ({"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]}, [Q]),
-    "sharegpt system": ({"system": "s", "conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]},
-                        [SYSTEM, Q]),
+    "sharegpt system": (
+        {"system": "s", "conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]},
+        [SYSTEM, Q],
+    ),
     "parts": ({"messages": [{"role": "user", "content": [{"type": "text", "text": "q"}]}, A]}, [Q]),
     "developer": ({"messages": [SYSTEM | {"role": "developer"}, Q, A]}, [SYSTEM, Q]),
     "one message": ({"prompt": [Q], "completion": A}, [Q]),
@@ -50,8 +53,11 @@ def test_demonstrations(tmp_path, name):
 
 PAIRS = {
     "orca": {"question": "q", "chosen": "a", "rejected": "b"},
-    "llama factory": {"conversations": [{"from": "human", "value": "q"}], "chosen": {"from": "gpt", "value": "a"},
-                      "rejected": {"from": "gpt", "value": "b"}},
+    "llama factory": {
+        "conversations": [{"from": "human", "value": "q"}],
+        "chosen": {"from": "gpt", "value": "a"},
+        "rejected": {"from": "gpt", "value": "b"},
+    },
     "shp": {"history": "q", "human_ref_A": "b", "human_ref_B": "a", "labels": 0},
     "arena": {"prompt": "q", "response_a": "a", "response_b": "b", "winner": "model_a"},
     "letter": {"question": "q", "response_a": "b", "response_b": "a", "winner": "B"},
@@ -80,7 +86,9 @@ def test_rated_answers_become_the_best_and_the_worst(tmp_path):
     assert found == [{"prompt": "q", "chosen": "a", "rejected": "b"}]
 
 
-@pytest.mark.parametrize("up, down", [("up", "down"), (1, -1), ("1", "-1"), (True, False), (1.0, 0.0), ("👍", "👎"), ("True", "false")])
+@pytest.mark.parametrize(
+    "up, down", [("up", "down"), (1, -1), ("1", "-1"), (True, False), (1.0, 0.0), ("👍", "👎"), ("True", "false")]
+)
 def test_labels(tmp_path, up, down):
     rows = load(tmp_path, "unpaired", *({"prompt": "q", "completion": "a", "label": x} for x in (up, down)))
     assert [r["label"] for r in rows] == [True, False]
@@ -100,8 +108,13 @@ def test_columns_by_hand(tmp_path):
     row = {"frage": "q", "antwort": "a", "id": 3}
     found = load(tmp_path, "demonstrations", row, columns="prompt=frage,completion=antwort")
     assert found == [{"prompt": "q", "completion": "a", "id": 3}]
-    for columns, message in (("prompt", "give ours=theirs"), ("question=frage", "ours are prompt"), (3, "columns is 3"),
-                             ("prompt=none", "no column none, only frage"), ("label=id>=x", "no column id>=x")):
+    for columns, message in (
+        ("prompt", "give ours=theirs"),
+        ("question=frage", "ours are prompt"),
+        (3, "columns is 3"),
+        ("prompt=none", "no column none, only frage"),
+        ("label=id>=x", "no column id>=x"),
+    ):
         with pytest.raises(ValueError, match=message):
             load(tmp_path, "demonstrations", row, columns=columns)
     with pytest.raises(ValueError, match="columns is given"):
@@ -137,9 +150,17 @@ def test_weights_of_turns(tmp_path):
 
 
 WRONG = {
-    "verdict": ("pairs", {"prompt": "q", "response_a": "a", "response_b": "b", "winner": "left"}, "row 1: winner is 'left'; expected a or b"),
+    "verdict": (
+        "pairs",
+        {"prompt": "q", "response_a": "a", "response_b": "b", "winner": "left"},
+        "row 1: winner is 'left'; expected a or b",
+    ),
     "no verdict": ("pairs", {"prompt": "q", "response_a": "a", "response_b": "b"}, "response_a and response_b have no verdict"),
-    "score": ("pairs", {"prompt": "q", "answer_0": "a", "answer_1": "b", "score_0": "x", "score_1": 1}, "score_0 is 'x'; give a finite"),
+    "score": (
+        "pairs",
+        {"prompt": "q", "answer_0": "a", "answer_1": "b", "score_0": "x", "score_1": 1},
+        "score_0 is 'x'; give a finite",
+    ),
     "ratings": ("pairs", {"prompt": "q", "responses": ["a"], "ratings": [1, 2]}, "one rating for each"),
     "margin": ("pairs", {"prompt": "q", "chosen": "a", "rejected": "b", "margin": "far"}, "column margin is 'far'"),
     "margin nan": ("pairs", {"prompt": "q", "chosen": "a", "rejected": "b", "margin": float("nan")}, "column margin is 'nan'"),
@@ -169,5 +190,8 @@ def test_all_wrong_rows_are_counted(tmp_path):
 
 def test_no_usable_row_is_refused_with_every_reason(tmp_path):
     rows = [{"prompt": "q", "chosen": "a", "rejected": "a"}, {"prompt": "q", "chosen": " ", "rejected": "a"}]
-    with pytest.warns(UserWarning), pytest.raises(ValueError, match="0 usable rows.*'chosen equals rejected': 1, 'an empty answer': 1"):
+    with (
+        pytest.warns(UserWarning),
+        pytest.raises(ValueError, match="0 usable rows.*'chosen equals rejected': 1, 'an empty answer': 1"),
+    ):
         load(tmp_path, "pairs", *rows)
