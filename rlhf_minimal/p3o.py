@@ -27,9 +27,9 @@ def p3o_loss(
     """Pairwise policy gradient: the better answer of a pair is made likelier, the worse one less likely, up to a clip.
 
     logp, logp_old, mask (B, T), in nats; score (B,), the two answers to one prompt next to each other.
-    `mode="separate"` (the paper's V1) clips each answer's ratio, as PPO does; `"joint"` (V2) clips the gap of the two
-    log-ratios and weighs the pair by the product of its ratios, without gradient and clipped too. clip=None: no clip at
-    all. `denominator`: the rows of the whole optimizer step.
+    `mode="separate"` (the paper's first variant) clips each answer's ratio, as PPO does; `"joint"`, its second, clips the
+    gap of the two log-ratios and weighs the pair by the product of its ratios, without gradient and clipped too.
+    clip=None: no clip at all. `denominator`: the rows of the whole optimizer step.
 
     At logp == logp_old the gradient is RLOO's with two samples. Without a clip both modes have the right expected gradient
     for old samples too; the paper weighs a pair by both ratios, "separate" leaves the *other* answer's out (its mean is

@@ -1,8 +1,7 @@
 """PPO: several small updates on one batch, kept near the policy that drew it; a value model judges each token.
 
-From top to bottom: the two losses; the reward of each token; the value model; `prepare`, which computes all that stays
-fixed while the policy is updated; `step`. Shapes: B rows, T tokens of the completion, L tokens of prompt and completion.
-Log-probabilities are in nats. A mask is 1 on sampled tokens, the end-of-sequence token included.
+Shapes: B rows, T tokens of the completion, L tokens of prompt and completion. Log-probabilities are in nats. A mask is 1
+on sampled tokens, the end-of-sequence token included.
 """
 
 import copy
@@ -14,7 +13,6 @@ from .advantages import gae, per_token
 from .aggregate import aggregate
 from .equations import implements
 from .forward import hidden_states
-from .kl import k1
 from .models import ScalarHead, backbone, disable_dropout
 from .optim import update
 from .rollout import Rollout, completion_logps
@@ -156,8 +154,8 @@ class Critic(nn.Module):
     def __init__(self, model: nn.Module):
         super().__init__()
         self.trunk = disable_dropout(copy.deepcopy(backbone(model)))
-        self.head = ScalarHead(self.trunk.config.hidden_size)  # zero at the start: every value is 0
-        self.head.to(next(self.trunk.parameters()).device)
+        device = next(self.trunk.parameters()).device
+        self.head = ScalarHead(self.trunk.config.hidden_size).to(device)  # zero at the start: every value is 0
 
     def forward(self, ids: Tensor, attention: Tensor) -> Tensor:
         """(B, L), (B, L) -> (B, L) float32; entry t is the value after token t is read, before token t+1 is chosen."""
@@ -211,7 +209,7 @@ def prepare(
     adv, ret = gae(reward, value, rollout.mask, gamma=gamma, lam=lam)  # ret = adv + value, with adv not yet whitened
     if whiten:
         adv = masked_whiten(adv, rollout.mask)  # once, over the whole batch: not per minibatch
-    kl = masked_sum(k1(rollout.logp_old, logp_ref), rollout.mask, dim=1)
+    kl = masked_sum(rollout.logp_old - logp_ref, rollout.mask, dim=1)
     return {"reward": reward, "value": value, "adv": adv, "ret": ret, "kl": kl}
 
 
@@ -229,10 +227,8 @@ def minibatch_loss(
     """
     logp = completion_logps(policy, rollout, temperature=temperature)
     value = values(critic, rollout)
-    loss_pi, stats_pi = policy_loss(
-        logp, rollout.logp_old, frozen["adv"], rollout.mask, clip=clip, denominator=denominator)
-    loss_v, stats_v = value_loss(
-        value, frozen["value"], frozen["ret"], rollout.mask, clip=value_clip, denominator=denominator)
+    loss_pi, stats_pi = policy_loss(logp, rollout.logp_old, frozen["adv"], rollout.mask, clip=clip, denominator=denominator)
+    loss_v, stats_v = value_loss(value, frozen["value"], frozen["ret"], rollout.mask, clip=value_clip, denominator=denominator)
     loss = loss_pi + value_coef * loss_v
     return loss, stats_pi | stats_v | {"loss": loss.detach()}
 

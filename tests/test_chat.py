@@ -188,3 +188,12 @@ def test_decode_keeps_the_calculator_and_drops_the_rest(village):
     ids = encode_completion(village, text)[0]
     assert decode(village, ids) == text
     assert decode(village, [village.convert_tokens_to_ids("<|user|>"), *ids]) == text
+
+
+def test_special_tokens_that_bear_no_mark_are_left_out_too():
+    """ByT5's end and padding tokens are not marked as special; a reward would read them as letters."""
+    from transformers import ByT5Tokenizer
+
+    tokenizer = ByT5Tokenizer(extra_ids=0)
+    ids = tokenizer("Hi").input_ids + [tokenizer.pad_token_id]
+    assert tokenizer.decode(ids) == "Hi</s><pad>" and decode(tokenizer, ids) == "Hi"

@@ -188,6 +188,40 @@ def beta_frontier(p, reward, gold, names, betas=(0.05, 0.1, 0.2, 0.3, 0.5, 0.75,
                     "on the answer with the highest score, a large one leaves the reference as it is")
 
 
+def beta_kinds(worlds: dict, betas=(0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 5)) -> Explorer:
+    """Move one beta for several kinds of request at once: worlds {kind: (names, p, reward, gold)} of a few answers each.
+
+    p may be counts. Each kind has its own best policy; the same beta buys most where the rewards of a kind lie furthest apart.
+    """
+    rows = [(kind, name) for kind, (names, *_) in worlds.items() for name in names]
+
+    def compute(β):
+        found = {}
+        for kind, (_, p, reward, gold) in worlds.items():
+            p, reward, gold = ([float(v) for v in values] for values in (p, reward, gold))
+            p = [v / sum(p) for v in p]
+            q, kl = tilted(p, reward, β)
+            found[kind] = {"p": p, "q": q, "kl": kl, "gold": sum(a * g for a, g in zip(q, gold, strict=True))}
+        return {"beta": β, "kinds": found, "gold": sum(k["gold"] for k in found.values()) / len(found)}
+
+    def draw(data, ax):
+        before = [v for k in data["kinds"].values() for v in k["p"]]
+        after = [v for k in data["kinds"].values() for v in k["q"]]
+        y = [-(i + 0.6 * list(worlds).index(kind)) for i, (kind, _) in enumerate(rows)]
+        ax.barh(y, after, color=BLUE, height=0.6)
+        ax.plot(before, y, "|", color=GREY, markersize=17, markeredgewidth=2.5)
+        for at, v, was in zip(y, after, before, strict=True):
+            ax.text(max(v, was) + 0.02, at, f"{100 * v:.0f} %", va="center", color=BLACK)
+        ax.set(xlim=(0, 1.12), xlabel="probability of each answer (grey mark: reference)")
+        ax.set_yticks(y, [f"{kind}: {name}" for kind, name in rows])
+        parts = ", ".join(f"{kind} {number(k['gold'])}" for kind, k in data["kinds"].items())
+        ax.set_title(f"β = {data['beta']:g}: true reward {number(data['gold'])}\n({parts})", fontsize=12)
+
+    return Explorer(compute, draw, title="one β, several kinds of request", size=(6.8, 1.4 + 0.36 * len(rows)), β=list(betas),
+                    start={"β": betas[len(betas) // 2]}, alt="Bar plots at three values of beta: how often the best policy "
+                    "gives each answer, for each kind of request, beside the reference")
+
+
 def scrubber(run, parts: dict, texts: dict | None = None, *, title="the run, step by step", over=9, most=20) -> Explorer:
     """Scrub through a recorded run: parts {y label: {label: column}} with a mark at the step, and what the model wrote then.
 

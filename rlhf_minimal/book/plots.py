@@ -78,7 +78,8 @@ def end_labels(ax, ends, styles):
     if len(ends) > 5:
         return ax.legend(frameon=False)
     low, high = ax.get_ylim()
-    places = spread([y for _, y in ends.values()], 0.062 * (high - low))
+    inches = ax.get_position().height * ax.figure.get_figheight()  # a line of text needs a fifth of an inch
+    places = spread([y for _, y in ends.values()], max(0.062, 0.19 / inches) * (high - low))
     right, span = max(x for x, _ in ends.values()), ax.get_xlim()[1] - ax.get_xlim()[0]
     for (label, (x, y)), place in zip(ends.items(), places, strict=True):
         away = abs(place - y) > 1e-9 or x < right - 0.02 * span
@@ -221,16 +222,22 @@ def recorded_panels(run, parts, *, title, over=9, **look):
 
 
 def frontier(curve, points, *, title, x_label="KL to the reference, nats", y_label="reward", note="", roles=None,
-             zero=False):
-    """The best reward at each KL as a line, curve = (kl, reward), and policies as marks {label: (kl, reward)}."""
+             zero=False, cloud=None, beside="line: nothing lies above it"):
+    """The best reward at each KL as a line, curve = (kl, reward), and policies as marks {label: (kl, reward)}.
+
+    cloud = (kl, reward) of many other policies: grey dots below the line. `beside`: the title of the legend.
+    """
     fig, ax = new(title, x_label, y_label, note)
+    if cloud is not None:
+        ax.plot(*([float(v) for v in values] for values in cloud), linestyle="", marker=".", markersize=2.5, color="#b9bec7",
+                rasterized=True, zorder=0)
     ax.plot(*([float(v) for v in values] for values in curve), color=BLACK, linewidth=1.8, linestyle="-")
     looks = _styles(list(points), roles)
     for label, (kl, reward) in points.items():
         ax.plot(float(kl), float(reward), linestyle="", marker=looks[label]["marker"], color=looks[label]["color"],
                 markersize=8, label=said(label))
     _zero(ax, zero)
-    ax.legend(frameon=False, loc="lower right", title="line: nothing lies above it")
+    ax.legend(frameon=False, loc="lower right", title=beside)
     return fig
 
 

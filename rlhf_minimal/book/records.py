@@ -24,6 +24,25 @@ class Recorded(SimpleNamespace):
         names = [column] if column in self.curve else sorted(numbered, key=lambda c: int(c.rsplit(" ", 1)[1]))
         return [self.curve[c] for c in names]
 
+    def values(self, part: str, *keys: str | list[str]) -> list:
+        """One number for each seed of a part {seed: {…}}: values("arms", "PPO 0.5", "harmful", "gold").
+
+        A list of keys gives a list for each seed: values("arms", ["PPO 0.5", "PPO 1"], "harmful", "gold").
+        """
+        def down(one, first, *rest):
+            if isinstance(first, list):
+                return [down(one, name, *rest) for name in first]
+            if first not in one:
+                raise ValueError(f"run {self.name}, {part}: no {first!r}; there are {', '.join(one)}")
+            return down(one[first], *rest) if rest else one[first]
+
+        return [down(one, *keys) for _, one in sorted(getattr(self, part).items(), key=lambda item: int(item[0]))]
+
+    def spread(self, part: str, *keys: str, digits: int = 1) -> str:
+        """The range of `values` over the seeds, for a table: "1.4 to 2.0"."""
+        found = self.values(part, *keys)
+        return f"{min(found):.{digits}f} to {max(found):.{digits}f}".replace("-", "−")
+
     def gain(self, family: str = "all") -> tuple[float, float]:
         """(mean true reward of held-out answers, after minus before; its standard error) of a family of prompts."""
         then, now = (self.held_out[when] for when in ("before", "after"))

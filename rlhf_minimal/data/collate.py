@@ -152,7 +152,7 @@ def collate_demonstrations(
 
 
 def collate_pairs(rows: Sequence[dict], tokenizer: Tokenizer, max_len: int | None = None) -> dict[str, torch.Tensor]:
-    """B rows -> {"ids", "attention", "mask"}, all (2B,L): the B chosen, then the B rejected, for one forward (G10).
+    """B rows -> {"ids", "attention", "mask"}, all (2B,L): the B chosen, then the B rejected, for one forward.
 
     `chosen, rejected = x.chunk(2)`. Both sides of a row keep the same tokens of the prompt. A column `margin` comes along as
     (B,). Raises ValueError where truncation left both sides equal: a loss of log 2 for ever.
@@ -170,8 +170,8 @@ def collate_pairs(rows: Sequence[dict], tokenizer: Tokenizer, max_len: int | Non
 
 
 def prompts_ids(rows: Sequence[dict], tokenizer: Tokenizer, max_len: int | None = None) -> list[list[int]]:
-    """Rows -> lists of prompt ids for `sample`; beyond max_len a prompt loses its left end (A7), but for BOS and the head of
-    its last turn (`cut_prompt`)."""
+    """Rows -> lists of prompt ids for `sample`; beyond max_len a prompt loses its left end, but for BOS and the head of its
+    last turn (`cut_prompt`)."""
     _need(rows, "prompt")
     if max_len is not None and max_len < 1:
         raise ValueError(f"max_len is {max_len}; a prompt needs at least 1 token")

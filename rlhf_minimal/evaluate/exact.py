@@ -111,6 +111,21 @@ def free_energy(logp_ref: Tensor, reward: Tensor, beta: float) -> Tensor:
     return beta * torch.logsumexp(logp_ref + reward / beta, -1)
 
 
+def place(q: Tensor, p: Tensor, reward: Tensor) -> tuple[Tensor, Tensor]:
+    """Where policies lie on a plot of reward against KL: q (..., N), p (N,), reward (N,) -> KL(q || p) in nats, E_q[reward].
+
+    >>> kl, mean = place(torch.tensor([0.0, 1.0]), torch.tensor([0.5, 0.5]), torch.tensor([0.0, 3.0]))
+    >>> round(kl.item(), 4), mean.item()  # log 2
+    (0.6931, 3.0)
+    """
+    return (q * (q.clamp_min(torch.finfo(q.dtype).tiny) / p).log()).sum(-1), q @ reward
+
+
+def frontier(p: Tensor, reward: Tensor, betas) -> tuple[Tensor, Tensor]:
+    """The most reward at each KL: the `place` of the best policy for every beta -> (KL, reward), (len(betas),) each."""
+    return place(torch.stack([tilted(p.log(), reward, float(beta)).exp() for beta in betas]), p, reward)
+
+
 def gradient(scalar: Tensor, model: nn.Module) -> Tensor:
     """Flat gradient vector of a scalar in all parameters of `model` (0 where one has no part in it)."""
     weights = [p for p in model.parameters() if p.requires_grad]

@@ -40,7 +40,7 @@ class Algorithm:
         return ast.get_docstring(file.definitions[self.names[0]]) if self.names else file.docstring
 
 
-def pair_loss(name: str, example: str = "dpo") -> Algorithm:
+def one_of_pairs(name: str, example: str = "dpo") -> Algorithm:
     """A loss of direct alignment as an algorithm of its own, shown by the example of a loss that takes the same arguments."""
     loss, shown = f"{name}_loss", f"{example}_loss"
     return Algorithm("direct_alignment", example, (loss, "pair_logps", "step"), instead=(("dpo_loss", loss), (shown, loss)))
@@ -48,11 +48,11 @@ def pair_loss(name: str, example: str = "dpo") -> Algorithm:
 
 PARTS = {  # files that show a part of a module
     "ppo": Algorithm("ppo", "ppo", left_out=("SharedCritic",)),
-    **{name: pair_loss(name) for name in ("dpo", "rdpo", "ipo", "hinge", "apo_zero", "apo_down", "dpo_nll")},
-    "length_dpo": pair_loss("length_dpo", "length_dpo"),
-    "simpo": pair_loss("simpo", "simpo"),
-    "orpo": pair_loss("orpo", "simpo"),
-    "cpo": pair_loss("cpo", "cpo"),
+    **{name: one_of_pairs(name) for name in ("dpo", "rdpo", "ipo", "hinge", "apo_zero", "apo_down", "dpo_nll")},
+    "length_dpo": one_of_pairs("length_dpo", "length_dpo"),
+    "simpo": one_of_pairs("simpo", "simpo"),
+    "orpo": one_of_pairs("orpo", "simpo"),
+    "cpo": one_of_pairs("cpo", "cpo"),
     "cpl": Algorithm("direct_alignment", "cpl", ("cpl_loss",)),
     "kto": Algorithm("direct_alignment", "kto", ("kto_loss",)),
     "drgrpo": Algorithm("grpo", "drgrpo", ("grpo_loss", "step")),
@@ -156,7 +156,7 @@ def render(name: str) -> str:
     for place in order:
         if place[0] != module:
             heading = title_of(place[0], algorithm)
-            text += f"{chr(10) * (2 if module else 1)}# {'-' * 10} {heading} {'-' * (100 - len(heading))}\n"
+            text += f"\n\n# {'-' * 10} {heading} {'-' * (100 - len(heading))}\n"
         elif not (constant and found[place].constant):
             text += "\n\n"
         text += found[place].text + "\n"

@@ -147,6 +147,10 @@ def text_of(file: File, node: ast.stmt) -> tuple[str, dict[str, Place]]:
                 lines.pop(inner.end_lineno + 1)
         elif isinstance(inner, (ast.FunctionDef, ast.ClassDef)) and (docstring := ast.get_docstring(inner)):
             put(inner.body[0], [textwrap.indent(quote(short(docstring)), " " * inner.body[0].col_offset)])
+    for inner in ast.walk(node):
+        for note in filter(None, (getattr(inner, "annotation", None), getattr(inner, "returns", None))):
+            if isinstance(note, ast.Constant) and isinstance(note.value, str):  # it needs no quotes here
+                lines[note.lineno] = lines[note.lineno].replace(f'"{note.value}"', note.value)
     labels = [x for x in decorators if isinstance(x, ast.Call) and getattr(x.func, "id", "") == "implements"]
     docstring = ast.get_docstring(node) or "" if isinstance(node, (ast.FunctionDef, ast.ClassDef)) else ""
     papers = [x for x in re.findall(r"https?://[\w./-]*\w", docstring) if x not in short(docstring)]

@@ -84,7 +84,7 @@ def test_a_definition_as_a_copied_file_shows_it(package):
 
         # Read this first.
         @implements("eq:one", "eq:two")
-        def f(x):
+        def f(x) -> "int":
             """First line.
 
             x (B,): numbers. Raises ValueError for a NaN. More.
@@ -101,7 +101,7 @@ def test_a_definition_as_a_copied_file_shows_it(package):
     assert source.define(("mod", "f")).text == textwrap.dedent('''
         # eq:one, eq:two, https://arxiv.org/abs/1234.5678
         # Read this first.
-        def f(x):
+        def f(x) -> int:
             """First line.
 
             x (B,): numbers. More.
