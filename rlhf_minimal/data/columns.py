@@ -48,7 +48,7 @@ def standard(
         raise ValueError(f"{source} has no rows")
     left_out, faults, unused = Counter(), [], Counter()
     numbered = of_split(numbered, split, left_out)
-    total, numbered = len(numbered), by_rating(numbered, kind, names, left_out)
+    total, numbered = len(numbered), by_rating(numbered, kind, names, left_out, source)
     signs = any(str(row.get("label", "")).strip() in ("-1", "-1.0") for _, row in numbered)
     rows, numbers, used, own = [], [], None, None
     for i, row in numbered:
@@ -110,7 +110,7 @@ def columns_of(row: dict, kind: str, families: tuple[str, ...] | None, source: s
     if used is None or families and "family" not in row:
         needs = " or ".join(" + ".join(x) for x in KINDS[kind]) + (", and family" if families else "")
         raise _Unknown(f"{source} has the columns {', '.join(map(str, row))}; {kind} need {needs}; a good row: {GOOD[kind]}; "
-                       "other names are given with columns, such as prompt=question")
+                       "other names are given with columns, such as prompt=question or label=rating>=4")
     return used
 
 
@@ -126,7 +126,9 @@ def of_split(numbered: list[tuple[int, dict]], split: str, left_out: Counter) ->
     return [(i, row) for i, row in numbered if row.get("split") == split]
 
 
-def by_rating(numbered: list[tuple[int, dict]], kind: str, names: dict, left_out: Counter) -> list[tuple[int, dict]]:
+def by_rating(
+    numbered: list[tuple[int, dict]], kind: str, names: dict, left_out: Counter, source: str,
+) -> list[tuple[int, dict]]:
     """For pairs of rated answers, a row each: the best and the worst answer to each prompt. Anything else as it is."""
     first = numbered[0][1] if numbered else {}
     rating = next((x for x in RATING if x in first), None)
@@ -140,7 +142,7 @@ def by_rating(numbered: list[tuple[int, dict]], kind: str, names: dict, left_out
         return numbered
     groups = {}
     for i, row in shaped:
-        groups.setdefault(str(row["prompt"]), []).append((number(row[rating], f"row {i}, column {rating}"), i, row))
+        groups.setdefault(str(row["prompt"]), []).append((number(row[rating], f"{source}, row {i}: column {rating}"), i, row))
     out = []
     for rated in groups.values():
         best, worst = max(rated, key=lambda x: x[0]), min(rated, key=lambda x: x[0])

@@ -147,6 +147,8 @@ def _object(pairs: list[tuple[str, Any]]) -> dict:
 
 def as_rows(name: str, x: Any) -> list[dict] | None:
     """A whole JSON file as rows; None where it is no table. ValueError where only some members of a list are objects."""
+    if isinstance(x, dict) and name.removesuffix(".gz").endswith((".jsonl", ".ndjson")):
+        return [x]
     if isinstance(x, dict):
         for key in WRAPPERS:
             if isinstance(x.get(key), list) and x[key] and all(isinstance(row, dict) for row in x[key]):

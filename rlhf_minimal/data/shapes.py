@@ -160,7 +160,7 @@ def to_columns(row: dict, kind: str) -> None:
     if "prompt" not in row and "messages" not in row and not complete:
         ask(row, kind)
     answer = next((x for x in ANSWER if x in row), None)
-    if kind in ("demonstrations", "unpaired", "messages") and answer and "prompt" in row:
+    if kind in ("demonstrations", "unpaired", "messages") and answer not in (None, "completion") and "prompt" in row:
         row["completion"] = row.pop(answer)
     if kind == "unpaired":
         name = next((x for x in LABEL if x in row and (x != "rating" or str(row[x]).lower() in YES + NO)), None)

@@ -1,6 +1,6 @@
 """Whatever stands in a file: rows come out, or ValueError with a message of ours; and no row disappears without being counted.
 
-RLHF_FUZZ=2000 python -m pytest tests/data/test_fuzz.py      the slow lane; 100 cases per test without it
+RLHF_FUZZ=2000 python -m pytest tests/data/test_fuzz.py      the slow lane: 2,000 cases in all; 100 without it
 """
 
 import json
@@ -20,7 +20,8 @@ from transformers import PreTrainedTokenizerFast
 from rlhf_minimal import chat, data
 from rlhf_minimal.data.columns import KINDS
 
-CASES = int(os.environ.get("RLHF_FUZZ", "100"))
+TESTS = 15  # that draw cases, each kind of rows and each name of a file counted
+CASES = -(-int(os.environ.get("RLHF_FUZZ", "100")) // TESTS)
 fuzz = partial(settings, derandomize=True, deadline=None, database=None, max_examples=CASES)
 
 ODD = [
@@ -125,7 +126,7 @@ def attempt(name, content, kind, tokenizer, **how):
         try:
             rows, numbers = data.load_numbered(path, kind, **how)
             if kind != "messages":
-                data.check_rows(rows, tokenizer, 24, kind=kind, numbers=numbers, turns="all")
+                data.check_rows(rows, tokenizer, 24, kind=kind, numbers=numbers, source=name, turns="all")
         except ValueError as error:
             assert type(error) is ValueError or type(error).__name__ == "_Unknown", type(error)
             assert name in str(error) or "split is" in str(error), str(error)
