@@ -100,7 +100,8 @@ def main() -> None:
     about = {"command": f"python -m tools.make_adapter --rows {args.rows} --batch {args.batch} --lr {args.lr:g}",
              "seed": args.seed, "date": date.today().isoformat(), "minutes": round(minutes, 1),
              "hardware": f"{os.cpu_count()} CPU cores ({platform.machine()})",
-             "versions": {"torch": torch.__version__.split("+")[0]}, "dtype": "bfloat16" if args.bfloat16 else "float32", "curve": curve, "before": before, "after": after}
+             "versions": {"torch": torch.__version__.split("+")[0]}, "dtype": "bfloat16" if args.bfloat16 else "float32",
+             "curve": curve, "before": before, "after": after}
     (args.out / "training.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
     card(args.out, about)
 
@@ -130,7 +131,8 @@ def write(policy, tokenizer, folder: Path) -> None:
 def card(folder: Path, about: dict) -> None:
     """README.md: what it is, what it can do, how to rebuild it."""
     lines = ["# smollm2-135m-village", "", "LoRA (rank 8, every linear layer) for SmolLM2-135M-Instruct, trained on the village's",
-             f"demonstrations; half precision. Made by `{about['command']}` in {about['minutes']:.0f} minutes on {about['hardware']}.",
+             f"demonstrations; half precision. Made by `{about['command']}`",
+             f"in {about['minutes']:.0f} minutes on {about['hardware']}.",
              "The base model is Apache-2.0, the adapter is under the MIT licence of this repository.", "",
              "True reward of one sampled answer to held-out prompts (temperature 1, n in brackets, ± standard error):", "",
              "| family | before | after |", "|---|---:|---:|"]

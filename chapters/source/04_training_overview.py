@@ -90,9 +90,6 @@ cards(question, progress)
 # In reinforcement learning (RL) an *agent* sees a state $s$, takes an action $a$, gets a reward and a new state, again and again. It learns a *policy* $\pi(a\mid s)$ that collects much reward. For a language model, most of this loop disappears.
 
 # %% tags=["hide-input"] rlhf={"drawing": true, "figure": "loop"}
-ended = [ask(m, [question], n=64).ended.double().mean() for m in (base, pupil)]
-claim("after 40 steps the model ends its answers by itself far more often",
-      ended[1] > ended[0] + 0.3, {"before": ended[0], "after": ended[1]}, kind="T")
 show(rlhf.book.drawings.loop())
 
 # %% [markdown]
@@ -150,7 +147,7 @@ theirs = rlhf.reward_model.pairwise_loss(r_chosen, r_rejected)[0]
 claim("the package computes the same loss", bool((loss - theirs).abs() < 1e-6))
 
 # %% [markdown]
-# We train it for one pass, so that each pair is new when it comes. Then we make the scores readable by measuring them in *standard deviations of the SFT model's answers*: 0 is its average answer, 1 is one standard deviation better. The 64 requests of this *exam* are never trained on.
+# We train it for one pass, so that each pair is new when it comes. Then we make the scores readable by measuring them in *standard deviations of the SFT model's answers*: 0 is its average answer, 1 is one standard deviation better. The 64 requests of this *exam* are never trained on; of the first we print the answers with the highest and the lowest score of eight.
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
 judge = rlhf.reward_model.RewardModel(sft)
@@ -164,15 +161,17 @@ for batch in rlhf.data.batches(pairs, 12, tokenizer=tokenizer, seed=run.seed):
     torch.nn.utils.clip_grad_norm_(judge.parameters(), 1.0)
     optimizer.step()
     right += (r_chosen > r_rejected).tolist()         # these pairs were new
-late = torch.tensor(right[len(right) // 2:]).double().mean()
-print(f"{len(pairs)} pairs; agreement with the person in the second half: {late:.0%}")
+print(f"{len(pairs)} pairs; agreement with the person: {sum(right) / len(right):.0%}")
 
-# %%
+# %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
 test = requests(64, seed=run.seed)
 before = exam(sft, tokenizer, test, n=8, max_new_tokens=40, generator=run.fresh("exam"),
               judge=lambda rollout: judge(rollout.ids, rollout.attention))
 mean, std = before.score.mean(), before.score.std()
 before.score = (before.score - mean) / std
+eight = before.score[:8]                              # the answers to the first request
+cards(test[0]["prompt"], [(f"score {eight[i]:.1f}", before.texts[i])
+                          for i in (eight.argmax(), eight.argmin())])
 
 
 def reward(rollout):
@@ -266,12 +265,12 @@ for batch in rlhf.data.batches(pairs, 16, tokenizer=tokenizer, seed=run.seed):
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
-claim("the first loss is log 2: policy = reference", abs(losses[0] - 0.6931) < 1e-3)
+print(f"first loss {losses[0]:.3f} = log 2: the policy still is the reference")
 
 # %% [markdown]
 # ## What the log does not show
 #
-# The four models are ready. The picture at the top shows the most common of 64 answers of each; its harmful request was chosen as one on which the SFT model still helps.
+# The four models are ready. The picture at the top shows the most common of 64 answers of each. The most common answer hides the others: the SFT model still helps with harm often, as the exam will show.
 
 # %% tags=["hide-input", "hero"]
 pair = ["How do I kill the owl of Ada?", question]
@@ -426,9 +425,10 @@ show(plots.two_panels(parts, title="A larger β keeps more help with look-alikes
 arms = {"loose": "PPO 0.05", "tight": "PPO 2", "sft": "SFT"}
 gold = {name: torch.tensor(record.values("arms", arm, list(kinds), "gold")).T
         for name, arm in arms.items()}                # (kinds, seeds)
-claim(f"{n} seeds: β = 2 beats β = 0.05 in true reward, on look-alikes and on average",
-      bool((gold["tight"] > gold["loose"] + 0.3)[1].all())
-      and bool((gold["tight"].mean(0) > gold["loose"].mean(0)).all()), kind="T")
+mean_ = {name: values.mean(0) for name, values in gold.items()}
+claim(f"{n} seeds: PPO ends below the SFT model with β = 0.05, above it with β = 2",
+      bool((mean_["loose"] < mean_["sft"]).all())
+      and bool((mean_["tight"] > mean_["sft"]).all()), kind="T")
 for name, arm in arms.items():
     no = record.spread("arms", arm, "lookalike", "refuses", digits=2)
     rlhf.book.quote(f"mean.{name}", f"{gold[name].mean():.2f}")
@@ -436,22 +436,20 @@ for name, arm in arms.items():
 rlhf.book.quote("seeds", n)
 
 # %% [markdown]
-# So the leash matters. Averaged over both kinds and all seeds, the true reward is <!-- out mean.tight --> with β = 2, against <!-- out mean.loose --> with β = 0.05 and <!-- out mean.sft --> before training. It largely saves the look-alikes: the share refused is <!-- out no.tight -->, against <!-- out no.loose --> with the loose leash and <!-- out no.sft --> before training (range of the seeds). The price is a smaller gain on harmful requests. A larger β does not repair the reward; it stops where the reward model still sees large differences. And who chose β = 2? We did, by looking at the true reward. A real team needs a measurement of its own that nothing was trained on. <!-- fact -->
+# So the leash matters. Averaged over both kinds and all seeds, the true reward is <!-- out mean.tight --> with β = 2, against <!-- out mean.loose --> with β = 0.05 and <!-- out mean.sft --> before training; on every seed the loose leash ends below the SFT model and the tight one above it. It largely saves the look-alikes: the share refused is <!-- out no.tight -->, against <!-- out no.loose --> with the loose leash and <!-- out no.sft --> before training (range of the seeds). The price is a smaller gain on harmful requests. A larger β does not repair the reward; it stops where the reward model still sees large differences. And who chose β = 2? We did, by looking at the true reward. A real team needs a measurement of its own that nothing was trained on. <!-- fact -->
 #
 # *Keep this: β decides how far you trust the reward model, and where.*
 #
 # **PPO or DPO?** They learned from the same comparisons. Ranges are over the <!-- out seeds --> seeds:
 
 # %%
-spread = record.spread
 table({arm.replace("PPO", "PPO, β ="): {
-    "KL": spread("arms", arm, "lookalike", "kl"),
-    **{label: spread("arms", arm, k, "gold") for k, label in kinds.items()},
+    "KL": record.spread("arms", arm, "lookalike", "kl"),
+    **{label: record.spread("arms", arm, k, "gold") for k, label in kinds.items()},
     "answers sampled": samples, "networks": networks,
     "bytes per weight": size} for arm, samples, networks, size in (
         ("PPO 0.05", 576, 3, 24), ("PPO 2", 576, 3, 24), ("DPO", 0, 2, 20))},
-      note="KL on look-alikes, nats. Float32 with Adam: 16 bytes for a trained weight, "
-           "4 for a frozen one. A critic adds 16 to PPO.")
+      note="KL on look-alikes, nats. Float32, Adam; a critic adds 16 bytes to PPO.")
 
 # %% [markdown] rlhf={"part": "wrong"}
 # One pass of DPO over these pairs moves the policy much less than PPO with β = 0.05. PPO with β = 2 ends at a similar KL, and there DPO is slightly ahead on harmful requests; but neither was tuned, so the table names no winner. What differs for certain is the price. DPO needs no reward model and no sampling. PPO can sample an answer that no pair held, see it praised, and go on: its strength, and here its downfall. <!-- fact -->
@@ -481,7 +479,7 @@ claim("with the alias the logged KL is exactly 0, with a frozen copy it is not",
 # %% [markdown] rlhf={"part": "gpt2"}
 # ## At GPT-2 size
 #
-# The same pipeline, recorded once on SmolLM2 with 135 million parameters: SFT on village data, a reward model from comparisons, 50 steps of PPO with LoRA adapters, half harmful and half look-alikes.
+# The same pipeline, recorded once on SmolLM2 with 135 million parameters: SFT on village data, a reward model from comparisons, 50 steps of PPO with LoRA adapters on harmful requests and look-alikes.
 
 # %%
 large = rlhf.book.recorded("smollm2_ppo")

@@ -1,11 +1,9 @@
-"""Chapter 4: what PPO, DPO, best-of-8 and one fixed sentence earn, over seeds, leashes and kinds of comparisons.
+"""Chapter 4: what PPO with four leashes, DPO, best-of-8 and one fixed sentence earn, over five seeds.
 
-    python data/runs/04_village.py --seeds 0 1 2 3 4                    # about two minutes a seed on one core
-    python data/runs/04_village.py --seeds 0 1 2 3 4 --part shares      # half a minute for each seed and share
+    python data/runs/04_village.py                  # about two and a half minutes of one core for each seed
 
-A seed draws the requests, the answers, the labels, the order of all batches and the samples of PPO. Both parts write into
-the .json beside this file; a seed that is there already is replaced. The part `arms` has two harmful requests for each
-look-alike among the comparisons; the part `shares` moves that share and repeats PPO with the smallest beta.
+A seed draws the requests, the answers, the labels, the order of all batches and the samples of PPO. The numbers go into the
+.json beside this file; a seed that is there already is replaced. Two thirds of the comparisons are on harmful requests.
 """
 import argparse
 import json
@@ -23,7 +21,7 @@ import rlhf_minimal as rlhf
 from rlhf_minimal.evaluate import exams
 
 HERE = Path(__file__).with_suffix(".json")
-BETAS, SHARES = (0.05, 0.5, 1.0, 2.0), (1 / 3, 2 / 3, 5 / 6)
+BETAS = (0.05, 0.5, 1.0, 2.0)
 STEPS, ROWS = 12, 48
 
 
@@ -35,7 +33,7 @@ def fresh(seed, name):
 class Pipeline:
     """Comparisons, a reward model and an examination of one seed."""
 
-    def __init__(self, seed, share):
+    def __init__(self, seed, share=2 / 3):
         self.seed = seed
         self.sft, self.tokenizer = rlhf.models.load("village-3m-sft")
         harmful = round(200 * share)
@@ -140,7 +138,7 @@ class Pipeline:
 def arms(seed):
     """Every arm of one seed."""
     start, out = time.process_time(), {}
-    run = Pipeline(seed, 2 / 3)
+    run = Pipeline(seed)
     for name, exam in {"SFT": run.before, "best of 8": run.before.best_of(8),
                        "best of 8 by gold": run.before.best_of(8, "gold"), "one sentence": run.sentence()}.items():
         out[name] = run.numbers(exam)
@@ -160,16 +158,6 @@ def arms(seed):
             "seconds": round(time.process_time() - start)}
 
 
-def shares(seed):
-    """PPO with the smallest beta for each share of harmful comparisons."""
-    out = {}
-    for share in SHARES:
-        run = Pipeline(seed, share)
-        policy, _ = run.ppo(BETAS[0])
-        out[f"{share:.2f}"] = {"PPO": run.numbers(run.exam(policy)), "deeds": run.deeds()}
-    return {"shares": out}
-
-
 def formula(deeds, beta):
     """Share of refusals under p exp(score / beta) / Z, from the deeds of one kind of request."""
     rows = [deeds[name] | {"refuses": name == "refuse"} for name in ("help", "refuse", "other") if name in deeds]
@@ -181,22 +169,21 @@ def formula(deeds, beta):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
-    parser.add_argument("--part", choices=("arms", "shares"), default="arms")
     args = parser.parse_args()
     for seed in args.seeds:
-        found = {"arms": arms, "shares": shares}[args.part](seed)
+        found = arms(seed)
         kept = json.loads(HERE.read_text()) if HERE.exists() else {}
         for part, values in found.items():
             kept[part] = kept.get(part, {}) | {str(seed): values}
         curves = {f"{name} {k}": y for k, one in sorted(kept.get("curves", {}).items()) for name, y in one.items()}
         kept |= {"curve": {"step": [0, 3, 6, 9, 12]} | curves,
-                 "command": "python data/runs/04_village.py (both parts)", "model": "village-3m-sft",
+                 "command": "python data/runs/04_village.py", "model": "village-3m-sft",
                  "seed": sorted(map(int, kept.get("arms", {}))),
                  "versions": {"python": platform.python_version(), "torch": torch.__version__,
                               "transformers": transformers.__version__},
                  "hardware": f"1 thread, {platform.machine()}", "date": str(date.today())}
         HERE.write_text(json.dumps(kept, indent=1) + "\n")
-        print(f"{args.part}, seed {seed}: done", flush=True)
+        print(f"seed {seed}: done", flush=True)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field, replace
 
-from .settings import COMMON, SAMPLED, TINY, Setting, Value
+from .settings import COMMON, LONG, SAMPLED, TINY, TURNS, Setting, Value
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ THUMBS = {"batch_size": replace(COMMON["batch_size"], low=2),  # a row is compar
 TABLE = (
     Algorithm("sft", "supervised fine-tuning: learn the completion of each demonstration",
               "-log pi(completion), mean over its tokens",
-              "demonstrations", "sft.sft_loss", "tokens", 9, "2203.02155", reference=False),
+              "demonstrations", "sft.sft_loss", "tokens", 9, "2203.02155", reference=False, settings=TURNS),
     Algorithm("reward", "a reward model: the chosen answer is to score higher", "-log sigmoid(r(chosen) - r(rejected))",
               "pairs", "reward_model.pairwise_loss", "pairs", 7, "2203.02155", reference=False, head="score",
               settings=SMOOTH | CENTER),
@@ -67,14 +67,12 @@ TABLE = (
               "-(r - beta KL - baseline) log pi(completion)",
               "prompts", "reinforce.reinforce_loss", "rows", 11, "Williams 1992", settings=ALONE | BASELINE),
     Algorithm("rloo", "REINFORCE whose baseline is the mean of a prompt's other samples",
-              "-(r - beta KL - mean of the others) log pi(completion)",
-              "prompts", "rloo.rloo_loss", "rows", 11, "2402.14740"),
+              "-(r - beta KL - mean of the others) log pi(completion)", "prompts", "rloo.rloo_loss", "rows", 11, "2402.14740"),
     Algorithm("grpo", "clipped ratio, scores normalised within a prompt's samples, KL in the loss",
               "-min(rho A, clip(rho) A) + beta k3 per token; A = (r - mean) / std of the group",
               "prompts", "grpo.grpo_loss", "mode", 11, "2402.03300", settings=CLIP | EPOCHS | HIGH | SCALE | MODE),
     Algorithm("gspo", "GRPO with one ratio per sequence", "-min(s A, clip(s) A); s = exp(mean log-ratio of the completion)",
-              "prompts", "grpo.gspo_loss", "rows", 11, "2507.18071",
-              settings=default(CLIP, clip=3e-4) | EPOCHS | HIGH | SCALE),
+              "prompts", "grpo.gspo_loss", "rows", 11, "2507.18071", settings=default(CLIP, clip=3e-4) | EPOCHS | HIGH | SCALE),
     Algorithm("cispo", "clipped importance weights; no token loses its gradient",
               "-min(rho, 1 + clip_high) A log pi per token, no gradient through the weight",
               "prompts", "grpo.cispo_loss", "tokens", 11, "2506.13585", settings=default(HIGH, clip_high=0.2) | SCALE | EPOCHS),
@@ -89,8 +87,7 @@ TABLE = (
               "(-(1 - e) log sigmoid(beta h) + e log sigmoid(-beta h)) / (1 - 2e), e the share of flips",
               "pairs", "direct_alignment.rdpo_loss", "pairs", 12, "2403.00409",
               settings=PAIR | BETA | {"label_smoothing": replace(SMOOTH["label_smoothing"], high=0.499)}),
-    Algorithm("ipo", "a squared loss towards a fixed margin, on means per token",
-              "(h - 1 / (2 beta))^2, with h of means per token",
+    Algorithm("ipo", "a squared loss towards a fixed margin, on means per token", "(h - 1 / (2 beta))^2, with h of means per token",
               "pairs", "direct_alignment.ipo_loss", "pairs", 12, "2310.12036", average=True, settings=PAIR | BETA | SMOOTH),
     Algorithm("hinge", "a hinge in place of DPO's logistic", "max(0, 1 - beta h)",
               "pairs", "direct_alignment.hinge_loss", "pairs", 12, "2309.06657", settings=PAIR | BETA | SMOOTH),
@@ -125,4 +122,4 @@ def settings_of(name: str) -> dict[str, Setting]:
     if name not in ALGORITHMS:
         raise ValueError(f"algorithm is {name!r}; choose one of {', '.join(ALGORITHMS)}")
     a = ALGORITHMS[name]
-    return COMMON | (SAMPLED if a.rows == "prompts" else {}) | a.settings
+    return COMMON | (SAMPLED if a.rows == "prompts" else LONG) | a.settings

@@ -14,6 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from .. import files
+from ..files import append, curve, read_log
+
+__all__ = ["about", "append", "curve", "is_whole", "latest", "read_log", "restore", "save", "write_json"]
 
 MARK = "whole.json"
 LOGS = ("metrics.jsonl", "samples.jsonl")
@@ -76,41 +79,6 @@ def restore(accelerator: Any, out: Path) -> tuple[int, dict | None]:
     return kept["step"], kept["state"]
 
 
-def read_log(path: Path) -> list[dict]:
-    """Rows of a JSON Lines log, without a last line that was cut off."""
-    rows = []
-    for line in path.read_text(encoding="utf-8").split("\n") if path.exists() else []:
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
-    return rows
-
-
-def trim_logs(out: Path, step: int) -> None:
-    """Drop the log rows after `step`: a resumed run writes them again."""
-    for name in LOGS:
-        path = Path(out) / name
-        if path.exists():
-            kept = [json.dumps(row) + "\n" for row in read_log(path) if row["step"] <= step]
-            files.write_atomically(path, "".join(kept))
-
-
-def append(path: Path, row: dict) -> None:
-    """One more row of a log, as a line."""
-    with open(path, "a", encoding="utf-8", newline="\n") as file:
-        file.write(json.dumps(row) + "\n")
-
-
-def put_in_place(folder: Path, out: Path) -> None:
-    """Move the files of a finished folder into `out`, config.json last: with it the model is there."""
-    names = sorted((p.name for p in folder.iterdir()), key=lambda name: name == "config.json")
-    for name in names:
-        files.to_disk(folder / name)
-        os.replace(folder / name, Path(out) / name)
-    folder.rmdir()
-
-
 def about(accelerator: Any) -> dict:
     """versions, hardware and date, for run.json."""
     import torch
@@ -123,8 +91,3 @@ def about(accelerator: Any) -> dict:
                     f"{os.cpu_count()} CPU cores, {torch.get_num_threads()} threads",
         "date": date.today().isoformat(),
     }
-
-
-def curve(rows: list[dict]) -> dict[str, list]:
-    """Rows of numbers -> {column: values}, of the columns that every row has."""
-    return {name: [row[name] for row in rows] for name in rows[0] if all(name in row for row in rows)} if rows else {}

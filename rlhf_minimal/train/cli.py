@@ -8,9 +8,14 @@
     ACCELERATE_USE_CPU=1 torchrun --nproc_per_node 2 -m rlhf_minimal.train grpo ...  # two processes on the CPU
 
 `python -m rlhf_minimal.train ALGORITHM --help` lists what an algorithm takes, with defaults and meanings. --data is
-village, a .jsonl file or a hub id; --model is village-3m, village-3m-sft, smollm2-135m, a folder or a hub id.
+village, a file (JSON Lines, JSON, CSV, TSV, parquet; a path that exists is a file) or a hub id; Alpaca, ShareGPT, SHP, two
+answers with a winner and the like are recognised, other names are given by --columns prompt=question,completion=reply.
+--model is village-3m, village-3m-sft, smollm2-135m, a folder or a hub id.
+Before the first step, and before anything is written, all rows are read (errors name the row, counted from 1) and the
+number of processes is printed, with how many rows are cut and how many of them lose their end.
 Into --out come the model and its tokenizer (for transformers' from_pretrained), run.json (command, seed, versions, curve),
-metrics.jsonl (a line per step), samples.jsonl and checkpoints. A run that died goes on with --resume, to the same weights.
+metrics.jsonl (a line per step), samples.jsonl and checkpoints. A run that died goes on with --resume, to the same weights;
+it is refused where rows, weights or tokenizers are no longer the same. A folder of a run without a step counts as free.
 """
 
 import argparse
@@ -23,9 +28,9 @@ from .loop import run
 from .settings import Setting
 
 NEED = {  # what the rows of each kind have to hold
-    "demonstrations": "prompt and completion (or messages)", "pairs": "prompt, chosen and rejected (or two transcripts)",
-    "unpaired": "prompt, completion and label (true or false)", "prompts": "prompt; the completions are sampled",
-}
+    "demonstrations": "prompt and completion (or messages; a turn of weight 0 is not learned)",
+    "pairs": "prompt, chosen and rejected (or two transcripts); `reward` uses a margin too", "prompts": "prompt, no answer",
+    "unpaired": "prompt, completion and label (true or false, 1 or -1, up or down)"}
 H = "h = (log pi(chosen) - log ref(chosen)) - (log pi(rejected) - log ref(rejected))"
 
 
@@ -52,7 +57,7 @@ def parser(text: str) -> argparse.ArgumentParser:
         sub.add_argument("--model", default="village-3m" if name == "sft" else "village-3m-sft",
                          help="a name, folder or hub id to start from; without a chat template it reads 'User: ...' and "
                          "'Assistant: ...', without a padding token it pads with its end token (default: %(default)s)")
-        sub.add_argument("--data", default="village", help="village, a .jsonl file or a hub id (default: %(default)s)")
+        sub.add_argument("--data", default="village", help="village, a file or a hub id (default: %(default)s)")
         sub.add_argument("--steps", type=int, required=True, help="optimizer steps (for policy gradients: batches of samples)")
         sub.add_argument("--out", required=True, help="folder of the run, new or empty")
         sub.add_argument("--seed", type=int, default=0, help="of data order, adapters and samples (default: %(default)s)")

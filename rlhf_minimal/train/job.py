@@ -20,7 +20,8 @@ from accelerate.utils import gather_object
 from torch import Tensor, nn
 
 from .. import models
-from ..data import load_data
+from ..aggregate import merge_stats
+from ..data import fingerprint, load_numbered, ready
 from ..kl import AdaptiveKL, FixedKL
 from ..ppo import Critic
 from ..reward_model import RewardModel
@@ -40,6 +41,8 @@ class Job:
     rows: Any  # a datasets.Dataset
     seed: int
     data: str
+    lengths: Any = None  # of the rows: how many are cut
+    fingerprints: dict[str, str] = field(default_factory=dict)  # of what it starts from
     optimizer: Any = None
     critic: nn.Module | None = None
     reference: nn.Module | None = None  # None: the model without its adapters
@@ -128,24 +131,6 @@ def learn(job: Job, batches: list, loss_of: Callable, terms_of: Callable) -> dic
     return stats | {"grad_norm": norm}
 
 
-def merge_stats(parts: list[tuple[float, dict[str, float]]]) -> dict[str, float]:
-    """[(terms, stats)] of all micro-batches -> stats of the batch.
-
-    Losses are parts of the whole and add up; everything else is a mean over a micro-batch and is weighed by its terms.
-    """
-    out = {"loss": 0.0}
-    for name in dict.fromkeys(name for _, stats in parts for name in stats):
-        some = [(n, stats[name]) for n, stats in parts if name in stats and n > 0]
-        if name.endswith("loss"):
-            out[name] = sum(x for _, x in some)
-        else:
-            out[name] = sum(n * x for n, x in some) / max(sum(n for n, _ in some), 1e-12)
-    out.pop("tokens", None)  # counted elsewhere, in all algorithms alike
-    if "perplexity" in out:
-        out["perplexity"] = math.exp(out["nll"])  # the mean of perplexities is none
-    return out
-
-
 # ---- what a run starts from ----
 
 def build(algorithm: str, accelerator: Accelerator, *, model: str, data: str, settings: SimpleNamespace, seed: int) -> Job:
@@ -155,17 +140,24 @@ def build(algorithm: str, accelerator: Accelerator, *, model: str, data: str, se
     if sampled and (kind := accelerator.distributed_type.name) in ("FSDP", "DEEPSPEED", "MEGATRON_LM"):
         raise ValueError(f"{algorithm} samples, which needs whole weights; launch it without {kind}")
     s.micro_batch = micro_batch_size(s, accelerator.num_processes)
-    rows = load_data(data, a.rows, n=s.rows, seed=seed, families=s.families.split(",") if s.families else None)
+    families = s.families.split(",") if s.families else None
+    rows, numbers = load_numbered(data, a.rows, n=s.rows, split=s.split, seed=seed, families=families, columns=s.columns)
     torch.manual_seed(seed)  # adapters start at random
     policy, tokenizer = models.load(model)
     limit = models.context_length(policy) or 1_000_000
     s.max_len = min(s.max_len or limit, limit)
     if sampled and s.max_new_tokens >= s.max_len:
         raise ValueError(f"max_new_tokens {s.max_new_tokens} leave no room for a prompt within {s.max_len} tokens; lower them")
-    job = Job(a, s, accelerator, models.disable_dropout(policy), tokenizer, rows, seed, str(data))
+    marks = {"data": fingerprint.of_rows(rows), "tokenizer": fingerprint.of_tokenizer(tokenizer),
+             "policy": fingerprint.of_weights(policy)}
+    room = s.max_len - (s.max_new_tokens if sampled else 0)
+    rows, lengths = ready(rows, tokenizer, room, kind=a.rows, vocabulary=models.vocab_size(policy), numbers=numbers, source=data,
+                          turns=getattr(s, "turns", "last"), long=getattr(s, "long", "cut"), margin=a.head == "score")
+    job = Job(a, s, accelerator, models.disable_dropout(policy), tokenizer, rows, seed, str(data), lengths, marks)
     _make_models(job)
     if sampled:
         job.reward = reward_function(s.reward, rows, tokenizer, s.max_len, job.device)
+        job.fingerprints |= getattr(job.reward, "fingerprints", {})
         job.control = AdaptiveKL(s.beta, s.kl_target, s.kl_horizon) if s.kl_target else FixedKL(s.beta)
     _make_optimizer(job)
     return job

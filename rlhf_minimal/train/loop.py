@@ -10,13 +10,14 @@ import math
 import os
 import shlex
 import shutil
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from .. import quiet
+from .. import files, quiet
 from . import checkpoint
 from .algorithms import settings_of
 from .settings import FREE, Value, check_places, check_settings
@@ -45,10 +46,17 @@ def run(algorithm: str, *, model: str, data: str, steps: int, out: str, seed: in
         s.micro_batch = before.get("micro_batch", s.micro_batch)  # also where other processes go on with it
     open_writer = tensorboard(folder) if s.tensorboard else None
 
+    from ..data import fingerprint
     from .job import build
-    job = build(algorithm, start_accelerator(s), model=model, data=data, settings=s, seed=seed)
+    accelerator = start_accelerator(s)
+    count = accelerator.num_processes
+    accelerator.print(f"{count} process{'es' * (count > 1)} on {accelerator.device.type}", file=sys.stderr)
+    job = build(algorithm, accelerator, model=model, data=data, settings=s, seed=seed)
+    accelerator.print(f"{len(job.rows)} rows of {data}; {job.lengths}", file=sys.stderr)
+    fingerprint.compare(folder, before, job.fingerprints)
     record = asked | {"command": command(asked, out, settings)} | checkpoint.about(job.accelerator)
-    record |= {"micro_batch": s.micro_batch, "finished": False, "curve": {}}
+    record |= {"micro_batch": s.micro_batch, "fingerprints": job.fingerprints, "lengths": str(job.lengths), "finished": False}
+    record["curve"] = {}
     job.accelerator.wait_for_everyone()  # all have looked at `out` before the first one writes there
     if job.accelerator.is_main_process:
         folder.mkdir(parents=True, exist_ok=True)
@@ -74,7 +82,8 @@ def loop(job: "Job", out: Path, steps: int, open_writer: Callable | None) -> Non
     if state:
         job.control.beta, job.baseline = state["beta"], state["baseline"]
     if main:
-        checkpoint.trim_logs(out, start)
+        for log in checkpoint.LOGS:
+            files.trim_log(out / log, start)
     writer = open_writer(start + 1) if open_writer and main else None
     bar = tqdm(range(start, steps), initial=start, total=steps, desc=job.algorithm.name, unit="step",
                disable=not (main and job.settings.progress))
@@ -86,7 +95,7 @@ def loop(job: "Job", out: Path, steps: int, open_writer: Callable | None) -> Non
         stats, samples = train_step(job, step)
         stats |= {"lr": lr, "seconds": round(time.perf_counter() - began, 4)}
         if main:
-            report(job, out, step, {name: json_number(x) for name, x in stats.items()}, samples, bar, writer)
+            report(job, out, step, {name: files.json_number(x) for name, x in stats.items()}, samples, bar, writer)
         if (step + 1) % job.settings.save_every == 0 or step + 1 == steps:
             checkpoint.save(job.accelerator, out, step + 1, {"beta": job.control.beta, "baseline": job.baseline})
     if writer:
@@ -115,19 +124,11 @@ def report(job: "Job", out: Path, step: int, stats: dict, samples: list[dict] | 
             writer.add_scalar(name, x, step + 1)
 
 
-def json_number(x: Any) -> float | int | None:
-    """A number for JSON: 6 digits; None for what is not finite."""
-    x = float(x)
-    if not math.isfinite(x):
-        return None
-    return int(x) if x == int(x) and abs(x) < 1e15 else float(f"{x:.6g}")
-
-
 # ---- the end: the trained model in transformers' own layout ----
 
 def export(job: "Job", out: Path) -> None:
     """The trained model, adapters merged, and its tokenizer: all of it or nothing, config.json last."""
-    from .. import models
+    from .. import models, reward_model
     state = job.accelerator.get_state_dict(job.model) if not job.settings.lora else None  # with FSDP all processes take part
     if job.accelerator.is_main_process:
         new = out / "checkpoints" / "model"
@@ -135,41 +136,41 @@ def export(job: "Job", out: Path) -> None:
         model = models.merge_adapters(job.model)
         if job.algorithm.head == "score":
             model, state = model.model, state and {name.removeprefix("model."): x for name, x in state.items()}
-            mark_padding(model, job.tokenizer)
+            reward_model.mark_padding(model, job.tokenizer)
         model.save_pretrained(new, state_dict=state)
         job.tokenizer.save_pretrained(new)
-        checkpoint.put_in_place(new, out)
+        files.put_in_place(new, out)
     job.accelerator.wait_for_everyone()
-
-
-def mark_padding(model: Any, tokenizer: Any) -> None:
-    """Give a reward model another special token than EOS to pad with.
-
-    Transformers' own class scores the last id that is no pad: with pad = EOS, the token before the end. Without another
-    special token (GPT-2) that class takes single rows only.
-    """
-    end = tokenizer.eos_token_id
-    others = [t.content for i, t in sorted(tokenizer.added_tokens_decoder.items()) if t.special and i != end]
-    if others:
-        tokenizer.pad_token = others[0]
-    model.config.pad_token_id = tokenizer.pad_token_id if others else None
 
 
 # ---- the beginning: what is there already, how it was asked for, where it runs ----
 
+RECORD = {"algorithm", "model", "data", "seed", "settings", "steps", "finished"}
+
+
 def earlier_run(out: Path, asked: dict) -> dict | None:
-    """The run.json of the run to be resumed, None for a new run. ValueError where `out` is something else."""
+    """The run.json of the run to be resumed, None for a new run. ValueError where `out` is something else.
+
+    A folder of a run that died before its first step counts as free.
+    """
     found = [p for p in out.iterdir() if not p.name.endswith(".tmp")] if out.exists() else []
     path = out / "run.json"
     if not found:
         return None
     if not path.exists():
         raise ValueError(f"out is {out}, which holds {found[0].name} and no run; give a folder that is new or empty")
+    try:
+        old = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is no JSON ({error}); give another --out") from error
+    ours = isinstance(old, dict) and RECORD <= old.keys()
+    no_step = {p.name for p in found} <= {"run.json", "checkpoints", *checkpoint.LOGS} and not checkpoint.latest(out)
+    if ours and no_step and not files.read_log(out / "metrics.jsonl") and not old["finished"]:
+        return None
     if not asked["settings"]["resume"]:
         raise ValueError(f"out is {out}, which holds another run; go on with it by --resume, or give another --out")
-    old = json.loads(path.read_text(encoding="utf-8"))
-    if lacks := {"algorithm", "model", "data", "seed", "settings", "steps", "finished"} - old.keys():
-        raise ValueError(f"{path} lacks {', '.join(sorted(lacks))}, it was not written here; give another --out")
+    if not ours:
+        raise ValueError(f"{path} lacks {', '.join(sorted(RECORD - set(old)))}, it was not written here; give another --out")
     then, now = ({k: v for k, v in (r["settings"] | {k: r[k] for k in ("algorithm", "model", "data", "seed")}).items()
                   if k not in FREE} for r in (old, asked))
     differ = [f"{k} {then.get(k)!r}, now {v!r}" for k, v in now.items() if then.get(k) != v]
@@ -201,10 +202,11 @@ def tensorboard(out: Path) -> Callable:
 
 
 LAUNCHED = {"ACCELERATE_MIXED_PRECISION": ("no", "--dtype"), "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": ("1", "--micro-batch")}
+WORLDS = ("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS")  # of launchers
 
 
 def start_accelerator(s: SimpleNamespace) -> "Accelerator":
-    """Accelerate, quiet. ValueError for what `accelerate launch` was told in vain, since settings of ours decide it."""
+    """Accelerate, quiet. ValueError for what a launcher was told in vain: settings of ours decide it, or processes are missing."""
     from accelerate import Accelerator
     for name, (usual, flag) in LAUNCHED.items():
         asked = os.environ.get(name, usual)
@@ -212,4 +214,16 @@ def start_accelerator(s: SimpleNamespace) -> "Accelerator":
             raise ValueError(f"{name} is {asked}, which does nothing here; launch without it and give {flag}")
     quiet.settle(offline=False)
     logging.getLogger("accelerate").setLevel(logging.ERROR)  # it reports tied weights at every checkpoint
-    return Accelerator(cpu=s.cpu, mixed_precision="no")  # bfloat16 is switched on around the forwards alone
+    accelerator = Accelerator(cpu=s.cpu, mixed_precision="no")  # bfloat16 is switched on around the forwards alone
+    check_processes(accelerator.num_processes)
+    return accelerator
+
+
+def check_processes(count: int) -> None:
+    """ValueError where a launcher was asked for more processes than those that work together."""
+    asked = {name: os.environ[name] for name in WORLDS if os.environ.get(name, "1") not in ("1", "")}
+    if "WORLD_SIZE" not in os.environ and "MASTER_ADDR" in os.environ and "ACCELERATE_MIXED_PRECISION" in os.environ:
+        asked["accelerate launch --num_processes"] = "more than 1"  # with --cpu it sets an address and starts one process
+    if wrong := [f"{name} is {x}" for name, x in asked.items() if x != str(count)]:
+        raise ValueError(f"{wrong[0]}, but this run has {count} process{'es' * (count > 1)}; ask for as many, or launch on the CPU "
+                         "with ACCELERATE_USE_CPU=1 torchrun --nproc_per_node 2 -m rlhf_minimal.train ...")

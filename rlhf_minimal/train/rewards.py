@@ -3,14 +3,15 @@
 The one place where a reward is chosen: the village's true reward, or a reward model that was saved.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from .. import models, village
-from ..chat import encode_pair, end_ids
+from ..chat import encode_pair
+from ..data import check_prompts, fingerprint, reads_alike
 from ..reward_model import RewardModel
 from ..rollout import Rollout
 from ..tensors import pad_right
@@ -31,7 +32,7 @@ def reward_function(reward: str, rows: Any, tokenizer: Any, max_len: int, device
             raise ValueError(f"reward gold knows the village's prompts only, not {str(strange[0])[:60]!r}; give the folder of "
                              "a reward model (made by `train reward`)")
         return true_reward
-    return model_reward(reward, tokenizer, max_len, device)
+    return model_reward(reward, tokenizer, max_len, device, rows["prompt"])
 
 
 def true_reward(prompts: list[str], texts: list[str], rollout: Rollout | None = None) -> Tensor:
@@ -39,8 +40,11 @@ def true_reward(prompts: list[str], texts: list[str], rollout: Rollout | None = 
     return torch.tensor([village.gold(p, x) for p, x in zip(prompts, texts, strict=True)])
 
 
-def model_reward(name: str, policy_tokenizer: Any, max_len: int, device: torch.device | str) -> Reward:
-    """The scores of a saved reward model, which may have a tokenizer and a chat template of its own."""
+def model_reward(name: str, policy_tokenizer: Any, max_len: int, device: torch.device | str, prompts: Iterable = ()) -> Reward:
+    """The scores of a saved reward model, which may have a tokenizer and a chat template of its own.
+
+    ValueError where that template refuses one of the prompts of the run.
+    """
     judge, tokenizer = load_judge(name)
     judge.to(device).requires_grad_(False)
     limit = models.context_length(judge.model)
@@ -52,12 +56,10 @@ def model_reward(name: str, policy_tokenizer: Any, max_len: int, device: torch.d
             both = zip(prompts, texts, strict=True)
             ids, attention = pad_right([encode_pair(tokenizer, p, x, max_len=limit)[0] for p, x in both])
         return judge(ids.to(device), attention.to(device)).float().cpu()
+    if not same:
+        check_prompts(list(prompts), tokenizer, f"the judge {name}", room=limit)
+    score.fingerprints = {"judge": fingerprint.of_weights(judge), "judge's tokenizer": fingerprint.of_tokenizer(tokenizer)}
     return score
-
-
-def reads_alike(a: Any, b: Any) -> bool:
-    """Whether two tokenizers make the same ids of a conversation: same vocabulary, end and template."""
-    return (end_ids(a), a.chat_template) == (end_ids(b), b.chat_template) and a.get_vocab() == b.get_vocab()
 
 
 def load_judge(name: str) -> tuple[RewardModel, Any]:

@@ -50,7 +50,11 @@ COMMON = {  # of every algorithm
     "schedule": Setting("constant", str, "the learning rate after the warm-up", choices=("constant", "linear", "cosine")),
     "weight_decay": Setting(0.0, float, "of matrices; biases and norms never decay", 0.0),
     "max_norm": Setting(1.0, float, "the gradient's norm is clipped to this, once per step", TINY),
-    "max_len": Setting(None, int, "tokens per row; longer prompts lose their left end (default: the model's context)", 2),
+    "max_len": Setting(None, int, "tokens per row; a longer prompt loses its left end but for BOS and the head of its last turn, "
+                       "a pair keeps one prompt for both answers; how many are cut is said before step 1 (default: the model's "
+                       "context)", 2),
+    "columns": Setting(None, str, "names of your columns, ours=theirs: prompt=instruction,completion=output; or label=rating>=4"),
+    "split": Setting("train", str, "of the village, of a hub dataset, or of a file with a column split"),
     "rows": Setting(None, int, "at most so many rows of the data (default: all; 1,000 of the village)", 1),
     "families": Setting(None, str, "of the village, with commas: story,fact (default: all)"),
     "dtype": Setting("float32", str, "of the arithmetic; trained weights and optimizer stay float32 (float64: for proofs)",
@@ -65,6 +69,10 @@ COMMON = {  # of every algorithm
 }
 FREE = ("save_every", "sample_every", "resume", "tensorboard", "progress")  # may differ when a run goes on
 
+LONG = {"long": Setting("cut", str, "an answer beyond max_len: cut loses its right end, and neither that nor the end token is "
+                        "learned; leave_out drops the row", choices=("cut", "leave_out"))}
+TURNS = {"turns": Setting("all", str, "which answers of a conversation (messages) are learned: all but those of weight 0, or the "
+                          "last one; in rows of prompt and completion, the completion", choices=("all", "last"))}
 SAMPLED = {  # of every algorithm that samples its own completions
     "reward": Setting("gold", str, "what is to be maximised: gold (the village's true reward), or a folder or hub id of a "
                       "reward model, such as --out of `train reward`"),
@@ -106,5 +114,5 @@ def check_places(model: str | Path, data: str | Path, steps: int, out: str | Pat
             raise ValueError(f"{name} is {x!r}; give a text")
     if Path(out).is_file():
         raise ValueError(f"out is the file {out}; give a folder, new or empty")
-    if families and data not in ("village", "pool", "templates") and not str(data).endswith(".jsonl"):
+    if families and data not in ("village", "pool", "templates") and "/" in str(data) and not Path(data).exists():
         raise ValueError(f"families belong to the village, the data is {data}; leave them out")

@@ -46,7 +46,9 @@ def to_device(job: Job, batch: Batch) -> Batch:
 
 def demonstration_batches(job: Job, rows: list[dict]) -> list[Batch]:
     """This process's micro-batches of a step's rows."""
-    return [to_device(job, collate_demonstrations(some, job.tokenizer, job.settings.max_len)) for _, some in job.share(rows)]
+    s = job.settings
+    return [to_device(job, collate_demonstrations(some, job.tokenizer, s.max_len, turns=getattr(s, "turns", "last")))
+            for _, some in job.share(rows)]
 
 
 def demonstration_loss(job: Job, batch: Batch, total: float) -> LossAndStats:
@@ -74,7 +76,7 @@ def pair_loss(job: Job, batch: Batch, total: float) -> LossAndStats:
         chosen, rejected = job.model(batch["ids"], batch["attention"]).chunk(2)
     else:
         chosen, rejected = direct_alignment.pair_logps(job.model, batch, average=job.algorithm.average)
-    reference = {name: batch[name] for name in ("ref_chosen", "ref_rejected") if name in batch}
+    reference = {name: batch[name] for name in ("ref_chosen", "ref_rejected", "margin") if name in batch}
     lengths = batch["mask"].sum(1).chunk(2)[0]  # of the chosen answers
     return call_loss(job, chosen, rejected, **reference, lengths=lengths, denominator=total)
 

@@ -1315,8 +1315,8 @@ check("4.8", discount_weights, hidden=True)
 # best policy is known, and no algorithm crosses the frontier. PPO spends four networks on getting there, DPO two. What
 # all of them climb is a proxy, so measure something that nobody optimised.
 #
-# **Functions you now know**: `sample`, `reward_model.step`, `ppo.rewards`, `ppo.policy_loss`, `ppo.step`,
-# `rloo.step`, `direct_alignment.step`, `exact.tilted`, `exact.free_energy`.
+# **Functions you now know**: `advantages.returns_to_go`, `advantages.gae`, `ppo.rewards`, `ppo.policy_loss`, `rloo.step`,
+# `direct_alignment.step`, `exact.tilted`, `exact.free_energy`, `models.lora`.
 #
 # **Further reading**: Ouyang et al. 2022, [arXiv 2203.02155](https://arxiv.org/abs/2203.02155), this loop with people
 # in it; Gao et al. 2022, [arXiv 2210.10760](https://arxiv.org/abs/2210.10760), what
