@@ -11,7 +11,6 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from jinja2 import TemplateError
-from tokenizers import Tokenizer as Core
 
 Messages = list[dict[str, str]]  # [{"role": "user", "content": "..."}, ...]
 
@@ -93,17 +92,17 @@ def encode_text(tokenizer: Any, text: str, *, special: bool) -> list[int]:
     if guarded is None or not guarded.search(text):
         return tokenizer(text, add_special_tokens=False).input_ids
     core = getattr(tokenizer, "backend_tokenizer", None)
-    if not isinstance(core, Core):  # a tokenizer written in Python: it spells out special tokens, other added ones stay
+    if not hasattr(core, "to_str"):  # a tokenizer written in Python: it spells out special tokens, other added ones stay
         return tokenizer(text, add_special_tokens=False, split_special_tokens=True).input_ids
     if tokenizer not in _SPELLERS:
         _SPELLERS[tokenizer] = speller(core)
     return _SPELLERS[tokenizer].encode(text, add_special_tokens=False).ids
 
 
-def speller(core: Core) -> Core:
+def speller(core: Any) -> Any:
     """The same tokenizer without any added token: every text comes out as ordinary text."""
     content = json.loads(core.to_str())
-    return Core.from_str(json.dumps(content | {"added_tokens": [], "post_processor": None, "padding": None, "truncation": None}))
+    return type(core).from_str(json.dumps(content | {"added_tokens": [], "post_processor": None, "padding": None, "truncation": None}))
 
 
 _WARNED: WeakKeyDictionary = WeakKeyDictionary()
