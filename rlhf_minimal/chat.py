@@ -11,34 +11,20 @@ out as ordinary text. So no user can close their own turn by writing the end tok
 the calculator stay tokens.
 """
 
-import json
 import re
-import warnings
-from dataclasses import dataclass
-from weakref import WeakKeyDictionary
 
-from jinja2 import TemplateError
-from tokenizers import Tokenizer as Core
 from torch import nn
 
-from .models import Tokenizer, base_of, text_config, vocab_size
-
-Messages = list[dict[str, str]]  # [{"role": "user", "content": "..."}, ...]
+from .families import base_of, text_config, vocab_size
+from .models import Tokenizer
+from .templates import PLAIN, THOUGHTS, TOOLS, Messages, encode_text, facts, render, warn_once  # noqa: F401
 
 TURN = re.compile(r"\n\n(Assistant|User|Human):[ \n]?")
-TOOLS = ("<call>", "</call>", "<out>", "</out>")
-THOUGHTS = ("<think>", "</think>")
 VILLAGE_TEMPLATE = (  # one token per role, one to end a turn, no BOS, no system
     "{% for m in messages %}{% if m['role'] == 'system' %}{{ raise_exception('user and assistant only') }}{% endif %}"
     "{{ '<|' + m['role'] + '|>' + m['content'] + '<|end|>' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
 )
-PLAIN = (  # for tokenizers without a template, such as GPT-2's
-    "{% for m in messages %}{{ 'Assistant:' + m['content'] + eos_token if m['role'] == 'assistant' else "
-    "m['role'].capitalize() + ': ' + m['content'] }}{{ '\n' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ 'Assistant:' }}{% endif %}"
-)
-TEMPLATE_ERRORS = (TypeError, ValueError, LookupError, AttributeError)  # of templates' own code; jinja's are RuntimeError's kin
 
 
 def to_messages(prompt: str | Messages) -> Messages:
@@ -59,85 +45,6 @@ def to_messages(prompt: str | Messages) -> Messages:
     return [dict(m) for m in prompt]
 
 
-# ---- what a tokenizer and its template do ----
-
-@dataclass(frozen=True)
-class Facts:
-    """What is known of a tokenizer and its template."""
-
-    end: int                       # the token with which an answer ends
-    ends: tuple[int, ...]          # every end token of the tokenizer and the template
-    guarded: re.Pattern | None     # the text of tokens that no content may bring
-    answers: re.Pattern | None     # the same for answers, which may think
-    head: str                      # what is written before the first user's text,
-    tail: str                      # and after the last one, up to where the answer starts
-
-
-_FACTS: WeakKeyDictionary = WeakKeyDictionary()
-
-
-def facts(tokenizer: Tokenizer) -> Facts:
-    """What a tokenizer and its template do, found out once by rendering a conversation with markers as contents."""
-    key = (str(tokenizer.chat_template), tokenizer.eos_token, len(tokenizer.get_added_vocab()))
-    if _FACTS.get(tokenizer, (None,))[0] != key:
-        _FACTS[tokenizer] = (key, find_facts(tokenizer))
-    return _FACTS[tokenizer][1]
-
-
-def find_facts(tokenizer: Tokenizer) -> Facts:
-    """`facts`, without the memory."""
-    user, assistant = "\ue0000\ue001", "\ue0001\ue001"
-    asked = render(tokenizer, [{"role": "user", "content": user}], True)
-    both = render(tokenizer, [{"role": "user", "content": user}, {"role": "assistant", "content": assistant}], False)
-    head, _, tail = asked.partition(user)
-    added = {token: i for token, i in tokenizer.get_added_vocab().items() if token.strip()}
-    special = {t.content for t in tokenizer.added_tokens_decoder.values() if t.special} | set(tokenizer.all_special_tokens)
-    after = pattern(added).findall(both.partition(assistant)[2]) if added else []
-    eos = tokenizer.eos_token_id
-    end = added[after[0]] if after else eos
-    ends = [i for i in dict.fromkeys([eos, end]) if i is not None]
-    structure = {t for t in added if t in special or added[t] in ends or t in head + tail + both}
-    thinks = structure - set(THOUGHTS) | set(added) & set(TOOLS)
-    return Facts(end, tuple(ends), pattern(structure), pattern(thinks), head, tail)
-
-
-def pattern(words) -> re.Pattern | None:
-    """A pattern that finds any of the words, the longest first; None for no words."""
-    return re.compile("|".join(re.escape(w) for w in sorted(words, key=len, reverse=True))) if words else None
-
-
-def end_ids(tokenizer: Tokenizer, model: nn.Module | None = None) -> list[int]:
-    """Every id that ends an answer: the tokenizer's end token, the template's, and those of the model's configurations.
-
-    Many chat models have several. Gemma's tokenizer says <eos>, while a turn ends in <end_of_turn>. Any of them ends a
-    sampled row. Raises ValueError where there is none.
-    """
-    found = list(facts(tokenizer).ends)
-    model = None if model is None else base_of(model)
-    size = None if model is None else vocab_size(model)
-    for source in (getattr(model, "generation_config", None), getattr(model, "config", None), text_config(model)):
-        ids = getattr(source, "eos_token_id", None)
-        ids = ids if isinstance(ids, (list, tuple)) else [ids]
-        found += [i for i in ids if type(i) is int and 0 <= i and (size is None or i < size)]
-    if not found:
-        raise ValueError("neither tokenizer nor model has an end token; set tokenizer.eos_token")
-    return list(dict.fromkeys(found))
-
-
-def render(tokenizer: Tokenizer, messages: Messages, generate: bool, *, tokenize: bool = False) -> str | list[int]:
-    """A conversation as text, or as ids, by the tokenizer's chat template (or a plain one).
-
-    generate: whether it ends where the assistant's next answer starts. Raises ValueError for turns that the template refuses.
-    """
-    try:
-        return tokenizer.apply_chat_template(
-            messages, add_generation_prompt=generate, tokenize=tokenize,
-            chat_template=None if tokenizer.chat_template else PLAIN, **({"return_dict": False} if tokenize else {}))
-    except (TemplateError, *TEMPLATE_ERRORS) as error:
-        roles = ", ".join(m["role"] for m in messages)
-        raise ValueError(f"the chat template refuses turns {roles}: {error}; give turns it knows") from error
-
-
 def is_plain(tokenizer: Tokenizer, messages: Messages) -> bool:
     """Whether the template may see the contents: there is one, and none of them holds the text of a guarded token."""
     known = facts(tokenizer)
@@ -147,28 +54,6 @@ def is_plain(tokenizer: Tokenizer, messages: Messages) -> bool:
 
 
 # ---- pieces, tokenized apart ----
-
-_SPELLERS: WeakKeyDictionary = WeakKeyDictionary()
-
-
-def encode_text(tokenizer: Tokenizer, text: str, *, special: bool) -> list[int]:
-    """Ids of a text, without BOS. If not `special`, "<|end|>" is seven characters like any others."""
-    guarded = None if special else facts(tokenizer).guarded
-    if guarded is None or not guarded.search(text):
-        return tokenizer(text, add_special_tokens=False).input_ids
-    core = getattr(tokenizer, "backend_tokenizer", None)
-    if not isinstance(core, Core):  # a tokenizer written in Python: it spells out special tokens, other added ones stay
-        return tokenizer(text, add_special_tokens=False, split_special_tokens=True).input_ids
-    if tokenizer not in _SPELLERS:
-        _SPELLERS[tokenizer] = speller(core)
-    return _SPELLERS[tokenizer].encode(text, add_special_tokens=False).ids
-
-
-def speller(core: Core) -> Core:
-    """The same tokenizer without any added token: every text comes out as ordinary text."""
-    content = json.loads(core.to_str())
-    return Core.from_str(json.dumps(content | {"added_tokens": [], "post_processor": None, "padding": None, "truncation": None}))
-
 
 def encode_answer(tokenizer: Tokenizer, text: str) -> tuple[list[int], list[int]]:
     """Ids and mask of an assistant's text. The tags of thoughts and of the calculator are real tokens.
@@ -206,6 +91,24 @@ def encode_turns(tokenizer: Tokenizer, messages: Messages, generate: bool) -> li
             ids = encode_text(tokenizer, content, special=role == "template")
             out.append((role, ids, [0] * len(ids)))
     return out
+
+
+def end_ids(tokenizer: Tokenizer, model: nn.Module | None = None) -> list[int]:
+    """Every id that ends an answer: the tokenizer's end token, the template's, and those of the model's configurations.
+
+    Many chat models have several. Gemma's tokenizer says <eos>, while a turn ends in <end_of_turn>. Any of them ends a
+    sampled row. Raises ValueError where there is none.
+    """
+    found = list(facts(tokenizer).ends)
+    model = None if model is None else base_of(model)
+    size = None if model is None else vocab_size(model)
+    for source in (getattr(model, "generation_config", None), getattr(model, "config", None), text_config(model)):
+        ids = getattr(source, "eos_token_id", None)
+        ids = ids if isinstance(ids, (list, tuple)) else [ids]
+        found += [i for i in ids if type(i) is int and 0 <= i and (size is None or i < size)]
+    if not found:
+        raise ValueError("neither tokenizer nor model has an end token; set tokenizer.eos_token")
+    return list(dict.fromkeys(found))
 
 
 # ---- prompts ----
@@ -327,16 +230,6 @@ def answer_after(tokenizer: Tokenizer, messages: Messages, before: list[int], co
     if facts(tokenizer).tail.rstrip().endswith("<think>"):  # opened by the template already
         text = re.sub(r"\A\s*<think>\n?", "", text)
     return encode_completion(tokenizer, text)
-
-
-_WARNED: WeakKeyDictionary = WeakKeyDictionary()
-
-
-def warn_once(tokenizer: Tokenizer, text: str) -> None:
-    """Warn, once for each tokenizer."""
-    if text not in _WARNED.setdefault(tokenizer, set()):
-        _WARNED[tokenizer].add(text)
-        warnings.warn(text, stacklevel=4)
 
 
 def through_end(tokenizer: Tokenizer, ids: list[int]) -> list[int]:

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from .advantages import gae
 from .aggregate import aggregate
+from .families import hidden_size, unwrap
 from .forward import check_ids, hidden_states
-from .models import ScalarHead, backbone, disable_dropout, hidden_size, unwrap
+from .models import ScalarHead, backbone, disable_dropout
 from .optim import update
 from .tensors import as_float, check_mask, check_no_nan, check_shapes
 

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from .advantages import gae, per_token
 from .aggregate import aggregate
 from .equations import implements
+from .families import hidden_size
 from .forward import hidden_states
-from .models import ScalarHead, backbone, disable_dropout, hidden_size
+from .models import ScalarHead, backbone, disable_dropout
 from .optim import update
 from .rollout import Rollout, completion_logps
 from .tensors import check_mask, check_no_nan, last_index, masked_sum, masked_whiten

@@ -15,8 +15,9 @@ from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from .aggregate import mean_over_rows
 from .equations import implements
+from .families import check_causal
 from .forward import hidden_states
-from .models import ScalarHead, Tokenizer, backbone, check_causal, disable_dropout
+from .models import ScalarHead, Tokenizer, backbone, disable_dropout
 from .optim import update
 from .tensors import as_float, check_answers, check_no_nan, check_shapes, check_share, last_index
 

@@ -145,11 +145,12 @@ def sampling_law(model):
 def training_law(model):
     """Two forwards in training mode are equal, the first DPO loss is log 2, a step of SFT and of DPO changes the weights."""
     from rlhf_minimal import direct_alignment, models, sft
+    from rlhf_minimal import families as known
     from rlhf_minimal.tensors import pad_right
 
     policy, reference = models.copy_of(model).train(), models.frozen_copy(model)
     one = torch.tensor([ROWS[0]])
-    a, b = (policy(input_ids=one, **models.zero_types(policy, one)).logits for _ in range(2))
+    a, b = (policy(input_ids=one, **known.zero_types(policy, one)).logits for _ in range(2))
     near(a, b, "two forwards in training mode", 1e-6)
     ids, attention = pad_right([ROWS[0], ROWS[0][:4] + ROWS[1]])
     mask = attention * (torch.arange(ids.shape[1]) > 3)
