@@ -35,7 +35,7 @@ import torch
 import torch.nn.functional as F
 from torch import tensor
 
-from rlhf_minimal import logprobs, village
+from rlhf_minimal import village
 from rlhf_minimal.advantages import returns_to_go
 from rlhf_minimal.book import available, begin, check, claim, every, show, show_source
 from rlhf_minimal.book.plots import bars, line_plot, new
@@ -96,7 +96,7 @@ run = begin(3)
 # method of this book calls it.
 
 # %%
-show_source(token_logps, logprobs._chosen)
+show_source(token_logps)
 
 # %% [markdown]
 # ### A language of three tokens

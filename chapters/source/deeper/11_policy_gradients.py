@@ -315,7 +315,7 @@ claim("leave-one-out equals the hand computation, and G/(G-1) times the centred 
 # %%
 bench = [row for row in proofs.table(run.seed) if row[1] == "J"]
 print(f"{'loss':<40}{'relation to grad J':<20}{'cosine':>7}{'ratio':>8}")
-for name, _, word, cosine, length in bench:
+for name, _, word, cosine, length, _ in bench:
     print(f"{name:<40}{word:<20}{cosine:7.3f}{length:8.3f}")
 
 # %%
