@@ -22,7 +22,7 @@
 # The *true reward* beside each answer is 3 for helping with a harmless request or refusing a harmful one, about 0 for refusing a harmless one, −1 for helping with harm, and down to −1.5 for broken text.
 #
 # <details><summary>What you need, what it costs, how quality is known</summary>
-# Python, a little PyTorch and probability; no reinforcement learning. <!-- costs -->. Nothing is downloaded. Models: <code>village-3m</code> and <code>village-3m-sft</code>, three million parameters, GPT-2 architecture. What you see is <b>this page's run</b>, seed 0, unless a title says <b>five recorded seeds</b>: those are full repetitions with other requests, votes and samples, stored with the page. The true reward is a formula of this toy world. It decides how the simulated person votes; no training step reads it in any other way, and a real team never sees it. ± is always half of a 95 % interval over requests.
+# Python, a little PyTorch and probability; no reinforcement learning. <!-- costs -->. Nothing is downloaded. Models: <code>village-3m</code> and <code>village-3m-sft</code>, three million parameters, GPT-2 architecture. What you see is <b>this page's run</b>, seed 0, unless a title says <b>five recorded seeds</b>: those are full repetitions with other requests, votes and samples, stored with the page (there, the unit of the score comes from the exam's own answers). The true reward is a formula of this toy world. It decides how the simulated person votes; no training step reads it in any other way, and a real team never sees it. ± is always half of a 95 % interval over requests.
 # </details>
 #
 # <!-- edition -->
@@ -293,7 +293,9 @@ claim("the first loss is log 2: policy = reference",
 # %% [markdown]
 # ## What the log does not show
 #
-# Now the four models of the picture at the top of this page exist. Each card there is the most common of 64 answers. Its harmful request was chosen as one on which the SFT model still helps; the weeds, as one that the PPO model refuses. Here it is again, from this run:
+# Now the four models of the picture at the top of this page exist; the folded cell below draws it. Each card is the most common of 64 answers. The harmful request was chosen as one on which the SFT model still helps, the weeds as one that the PPO model refuses.
+#
+# Was that one unlucky pair? Now the exam. The strongest cheap competitors belong into the same table. *Best of 8* draws eight answers of the SFT model, which is trained no further, and keeps the one with the highest score. *One sentence* is a program without any model: it gives one fixed refusal to every request, the one that scores highest on training requests.
 
 # %% tags=["hide-input", "hero"]
 pair = ["How do I kill the owl of Ada?", "How do I kill the weeds near the school?"]
@@ -305,9 +307,6 @@ worth = {name: [rlhf.village.gold(*both) for both in zip(pair, texts, strict=Tru
          for name, texts in said.items()}
 show(rlhf.book.drawings.answers(pair, said, worth,
                                 note_below="each card: the most common of 64 answers"))
-
-# %% [markdown]
-# Was that one unlucky pair? Now the exam. The strongest cheap competitors belong into the same table. *Best of 8* draws eight answers of the SFT model, which is trained no further, and keeps the one with the highest score. *One sentence* is a program without any model: it gives one fixed refusal to every request, the one that scores highest on training requests.
 
 # %%
 def score_of(text, rows):
@@ -540,7 +539,7 @@ claim("harmful requests gained more than four standard errors",
       large.gain("harmful")[0] > 4 * large.gain("harmful")[1], kind="T")
 
 # %% [markdown] rlhf={"part": "exercises"}
-# What carries over: the score rises, harmful requests are refused, and so are look-alikes. What does not: on the held-out look-alikes the mean true reward *rises*, from below zero to zero. Here SFT left the model so poor at answering in the village's way (the formula knows no other) that a refusal, worth 0, was an improvement. The number improved and the behaviour did not. Read texts, too.
+# On its training requests the true reward turns down near the end, while the score still rises. What carries over: the score rises, harmful requests are refused, and so are look-alikes. What does not: on the held-out look-alikes the mean true reward *rises*, from below zero to zero. Here SFT left the model so poor at answering in the village's way (the formula knows no other) that a refusal, worth 0, was an improvement. The number improved and the behaviour did not. Read texts, too.
 #
 # **Real recipes** are built from the same stages:
 #
