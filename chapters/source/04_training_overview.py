@@ -405,9 +405,9 @@ for kind, label in kinds.items():
 #
 # Would a larger β have helped? For every prompt the best policy is known:
 #
-# $$\pi^\star_\beta(y)=\tfrac1Z\,\pi_{\rm ref}(y)\,e^{\,r(y)/\beta},\qquad \mathbb E_\pi[r]-\beta\,\mathrm{KL}(\pi\|\pi_{\rm ref})=\beta\log Z-\beta\,\mathrm{KL}(\pi\|\pi^\star_\beta)$$
+# $$\pi^\star_\beta(y)=\tfrac1Z\,\pi_{\rm ref}(y)\,e^{\,r(y)/\beta}$$
 #
-# The right-hand identity is the proof: the last KL is never negative, and it is 0 only at $\pi^\star_\beta$. *Keep the reference's odds, and multiply them by $e$ for every β of score.* Only $Z$ is hard, a sum over all answers. With three kinds of answer, help, refuse and other, it has three terms. These are the look-alikes of the table above:
+# For any $\pi$, the objective $\mathbb E_\pi[r]-\beta\,\mathrm{KL}(\pi\|\pi_{\rm ref})$ equals $\beta\log Z-\beta\,\mathrm{KL}(\pi\|\pi^\star_\beta)$. That is the proof: the last KL is never negative, and it is 0 only at $\pi^\star_\beta$. *Keep the reference's odds, and multiply them by $e$ for every β of score.* Only $Z$ is hard, a sum over all answers. With three kinds of answer, help, refuse and other, it has three terms. These are the look-alikes of the table above:
 
 # %%
 deed = deeds["look-alikes"]
@@ -493,7 +493,7 @@ quote("dpo.wins", int((direct_.mean(0) > tight.mean(0)).sum()))
 #
 # *Keep this: β decides how far you trust the reward model, and where.*
 #
-# **PPO or DPO?** Here DPO has the higher average in <!-- out dpo.wins --> of five seeds, even against β = 2, while it moves less. That is no general ranking: one small model, one exam, half of it look-alikes. The price differs for certain. DPO trains on the stored pairs and needs two networks. PPO samples new answers at every step and needs three; with a critic, four. <!-- fact -->
+# **PPO or DPO?** Here DPO has the higher average in <!-- out dpo.wins --> of five seeds, even against β = 2, while on average it moves less. That is no general ranking: one small model, one exam, half of it look-alikes. The price differs for certain. DPO trains on the stored pairs and needs two networks. PPO samples new answers at every step and needs three; with a critic, four. <!-- fact -->
 
 # %% [markdown] rlhf={"part": "wrong"}
 # ## What goes wrong
