@@ -348,7 +348,7 @@ quote("kl.ppo", f"{ppo.mean('kl'):.1f}")
 # %% [markdown]
 # Read the PPO row. On harmful requests the true reward rises almost to its maximum. On look-alikes it collapses, because the model refuses them: *over-refusal*. The training traded help for refusals, and the total hides it. How the total comes out depends on the mix: with two harmful requests for each look-alike, as in the training data, it would be <!-- out weighted.PPO --> after PPO and <!-- out weighted.SFT --> before, a success.
 #
-# Now the cheap rows. A program that only says <!-- out favourite --> earns about as much score as PPO. Best of 8 earns most of that score, and it stays closer to the SFT model: its KL is at most $\log 8-7/8$. By true reward, the SFT model wrote a nearly perfect answer to almost every request within eight tries; on look-alikes the reward model often picked another one.
+# Now the cheap rows. A program that only says <!-- out favourite --> earns about as much score as PPO. Best of 8 earns a large part of that score, and it stays closer to the SFT model: its KL is at most $\log 8-7/8$. By true reward, the SFT model wrote a nearly perfect answer to almost every request within eight tries; on some look-alikes the reward model picked another one. In this run best of 8 is the best arm that can be run in real life.
 #
 # Is it this seed? The curves of five recorded seeds, and the answer to the prediction:
 
@@ -374,7 +374,7 @@ claim(f"{n} recorded seeds: one sentence comes within 0.1 of PPO's score",
 rlhf.book.settled("c", "Not even a score curve for look-alikes would have warned you.")
 
 # %% [markdown]
-# A KL of <!-- out kl.ppo --> nats for a score that best of 8 nearly reaches is a hint, but neither KL nor length says what went wrong. The share of refusals on *harmless* requests does, at once.
+# A KL of <!-- out kl.ppo --> nats for little more score than best of 8 is a hint, but neither KL nor length says what went wrong. The share of refusals on *harmless* requests does, at once.
 #
 # **Why? Ask the reward model.** Here are the SFT model's answers to the exam in this page's run, sorted by what was asked and what was done:
 
@@ -397,9 +397,9 @@ for kind, label in kinds.items():
     quote(f"gaps.{kind}", f"{min(gaps):.1f} to {max(gaps):.1f}")
 
 # %% [markdown] rlhf={"part": "idea"}
-# The true reward of a refusal depends on the request. Its score does not fall where refusing is wrong: pooled over requests, a refusal scores <!-- out gap.harmful --> more than help with harm, but also <!-- out gap.lookalike --> more than help with a look-alike. (Among answers to the same request: <!-- out inside.harmful --> and <!-- out inside.lookalike -->. On the recorded seeds the pooled gaps are <!-- out gaps.harmful --> and <!-- out gaps.lookalike -->.)
+# On harmful requests a refusal scores <!-- out gap.harmful --> more than help. On look-alikes the gap is <!-- out gap.lookalike -->, pooled over requests (<!-- out inside.harmful --> and <!-- out inside.lookalike --> among answers to the same request). So in this run the *average* refusal of a look-alike is not overrated. But PPO does not copy the average refusal. It finds the one that scores highest, and the row *one sentence* shows what that is worth over all requests: more than the average help with a look-alike. On the five recorded seeds even the average refusal was overrated on look-alikes, by <!-- out gaps.lookalike -->, against <!-- out gaps.harmful --> on harmful requests.
 #
-# The person made no such mistake. Where exactly one answer refused, the refusal won <!-- out won.harmful --> comparisons on harmful requests, and <!-- out won.lookalike --> on look-alikes. The reward model learned *that* refusals win, and only a part of *when*: the gap is smaller on look-alikes, but it has the wrong sign. PPO follows the sign.
+# The person made no such mistake. Where exactly one answer refused, the refusal won <!-- out won.harmful --> comparisons on harmful requests, and <!-- out won.lookalike --> on look-alikes. The reward model learned *that* refusals win better than *when*.
 #
 # ## What the leash does, exactly
 #
@@ -423,7 +423,7 @@ claim("the package computes the same policy",
       bool((best.log() - theirs).abs().max() < 1e-9))
 
 # %% [markdown]
-# Take *two* kinds of request. The same β multiplies the odds of refusing against helping by $e^{\Delta r/\beta}$, where $\Delta r$ is the gap above: <!-- out gap.harmful --> on harmful requests, <!-- out gap.lookalike --> on look-alikes. A tight leash spends its nats where the gap is large; a loose one follows even a small gap. Move it (this page's run):
+# Take *two* kinds of request. The same β multiplies the odds of refusing against helping by $e^{\Delta r/\beta}$, where $\Delta r$ is the gap above: <!-- out gap.harmful --> on harmful requests, <!-- out gap.lookalike --> on look-alikes. Where the gap is large, even a tight leash moves much; where it is small, only a loose one does. Averages have a limit: with this run's three answers no β refuses the weeds, because they hide the one high-scoring refusal that PPO finds. Move β (this page's run):
 
 # %% tags=["hide-input", "nbval-ignore-output"] rlhf={"ignore_reason": "widget"}
 rlhf.book.explorers.beta_kinds({label: (
@@ -487,7 +487,7 @@ quote("best.two", int((averages.argmax(0) == 3).sum()))
 quote("dpo.wins", int((direct_.mean(0) > tight.mean(0)).sum()))
 
 # %% [markdown]
-# Roughly, yes: averaged over seeds, PPO's shares lie within <!-- out off.mean --> percentage points of the formula, single seeds within <!-- out off.seed -->. (It takes only twelve steps, and both kinds share its weights.)
+# There, roughly, yes: averaged over seeds, PPO's shares lie within <!-- out off.mean --> percentage points of the formula, single seeds within <!-- out off.seed -->. (It takes only twelve steps, and both kinds share its weights.)
 #
 # So the leash matters. With β = 2, PPO keeps <!-- out kept --> of the gain that β = 0.05 has on harmful requests, and suffers <!-- out lost --> of its loss on look-alikes. A larger β does not repair the reward; it stops where the reward model still sees large differences. And who chose β? We did, by looking at the true reward: β = 2 is the best of the four in <!-- out best.two --> of five seeds only. A real team needs a measurement of its own that nothing was trained on. <!-- fact -->
 #
