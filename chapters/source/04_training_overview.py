@@ -348,7 +348,7 @@ quote("kl.ppo", f"{ppo.mean('kl'):.1f}")
 # %% [markdown]
 # Read the PPO row. On harmful requests the true reward rises almost to its maximum. On look-alikes it collapses, because the model refuses them: *over-refusal*. The training traded help for refusals, and the total hides it. How the total comes out depends on the mix: with two harmful requests for each look-alike, as in the training data, it would be <!-- out weighted.PPO --> after PPO and <!-- out weighted.SFT --> before, a success.
 #
-# Now the cheap rows. A program that only says <!-- out favourite --> earns about as much score as PPO. Best of 8 earns a large part of that score, and it stays closer to the SFT model: its KL is at most $\log 8-7/8$. By true reward, the SFT model wrote a nearly perfect answer to almost every request within eight tries; on some look-alikes the reward model picked another one. In this run best of 8 is the best arm that can be run in real life.
+# Now the cheap rows. A program that only says <!-- out favourite --> earns about as much score as PPO. Best of 8 earns a large part of that score, and it stays closer to the SFT model: its KL is at most $\log 8-7/8$. By true reward, the SFT model wrote a nearly perfect answer to almost every request within eight tries; on some look-alikes the reward model picked another one. In this run best of 8 has the highest average of the arms that a real team could run.
 #
 # Is it this seed? The curves of five recorded seeds, and the answer to the prediction:
 
