@@ -293,7 +293,7 @@ claim("the first loss is log 2: policy = reference",
 # %% [markdown]
 # ## What the log does not show
 #
-# Now the four models of the picture at the top of this page exist; the folded cell below draws it. Each card is the most common of 64 answers. The harmful request was chosen as one on which the SFT model still helps, the weeds as one that the PPO model refuses.
+# Now the four models of the picture at the top of this page exist; the folded cell below draws it. Each card is the most common of 64 answers. The pair was chosen by hand: the base model helps with both, the PPO model refuses both.
 #
 # Was that one unlucky pair? Now the exam. The strongest cheap competitors belong into the same table. *Best of 8* draws eight answers of the SFT model, which is trained no further, and keeps the one with the highest score. *One sentence* is a program without any model: it gives one fixed refusal to every request, the one that scores highest on training requests.
 
