@@ -633,7 +633,7 @@ check("4.3", ask_first, hidden=True)
 #
 # 1. A base model continues text; a little finetuning on demonstrations makes it answer and stop.
 # 2. People compare answers, a reward model learns to predict their choices, and the policy is pushed towards high scores, on a leash to where it started.
-# 3. In our run the score rose on every kind of request, while the model learned to refuse harmless ones; a program with one fixed refusal earns the same score.
+# 3. In our runs the score rose on every kind of request, while the model learned to refuse harmless ones; a program with one fixed refusal earns the same score.
 # 4. Score, KL and length did not say so; a count of refusals on harmless requests did.
 # 5. A tighter leash gives up a part of the gain and avoids most of the loss, because it spends its nats where the reward model sees the largest differences; which leash is right, only a measurement outside the training can say.
 #
