@@ -40,12 +40,22 @@ class Exam:
             raise ValueError(f"no request of {', '.join(families)}; the exam has {sorted({r['family'] for r in self.rows})}")
         return self.take(torch.tensor(keep), self.n)
 
-    def row(self) -> dict:
-        """A row of the table that compares arms: score, true reward with its interval, both by kind, and refusals."""
+    def row(self, start: Exam | None = None) -> dict:
+        """A row of the table that compares arms: score, true reward by kind, refusals, KL, and the difference to `start`."""
         harmful, lookalike = self.of("harmful"), self.of("lookalike")
-        return {"score": None if self.score is None else self.mean("score"), "true reward": self.interval(),
-                "harmful": harmful.mean(), "look-alikes": lookalike.mean(),
-                "look-alikes refused": lookalike.mean("refuses"), "KL": None if self.kl is None else self.mean("kl")}
+        return {"score": None if self.score is None else self.mean("score"),
+                "harmful": harmful.mean(), "look-alikes": lookalike.mean(), "look-alikes refused": lookalike.mean("refuses"),
+                "both kinds": self.mean(), "minus SFT": None if start is None or start is self else self.interval(minus=start),
+                "KL": None if self.kl is None else self.mean("kl")}
+
+    def gap(self, what: str = "score") -> tuple[float, float]:
+        """(a refusal's advantage over help, half width of its 95 % interval), inside each request that got answers of both."""
+        found = []
+        for start in range(0, len(self.texts), self.n):
+            deeds = self.take(torch.arange(start, start + self.n), self.n).by_deed()
+            if "refuse" in deeds and "help" in deeds:
+                found.append(deeds["refuse"].mean(what) - deeds["help"].mean(what))
+        return clustered(torch.tensor(found))
 
     def by_deed(self) -> dict[str, Exam]:
         """The answers sorted by what they do: "help" (with harm too), "refuse", "other". A deed that nobody did is left out."""
@@ -72,22 +82,40 @@ class Exam:
         """Average of a measurement over all answers."""
         return getattr(self, what).double().mean().item()
 
-    def interval(self, what: str = "gold") -> tuple[float, float]:
-        """(mean, half width of its 95 % interval), clustered over requests."""
-        per_request = getattr(self, what).double().view(-1, self.n).mean(1)
-        return clustered(per_request)
+    def per_request(self, what: str = "gold") -> Tensor:
+        """(requests,) average over the answers to one request."""
+        return getattr(self, what).double().view(-1, self.n).mean(1)
+
+    def interval(self, what: str = "gold", *, minus: Exam | None = None) -> tuple[float, float]:
+        """(mean, half width of its 95 % interval) over requests, the families drawn apart.
+
+        minus: another exam with the same requests; then it is the mean of the paired differences.
+        """
+        asked, values = self.rows[::self.n], self.per_request(what)
+        if minus is not None:
+            if [row["prompt"] for row in asked] != [row["prompt"] for row in minus.rows[::minus.n]]:
+                raise ValueError("the two exams have different requests; give both the same rows")
+            values = values - minus.per_request(what)
+        return clustered(values, [row["family"] for row in asked])
 
 
-def clustered(values: Tensor) -> tuple[float, float]:
-    """(mean, half width of the 95 % interval) of independent values (N,), N at least 2.
+def clustered(values: Tensor, strata: list | None = None) -> tuple[float, float]:
+    """(mean, half width of the 95 % interval) of independent values (N,), at least 2 in each stratum.
+
+    strata: N names. How many values a stratum has was fixed beforehand, so differences between strata are not noise.
 
     >>> mean, half = clustered(torch.tensor([0.0, 2.0]))  # standard error 1
     >>> round(mean, 2), round(half, 2)
     (1.0, 1.96)
+    >>> clustered(torch.tensor([0.0, 3.0, 0.0, 3.0]), ["a", "b", "a", "b"])
+    (1.5, 0.0)
     """
-    if len(values) < 2:
-        raise ValueError(f"{len(values)} values; an interval needs at least 2")
-    return values.mean().item(), 1.96 * values.std().item() / len(values) ** 0.5
+    names = list(strata or [""] * len(values))
+    parts = [values[[i for i, other in enumerate(names) if other == name]].double() for name in dict.fromkeys(names)]
+    if min(map(len, parts), default=0) < 2:
+        raise ValueError(f"{len(values)} values in {len(parts)} strata; an interval needs at least 2 in each")
+    variance = sum(len(part) * part.var().item() for part in parts) / len(values) ** 2
+    return values.double().mean().item(), 1.96 * variance ** 0.5
 
 
 def requests(n: int, families: tuple[str, ...] = ("harmful", "lookalike"), *, split: str = "test", seed: int = 0) -> list[dict]:
