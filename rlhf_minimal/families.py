@@ -47,7 +47,8 @@ def vocab_size(model: nn.Module) -> int | None:
 def context_length(model: nn.Module) -> int | None:
     """The number of positions that the model was built for; None for a model that does not tell."""
     config = text_config(model)
-    return next((n for name in ("max_position_embeddings", "max_seq_len") if (n := getattr(config, name, None))), None)
+    sizes = (getattr(config, name, None) for name in ("max_position_embeddings", "max_seq_len"))
+    return next((n for n in sizes if n and n > 0), None)  # XLNet says -1
 
 
 def switch_length(model: nn.Module) -> int | None:

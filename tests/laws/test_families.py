@@ -144,6 +144,27 @@ def test_a_reward_model_of_a_family_scores_a_row_in_a_batch_as_alone(family, kin
         assert torch.allclose(RewardModel.from_pretrained(tmp_path)(*pad_left(ROWS)), want, atol=1e-4)
 
 
+def test_a_model_that_also_sees(tmp_path):
+    """Gemma 3: in training it demands to be told that all tokens are text."""
+    from transformers import Gemma3Config, Gemma3ForConditionalGeneration
+
+    text = {k: v for k, v in families.SIZES.items() if k in (
+        "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads",
+        "head_dim", "max_position_embeddings", "sliding_window", "initializer_range")}
+    sight = dict(hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2, image_size=28, patch_size=14)
+    torch.manual_seed(0)
+    model = Gemma3ForConditionalGeneration(Gemma3Config(
+        text_config=text, vision_config=sight, mm_tokens_per_image=4, image_token_index=63, boi_token_index=61,
+        eoi_token_index=62)).eval()
+    for law in (families.forward_law, families.sampling_law, families.training_law, families.saved_law):
+        model = law(model) or model
+    judge = RewardModel(model).train()
+    torch.nn.init.normal_(judge.model.score.weight, generator=torch.Generator().manual_seed(0))
+    judge(*pad_left(ROWS)).sum().backward()
+    judge.save_pretrained(tmp_path)
+    assert torch.allclose(RewardModel.from_pretrained(tmp_path)(*pad_left(ROWS)), judge(*pad_left(ROWS)), atol=1e-4)
+
+
 def test_the_shape_of_opt_350m():
     model = tiny("opt", word_embed_proj_dim=16)
     families.training_law(model)
