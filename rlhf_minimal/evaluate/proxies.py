@@ -120,3 +120,36 @@ def pushed(score: Tensor | list[Tensor], value: Tensor, ns) -> Tensor:
 def spread_by_quarter(scores: list[Tensor], quarter: Tensor) -> list[float]:
     """Standard deviation of the scores within each quarter (numbers 0 to 3, (P, G)), mean over the proxies."""
     return [torch.stack([score[quarter == q].std() for score in scores]).mean().item() for q in range(4)]
+
+
+def matched(value: Tensor, taken: Tensor) -> Tensor:
+    """As many other answers as are taken in each row, as close to them in value as the row allows -> (P, G) bool.
+
+    Each taken answer gets the nearest one that nobody has yet; where the row has no close one, the match is poor.
+
+    >>> matched(torch.tensor([[0.0, 5.0, 0.1, 4.0]]), torch.tensor([[True, False, False, False]]))[0].tolist()
+    [False, False, True, False]
+    """
+    found = torch.zeros_like(taken)
+    for row, answer in taken.nonzero().tolist():
+        apart = (value[row] - value[row, answer]).abs().masked_fill(taken[row] | found[row], float("inf"))
+        if apart.min() == float("inf"):
+            raise ValueError(f"row {row}: more than half of its answers are taken, none is left to match them")
+        found[row, apart.argmin()] = True
+    return found
+
+
+def told_the_truth(bench: Bench, strength: float) -> Tensor:
+    """A linear head fitted by least squares to the true rewards themselves -> its standardised scores (P, G).
+
+    It reads every answer that could be labelled, centred within its prompt; no labels and no noise. strength: of the
+    ridge penalty, in units of the mean variance of a coordinate.
+    """
+    rows = bench.pairs.unique()
+    _, group = bench.wide.prompt[rows].unique(return_inverse=True)
+    x, y = bench.wide.state[rows].double(), bench.wide.gold[rows].double()
+    x, y = (v - torch.zeros(int(group.max()) + 1, v.shape[1], dtype=v.dtype).index_add_(0, group, v)[group]
+            / group.bincount()[group][:, None] for v in (x, y[:, None]))
+    square = x.T @ x
+    ridge = strength * square.diagonal().mean() * torch.eye(len(square), dtype=square.dtype)
+    return standardised(bench.state.double() @ torch.linalg.solve(square + ridge, x.T @ y)[:, 0])
