@@ -36,9 +36,9 @@
 # %% rlhf={"part": "setup"}
 import torch
 import rlhf_minimal as rlhf
-from rlhf_minimal.book import begin, cards, check, claim, drawings, explorers, plots
-from rlhf_minimal.book import predict, quote, recorded, settled, show, table
-from rlhf_minimal.evaluate import proxies
+from rlhf_minimal.book import begin, cards, check, claim, drawings, explorers
+from rlhf_minimal.book import plots, predict, quote, recorded, settled
+from rlhf_minimal.book import show, table
 run = begin(17)
 
 # %% tags=["hide-input"]
@@ -65,6 +65,8 @@ for name, s in zip("ab", long, strict=True):
 # Our annotator is honest: her choices are random, and lean to the better answer. Of two answers that differ by one point she prefers the better one in 73 % of cases. The proxy is a *linear head on frozen states*: one weight for each coordinate of the model's last hidden state (chapter 7).
 
 # %%
+from rlhf_minimal.evaluate import proxies
+
 bench = proxies.bench()
 honest = rlhf.village.Annotator(name="honest", temperature=1.0)
 labels = bench.labels(honest, 1600, run.fresh("labels"))
@@ -80,7 +82,8 @@ won = bench.gold.gather(1, best[:, None])[:, 0]
 start, tokenizer = rlhf.models.load("village-3m-sft")
 shown = won.argsort()[[0, 8, 15]].tolist()
 for i in shown:
-    pair = {"drawn first": 0, f"best of 512, proxy {proxy[i].max():.1f}": best[i]}
+    top = f"best of 512, proxy {proxy[i].max():.1f}"
+    pair = {"drawn first": 0, top: best[i]}
     texts = {name: bench.text(i, j, tokenizer) for name, j in pair.items()}
     cards(bench.prompt(i), [(name, texts[name], bench.gold[i, j].item())
                             for name, j in pair.items()])
@@ -109,12 +112,14 @@ show(drawings.goodhart())
 
 # %% rlhf={"part": "idea"}
 sigma = 1.0
-g = torch.randn(1_000_000, generator=run.generator)              # true values
-r = g + sigma * torch.randn(1_000_000, generator=run.generator)  # what the proxy says
+dice = run.generator
+g = torch.randn(1_000_000, generator=dice)              # true values
+r = g + sigma * torch.randn(1_000_000, generator=dice)  # what the proxy says
 kept = g[(r - 2).abs() < 0.05].mean().item()
 formula = 2 / (1 + sigma**2)
-print(f"answers with proxy 2 are worth {kept:.1f}; the formula says {formula:.1f}")
-claim("the simulation agrees with the formula", abs(kept - formula) < 0.05, kind="S")
+print(f"proxy 2: worth {kept:.1f} on average; the formula says {formula:.1f}")
+claim("the simulation agrees with the formula",
+      abs(kept - formula) < 0.05, kind="S")
 
 # %% [markdown]
 # So above the average a noisy proxy promises too much, yet a higher score still means a better answer: with this kind alone, the best of n keeps getting better. Noise with a heavier tail than the true values changes that: the very highest scores are then nearly all noise, and we end near a blind draw, as in (b). Idea 3 asks whether noise can explain (c).
@@ -130,12 +135,13 @@ claim("the simulation agrees with the formula", abs(kept - formula) < 0.05, kind
 # %% rlhf={"part": "idea"}
 from math import comb
 score = torch.tensor([0.2, 0.9, 1.4, 2.0])  # four answers, sorted by proxy
-worth = torch.tensor([0.0, 2.0, 3.0, 1.0])  # their true reward: the favourite is a fake
+worth = torch.tensor([0.0, 2.0, 3.0, 1.0])  # true reward
 for n in (1, 2, 4):
     chance = torch.tensor([comb(i, n - 1) / comb(4, n) for i in range(4)])
     print(f"best of {n}: proxy {chance @ score:.2f}, true {chance @ worth:.2f}")
 package = rlhf.best_of_n.curve(score, worth, 4, [4])[0, 0].item()
-claim("the package computes the same", abs(package - (chance @ worth).item()) < 1e-6)
+claim("the package computes the same",
+      abs(package - (chance @ worth).item()) < 1e-6)
 
 # %% [markdown]
 # Now the sixteen real prompts, with ten fresh sets of labels at each of three sizes. The x-axis is the distance from the model that wrote the answers: the KL divergence of best-of-n is at most $\log n-\frac{n-1}{n}$ nats. We plot its square root, because early gains grow roughly in a straight line with it.
@@ -146,13 +152,15 @@ judges, read, truth, liked = {}, {}, {}, {}
 for size in (100, 1600, 10_000):
     dice = [run.fresh(f"{size} labels, set {k}") for k in range(10)]
     judges[size], read[size] = proxies.fits(bench, honest, size, dice)
-    truth[size] = proxies.pushed(judges[size], bench.gold, ns)  # (10 sets, 10 n)
+    truth[size] = proxies.pushed(judges[size], bench.gold, ns)  # (10 sets, n)
     liked[size] = torch.stack([proxies.pushed(s, s, ns) for s in judges[size]])
 
 # %%
 show(plots.best_of_n(ns, {
-    "proxy, standard deviations": {f"{k:,} labels": x for k, x in liked.items()},
-    "true reward, points": {f"{k:,} labels": x for k, x in truth.items()}},
+    "proxy, standard deviations":
+        {f"{k:,} labels": x for k, x in liked.items()},
+    "true reward, points":
+        {f"{k:,} labels": x for k, x in truth.items()}},
     title="The proxy climbs to the end; the true reward turns early",
     note="16 prompts"))
 
@@ -199,9 +207,9 @@ explorers.scrubber(lines, parts, texts, along="n", over=1, log=True, first=64,
 # The left side is the true reward of the picked answers, the right side that of a blind draw: for every n, and for errors of any shape, heavy tails included.
 
 # %% rlhf={"part": "idea"}
-g = torch.tensor([-1.0, 0.0, 1.0]).repeat(3)            # truth: bad, middling, good
-e = torch.tensor([0.0, 1.0, 9.0]).repeat_interleave(3)  # error: none, small, a freak
-related = torch.where(g < 0, e, 0)                      # errors only for bad answers
+g = torch.tensor([-1.0, 0.0, 1.0]).repeat(3)            # truth: bad to good
+e = torch.tensor([0.0, 1.0, 9.0]).repeat_interleave(3)  # none, small, a freak
+related = torch.where(g < 0, e, 0)                      # only bad answers err
 even, law, lowest = torch.full((9,), 1 / 9), rlhf.best_of_n.law, 0.0
 for n in (2, 16, 256):
     a, b = law(even, g + e, n) @ g, law(even, g + related, n) @ g
@@ -223,7 +231,8 @@ def dealt_out_anew(score, generator):
     return slope * centred + error.gather(1, deal)
 
 dice = [run.fresh(f"deal {k}") for k in range(10)]
-shuffled = [dealt_out_anew(s, x) for s, x in zip(judges[1600], dice, strict=True)]
+shuffled = [dealt_out_anew(s, x)
+            for s, x in zip(judges[1600], dice, strict=True)]
 harmless = proxies.pushed(shuffled, bench.gold, ns)
 
 # %% [markdown]
@@ -240,7 +249,8 @@ won = torch.stack([bench.gold.gather(1, x) for x in winners])
 spread = proxies.spread_by_quarter(judges[1600], quarter)
 worth = [bench.gold[quarter == q].mean().item() for q in range(4)]
 share = [(where == q).double().mean().item() for q in range(4)]
-rows = {name: {"true reward": worth[q], "mean proxy": middle[quarter == q].mean(),
+rows = {name: {"true reward": worth[q],
+               "mean proxy": middle[quarter == q].mean(),
                "spread of the proxy": spread[q], "share of winners": share[q],
                "winners' true reward": won[where == q].mean()}
         for q, name in enumerate(names)}
@@ -253,7 +263,7 @@ table(rows, digits={name: "%" if "share" in name else 2 for name in rows["second
 # On average the proxy knows that the rarest answers are worse. But its scores scatter most there, and the best of 512 takes the top of the scatter: that is *extremal* Goodhart. Take the rarest quarter away and push again. As a control, take away as many of the *other* answers, each matched to a rare one by true reward.
 
 # %%
-def without(drop, score):  # true reward of the best of n among the 384 that stay
+def without(drop, score):  # true reward of the best of n among the other 384
     stay = (~drop).nonzero()[:, 1].view(16, 384)
     score, gold = score.gather(1, stay), bench.gold.gather(1, stay)
     return proxies.pushed(score, gold, [*ns[:-1], 384])
@@ -263,15 +273,16 @@ alike = proxies.matched(bench.gold, rare)
 usual = torch.stack([without(rare, s) for s in judges[1600]])
 control = torch.stack([without(alike, s) for s in judges[1600]])
 told = {x: proxies.pushed(proxies.told_the_truth(bench, x), bench.gold, ns)
-        for x in (0.01, 0.1, 1.0)}  # no labels at all: least squares on true rewards
+        for x in (0.01, 0.1, 1.0)}  # least squares on true rewards
 
 # %%
 gain = {"the proxy": truth[1600], "same errors, shuffled": harmless,
-        "without the rarest quarter": usual, "without a matched quarter": control}
+        "without the rarest quarter": usual,
+        "without a matched quarter": control}
 gain = {name: x - x[:, :1] for name, x in gain.items()}
 mean_gain = {name: x.mean(0) for name, x in gain.items()}
-show(plots.best_of_n(ns, {"true reward against a blind draw, points": mean_gain},
-                     title="Shuffled errors do no harm; most of the harm is in the rarest",
+show(plots.best_of_n(ns, {"true reward minus a blind draw, points": mean_gain},
+                     title="Most of the fall goes with the rarest quarter",
                      note="mean of 10 label sets of 1,600"))
 
 # %% tags=["hide-input"]
@@ -319,11 +330,13 @@ claim("the package computes the same", torch.allclose(package, advantage))
 
 # %%
 def rloo_steps(policy, steps, judge, dice, rate=1e-3):
-    optimizer, log = torch.optim.AdamW(policy.parameters(), lr=rate, weight_decay=0), []
+    optimizer = torch.optim.AdamW(policy.parameters(), lr=rate, weight_decay=0)
+    log = []
     for step in range(steps):
         which = torch.arange(step % 2, 16, 2)  # eight of the sixteen prompts
         asked = [bench.prompt(i) for i in which]
-        rollout = rlhf.sampling.answer(policy, tokenizer, asked, n=4, generator=dice)
+        rollout = rlhf.sampling.answer(policy, tokenizer, asked, n=4,
+                                       generator=dice)
         r = judge(rollout, which)  # (8, 4)
         advantage = r - (r.sum(1, keepdim=True) - r) / 3
         logp = rlhf.rollout.completion_logps(policy, rollout)
@@ -350,18 +363,19 @@ def seen(asked, rollout, r):  # for the log only; the loss never reads it
     true = [rlhf.village.gold(asked[i // 4], x) for i, x in enumerate(said)]
     logp = rlhf.rollout.completion_logps(start, rollout) * rollout.mask
     surprise = -(logp.sum(1) / rollout.mask.sum(1)).mean().item()
-    return r.mean().item(), sum(true) / len(true), surprise, asked[0], said[0], true[0]
+    means = (r.mean().item(), sum(true) / len(true), surprise)
+    return *means, asked[0], said[0], true[0]
 
 # %%
 policy = rlhf.models.copy_of(start)
 log = rloo_steps(policy, run.steps(20), judge, run.fresh("live"))
-live = torch.tensor([row[:3] for row in log]).unfold(0, 2, 2).mean(2)  # both halves
+live = torch.tensor([row[:3] for row in log]).unfold(0, 2, 2).mean(2)
 at = [2 * i + 1.5 for i in range(len(live))]
 parts = {"proxy, standard deviations": "proxy", "true reward, points": "gold",
          "surprise under the start, nats per token": "policy"}
 show(plots.panels({name: {role: (at, live[:, k])}
                    for k, (name, role) in enumerate(parts.items())}, zero=None,
-                  title="Live: the proxy climbs, the answers leave the ordinary",
+                  title="Live: the proxy climbs, the answers get unusual",
                   x_label="RLOO step", note="means over 2 steps of 32 answers"))
 
 # %% tags=["hide-input", "nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
@@ -372,7 +386,7 @@ for i in range(0, len(log) - 1, 6):
     cards(log[i][3], [(f"step {i + 1}, first answer", log[i][4], log[i][5])])
 
 # %% [markdown]
-# The same proxy is now pushed further than 512 draws could push it, and the surprise tells where: to texts that the start model would hardly ever write. And the runs of the first picture?
+# The surprise tells where training goes: to texts that the start model would hardly ever write. And the runs of the first picture?
 
 # %% tags=["hide-input"]
 show(plots.seed_lines(
@@ -413,16 +427,20 @@ applause = [proxies.pushed(judges[1600][k], second[k], ns) for k in range(10)]
 signals = {"the proxy": liked[1600], "a second judge": torch.stack(applause),
            "likelihood": proxies.pushed(judges[1600], -bench.surprise, ns)}
 stops = {name: x.argmax(1) for name, x in signals.items()}
-stops |= {"always n = 2": torch.full((10,), 1), "a blind draw": torch.full((10,), 0),
+stops |= {"always n = 2": torch.full((10,), 1),
+          "a blind draw": torch.full((10,), 0),
           "the true reward (not available)": truth[1600].argmax(1)}
-kept = {name: truth[1600].gather(1, i[:, None])[:, 0] for name, i in stops.items()}
+kept = {name: truth[1600].gather(1, i[:, None])[:, 0]
+        for name, i in stops.items()}
 
 # %%
-chosen = {name: sorted({ns[i] for i in x.tolist()}) for name, x in stops.items()}
+chosen = {name: sorted({ns[i] for i in x.tolist()})
+          for name, x in stops.items()}
 rows = {name: {"n chosen": ", ".join(map(str, chosen[name])),
                "true reward kept": rlhf.evaluate.exams.clustered(x)}
         for name, x in kept.items()}
-table(rows, corner="stop by", note="10 label sets; n chosen: by any of them; ± 95 % over label sets")
+table(rows, corner="stop by",
+      note="10 label sets; n chosen: by any of them; ± 95 % over label sets")
 quote("right", f"{right:.0%}".replace("%", " %"))
 quote("kept_proxy", f"{kept['the proxy'].mean():.2f}")
 quote("kept_second", f"{kept['a second judge'].mean():.2f}")
@@ -432,9 +450,10 @@ claim("likelihood keeps more than the second judge, but no more than n = 2",
       more > 0.3 and lead < 0.05, kind="S")
 
 # %%
-scaled = {name: x.mean(0) for name, x in {**signals, "gold: true reward": truth[1600]}.items()}
+scaled = {**signals, "gold: true reward": truth[1600]}
+scaled = {name: x.mean(0) for name, x in scaled.items()}
 scaled = {name: (x - x[0]) / (x.max() - x.min()) for name, x in scaled.items()}
-show(plots.best_of_n(ns, {"change since n = 1, as a share of its own range": scaled},
+show(plots.best_of_n(ns, {"change since n = 1, as share of own range": scaled},
                      title="A second judge cheers on; likelihood turns",
                      note="mean of 10 label sets of 1,600"))
 
@@ -455,11 +474,13 @@ show(plots.best_of_n(ns, {"change since n = 1, as a share of its own range": sca
 
 # %%
 large = recorded("smollm2_ppo")
-parts = {"reward model's score": {"proxy": "score"}, "true reward": {"gold": "gold"}}
+parts = {"reward model's score": {"proxy": "score"},
+         "true reward, points": {"gold": "gold"}}
 show(plots.recorded_panels(large, parts, zero=None,
-                           title="At 135M the score climbs to the end; the truth turns"))
+                           title="135M: score climbs, true reward turns"))
 cards(*large.texts()[3])
-table(large.families({"harmful": "harmful requests", "lookalike": "look-alikes"}),
+kinds = {"harmful": "harmful requests", "lookalike": "look-alikes"}
+table(large.families(kinds),
       note="true reward of held-out answers, ± 95 % over requests")
 line = large.smooth("gold")[0]
 quote("big_top", f"{max(line):.1f}")
@@ -477,7 +498,7 @@ quote("big_end", f"{line[-1]:.1f}")
 
 # %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex17-1", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def keep(proxy, kl, ask):
-    """Two lists, one number a checkpoint, and ask(step, n) -> the step to ship."""
+    """One number per checkpoint twice, and ask(step, n) -> the step to ship."""
     ### BEGIN SOLUTION
     root = torch.tensor(kl, dtype=torch.float64).clamp(min=0).sqrt()
     at = [share * root[-1] for share in (0.2, 0.4, 0.6, 0.8, 1.0)]
@@ -536,8 +557,10 @@ check("17.2", expected_truth, hidden=True)
 # <!-- solution 17.3 -->
 
 # %%
-each = rlhf.best_of_n.curve(proxy.flatten(), bench.gold.flatten(), 512, ns)  # (16, 10)
-halves = {"first eight prompts": each[:8].mean(0), "last eight": each[8:].mean(0)}
+truths = bench.gold.flatten()
+each = rlhf.best_of_n.curve(proxy.flatten(), truths, 512, ns)  # (16, 10)
+halves = {"first eight prompts": each[:8].mean(0),
+          "last eight": each[8:].mean(0)}
 show(plots.best_of_n(ns, {"true reward, points": halves},
                      title="The same proxy on two halves of the prompts"))
 

@@ -244,7 +244,8 @@ def scrubber(run, parts: dict, texts: dict | None = None, *, title="the run, ste
         _marked_curves(ax, curves, data["steps"], f"{along} (means over {over})" if over > 1 else along, log)
 
     def say(data):
-        blocks = [cards_markup(prompt, [(f"{along} = {data['steps'][0]}", text, gold)]) for prompt, text, gold in data["texts"]]
+        name = f"{along} = {data['steps'][0]}"
+        blocks = [cards_markup(prompt, [(name, text, gold)]) for prompt, text, gold in data["texts"]]
         return "\n".join(f"{prompt}: {said(text, 220)}" for prompt, text, _ in data["texts"]), "".join(blocks)
 
     def still():
@@ -252,7 +253,8 @@ def scrubber(run, parts: dict, texts: dict | None = None, *, title="the run, ste
         draw({"steps": [steps[0], steps[len(steps) // 2], steps[-1]]}, ax)
         return fig
 
-    return Explorer(compute, draw, say if texts else None, title=title, start={along: first or steps[0]}, size=(6.8, 3), still=still,
+    start = {along: first or steps[0]}
+    return Explorer(compute, draw, say if texts else None, title=title, start=start, size=(6.8, 3), still=still,
                     alt=short(f"Line plots of {', '.join(parts)} against {along}; vertical lines mark the first, the middle and "
                               f"the last value: {title}"), **{along: steps})
 
