@@ -80,7 +80,7 @@ def end_labels(ax, ends, styles):
     ax.figure.draw_without_rendering()  # the layout decides how high a panel is
     low, high = ax.get_ylim()
     inches = ax.get_position().height * ax.figure.get_figheight()  # a line of text needs a fifth of an inch
-    places = spread([y for _, y in ends.values()], max(0.062, 0.19 / inches) * (high - low))
+    places = spread([y for _, y in ends.values()], max(0.062, 0.22 / inches) * (high - low))
     right, span = max(x for x, _ in ends.values()), ax.get_xlim()[1] - ax.get_xlim()[0]
     for (label, (x, y)), place in zip(ends.items(), places, strict=True):
         away = abs(place - y) > 1e-9 or x < right - 0.02 * span
@@ -238,7 +238,7 @@ def best_of_n(ns, parts, *, title, note="", **look):
             sets = max(sets, rows)
     told = [note] if note else []
     told += [f"line: mean, band: range of {sets} label sets"] if sets > 1 else []
-    named = [i for i, n in enumerate(ns) if n != 256 or ns[-1] == 256]  # 256 and 512 stand too close for both names
+    named = [i for i, n in enumerate(ns) if n not in (64, 256) or n == ns[-1]]  # they stand too close for all names
     fig = panels(placed, title=title, x_label="n, placed at the root of the KL bound of best-of-n", note=" · ".join(told),
                  zero=None, bands=bands, **look)
     for ax in fig.axes:

@@ -117,9 +117,30 @@ def pushed(score: Tensor | list[Tensor], value: Tensor, ns) -> Tensor:
     return curve(score.flatten(), value.double().flatten(), score.shape[1], list(ns)).mean(0)
 
 
-def spread_by_quarter(scores: list[Tensor], quarter: Tensor) -> list[float]:
-    """Standard deviation of the scores within each quarter (numbers 0 to 3, (P, G)), mean over the proxies."""
-    return [torch.stack([score[quarter == q].std() for score in scores]).mean().item() for q in range(4)]
+def by_quarter(bench: Bench, scores: list[Tensor], quarter: Tensor, names) -> dict[str, dict[str, Tensor]]:
+    """What the answers of each quarter (numbers 0 to 3, (P, G)) are worth, how proxies score them, and who wins.
+
+    A row for each name: true reward, mean and standard deviation of the scores (mean over the proxies), the share of the
+    best answers by proxy, and the mean true reward of these (nan where a quarter has none).
+    """
+    best = [score.argmax(1, keepdim=True) for score in scores]
+    place = torch.stack([quarter.gather(1, x) for x in best])
+    won = torch.stack([bench.gold.gather(1, x) for x in best])
+    spread = [torch.stack([score[quarter == q].std() for score in scores]).mean() for q in range(4)]
+    return {name: {"true reward": bench.gold[quarter == q].mean(),
+                   "mean proxy": torch.stack(scores).mean(0)[quarter == q].mean(), "spread of the proxy": spread[q],
+                   "share of the best": (place == q).double().mean(), "their true reward": won[place == q].mean()}
+            for q, name in enumerate(names)}
+
+
+def agreement(score: Tensor, labels: Tensor) -> float:
+    """Share of labels (n, 2: places of chosen, rejected) that a score (N,) orders alike; a tie counts one half.
+
+    >>> agreement(torch.tensor([1.0, 0.0, 0.0]), torch.tensor([[0, 1], [1, 2]]))
+    0.75
+    """
+    chosen, rejected = score[labels[:, 0]], score[labels[:, 1]]
+    return ((chosen > rejected).double() + 0.5 * (chosen == rejected)).mean().item()
 
 
 def matched(value: Tensor, taken: Tensor) -> Tensor:

@@ -85,3 +85,17 @@ def test_a_head_that_was_told_the_truth_follows_it_for_small_n(bench):
     first, gain = proxies.pushed(weak, bench.gold, [1, 2])
     assert weak.shape == bench.gold.shape and gain > first + 0.1
     assert not torch.allclose(weak, crushed, atol=0.1)
+
+
+def test_the_quarters_share_the_winners(bench):
+    quarter = bench.surprise.argsort(1).argsort(1) // 128
+    usual = proxies.by_quarter(bench, [-bench.surprise, -bench.surprise], quarter, "abcd")
+    assert [row["share of the best"].item() for row in usual.values()] == [1, 0, 0, 0]
+    assert usual["d"]["true reward"].item() == pytest.approx(bench.gold[quarter == 3].mean().item())
+    mixed = proxies.by_quarter(bench, [-bench.surprise, bench.surprise], quarter, "abcd")
+    assert [row["share of the best"].item() for row in mixed.values()] == [0.5, 0, 0, 0.5]
+
+
+def test_the_truth_agrees_with_sure_labels_and_not_with_their_opposite(bench):
+    labels = bench.labels(sure(), 400, torch.Generator().manual_seed(0))
+    assert proxies.agreement(bench.wide.gold, labels) > 0.85 > 0.15 > proxies.agreement(-bench.wide.gold, labels)
