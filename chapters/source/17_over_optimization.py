@@ -180,7 +180,7 @@ table({f"{k:,} labels": [x[0, 0].item(), x.mean(0).max().item(),
        for k, x in truth.items()}, names, note="true reward; ± 95 % over label sets")
 
 # %% [markdown]
-# With 1,600 labels the mean peaks at n = <!-- out peak_n --> and ends <!-- out fall --> points below its start (95 % interval over label sets, at these sixteen prompts). More labels soften the fall; even 10,000 do not prevent it.
+# With 1,600 labels the mean peaks at n = <!-- out peak_n --> and ends <!-- out fall --> points below its start (95 % interval over label sets, at these sixteen prompts). Even 10,000 labels do not prevent the fall.
 #
 # Gao, Schulman and Hilton ([arXiv 2210.10760](https://arxiv.org/abs/2210.10760)) measured such curves for large models. They let a big reward model play the truth, labelled data with it, trained smaller proxies on the labels, and pushed those. Our village has the same design with a truth that is known exactly.
 #
@@ -290,7 +290,7 @@ quote("told", f"{min(x[-1] for x in told.values()):.2f} to "
 # %% [markdown]
 # The shuffle is the theorem in action. The quarter is the news: most of the fall goes with answers that can be named without knowing the truth. One limit: the match is imperfect, because there are too few bad answers elsewhere (the control drops answers worth <!-- out lost_alike --> on average, the rarest quarter is worth <!-- out lost_rare -->).
 #
-# Are the label mistakes to blame? Fit the same head to the *true rewards* of the labelled answers, without any label noise. The best of 512 still ends at <!-- out told --> (three strengths of the ridge penalty), below a blind draw. So here a linear head on these states errs by itself, and more labels cannot repair it.
+# Are the label mistakes to blame? Fit the same head to the *true rewards* of the labelled answers, without any label noise. The best of 512 still ends at <!-- out told --> (three strengths of the ridge penalty), below a blind draw. So here a linear head on these states errs by itself, and more labels alone cannot repair it.
 #
 # *Overfitting* is something else. An overfitted judge is wrong on fresh pairs of the same kind; a held-out set shows it. Over-optimization needs no such failure: selection looks for the places where the judge errs upwards, however rare they are.
 #
@@ -381,7 +381,7 @@ claim("in all five recorded runs the proxy ends above, the true reward below its
       all(proxies_rise) and all(fell), kind="T")
 
 # %% [markdown]
-# These runs are longer (90 steps of 64 answers), and their judge is better: a whole reward model, finetuned on about 700 honestly labelled pairs of such requests. Their true reward still peaks (at <!-- out rl_top --> points) and ends at <!-- out rl_last --> (means over nine steps).
+# These runs are longer (90 steps of 64 answers), and their judge is better: a whole reward model, finetuned on about 700 honestly labelled pairs of answers. Their true reward still peaks (at <!-- out rl_top --> points) and ends at <!-- out rl_last --> (means over nine steps).
 #
 # Four things to know about this in practice:
 #
@@ -562,7 +562,7 @@ check("17.3", honest_report, hidden=True)
 # %% [markdown] rlhf={"part": "retell"}
 # ## Retell it
 #
-# We trained a judge on honest comparisons and pushed it: the score rose to the end, and the true reward rose a little, turned, and fell on average below a blind draw. Errors independent of the truth cannot do that, because among answers with the same error the better ones are still picked more often. The errors of our judge depend on the answer; they scatter most over rare answers, which are bad, and even a head fitted to the true rewards has them. Reinforcement learning writes ever rarer answers, and so it pushes the same judge further. A second judge that sees the same states applauds; how unusual the answers become was a better warning here.
+# We trained a judge on honest comparisons and pushed it: the score rose to the end, and the true reward rose a little, turned, and fell on average below a blind draw. Errors independent of the truth cannot do that, because among answers with the same error the better ones are still picked more often. The errors of our judge depend on the answer; they scatter most over rare answers, which are bad, and even a head fitted to the true rewards has them. Reinforcement learning writes ever rarer answers, and the true reward falls further. A second judge that sees the same states applauds; how unusual the answers become was a better warning here.
 #
 # In the book: chapter 14, Over-optimization. Next: chapter 18, Style and information. Proofs, the published laws, ensembles, sycophancy and the alignment tax are in the [deeper notebook](deeper/17_over_optimization.ipynb).
 #
