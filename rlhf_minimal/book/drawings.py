@@ -260,11 +260,13 @@ def timeline(events: list, alt=""):
     return fig
 
 
-GOODHART = (  # name, words, true value at each proxy, how far the points scatter
-    ("regressional", "A high score is partly luck:\nless than promised,\nstill a gain.", lambda x: 0.5 * x, 0.35),
-    ("extremal", "The link was learned\nwhere answers are usual;\nfar out it breaks.", lambda x: x - 0.8 * max(0, x) ** 2, 0.18),
-    ("causal", "Push the score by something\nthat does not cause quality:\nthe truth does not move.", lambda x: 0.0, 0.18),
-    ("adversarial", "Somebody who gains\nfrom the score\nlooks for its holes.", lambda x: x if x < 1.3 else -1.2, 0.18),
+GOODHART = (  # name, words, true reward at each proxy before and under pressure, how far the points scatter
+    ("regressional", "A high score is partly luck:\nless than promised, still a gain.", lambda x: 0.5 * x, lambda x: 0.5 * x, 0.35),
+    ("extremal", "The link was learned where answers\nare usual; far out it breaks.",
+     lambda x: x - 0.8 * max(0, x) ** 2, lambda x: x - 0.8 * max(0, x) ** 2, 0.18),
+    ("causal", "Pushed is something that goes along\nwith quality but does not cause it.",
+     lambda x: 0.9 * x, lambda x: 0.2, 0.22),
+    ("adversarial", "Somebody who gains from the score\nlooks for its holes.", lambda x: x, lambda x: x if x < 1.3 else -1.2, 0.18),
 )
 
 
@@ -273,21 +275,22 @@ def goodhart(alt=""):
     import random
 
     rng = random.Random(0)
-    fig, ax = canvas(8.8, 3.5, alt or "Drawing of four sketched clouds, true value against proxy. Regressional: a line that is "
+    fig, ax = canvas(6.8, 6.2, alt or "Drawing of four sketched clouds, true reward against proxy. Regressional: a line that is "
                      "less steep. Extremal: it bends down at the right. Causal: flat when pushed. Adversarial: a hole far right")
-    for k, (name, words, truth, wide) in enumerate(GOODHART):
-        left, low, w, h = 0.2 + 2.15 * k, 1.15, 1.9, 1.75
-        note(ax, left + w / 2, 3.2, name, 12, bold=True, color=BLACK)
+    for k, (name, words, before, after, wide) in enumerate(GOODHART):
+        left, low, w, h = 0.35 + 3.3 * (k % 2), 4.2 - 2.95 * (k // 2), 2.8, 1.45
+        note(ax, left + w / 2, low + h + 0.25, name, 13, bold=True, color=BLACK)
         arrow(ax, (left, low), (left + w, low))
         arrow(ax, (left, low), (left, low + h))
-        note(ax, left + w, low - 0.14, "proxy", 9.5, "right")
-        note(ax, left + 0.08, low + h - 0.02, "truth", 9.5, "left")
+        note(ax, left + w, low - 0.14, "proxy", 10.5, "right")
+        note(ax, left + 0.08, low + h - 0.02, "true reward", 10.5, "left")
         for i in range(70):
             x = -2 + 4 * i / 69 if name != "adversarial" or i % 5 == 0 else min(1.2, rng.gauss(-0.3, 0.8))
-            y = truth(x) + rng.gauss(0, wide)
+            y = (after if x > 1 else before)(x) + rng.gauss(0, wide)
             ax.plot(left + w * (x + 2.2) / 4.5, low + h * (max(y, -2.3) + 2.4) / 4.8, "o",
-                    color=ORANGE if x > 1.2 else BLUE, markersize=2.6, alpha=0.8)
-        note(ax, left + w / 2, 0.5, words, 9.2)
+                    color=ORANGE if x > 1 else BLUE, markersize=3, alpha=0.8)
+        note(ax, left + w / 2, low - 0.62, words, 11)
+    note(ax, 3.4, 0.14, "blue: before anybody pushes; amber: what is reached by pushing the proxy", 11)
     return fig
 
 
