@@ -1,20 +1,22 @@
 # `make help` says what there is. Needs Python 3.11 or later and make, nothing else.
 PYTHON ?= python3
 CHAPTER ?=
+DEEPER ?=
 SEED ?= 0
 PY := .venv/bin/python
 INSTALL := $(PY) -m pip install --quiet --disable-pip-version-check
 READY := .venv/.installed
 
-.PHONY: help setup run lab test test-code test-unit test-sources test-notebooks test-controls models build claims oracle bench clean
+.PHONY: help setup run lab pages test test-code test-unit test-sources test-browser test-notebooks test-controls models build claims oracle bench clean
 .NOTPARALLEL:
 
 help:
 	@echo "make setup              an environment in .venv (TORCH_INDEX=URL takes torch from there, e.g. its CPU builds)"
-	@echo "make run CHAPTER=04     execute a chapter here and now, into build/run/ (without CHAPTER: all)"
+	@echo "make run CHAPTER=04     execute a lesson here and now, into build/run/ (DEEPER=1: and its deeper notebook; alone: all)"
+	@echo "make pages              every notebook as one HTML file, in build/html/"
 	@echo "make lab                open the chapters in JupyterLab"
 	@echo "make test               everything that CI checks"
-	@echo "make build CHAPTER=04   execute a chapter's source and store it in chapters/ (without CHAPTER: all)"
+	@echo "make build CHAPTER=04   execute a lesson's source and store it in chapters/ (DEEPER=1: the deeper one too; alone: all)"
 	@echo "make claims SEED=3      all claims with another seed; the table is chapters/status/claims.md"
 	@echo "make models             rebuild the village's models from a seed"
 	@echo "make oracle             compare with TRL, transformers and torch, in .venv-oracle; the table is benchmarks/oracle.md"
@@ -44,16 +46,19 @@ $(READY): requirements.txt constraints.txt pyproject.toml
 	@touch $@
 
 run: $(READY)
-	@$(PY) -m tools.run $(CHAPTER)
+	@$(PY) -m tools.run $(CHAPTER) $(if $(DEEPER),--deeper)
+
+pages: $(READY)
+	@$(PY) -m tools.export
 
 lab: $(READY)
 	@$(PY) -m jupyter lab chapters
 
 build: $(READY)
-	@$(PY) -m tools.build $(or $(CHAPTER),--all)
+	@$(PY) -m tools.build $(or $(CHAPTER),--all) $(if $(DEEPER),--deeper)
 
 claims: $(READY)
-	@$(PY) -m tools.run --claims --seed $(SEED) $(CHAPTER)
+	@$(PY) -m tools.run --claims --seed $(SEED) $(CHAPTER) $(if $(DEEPER),--deeper)
 
 models: $(READY)
 	@$(PY) -m tools.make_models
@@ -74,18 +79,22 @@ bench: .venv-oracle/.installed
 	@OMP_NUM_THREADS=2 $(ORACLE) benchmarks.speed
 
 # What CI runs, in this order; `make -k test` goes on after a failure.
-test: test-code test-unit test-sources test-notebooks test-controls
+test: test-code test-unit test-sources test-browser test-notebooks test-controls
 
 test-code: $(READY)
 	$(PY) -m ruff check .
 
 test-unit: $(READY)
-	OMP_NUM_THREADS=1 $(PY) -m pytest -q -n 2 --dist loadfile tests --ignore=tests/notebooks/test_negative_controls.py
+	OMP_NUM_THREADS=1 $(PY) -m pytest -q -n 2 --dist loadfile tests --ignore=tests/notebooks/test_negative_controls.py --ignore=tests/browser
 
 test-sources: $(READY)
 	$(PY) -m tools.build --check
-	$(PY) -m tools.lint chapters/*.ipynb
+	$(PY) -m tools.lint chapters chapters/deeper
 	$(PY) -m tools.pages --check
+
+# Pages in a real browser; where there is none, the report says what was skipped.
+test-browser: $(READY)
+	OMP_NUM_THREADS=1 $(PY) -m pytest -q -rs tests/browser
 
 test-notebooks: $(READY)
 	$(PY) -m tools.gate

@@ -1,8 +1,12 @@
 r"""Build the notebooks of chapters/ from their sources, chapters/source/NN_slug.py (jupytext percent files).
 
-    python -m tools.build 04 12          execute, write chapters/NN_slug.ipynb, bring the ledger up to date
-    python -m tools.build --all          every chapter
+The sources of deeper notebooks are chapters/source/deeper/NN_slug.py.
+
+    python -m tools.build 04 12          execute the lessons, write chapters/NN_slug.ipynb, bring the ledger up to date
+    python -m tools.build 04 --deeper    and chapters/deeper/NN_slug.ipynb; `deeper/04` means the deeper notebook alone
+    python -m tools.build --all          every notebook
     python -m tools.build refresh 04     new text around unchanged code: keeps the stored outputs (no numbers: all)
+    python -m tools.build time 04        seconds with two threads, for the ledger; outputs stay as they are
     python -m tools.build --check        does every notebook say what its source says (outputs aside)?
     python -m tools.build pull 04        somebody edited the notebook: write its inputs back to the source
     python -m tools.build student 04     build/student/: no solutions; `instructor`: solutions and hidden tests in place
@@ -11,24 +15,27 @@ What an author writes, and what the build makes of it
   In Markdown cells (put the marker alone on its line, or inside a sentence):
     <!-- edition -->        the commit of the book that is followed
     <!-- costs -->          seconds and memory, from chapters/status/ledger.json
-    <!-- nav -->            links to the previous and the next chapter
+    <!-- nav -->            links to the previous and the next chapter, and between lesson and deeper notebook
+    <!-- out NAME -->       what a cell produced by book.quote("NAME", text); filled from the stored output
     <!-- solution 4.2 -->   where the folded solution of exercise 4.2 goes; without it, right after check("4.2", …)
   In an exercise (a code cell with tags=["exercise"]; the check cell follows it):
     ### BEGIN SOLUTION … ### END SOLUTION           readers see `raise NotImplementedError`; at top level, where the
                                                     block may only assign names, they see `name = None  # your answer`
     ### BEGIN HIDDEN TESTS … ### END HIDDEN TESTS   instructor version only
+  A folded cell: # %% tags=["hide-input"] (Jupyter and the exported page hide its code)
+  The hero: # %% tags=["hero"]; its stored picture becomes chapters/figures/NN_hero.png, shown by the first screen as
+    ![what is seen](figures/NN_hero.png). In the same way rlhf={"figure": "tree"} makes chapters/figures/NN_tree.png.
+  The part that begins with a cell: rlhf={"part": "predict"}; lint knows the ten names and their order.
+  Texts that `make run` repeats at its end: rlhf={"show": true}
   A cell with trained numbers:  # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
   Cell ids are made here: slug of the heading above, then a number. Any id in a source is ignored.
 """
 
 import argparse
 import ast
-import json
-import platform
 import re
 import sys
 import time
-from importlib.metadata import version as version_of
 from pathlib import Path
 
 import jupytext
@@ -36,7 +43,10 @@ import nbformat
 
 from rlhf_minimal.commands.doctor import EDITION
 
-from .execute import ROOT, claims, environment, execute
+from .chapters import name, nav_line, notebook_path, number, sources
+from .execute import ROOT, environment, execute
+from .ledger import costs_line, read_ledger, record, record_two_threads
+from .quotes import OUT, attach_figures, figures, fill_quotes, quotes
 
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
@@ -44,50 +54,12 @@ METADATA = {
                       "pygments_lexer": "ipython3"},
 }
 CELL_METADATA = ("tags", "rlhf", "nbgrader")
+FOLDED = {"source_hidden": True}
 MARKER = re.compile(r"<!-- (edition|costs|nav|solution [\d.]+) -->(?:.*?<!-- /\1 -->)?", re.DOTALL)
 SOLUTION = re.compile(r"^([ \t]*)### BEGIN SOLUTION\n(.*?)^[ \t]*### END SOLUTION$", re.MULTILINE | re.DOTALL)
 HIDDEN = re.compile(r"\n*^[ \t]*### BEGIN HIDDEN TESTS\n.*?^[ \t]*### END HIDDEN TESTS$", re.MULTILINE | re.DOTALL)
 CHECK = re.compile(r"""^check\(["'](\d+\.\d+)["']""", re.MULTILINE)
 FOLD = "<details><summary>Solution of exercise {}</summary>\n\n```python\n{}\n```\n\n</details>"
-
-
-def sources(root, numbers=()):
-    """Paths of the sources, in order; all of them, or those of the given chapter numbers."""
-    found = {int(p.name[:2]): p for p in sorted((root / "chapters/source").glob("[0-9][0-9]_*.py"))}
-    if missing := [n for n in numbers if not (str(n).isdecimal() and int(n) in found)]:
-        raise SystemExit(f"no chapter {', '.join(missing)} in chapters/source; there are: "
-                         f"{' '.join(f'{n:02d}' for n in found) or 'none'}")
-    return [found[int(n)] for n in numbers] if numbers else list(found.values())
-
-
-def notebook_path(source):
-    """chapters/source/NN_slug.py -> chapters/NN_slug.ipynb."""
-    return source.parents[1] / f"{source.stem}.ipynb"
-
-
-def read_ledger(root):
-    """{slug: what the last build measured}."""
-    path = root / "chapters/status/ledger.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-
-
-def costs_line(entry):
-    """Rounded to 10 s and 0.1 GB, so that it does not change with every build."""
-    if not entry:
-        return "not measured yet"
-    seconds, memory = max(10, 10 * round(entry["seconds"] / 10)), max(0.1, entry["peak_gb"])
-    return f"about {seconds} s on one CPU core, {memory:.1f} GB of memory, nothing downloaded"
-
-
-def nav_line(source, root):
-    """Links to the neighbours that exist."""
-    every = sources(root)
-    at, links = every.index(source), []
-    for other, form in ((at - 1, "← [{}]({})"), (at + 1, "[{}]({}) →")):
-        if 0 <= other < len(every):
-            title = re.search(r"^# # (.+)$", every[other].read_text(encoding="utf-8"), re.MULTILINE)
-            links.append(form.format(title[1] if title else every[other].stem, f"{every[other].stem}.ipynb"))
-    return " · ".join(links) or "the only chapter so far"
 
 
 def fill_markers(text, values):
@@ -159,19 +131,25 @@ def set_ids(cells):
     return cells
 
 
-def generate(source, root=ROOT, version="reader"):
-    """A source -> the notebook's inputs, with everything generated in place and no outputs."""
+def generate(source, root=ROOT, version="reader", stored=None):
+    """A source -> the notebook's inputs, with everything generated in place and no outputs.
+
+    stored: the executed notebook that quotes are taken from; without it their markers stay empty.
+    """
     nb = jupytext.reads(source.read_text(encoding="utf-8"), fmt="py:percent")
     cells, values = split_solutions(nb.cells, version)
     values |= {"edition": f"Edition of the book followed here: commit `{EDITION.replace(' ', '` ', 1)}.",
-               "costs": costs_line(read_ledger(root).get(source.stem)), "nav": nav_line(source, root)}
+               "costs": costs_line(read_ledger(root).get(name(source))), "nav": nav_line(source, root)}
     for cell in cells:
         cell.metadata = nbformat.from_dict({k: v for k, v in cell.metadata.items() if k in CELL_METADATA})
+        if cell.cell_type == "code" and "hide-input" in cell.metadata.get("tags", []):
+            cell.metadata["jupyter"] = nbformat.from_dict(FOLDED)
         if cell.cell_type == "markdown":
             cell.source = fill_markers(cell.source, values) if version != "instructor" else cell.source
-    metadata = METADATA | {"rlhf": {"chapter": int(source.name[:2]), "source": f"chapters/source/{source.name}"}}
+    metadata = METADATA | {"rlhf": {"chapter": number(source), "source": f"chapters/source/{name(source)}.py"}}
     out = nbformat.v4.new_notebook(cells=set_ids(cells), metadata=metadata)
     out.nbformat_minor = 5
+    fill_quotes(out, quotes(stored) if stored else {}, missing="refuse" if stored else "keep")
     return out
 
 
@@ -186,52 +164,54 @@ def write(nb, path):
     path.write_text(nbformat.writes(nb).rstrip("\n") + "\n", encoding="utf-8")
 
 
-def record(root, source, nb, result):
-    """Write what this build took into ledger.json and ledger.md."""
-    ledger, info = read_ledger(root), Path("/proc/cpuinfo")
-    cpu = re.findall(r"^model name\s*: (.+)$", info.read_text() if info.exists() else "", re.MULTILINE)
-    slow = sorted(result.per_cell.items(), key=lambda item: -item[1])[:3]
-    ledger[source.stem] = {
-        "seconds": round(result.seconds, 1), "slowest": [[name, round(s, 1)] for name, s in slow],
-        "peak_gb": round(result.peak / 1e9, 2), "cells": len(nb.cells), "bytes": len(nbformat.writes(nb)),
-        "claims": len(claims(nb)), "date": time.strftime("%Y-%m-%d"), "threads": 1,
-        "cpu": cpu[0] if cpu else platform.machine(),
-        "versions": {name: version_of(name) for name in ("torch", "transformers", "numpy", "matplotlib")}
-        | {"python": platform.python_version()}}
-    folder = root / "chapters/status"
+def write_figures(root, source, nb):
+    """The hero and other named pictures -> chapters/figures/, as the stored outputs have them."""
+    for file, picture in figures(nb, source).items():
+        path = root / "chapters/figures" / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists() or path.read_bytes() != picture:
+            path.write_bytes(picture)
+
+
+def run_source(source, root, timeout, *, threads=1):
+    """Execute a source's cells in the notebook's folder -> (notebook, result)."""
+    nb = generate(source, root)
+    env = environment(root, OMP_NUM_THREADS=threads, RLHF_SEED=0, RLHF_SCALE="village", RLHF_PROGRESS=None)
+    folder = notebook_path(source).parent
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "ledger.json").write_text(json.dumps(ledger, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    rows = [f"| {name} | {e['seconds']} | {e['peak_gb']} | {e['cells']} | {e['claims']} | {e['bytes'] / 1e6:.2f} | "
-            f"{'; '.join(f'{cell} {s} s' for cell, s in e['slowest'])} | {e['date']}, {e['cpu']} |"
-            for name, e in sorted(ledger.items())]
-    head = f"| chapter | seconds | peak GB | cells | claims | MB | slowest cells | measured |\n|{'---|' * 8}\n"
-    (folder / "ledger.md").write_text("# What each notebook costs\n\nWritten by `tools.build`; one thread.\n\n"
-                                      + head + "\n".join(rows) + "\n", encoding="utf-8")
+    return nb, execute(nb, folder, env, timeout=timeout)
 
 
 def build(source, root=ROOT, timeout=300):
     """Execute one chapter and write it -> error text, or "". A failed build leaves the old notebook as it was."""
-    nb = generate(source, root)
-    env = environment(root, OMP_NUM_THREADS=1, RLHF_SEED=0, RLHF_SCALE="village", RLHF_PROGRESS=None)
-    result = execute(nb, notebook_path(source).parent, env, timeout=timeout)
+    nb, result = run_source(source, root, timeout)
     if result.error:
         return result.error
     record(root, source, nb, result)
-    for cell, fresh in zip(nb.cells, generate(source, root).cells, strict=True):  # the costs are known only now
+    for cell, fresh in zip(nb.cells, generate(source, root, stored=nb).cells, strict=True):  # costs and quotes are known now
         cell.source = fresh.source
     write(nb, notebook_path(source))
+    write_figures(root, source, nb)
     return ""
+
+
+def measure(source, root=ROOT, timeout=300):
+    """Execute with two threads for the ledger, and throw the outputs away -> error text."""
+    nb, result = run_source(source, root, timeout, threads=2)
+    return result.error or record_two_threads(root, source, nb, result.seconds) or refresh(source, root)
 
 
 def refresh(source, root=ROOT):
     """Bring text, ids and generated parts up to date where no code changed; -> error text."""
-    new, old = generate(source, root), nbformat.read(notebook_path(source), as_version=4)
+    old = nbformat.read(notebook_path(source), as_version=4)
+    new = generate(source, root, stored=old)
     code, stored = ([c for c in nb.cells if c.cell_type == "code"] for nb in (new, old))
     if [c.source for c in code] != [c.source for c in stored]:
         return "code changed: it must be executed, build it"
     for cell, before in zip(code, stored, strict=True):
         cell.outputs, cell.execution_count = before.outputs, before.execution_count
     write(new, notebook_path(source))
+    write_figures(root, source, new)
     return ""
 
 
@@ -240,25 +220,40 @@ def differences(source, root=ROOT):
     path = notebook_path(source)
     if not path.exists():
         return ["is missing"]
-    new, old = generate(source, root), nbformat.read(path, as_version=4)
+    old = nbformat.read(path, as_version=4)
+    try:
+        new = generate(source, root, stored=old)
+    except SystemExit as error:
+        return [str(error)]
     wrong = [] if new.metadata == old.metadata else ["notebook metadata differ"]
     if len(new.cells) != len(old.cells):
         wrong.append(f"has {len(old.cells)} cells, its source makes {len(new.cells)}")
-    for number, (a, b) in enumerate(zip(new.cells, old.cells, strict=False), 1):
+    for at, (a, b) in enumerate(zip(new.cells, old.cells, strict=False), 1):
         for key in ("cell_type", "source", "id", "metadata"):
             if a.get(key) != b.get(key):
-                wrong.append(f"cell {number} ({b.get('id')}): {key} differs")
+                wrong.append(f"cell {at} ({b.get('id')}): {key} differs")
+    for file, picture in figures(old, source).items():
+        stored = root / "chapters/figures" / file
+        if not stored.exists() or stored.read_bytes() != picture:
+            wrong.append(f"chapters/figures/{file} is not the stored output")
     return wrong[:5]
 
 
 def check(root=ROOT):
     """Compare every notebook with its source -> number of notebooks that must be built again."""
     expected, bad = {notebook_path(s): s for s in sources(root)}, 0
-    for path in sorted(set((root / "chapters").glob("*.ipynb")) | set(expected)):
+    there = [p for folder in ("chapters", "chapters/deeper") for p in (root / folder).glob("*.ipynb")]
+    for path in sorted({*there, *expected}):
         wrong = differences(expected[path], root) if path in expected else ["has no source"]
         bad += bool(wrong)
         for line in wrong:
-            print(f"{path.name} {line}; run: python -m tools.build {path.name[:2]}")
+            print(f"{name(path)} {line}; run: python -m tools.build {name(path).split('_')[0]}")
+    made = {file for path, source in expected.items() if path.exists()
+            for file in figures(nbformat.read(path, as_version=4), source)}
+    for path in sorted((root / "chapters/figures").glob("[0-9][0-9]_*.png")):
+        if path.name not in made:
+            bad += 1
+            print(f"chapters/figures/{path.name} is made by no cell; remove it, or tag the cell that makes it")
     print(f"{len(expected)} sources, {bad} notebooks out of date")
     return bad or (0 if expected else 1)
 
@@ -267,11 +262,13 @@ def pull(source, root=ROOT):
     """Write the inputs of an edited notebook back to its source; solutions stay as the source has them."""
     text = source.read_text(encoding="utf-8")
     old = jupytext.reads(text, fmt="py:percent")
-    made = {cell.id: cell for cell in generate(source, root).cells}
+    edited = nbformat.read(notebook_path(source), as_version=4)
+    made = {cell.id: cell for cell in generate(source, root, stored=edited).cells}
     kept = {c.id: s for c, s in zip((c for c in made.values() if not c.metadata.get("rlhf", {}).get("generated")),
                                     old.cells, strict=True)}
     cells = []
-    for cell in nbformat.read(notebook_path(source), as_version=4).cells:
+    for cell in edited.cells:
+        cell.metadata.pop("jupyter", None)
         if cell.metadata.get("rlhf", {}).get("generated"):
             continue
         before = kept.get(cell.id)
@@ -281,32 +278,45 @@ def pull(source, root=ROOT):
             return f"cell {cell.id} holds a solution: edit it in the source"
         else:
             cell.source = MARKER.sub(lambda match: f"<!-- {match[1]} -->", cell.source)
+            cell.source = OUT.sub(lambda match: f"<!-- out {match[1]} -->", cell.source)
         cells.append(cell)
     old.cells = [nbformat.from_dict({k: v for k, v in c.items() if k not in ("id",)}) for c in cells]
     source.write_text(jupytext.writes(old, fmt="py:percent"), encoding="utf-8")
     return ""
 
 
+def edition(version):
+    """A verb that writes build/student/ or build/instructor/: not executed, pictures inside."""
+    def write_edition(source, root):
+        path = notebook_path(source)
+        stored = nbformat.read(path, as_version=4) if path.exists() else None
+        nb = generate(source, root, version, stored)
+        attach_figures(nb, path.parent)
+        write(nb, root / f"build/{version}/{name(source)}.ipynb")
+        return ""
+    return write_edition
+
+
 def main(words=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="*", help="refresh, pull, student or instructor, and chapter numbers")
+    parser.add_argument("what", nargs="*", help="refresh, time, pull, student or instructor; chapters: 04 or deeper/04")
     parser.add_argument("--all", action="store_true")
+    parser.add_argument("--deeper", action="store_true", help="the deeper notebooks of these chapters too")
     parser.add_argument("--check", action="store_true")
     parser.add_argument("--root", type=Path, default=ROOT)
     args = parser.parse_args(words)
     if args.check:
         return int(bool(check(args.root)))
-    verbs = {"build": build, "refresh": refresh, "pull": pull}
-    for name in ("student", "instructor"):  # not executed
-        verbs[name] = lambda s, root, name=name: write(generate(s, root, name), root / f"build/{name}/{s.stem}.ipynb")
+    verbs = {"build": build, "refresh": refresh, "pull": pull, "time": measure, "student": edition("student"),
+             "instructor": edition("instructor")}
     verb = args.what.pop(0) if args.what and args.what[0] in verbs else "build"
     if verb == "build" and not (args.all or args.what):
         parser.error("which chapter? give numbers, or --all")
     failed = 0
-    for source in sources(args.root, () if args.all else args.what):
+    for source in sources(args.root, () if args.all else args.what, deeper=args.deeper):
         began, error = time.perf_counter(), verbs[verb](source, args.root)
         failed += bool(error)
-        print(f"{verb} {source.stem}: {error or f'done in {time.perf_counter() - began:.0f} s'}", flush=True)
+        print(f"{verb} {name(source)}: {error or f'done in {time.perf_counter() - began:.0f} s'}", flush=True)
     return int(failed > 0)
 
 

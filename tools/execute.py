@@ -20,6 +20,7 @@ peaks = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, res
 print(max(peaks) * (1 if sys.platform == "darwin" else 1024))
 """
 CLAIM = re.compile(r"^claim ([EST]) (holds|fails): (.*)$(?:\n  measured: (.*)$)?", re.MULTILINE)
+RAISED = re.compile(r"claim ([EST]) fails: (.*?)(?: \[(.*)\]|\n  measured: (?:.*))?\Z", re.DOTALL)
 
 
 class ThisPython(AsyncKernelManager):
@@ -103,5 +104,24 @@ def printed(nb):
 
 
 def claims(nb):
-    """All claims of an executed notebook: [(kind, "holds" or "fails", text, measured detail)]."""
-    return CLAIM.findall(printed(nb))
+    """All claims of an executed notebook, in order: [(kind, "holds" or "fails", text, detail)].
+
+    A claim is an output with metadata {"rlhf": {"claim": {"kind", "text", "detail", "held"}}}. The printed form of older
+    notebooks ("claim E holds: …") and the message of a claim that raised are read too.
+    """
+    found = []
+    for out in (o for c in nb.cells if c.cell_type == "code" for o in c.get("outputs", [])):
+        if made := out.get("metadata", {}).get("rlhf", {}).get("claim"):
+            found.append((made["kind"], "holds" if made["held"] else "fails", made["text"], one_line(made.get("detail", ""))))
+        elif raised := RAISED.match(out.get("evalue") or ""):
+            found.append((raised[1], "fails", raised[2], raised[3] or ""))
+        else:
+            found += CLAIM.findall(out.get("text") or "")
+    return found
+
+
+def one_line(detail):
+    """A claim's detail (a text, or {name: number}) on one line."""
+    if isinstance(detail, dict):
+        detail = ", ".join(f"{k} {v:.4g}" if isinstance(v, (int, float)) else f"{k} {v}" for k, v in detail.items())
+    return " ".join(str(detail).split())

@@ -50,9 +50,10 @@ def compare(paths, root, *options, cells):
 
 def gate(root):
     """Compare all chapters; red if one is not built, or if there is none."""
-    from .build import generate, notebook_path, sources
+    from .build import generate
+    from .chapters import name, notebook_path, sources
     chapters = sources(root)
-    missing = [s.stem for s in chapters if not notebook_path(s).exists()]
+    missing = [name(s) for s in chapters if not notebook_path(s).exists()]
     if missing or not chapters:
         print(f"nothing was tested: {len(chapters)} chapters in chapters/source, not built: {' '.join(missing) or '-'}")
         return 1

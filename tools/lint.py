@@ -1,7 +1,10 @@
-"""Rules for notebooks that execution cannot see: `python -m tools.lint chapters/*.ipynb`.
+"""Rules for notebooks that execution cannot see: `python -m tools.lint chapters chapters/deeper`.
 
 One function and one id for each rule; a finding says notebook, cell, rule and what to do. Rules 1 to 22 are numbered as
-in the list of rules that the chapters follow; the missing numbers are left to readers of the rendered page.
+in the list of rules that the chapters follow; the missing numbers are left to readers of the rendered page. Rules 30 to 43
+(lint_lesson.py) are the limits and the order of a lesson. `--counts` prints the figures behind them.
+
+A notebook has one of three forms: "lesson", "deeper", or "old" while it stands in OLD_FORM.
 """
 
 import ast
@@ -10,17 +13,24 @@ import csv
 import io
 import re
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlparse
 
 import nbformat
 from PIL import Image
 
+from . import lint_lesson  # noqa: F401  rules 30 to 43 register themselves
 from .build import set_ids
-from .execute import ROOT
+from .chapters import kind, name
+from .counts import count
+from .execute import ROOT, claims
+from .rules import RULES, Book, rule
 
-TAGS = {"nbval-ignore-output", "exercise"}
+# Deeper notebooks that are still in the form of the one notebook a chapter had; a chapter that was split leaves the list.
+OLD_FORM = ("03_definitions", "04_training_overview", "07_reward_modeling", "08_regularization", "09_instruction_tuning",
+            "10_rejection_sampling", "11_policy_gradients", "12_direct_alignment", "17_over_optimization")
+UNCOMPARED = {"lesson": 0.30, "deeper": 0.15, "old": 0.15}
+TAGS = {"nbval-ignore-output", "exercise", "hide-input", "hero"}
 REASONS = {"trained", "sampled", "timing", "widget", "hardware"}
 HOSTS = ("rlhfbook.com", "arxiv.org", "doi.org", "openreview.net", "aclanthology.org", "github.com", "huggingface.co")
 BLOCKS = ("question", "one batch", "the loop", "failure", "at gpt-2 size", "exercises", "questionnaire", "differ",
@@ -29,33 +39,14 @@ DRAWS = {"rand", "randn", "randint", "randperm", "multinomial", "bernoulli", "no
 FENCE = re.compile(r"```.*?```", re.DOTALL)
 NOT_PROSE = re.compile(
     r"```.*?```|`[^`]*`|\$\$.*?\$\$|\$[^$]*\$|<details>.*?</details>|\]\([^)]*\)|https?://\S+|^#+ [^\n]*$|"
-    r"^[^\n]*<!-- fact -->[^\n]*$|<!-- (costs|edition|nav) -->.*?<!-- /\1 -->|<!--.*?-->|\d{4}\.\d{4,5}|"
+    r"^[^\n]*<!-- fact -->[^\n]*$|<!-- (costs|edition|nav) -->.*?<!-- /\1 -->|"
+    r"<!-- out [\w.-]+ -->.*?<!-- /out -->|<!--.*?-->|\d{4}\.\d{4,5}|"
     r"(?i:exercises?|sections?|needs:|chapters?|§) ?[\d., and]+", re.DOTALL | re.MULTILINE)
-RULES = {}
 
 
-@dataclass
-class Book:
-    """A notebook as the rules see it: cells, syntax trees of code cells, and where it lies."""
-
-    path: Path
-    nb: object
-    root: Path
-
-    def cells(self, kind):
-        return [(i, c) for i, c in enumerate(self.nb.cells) if c.cell_type == kind]
-
-    def trees(self):
-        for i, cell in self.cells("code"):
-            try:
-                yield i, ast.parse(cell.source)
-            except SyntaxError:
-                continue  # rule 12 says so
-
-
-def rule(number):
-    """Register a function Book -> iterator of (cell index or None, what to do)."""
-    return lambda fn: RULES.setdefault(number, fn)
+def form(path):
+    """"lesson", "deeper", or "old" for a deeper notebook that was not split yet."""
+    return "lesson" if kind(path) == "lesson" else "old" if path.stem in OLD_FORM else "deeper"
 
 
 def ignored(cell):
@@ -90,8 +81,9 @@ def tags(book):
         after = [c for j, c in code if j > i][:3]
         if not any("claim(" in c.source and not ignored(c) for c in after):
             yield i, "trained numbers without a compared claim within 3 code cells: claim what they show"
-    if (n := sum(ignored(c) for _, c in code)) > max(1, 0.15 * len(code)):
-        yield None, f"{n} of {len(code)} code cells are not compared: at most 15 %"
+    share = UNCOMPARED[book.form]
+    if (n := sum(ignored(c) for _, c in code)) > max(1, share * len(code)):
+        yield None, f"{n} of {len(code)} code cells are not compared: at most {100 * share:.0f} %"
 
 
 @rule(3)
@@ -123,7 +115,7 @@ def claims_in_the_open(book):
                 yield i, f"{node.id} under try, def, with, if or another name: call it at top level or in a for loop"
             if isinstance(node, ast.alias) and node.name in ("claim", "check") and node.asname:
                 yield i, f"{node.name} imported under another name: keep its name"
-        stored = "".join(o.get("text", "") for o in book.nb.cells[i].outputs).count("claim ")
+        stored = len(claims(nbformat.v4.new_notebook(cells=[book.nb.cells[i]])))
         if stored < calls:
             yield i, f"{calls} claims, {stored} stored claim lines: a claim did not run"
 
@@ -134,15 +126,18 @@ def pictures(book):
         titles = set(re.findall(r"""title=["'](.*?)["']""", cell.source))
         for out in cell.outputs:
             data = out.get("data", {})
-            if {"image/svg+xml", "image/jpeg"} & data.keys():
+            if "image/jpeg" in data or "image/svg+xml" in data and book.form == "old":
                 yield i, "an SVG or JPEG: show(fig, alt) makes a PNG"
-            if "image/png" not in data:
+            shown = next((k for k in ("image/png", "image/svg+xml") if k in data), None)
+            if shown is None:
                 continue
-            alt, twin = data.get("text/plain", ""), out.metadata.get("image/png", {}).get("alt")
-            if alt != twin or not 40 <= len(alt) <= 300 or "show(" not in cell.source:
+            alt, twin = data.get("text/plain", ""), out.metadata.get(shown, {}).get("alt")
+            if alt != twin or not 40 <= len(alt) <= 300 or book.form == "old" and "show(" not in cell.source:
                 yield i, "a picture whose two alt texts are missing, differ, or are not of 40–300 characters: use show"
             if alt in titles or re.search(r"\d[.,]\d", alt):
                 yield i, "alt text repeats the title or holds a measured number: say kind of plot, axes, message"
+            if shown == "image/svg+xml":
+                continue
             try:
                 picture = Image.open(io.BytesIO(base64.b64decode(data["image/png"])))
                 picture.load()
@@ -176,7 +171,7 @@ def clean_metadata(book):
     if book.nb.metadata.get("kernelspec", {}).get("name") != "python3":
         yield None, "kernel is not python3: build again"
     for i, cell in enumerate(book.nb.cells):
-        if extra := set(cell.metadata) - {"tags", "rlhf", "nbgrader"}:
+        if extra := set(cell.metadata) - {"tags", "rlhf", "nbgrader", "jupyter"}:
             yield i, f"cell metadata {sorted(extra)}: build again"
         if re.search(r"(/home|/Users|/root|/tmp|\\Users)[/\\]\w", str(cell.get("outputs", "")) + cell.source):
             yield i, "a path of one machine: print something else"
@@ -202,7 +197,13 @@ def outline(book):
         if n > level + 1:
             yield i, f"heading “{text}” skips a level"
         level = n
-    sections, at = [(i, text.lower()) for i, n, text in found if n == 2], -1
+
+
+@rule(23, "old")
+def blocks(book):
+    texts = [(i, FENCE.sub("", cell.source)) for i, cell in book.cells("markdown")]
+    sections = [(i, title.lower()) for i, text in texts for title in re.findall(r"^## +(.+)$", text, re.MULTILINE)]
+    at = -1
     for block in BLOCKS:
         places = [k for k, (_, text) in enumerate(sections) if block in text]
         if not places or max(places) < at:
@@ -213,10 +214,14 @@ def outline(book):
 
 @rule(11)
 def sizes(book):
-    if not 60 <= len(book.nb.cells) <= 110:
-        yield None, f"{len(book.nb.cells)} cells: 60 to 110"
     if (size := len(nbformat.writes(book.nb).encode())) > 1.5e6:
         yield None, f"{size / 1e6:.1f} MB: at most 1.5, make fewer or smaller pictures"
+
+
+@rule(24, "old")
+def old_sizes(book):
+    if not 60 <= len(book.nb.cells) <= 110:
+        yield None, f"{len(book.nb.cells)} cells: 60 to 110"
     loops = {i for i, tree in book.trees() if any(isinstance(x, ast.For) for x in ast.walk(tree))}
     for i, cell in book.cells("code"):
         lines = cell.source.splitlines()
@@ -250,7 +255,7 @@ def seeds(book):
             seeded = last in ("manual_seed", "seed", "default_rng", "Random", "RandomState")
             if seeded and (not node.args or isinstance(node.args[0], ast.Constant)) or name == "torch.manual_seed":
                 yield i, f"{name}: all randomness comes from run.generator, run.seed, run.seeds(n), run.fresh(name)"
-            draws = name.startswith("torch.") and last in DRAWS or name in ("sample", "sampling.sample")
+            draws = name.startswith("torch.") and last in DRAWS or name in ("sample", "sampling.sample", "rlhf.sampling.sample")
             if draws and "generator" not in given:
                 yield i, f"{name} without generator=: pass run.generator or run.fresh(name)"
 
@@ -260,6 +265,10 @@ def no_live_output(book):
     for i, cell in book.cells("code"):
         if found := re.search(r"\btqdm\b|clear_output|Styler|\.style\b|display\(HTML|%%|\bthreading\b", cell.source):
             yield i, f"{found[0]!r}: random ids or text that differs; use every, show, print"
+        for out in cell.outputs:
+            markup = "".join(out.get("data", {}).get("text/html", ""))
+            if re.search(r"<(?:script|link|iframe|img)[^>]+(?:src|href)=.?(?:https?:)?//|@import|url\(.?https?:", markup):
+                yield i, "a stored HTML output that asks another host: pages open without a network"
 
 
 @rule(15)
@@ -276,13 +285,13 @@ def numbers_in_prose(book):
 
 @rule(16)
 def equations(book):
-    path, seen = book.root / "data/equations.csv", set()
+    path, seen = book.root / "docs/equations.csv", set()
     known = {row["label"] for row in csv.DictReader(path.open(encoding="utf-8"))} if path.exists() else None
     for i, cell in book.cells("markdown"):
         labels = set(re.findall(r"\beq:\w+", cell.source))
         if known is not None and labels - known:
-            yield i, f"labels {sorted(labels - known)} are not in data/equations.csv"
-        if "$$" in cell.source and labels - seen:
+            yield i, f"labels {sorted(labels - known)} are not in docs/equations.csv"
+        if book.form != "lesson" and "$$" in cell.source and labels - seen:
             near = [c.source.lower() for c in book.nb.cells[i:i + 4] if c.cell_type == "markdown"]
             if not any(re.search(r"^\| *symbol", text, re.MULTILINE) for text in near):
                 yield i, f"{sorted(labels - seen)}: no symbol table (| symbol | …) within 3 cells"
@@ -299,31 +308,39 @@ def local_links(book):
 
 @rule(22)
 def default_run(book):
-    code = book.cells("code")
-    text = "".join(o.get("text", "") for o in code[0][1].outputs) if code else ""
+    first = next((c for _, c in book.cells("code") if "begin(" in c.source), None)
+    text = "".join(o.get("text") or o.get("data", {}).get("text/plain", "") for o in first.outputs) if first else ""
     number = book.path.name[:2]
-    if not text.startswith(f"chapter {number} · scale village · seed 0 · "):
-        yield None, f"the first code cell must print “chapter {number} · scale village · seed 0”: build again"
+    if not text.startswith(f"chapter {number} · scale village · seed 0"):
+        yield None, f"the cell with begin must show “chapter {number} · scale village · seed 0”: build again"
+
 
 
 def lint(path, root=ROOT, skip=()):
     """All findings in one notebook -> [(cell number from 1 or None, cell id, rule, what to do)]."""
-    book = Book(Path(path), nbformat.read(path, as_version=4), root)
+    path = Path(path)
+    book = Book(path, nbformat.read(path, as_version=4), root, form(path))
     return [(None if i is None else i + 1, "" if i is None else book.nb.cells[i].get("id", ""), number, what)
-            for number, fn in RULES.items() if number not in skip for i, what in fn(book)]
+            for number, (fn, forms) in RULES.items() if number not in skip and book.form in forms for i, what in fn(book)]
 
 
 def main(words=None):
-    count, paths = 0, [Path(word) for word in words or sys.argv[1:]]
-    paths = [p for path in paths for p in (sorted(path.glob("*.ipynb")) if path.is_dir() else [path])]
-    if not paths or not all(path.exists() for path in paths):
-        raise SystemExit(f"nothing checked; not there: {' '.join(str(p) for p in paths if not p.exists()) or 'any'}")
+    words = list(sys.argv[1:] if words is None else words)
+    counting = "--counts" in words
+    found, asked = 0, [Path(word) for word in words if word != "--counts"]
+    paths = [p for path in asked for p in (sorted(path.glob("*.ipynb")) if path.is_dir() else [path])]
+    if not paths or not all(path.exists() for path in asked + paths):
+        raise SystemExit(f"nothing checked; not there: {' '.join(str(p) for p in asked + paths if not p.exists()) or 'any'}")
     for path in paths:
-        for cell, name, number, what in lint(path):
-            count += 1
-            print(f"{path} {f'cell {cell} ({name})' if cell else '(whole notebook)'} rule {number}: {what}")
-    print(f"{len(paths)} notebooks, {count} findings")
-    return int(count > 0)
+        if counting:
+            print(f"{name(path)}: {count(nbformat.read(path, as_version=4))}")
+            continue
+        for cell, cell_id, number, what in lint(path):
+            found += 1
+            print(f"{path} {f'cell {cell} ({cell_id})' if cell else '(whole notebook)'} rule {number}: {what}")
+    if not counting:
+        print(f"{len(paths)} notebooks, {found} findings")
+    return int(found > 0)
 
 
 if __name__ == "__main__":

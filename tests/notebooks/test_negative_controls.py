@@ -10,17 +10,17 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell
 
-from tests.fixtures.demo import ROOT, SMALL, make_repository
+from tests.fixtures.demo import ROOT, make_repository
 from tools import build, execute, gate, lint
 
 pytestmark = pytest.mark.slow
-CODE = 8  # code cells of the demonstration
+CODE, LESSON = 8, 16  # code cells of the demonstration's deeper notebook and of its lesson
 
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
     root = make_repository(tmp_path_factory.mktemp("built"))
-    assert build.build(build.sources(root)[0], root) == ""
+    assert [build.build(source, root) for source in build.sources(root)] == ["", ""]
     return root
 
 
@@ -56,7 +56,7 @@ def verdicts(paths, root, cells):
 
 
 def test_nbval_is_green_untouched_and_red_where_something_changed(root):
-    good, bad = root / "chapters/90_demo.ipynb", root / "chapters/90_bad.ipynb"
+    good, bad = root / "chapters/deeper/90_demo.ipynb", root / "chapters/deeper/90_bad.ipynb"
     assert gate.gate(root) == 0
     shutil.copy(good, bad)
     change(bad, "the-question-1", stored=("0.6931\nclaim", "0.6932\nclaim"))                # a digit of an exact number
@@ -71,14 +71,25 @@ def test_nbval_is_green_untouched_and_red_where_something_changed(root):
     assert {cell for (_, cell), passed in seen.items() if not passed} == {1, 2, 4, 6, 7} and len(seen) == CODE
 
 
+def test_nbval_is_red_where_a_lesson_changed(root):
+    bad = root / "chapters/90_bad.ipynb"
+    shutil.copy(root / "chapters/90_demo.ipynb", bad)
+    change(bad, "a-larger-margin-costs-less-2", stored=("tie: 0.69 nats", "tie: 0.96 nats"))  # a quoted number
+    change(bad, "a-larger-margin-costs-less-3", stored=("the loss falls", "the loss rises"))  # a word of a claim
+    change(bad, "the-loss-is-the-surprise-at-the-label-1", stored=("0.3133", "0.3132"))       # a digit of an exact number
+    code, seen = verdicts([bad], root, LESSON)
+    assert code != 0 and len(seen) == LESSON
+    assert {cell for (_, cell), passed in seen.items() if not passed} == {3, 4, 5}
+
+
 def test_cells_that_are_skipped_or_not_collected_are_red(root, capfd):
-    path = root / "chapters/90_demo.ipynb"
+    path = root / "chapters/deeper/90_demo.ipynb"
     nb = nbformat.read(path, as_version=4)
     nb.cells = nb.cells[:5]
     nb.cells[4].metadata["tags"] = ["nbval-skip"]
     nbformat.write(nb, path)
     assert gate.gate(root) != 0  # pytest alone would call this green
-    assert f"{CODE} code cells in the sources; 1 passed, 0 failed, 0 error, 1 skipped" in capfd.readouterr().out
+    assert f"{CODE + LESSON} code cells in the sources; {LESSON + 1} passed, 0 failed, 0 error, 1 skipped" in capfd.readouterr().out
     path.unlink()
     assert gate.gate(root) != 0
 
@@ -86,9 +97,9 @@ def test_cells_that_are_skipped_or_not_collected_are_red(root, capfd):
 def test_a_flipped_sign_in_the_package_breaks_a_claim_and_the_shown_source(root):
     loss = root / "rlhf_minimal/demo_loss.py"
     loss.write_text(loss.read_text().replace("math.exp(-z)", "math.exp(z)"))
-    nb = nbformat.read(root / "chapters/90_demo.ipynb", as_version=4)
+    nb = nbformat.read(root / "chapters/deeper/90_demo.ipynb", as_version=4)
     before = nb.cells[4].outputs[0].data["text/plain"]
-    result = execute.execute(nb, root / "chapters", execute.environment(root, RLHF_SEED=0))
+    result = execute.execute(nb, root / "chapters/deeper", execute.environment(root, RLHF_SEED=0))
     assert "claim E fails: the loss falls with the margin" in result.error
     assert nb.cells[4].outputs[0].data["text/plain"] != before
 
@@ -123,20 +134,56 @@ LINT = {
 }
 
 
-@pytest.mark.parametrize("name", LINT)
-def test_lint_is_red(root, name):
-    corrupt, rule = LINT[name]
+def swap(old, new):
+    def corrupt(nb):
+        cell = next(c for c in nb.cells if old in c.source)
+        cell.source = cell.source.replace(old, new)
+    return corrupt
+
+
+LESSON_LINT = {
+    "too many words": (lambda nb: nb.cells.append(nbformat.v4.new_markdown_cell("word " * 2500)), 31),
+    "no hero": (swap("![", "["), 37), "a part out of order": (lambda nb: nb.cells[-1].metadata.pop("rlhf"), 40),
+    "step before the loop": (swap("chosen, rejected = torch", "sft.step(model)\nchosen, rejected = torch"), 41),
+}
+
+
+@pytest.mark.parametrize("name", LESSON_LINT)
+def test_lint_of_a_lesson_is_red(root, name):
+    corrupt, rule = LESSON_LINT[name]
     path = root / "chapters/90_demo.ipynb"
-    assert lint.lint(path, root, skip=SMALL) == []
+    assert lint.lint(path, root) == []
     nb = nbformat.read(path, as_version=4)
     corrupt(nb)
     nbformat.write(nb, path)
-    assert rule in {number for _, _, number, _ in lint.lint(path, root, skip=SMALL)}
+    assert rule in {number for _, _, number, _ in lint.lint(path, root)}
+
+
+@pytest.mark.parametrize("name", LINT)
+def test_lint_is_red(root, name):
+    corrupt, rule = LINT[name]
+    path = root / "chapters/deeper/90_demo.ipynb"
+    assert lint.lint(path, root) == []
+    nb = nbformat.read(path, as_version=4)
+    corrupt(nb)
+    nbformat.write(nb, path)
+    assert rule in {number for _, _, number, _ in lint.lint(path, root)}
 
 
 def test_build_check_is_red_when_source_and_notebook_differ(root):
     assert build.check(root) == 0
-    change(root / "chapters/90_demo.ipynb", "the-question-4", source=("ran", "got"))
+    change(root / "chapters/deeper/90_demo.ipynb", "the-question-4", source=("ran", "got"))
+    assert build.check(root) == 1
+
+
+def test_build_check_is_red_when_a_quoted_number_or_the_hero_is_not_the_stored_one(root):
+    hero = root / "chapters/figures/90_hero.png"
+    picture = hero.read_bytes()
+    hero.write_bytes(picture[:-1])
+    assert build.check(root) == 1
+    hero.write_bytes(picture)
+    assert build.check(root) == 0
+    change(root / "chapters/90_demo.ipynb", "90-a-demonstration-0", source=("0.69 nats", "0.96 nats"))
     assert build.check(root) == 1
 
 

