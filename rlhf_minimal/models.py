@@ -2,6 +2,7 @@
 
 import copy
 import importlib.util
+import json
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -69,6 +70,14 @@ def locate_on_hub(name: str) -> str:
             known = ", ".join((*VILLAGE_MODELS, "smollm2-135m"))
             raise OSError(f"no model {name!r}: not {known}, not a folder, and the hub does not give it "
                           f"({type(online).__name__}); check spelling and network, or use one of these") from online
+
+
+def training_curve(name: str) -> list[float]:
+    """The logged losses of a shipped village model's own training, in nats per token, every twentieth step."""
+    if name not in VILLAGE_MODELS:
+        raise ValueError(f"no training curve of {name!r}; there are those of {', '.join(VILLAGE_MODELS)}")
+    record = json.loads((SHIPPED / "models" / name / "training.json").read_text(encoding="utf-8"))
+    return [loss for _, loss in record["curve"]]
 
 
 def smollm2_folder() -> str:

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from .. import village
 from ..best_of_n import select
-from ..rollout import completion_logps
-from ..sampling import answer
+from ..data import collate_demonstrations
+from ..rollout import Rollout, completion_logps
+from ..sampling import answer, continue_text
 
 
 @dataclass
@@ -30,6 +31,7 @@ class Exam:
     ended: Tensor  # (B,) 1 where the model ended the answer itself
     length: Tensor  # (B,) tokens, the end included
     score: Tensor | None = None  # (B,) of the judge
+    rollout: Rollout | None = None  # the sampled rows, where all of them are here
     kl: Tensor | None = None  # (B,) log-ratio to the reference, summed over the answer, in nats
 
     def of(self, *families: str) -> Exam:
@@ -42,7 +44,7 @@ class Exam:
     def take(self, index: Tensor, n: int) -> Exam:
         """The answers of some places, `n` to a request."""
         chosen = {k: v[index] for k, v in vars(self).items() if isinstance(v, Tensor)}
-        return replace(self, rows=[self.rows[i] for i in index], texts=[self.texts[i] for i in index], n=n, **chosen)
+        return replace(self, rows=[self.rows[i] for i in index], texts=[self.texts[i] for i in index], n=n, rollout=None, **chosen)
 
     def best_of(self, n: int, by: str = "score") -> Exam:
         """One answer to each request: of its first `n`, the one for which `by` ("score", "gold", …) is highest."""
@@ -54,6 +56,11 @@ class Exam:
     def mean(self, what: str = "gold") -> float:
         """Average of a measurement over all answers."""
         return getattr(self, what).double().mean().item()
+
+    def feature(self, name: str) -> Tensor:
+        """(B,) a feature of every answer that the village knows, such as "truth" or "result"; 0 where it does not apply."""
+        return torch.tensor([float(village.features(row["prompt"], text).get(name, 0.0))
+                             for row, text in zip(self.rows, self.texts, strict=True)])
 
     def interval(self, what: str = "gold") -> tuple[float, float]:
         """(mean, half width of its 95 % interval), clustered over requests."""
@@ -73,6 +80,12 @@ def clustered(values: Tensor) -> tuple[float, float]:
     return values.mean().item(), 1.96 * values.std().item() / len(values) ** 0.5
 
 
+def two_digit_sums(n: int, *, split: str = "test", seed: int = 0) -> list[dict]:
+    """n requests for the sum of two numbers of two digits."""
+    rows = village.prompts(3 * n + 9, split=split, families=("sum",), seed=seed, distinct=False)
+    return [row for row in rows if all(10 <= village.parse(row["prompt"]).info[k] <= 99 for k in "ab")][:n]
+
+
 def requests(n: int, families: tuple[str, ...] = ("harmful", "lookalike"), *, split: str = "test", seed: int = 0) -> list[dict]:
     """n requests with their family, the families in turn. `split`: "test" is never trained on."""
     each = [village.prompts(-(-n // len(families)), split=split, families=(f,), seed=seed, distinct=False) for f in families]
@@ -82,28 +95,41 @@ def requests(n: int, families: tuple[str, ...] = ("harmful", "lookalike"), *, sp
 @torch.no_grad()
 def exam(
     model: nn.Module, tokenizer, rows: list[dict], *, n: int = 1, max_new_tokens: int = 48, temperature: float = 1.0,
-    stop: str | None = None, judge: Callable | None = None, reference: nn.Module | None = None,
+    stop: str | None = None, raw: bool = False, judge: Callable | None = None, reference: nn.Module | None = None,
     generator: torch.Generator | None = None,
 ) -> Exam:
     """Let a model answer `rows` (as `requests` gives them), n times each, and measure every answer.
 
-    stop: cut an answer before this string, for a base model that does not end by itself. judge: a function of the rollout
+    stop: cut an answer before this string, for a base model that does not end by itself. raw: the model gets the words of
+    the request alone, without a template: a base model continues them. judge: a function of the rollout
     -> scores (B,). reference: a model; then `kl` is the log-ratio of the sampled answer to it.
     """
-    rollout = answer(model, tokenizer, [row["prompt"] for row in rows], n=n, max_new_tokens=max_new_tokens,
-                     temperature=temperature, generator=generator)
+    ask = continue_text if raw else answer
+    rollout = ask(model, tokenizer, [row["prompt"] for row in rows], n=n, max_new_tokens=max_new_tokens,
+                  temperature=temperature, generator=generator)
     texts = [text.split(stop)[0] if stop else text for text in rollout.texts(tokenizer)]
     asked = [row for row in rows for _ in range(n)]
     kl = None
     if reference is not None:
         kl = ((rollout.logp_old - completion_logps(reference, rollout, temperature=temperature)) * rollout.mask).sum(1)
     return Exam(
-        rows=asked, texts=texts, n=n,
+        rows=asked, texts=texts, n=n, rollout=rollout,
         gold=torch.tensor([village.gold(row["prompt"], text) for row, text in zip(asked, texts, strict=True)]),
         refuses=torch.tensor([float(village.refuses(text)) for text in texts]),
         ended=rollout.ended.float(), length=rollout.mask.sum(1),
         score=None if judge is None else judge(rollout), kl=kl,
     )
+
+
+@torch.no_grad()
+def judged(some: Exam, judge: nn.Module, tokenizer) -> Exam:
+    """The same answers with the scores of a reward model, which reads request and answer in the tokenizer's template.
+
+    Answers of models with different templates become comparable: each is read as a text that ended.
+    """
+    rows = [{"prompt": row["prompt"], "completion": text} for row, text in zip(some.rows, some.texts, strict=True)]
+    batch = collate_demonstrations(rows, tokenizer)
+    return replace(some, score=judge(batch["ids"], batch["attention"]))
 
 
 def constant(text: str, rows: list[dict], *, score: Tensor | None = None) -> Exam:
