@@ -98,7 +98,8 @@ claim("facts are left alone: both forms of the base know them as well as SFT",
 
 # %% [markdown]
 # Of the distance in true reward from the base to the SFT model, **<!-- out free --><!-- /out -->** is there without training. What SFT adds is in the other columns: it ends its answers by itself, it adds more reliably, and it refuses more harm. The facts do not move.
-#
+
+# %% [markdown] rlhf={"part": "idea"}
 # ## Why does the form matter so much?
 #
 # A language model has one skill: it gives each next token a probability. The probability of an answer $y$ after a context $x$ is a product over its tokens, so its logarithm is a sum:
@@ -107,7 +108,7 @@ claim("facts are left alone: both forms of the base know them as well as SFT",
 #
 # *Said aloud: read the answer token by token, and add up how much each was expected.* The model $\pi$ is the same in both columns. Only $x$ differs, and so does the distribution of what follows: a bare question is followed by many things, a line that says `Assistant:` by an answer.
 
-# %% rlhf={"part": "idea"}
+# %%
 question, answer = six[0], " The otter lives near the mill."
 context = plain("User: " + question + "\nAssistant:").input_ids
 tokens = torch.tensor([context + plain(answer).input_ids])
@@ -176,11 +177,21 @@ for batch in rlhf.data.batches(demonstrations, 16, steps=24, tokenizer=tokenizer
     sft_log.append(loss.item())
 print(f"loss {sft_log[0]:.2f} -> {sft_log[-1]:.2f}")
 
+# %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
+pupil_answers = exam(pupil, tokenizer, test + sums, temperature=0.0)
+after = pupil_answers.take(torch.arange(N, N + 48), 1).feature("result").mean().item()
+table({"base, transcript": [rows["base, transcript"][k] for k in ("ends by itself", "sums right")],
+       "base + 64 demonstrations": [pupil_answers.mean("ended"), after]},
+      ["ends by itself", "sums right"], digits="%")
+
 # %% tags=["hide-input"]
 claim("the package's SFT loss is the same", bool((rlhf.sft.sft_loss(logp, mask)[0] - loss).abs() < 1e-6))
+claim("with 64 demonstrations it ends its answers, and adds worse than before", pupil_answers.mean("ended") > 0.9 and after < rows["base, transcript"]["sums right"] - 0.2, kind="T")
 
 # %% [markdown] rlhf={"part": "idea"}
-# ## How many demonstrations does it take?
+# ## Is alignment superficial?
+#
+# The pupil has learned to stop, and it has *forgotten how to add*. Two dozen steps cost it most of a skill that it had in a transcript. More demonstrations bring it back; how many?
 #
 # A published hypothesis says that alignment is *superficial*: knowledge comes from pretraining, and a thousand good demonstrations teach the style. We can test it. The recorded run trains the base on 4 to 1,024 demonstrations, with five seeds. Each size stops at its own best loss on 64 other demonstrations, so that small sets are not trained to death. Zero is the base in a transcript.
 
@@ -191,10 +202,12 @@ show(plots.panels(
     {"share of answers": {"other: ends by itself": sweep.seeds("ends"), "policy: facts right": sweep.seeds("facts")},
      "share of answers ": {"gold: sums right, greedy": sweep.seeds("sums"), "proxy: sums right, sampled": sweep.seeds("sums sampled"),
                            "chosen: harm refused": sweep.seeds("refusals")}},
-    title="Sixteen demonstrations teach the format, sums keep rising", x_label="demonstrations", ticks=sizes, side=True))
+    title="Four demonstrations teach it to stop, sums need many more", x_label="demonstrations", ticks=sizes))
 
 # %% [markdown]
-# *Keep this: format is cheap; reliability is not.*
+# Left: the form is learned at once. Right: sums fall to nearly nothing with the first few demonstrations, and come back slowly.
+#
+# *Keep this: a form is cheap to learn, but what the model could do in the old form has to be found again in the new one.*
 
 # %% [markdown] rlhf={"part": "idea"}
 # ## What can imitation not say?
@@ -320,7 +333,7 @@ for name, (model, words, how) in stages.items():
     answers = exam(model, words, test + sums, reference=kept, generator=run.fresh("stages"), **how)
     measured[name] = rlhf.evaluate.exams.judged(answers, judge, tokenizer)
 
-# %% tags=["hide-input", "nbval-ignore-output"] rlhf={"ignore_reason": "trained", "part": "idea"}
+# %% tags=["hide-input", "nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
 half = {name: (e.take(torch.arange(N), 1), e.take(torch.arange(N, N + 48), 1)) for name, e in measured.items()}
 mid, std = half["SFT"][0].score.mean(), half["SFT"][0].score.std()
 rows = {name: {"true reward": a.interval(), "proxy, std. dev.": ((a.score - mid) / std).mean(), "KL, nats": None if a.kl is None else a.mean("kl"),
@@ -332,10 +345,10 @@ table(rows, digits={"true reward": 2, "proxy, std. dev.": 2, "KL, nats": 2, "tok
 # %% tags=["hide-input", "hero", "nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
 show(drawings.answers_and_bars(six[0], {name: e.texts[0] for name, e in shown.items()},
      {"true reward": {n: r["true reward"][0] for n, r in rows.items()}, "reward model, std. dev.": {n: float(r["proxy, std. dev."]) for n, r in rows.items()}},
-     title="The base model answers as well as the finetuned one, if it is asked in its own format"))
+     title="Asked in its own format, the untrained base gives the same answer"))
 
 # %% [markdown]
-# STAGE_TEXT
+# Read the table column by column.
 
 # %% tags=["hide-input", "nbval-ignore-output"] rlhf={"ignore_reason": "widget"}
 four = [0, 2, 3, 5]
@@ -375,7 +388,7 @@ show(plots.recorded_plot(big, {"policy: loss": "loss"}, title="SmolLM2-135M lear
 cards(*big.texts()[2])
 
 # %% [markdown]
-# GPT2_TEXT
+# At this size the form is learned first as well.
 
 # %% [markdown] rlhf={"part": "exercises"}
 # ## Exercises

@@ -6,8 +6,8 @@
 The base model learns from 4 to 1,024 demonstrations, with the same batch size and learning rate. How long it may train is
 chosen for each size by its loss on 64 other demonstrations, which are not used again: training stops when three checks in a
 row, eight steps apart, are no better. Then come test requests. 0 demonstrations: the base in a transcript, cut at the next line.
-"sums in a transcript" is the control: the same training and test, but with the transcript that the base already knows in
-place of the new template with its new tokens.
+"sums in a transcript" is the control: as many steps on the same demonstrations, but with the transcript that the base already
+knows in place of the new template with its new tokens, in training and test.
 """
 import copy
 import json
@@ -34,23 +34,25 @@ def nll(model, batch):
         return sft.sft_loss(token_logps(model, batch["ids"], batch["attention"], wanted=mask), mask)[0].item()
 
 
-def train(base, tokenizer, size, seed):
-    """(model, steps) at the best loss on the other demonstrations."""
+def train(base, tokenizer, size, seed, most=None):
+    """(model, steps, loss) at the best loss on the other demonstrations; with `most`, after exactly so many steps."""
     rows = village.demonstrations(1024 + 64, seed=100 + seed)
     other = data.collate_demonstrations(rows[1024:], tokenizer)
     policy = models.copy_of(base)
     optimizer = torch.optim.AdamW(policy.parameters(), lr=RATE, weight_decay=0.0)
-    batches = data.batches(rows[:size], min(BATCH, size), steps=MOST, tokenizer=tokenizer, seed=seed)
+    batches = data.batches(rows[:size], min(BATCH, size), steps=most or MOST, tokenizer=tokenizer, seed=seed)
     best, kept, steps, waited = nll(policy, other), copy.deepcopy(policy.state_dict()), 0, 0
     for step, batch in enumerate(batches, 1):
         sft.step(policy, optimizer, batch)
-        if step % 8 == 0:
+        if step % 8 == 0 and not most:
             now = nll(policy, other)
             waited = 0 if now < best else waited + 1
             if now < best:
                 best, kept, steps = now, copy.deepcopy(policy.state_dict()), step
             if waited == 3:
                 break
+    if most:
+        return policy, most, None
     policy.load_state_dict(kept)
     return policy, steps, best
 
@@ -80,7 +82,7 @@ def one_seed(seed):
     rows[0]["sums in a transcript"] = rows[0]["sums"]
     for size in SIZES:
         policy, steps, loss = train(base, tokenizer, size, seed)
-        control = train(base, plain, size, seed)[0]
+        control = train(base, plain, size, seed, most=steps)[0]
         rows.append({"demonstrations": size, "steps": steps, "loss": loss} | measure(policy, tokenizer, seed) | {
             "sums in a transcript": right(control, plain, two_digit_sums(64, seed=seed), "result", temperature=0.0, stop="\n")})
         print(seed, rows[-1], flush=True)
@@ -89,11 +91,11 @@ def one_seed(seed):
 
 
 def curve(rows):
-    """{"demonstrations": sizes, "sums 0": the shares of seed 0, ...}; 0 demonstrations is the base model."""
-    out = {"demonstrations": [0, *SIZES]}
+    """{"demonstrations": sizes, "sums 0": the shares of seed 0, ...}; 0 is the base model, 9,600 the shipped model."""
+    out = {"demonstrations": [0, *SIZES, 9600]}
     for seed in sorted({r["seed"] for r in rows}):
-        some = [r for r in rows if r["seed"] == seed and r["steps"] is not None]
-        out |= {f"{name} {seed}": [r[name] for r in some] for name in MEASURES}
+        some = [r for r in rows if r["seed"] == seed]
+        out |= {f"{name} {seed}": [r[name] for r in some if name in r] for name in MEASURES if any(name in r for r in some)}
     return out
 
 

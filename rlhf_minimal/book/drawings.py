@@ -312,13 +312,14 @@ def answers_and_bars(prompt: str, texts: dict, bars: dict, *, title="", alt=""):
         note(ax, 0.2, low + step - 0.18, name, 10.5, "left", bold=True, color=QUIET)
         box(ax, 0.15, low + 0.08, wide, step - 0.4, "", "plain")
         note(ax, 0.28, low + 0.08 + (step - 0.4) / 2, "\n".join(words), 10.5, "left", color="#111111")
-    each = 5.7 / len(bars)
+    each = 4.3 / len(bars)
     for k, (head, values) in enumerate(bars.items()):
-        names, left = list(values), 5.35 + each * k
-        side = fig.add_axes(((left + (0.75 if k == 0 else 0.25)) / 10.6, 0.09, (each - (0.95 if k == 0 else 0.45)) / 10.6, 0.7))
+        names = list(values)
+        side = fig.add_axes(((6.25 + each * k) / 10.6, 0.09, (each - 0.3) / 10.6, 0.68))
         side.barh(range(len(names))[::-1], list(values.values()), color=[GREY, *[BLUE] * (len(names) - 1)], height=0.62)
         side.axvline(0, color="#9aa0aa", linewidth=0.8)
-        side.set_title(head, fontsize=10.5)
+        side.set_title(head, fontsize=10.5, fontweight="normal")
+        side.margins(x=0.08)
         side.set_yticks(range(len(names))[::-1], names if k == 0 else [""] * len(names), fontsize=10)
         side.tick_params(length=0, labelsize=10)
     return fig
