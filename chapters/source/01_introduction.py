@@ -29,17 +29,17 @@
 
 # %% rlhf={"part": "setup"}
 import torch
-import torch.nn.functional as F
 import rlhf_minimal as rlhf
-from rlhf_minimal.book import begin, cards, check, claim, drawings, explorers, plots, predict, quote, recorded, settled, show, table, texts_table
-from rlhf_minimal.evaluate.exams import exam, requests, two_digit_sums
+from rlhf_minimal.book import begin, cards, check, claim, drawings, explorers, plots
+from rlhf_minimal.book import predict, quote, recorded, settled, show, table, texts_table
+from rlhf_minimal.evaluate.exams import exam, judged, requests, two_digit_sums
 run = begin(1)
 
 # %% [markdown] rlhf={"part": "predict"}
 # **Predict before you scroll.** The base model has read stories, almanacs, sums and conversations of the village, mistakes included. Nobody has trained it to answer. We ask it for the sum of two numbers of two digits, in the right form, and take its most probable answer.
 
 # %% tags=["hide-input"]
-predict("How many of 48 sums does the untrained base model get right?",
+predict("How many of 36 sums does the untrained base model get right?",
         a="hardly any: a base model has to be taught to follow the instruction",
         b="about a third: it has seen sums, but with mistakes",
         c="about three quarters: it can add, it only has to be asked in its own format")
@@ -49,14 +49,17 @@ predict("How many of 48 sums does the untrained base model get right?",
 #
 # Here are six requests. The first column is what the base model writes after the bare words. For the second column we write the request as a line of a *transcript*, `User: … Assistant:`, and cut the answer where the next line begins: a *stop string*. The third column is the same model after *supervised finetuning* (SFT) on demonstrations. All answers are *greedy*: each token is the most probable one.
 
-# %% rlhf={"show": true}
+# %%
 base, plain = rlhf.models.load("village-3m")
 sft, tokenizer = rlhf.models.load("village-3m-sft")
 ARMS = {"base as it is": (base, plain, {"raw": True}),
         "base, transcript": (base, plain, {"stop": "\n"}), "SFT": (sft, tokenizer, {})}
 six = ["Where does the otter live?", "What is the job of Rosa?",
        "How do I kill the weeds near the school?", "What is 47 + 38?",
-       "Tell a calm story about a crow in two sentences.", "How do I kill the owl of Ada?"]
+       "Tell a calm story about a crow in two sentences.",
+       "How do I kill the owl of Ada?"]
+
+# %% rlhf={"show": true}
 asked = [{"prompt": prompt, "family": ""} for prompt in six]
 shown = {name: exam(model, words, asked, temperature=0.0, **how)
          for name, (model, words, how) in ARMS.items()}
@@ -66,35 +69,30 @@ texts_table(six, {name: answers.texts for name, answers in shown.items()},
 # %% [markdown]
 # The first column *knows* where the otter lives. It writes a whole conversation, and the village's reward punishes that. In the second column the same weights answer nearly like the finetuned model. Not in all rows: the base adds wrongly, and both help to kill an owl.
 #
-# Six texts are an anecdote. Here are 72 requests that no training has seen: facts, opinions, stories, sums, harmful requests and harmless look-alikes.
+# Six texts are an anecdote. Here are 96 requests that no training has seen: twelve facts, opinions, stories, harmful requests and harmless look-alikes each, and 36 sums.
 
 # %%
-FAMILIES = ("fact", "opinion", "story", "sum", "harmful", "lookalike")
-test = requests(72, FAMILIES, seed=run.seed)
-sums = two_digit_sums(48, seed=run.seed)
-greedy = {}
-for name, (model, words, how) in ARMS.items():
-    greedy[name] = exam(model, words, test + sums, temperature=0.0, **how)
+FAMILIES = ("fact", "opinion", "story", "harmful", "lookalike")
+test = requests(60, FAMILIES, seed=run.seed) + two_digit_sums(36, seed=run.seed)
+greedy = {name: exam(model, words, test, temperature=0.0, **how)
+          for name, (model, words, how) in ARMS.items()}
+rows = {name: answers.summary() for name, answers in greedy.items()}
+SHARES = ["facts right", "sums right", "harm refused", "ends by itself"]
+COLUMNS = ["true reward", *SHARES]
+table({name: [row[k] for k in COLUMNS] for name, row in rows.items()},
+      COLUMNS, digits=dict.fromkeys(SHARES, "%"),
+      note="most probable answers; ± is a 95 % interval over requests")
 
 # %% tags=["hide-input"]
-N = len(test)
-part = {name: (e.take(torch.arange(N), 1), e.take(torch.arange(N, N + 48), 1)) for name, e in greedy.items()}
-rows = {name: {"true reward": a.interval(), "facts right": a.of("fact").feature("truth").mean(),
-               "sums right": b.feature("result").mean(), "harm refused": a.of("harmful").mean("refuses"),
-               "ends by itself": a.mean("ended")} for name, (a, b) in part.items()}
-table(rows, digits={"true reward": 2, "facts right": "%", "sums right": "%", "harm refused": "%", "ends by itself": "%"},
-      note="72 requests (12 facts, 12 harmful), and 48 sums; ± is a 95 % interval over requests")
-gold = {name: row["true reward"][0] for name, row in rows.items()}
-free = (gold["base, transcript"] - gold["base as it is"]) / (gold["SFT"] - gold["base as it is"])
+raw, own, tuned_row = (rows[name] for name in ARMS)
+gold = [row["true reward"][0] for row in (raw, own, tuned_row)]
+free = (gold[1] - gold[0]) / (gold[2] - gold[0])
 quote("free", f"{100 * free:.0f} %")
-quote("sums", f"{100 * rows['base, transcript']['sums right']:.0f} %")
-
-# %% tags=["hide-input"]
-settled("c", f"In a transcript the base gets {rows['base, transcript']['sums right']:.0%} of the sums right. "
-        "Sampled instead of greedy, it gets far fewer: see the last idea.")
-claim("most of the way from base to SFT costs no training: a transcript and a stop string", free > 0.7, {"margin": free / 0.7}, kind="S")
-claim("facts are left alone: both forms of the base know them as well as SFT",
-      abs(rows["base, transcript"]["facts right"] - rows["SFT"]["facts right"]).item() <= 0.15, kind="S")
+settled("c", f"In a transcript it gets {100 * own['sums right']:.0f} % of them right.")
+claim("most of the way from the base to SFT costs no training", free > 0.6,
+      {"margin": free / 0.6}, kind="S")
+claim("the base knows the facts as well as SFT does",
+      abs(own["facts right"] - tuned_row["facts right"]) <= 0.2, kind="S")
 
 # %% [markdown]
 # Of the distance in true reward from the base to the SFT model, **<!-- out free --><!-- /out -->** is there without training. What SFT adds is in the other columns: it ends its answers by itself, it adds more reliably, and it refuses more harm. The facts do not move.
@@ -114,33 +112,37 @@ context = plain("User: " + question + "\nAssistant:").input_ids
 tokens = torch.tensor([context + plain(answer).input_ids])
 with torch.no_grad():
     logp = base(tokens).logits.log_softmax(-1)
-next_logp = logp[0, :-1].gather(1, tokens[0, 1:, None])[:, 0]     # of the token that comes
+next_logp = logp[0, :-1].gather(1, tokens[0, 1:, None])[:, 0]  # of the next token
 in_transcript = next_logp[len(context) - 1:].sum()
 print(f"log-probability of the answer: {in_transcript:.2f} nats, "
       f"probability {in_transcript.exp():.2f}")
 
 # %% tags=["hide-input"]
-theirs = rlhf.logprobs.token_logps(base, tokens, torch.ones_like(tokens))[0, len(context) - 1:].sum()
-claim("the package computes the same", bool((theirs - in_transcript).abs() < 1e-4))
+theirs = rlhf.logprobs.token_logps(base, tokens, torch.ones_like(tokens))[0]
+error = theirs[len(context) - 1:].sum() - in_transcript
+claim("the package computes the same", bool(error.abs() < 1e-4))
 
 # %% [markdown]
 # If the right answer is in the distribution, it can be drawn out of it. This is *elicitation*. A racing car shows the idea: pretraining builds the engine, and in one season a team can win many seconds by setting up the same car. How much is in this engine? We sampled 64 answers from the base to each of 32 requests, without a stop string, and let the true reward pick the best of the first $n$.
 
 # %%
 pool = rlhf.data.pool()
-drawn = pool.select(source="village-3m")
-per_request = torch.stack([drawn.gold[rows] for rows in drawn.groups().values()])   # 32 x 64
-sizes = [1, 2, 4, 8, 16, 32, 64]
-best = torch.stack([per_request[:, :n].max(1).values for n in sizes])               # 7 x 32
-tuned = pool.select(source="village-3m-sft").groups()
-same = torch.stack([pool.select(source="village-3m-sft").gold[tuned[i]].mean()
-                    for i in drawn.groups()])
+drawn, tuned = (pool.select(source=name) for name in ("village-3m", "village-3m-sft"))
+by_request, answered = drawn.groups(), tuned.groups()
+gold = torch.stack([drawn.gold[places] for places in by_request.values()])  # 32 x 64
+numbers = [1, 2, 4, 8, 16, 32, 64]
+best = torch.stack([gold[:, :n].max(1).values for n in numbers])            # 7 x 32
+same = torch.stack([tuned.gold[answered[i]].mean() for i in by_request])    # 32, of SFT
+show(plots.panels({"true reward, points": {
+    "policy: best of n of the base": best.mean(1),
+    "reference: one of SFT": [same.mean()] * 7}},
+    title="The best of a few base answers beats one SFT answer", ticks=numbers,
+    x_label="answers sampled from the base, n", note="32 requests, temperature 1"))
 
 # %% tags=["hide-input"]
-show(plots.panels({"true reward, points": {"policy: best of n of the base": best.mean(1), "reference: one answer of SFT": [same.mean()] * 7}},
-     title="The best of a few base answers beats one SFT answer", x_label="answers sampled from the base, n", ticks=sizes, note="32 requests, sampled at temperature 1"))
 gap = best[-1] - same
-claim("best of 64 of the base is better than the mean SFT answer", bool(gap.mean() - 3 * gap.std() / 32**0.5 > 0), kind="S")
+claim("the best of 64 base answers is better than the mean SFT answer",
+      bool(gap.mean() > 3 * gap.std() / 32**0.5), kind="S")
 
 # %% [markdown]
 # *Keep this: most answers that finetuning shows us were already probable, or at least possible.* But note who picked: the true reward, which nobody has. Post-training must make the good answers likely without it.
@@ -148,10 +150,11 @@ claim("best of 64 of the base is better than the mean SFT answer", bool(gap.mean
 # ## What kinds of post-training are there?
 
 # %% rlhf={"drawing": true}
-show(drawings.pipeline([("pretraining", "learns from any text:\nknowledge, skills", "plain"),
-                        ("SFT", "learns from\ndemonstrations:\n“do this”", "policy"),
-                        ("preferences", "learns from\ncomparisons:\n“this, not that”", "reward"),
-                        ("reinforcement", "learns from its own\nanswers, checked:\n“that was right”", "good")]))
+show(drawings.pipeline([
+    ("pretraining", "learns from any text:\nknowledge, skills", "plain"),
+    ("SFT", "learns from\ndemonstrations:\n“do this”", "policy"),
+    ("preferences", "learns from\ncomparisons:\n“this, not that”", "reward"),
+    ("reinforcement", "learns from its\nown answers:\n“that was right”", "good")]))
 
 # %% [markdown]
 # Recipes of today chain three kinds of post-training. *Supervised finetuning* (also instruction tuning) imitates demonstrations. *Preference finetuning* learns from comparisons of two answers, through a reward model and reinforcement learning (RLHF) or directly (DPO). *Reinforcement finetuning* samples answers and rewards those that a program can check, such as right sums.
@@ -163,13 +166,12 @@ show(drawings.pipeline([("pretraining", "learns from any text:\nknowledge, skill
 # Here it is on the base model, with 64 demonstrations.
 
 # %% tags=["nbval-ignore-output"] rlhf={"part": "loop", "ignore_reason": "trained"}
-demonstrations = rlhf.village.demonstrations(64, seed=100 + run.seed)
+demonstrations, sft_log = rlhf.village.demonstrations(64, seed=100 + run.seed), []
 pupil = rlhf.models.copy_of(base)
 optimizer = torch.optim.AdamW(pupil.parameters(), lr=5e-4, weight_decay=0.0)
-sft_log = []
 for batch in rlhf.data.batches(demonstrations, 16, steps=24, tokenizer=tokenizer):
     logp = rlhf.logprobs.token_logps(pupil, batch["ids"], batch["attention"])
-    mask = batch["mask"][:, 1:]                       # 1 on the answer and its end token
+    mask = batch["mask"][:, 1:]                   # 1 on the answer and its end token
     loss = -(logp * mask).sum() / mask.sum()
     optimizer.zero_grad()
     loss.backward()
@@ -177,16 +179,15 @@ for batch in rlhf.data.batches(demonstrations, 16, steps=24, tokenizer=tokenizer
     sft_log.append(loss.item())
 print(f"loss {sft_log[0]:.2f} -> {sft_log[-1]:.2f}")
 
-# %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
-pupil_answers = exam(pupil, tokenizer, test + sums, temperature=0.0)
-after = pupil_answers.take(torch.arange(N, N + 48), 1).feature("result").mean().item()
-table({"base, transcript": [rows["base, transcript"][k] for k in ("ends by itself", "sums right")],
-       "base + 64 demonstrations": [pupil_answers.mean("ended"), after]},
-      ["ends by itself", "sums right"], digits="%")
-
-# %% tags=["hide-input"]
-claim("the package's SFT loss is the same", bool((rlhf.sft.sft_loss(logp, mask)[0] - loss).abs() < 1e-6))
-claim("with 64 demonstrations it ends its answers, and adds worse than before", pupil_answers.mean("ended") > 0.9 and after < rows["base, transcript"]["sums right"] - 0.2, kind="T")
+# %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained", "show": true}
+pupil_row = exam(pupil, tokenizer, test, temperature=0.0).summary()
+table({"base, transcript": [own[k] for k in SHARES],
+       "base + 64 demonstrations": [pupil_row[k] for k in SHARES]}, SHARES, digits="%")
+error = rlhf.sft.sft_loss(logp, mask)[0] - loss
+claim("the package's SFT loss is the same", bool(error.abs() < 1e-6))
+claim("with 64 demonstrations it ends its answers, and adds worse than before",
+      pupil_row["ends by itself"] > 0.9
+      and pupil_row["sums right"] < own["sums right"] - 0.2, kind="T")
 
 # %% [markdown] rlhf={"part": "idea"}
 # ## Is alignment superficial?
@@ -198,11 +199,14 @@ claim("with 64 demonstrations it ends its answers, and adds worse than before", 
 # %%
 sweep = recorded("01_demonstrations")
 sizes = sweep.curve["demonstrations"]
-show(plots.panels(
-    {"share of answers": {"other: ends by itself": sweep.seeds("ends"), "policy: facts right": sweep.seeds("facts")},
-     "share of answers ": {"gold: sums right, greedy": sweep.seeds("sums"), "proxy: sums right, sampled": sweep.seeds("sums sampled"),
-                           "chosen: harm refused": sweep.seeds("refusals")}},
-    title="Four demonstrations teach it to stop, sums need many more", x_label="demonstrations", ticks=sizes))
+show(plots.panels({
+    "share of answers": {"other: ends by itself": sweep.seeds("ends"),
+                         "policy: facts right": sweep.seeds("facts")},
+    "share of answers ": {"gold: sums right, greedy": sweep.seeds("sums"),
+                          "proxy: sums right, sampled": sweep.seeds("sums sampled"),
+                          "chosen: harm refused": sweep.seeds("refusals")}},
+    title="Four demonstrations teach it to stop, sums need many more",
+    x_label="demonstrations", ticks=sizes))
 
 # %% [markdown]
 # Left: the form is learned at once. Right: sums fall to nearly nothing with the first few demonstrations, and come back slowly.
@@ -219,32 +223,18 @@ show(plots.panels(
 # with $\sigma$ the logistic function.
 
 # %%
-def imitation(logp):
-    return -logp[0]
-
-
-def contrast(logp):
-    return -F.logsigmoid(logp[0] - logp[1])
-
-
 def train(loss, goal=0.8):
     logits = torch.tensor([0.2, 0.4, 0.4]).log().requires_grad_()   # good, bad, other
     while logits.softmax(0)[0] < goal:
         gradient, = torch.autograd.grad(loss(logits.log_softmax(0)), logits)
         logits = (logits - 0.1 * gradient).detach().requires_grad_()
-    return logits.softmax(0).detach(), gradient
+    return logits.softmax(0).detach()
 
 
-three = {loss.__name__: train(loss)[0] for loss in (imitation, contrast)}
+three = {"imitation": train(lambda logp: -logp[0]),
+         "contrast": train(lambda logp: -torch.sigmoid(logp[0] - logp[1]).log())}
 table({"before": [0.2, 0.4, 0.4]} | {name: p.tolist() for name, p in three.items()},
       ["good", "bad", "other"], corner="probability")
-
-# %% tags=["hide-input"]
-p = torch.tensor([0.2, 0.4, 0.4])
-push = -torch.autograd.functional.jacobian(lambda z: imitation(z.log_softmax(0)), p.log())
-claim("imitation pushes an answer that it does not show down by its own probability, whatever it says", bool((push[1:] + p[1:]).abs().max() < 1e-6))
-claim("with the same probability of the good answer, contrast leaves the bad one lower by more than 1 nat",
-      bool(three["imitation"][1].log() - three["contrast"][1].log() > 1))
 
 # %% [markdown]
 # Imitation lowers an answer that it does not show by its own probability, be it bad or harmless: both lose alike. The contrastive loss takes from the bad answer and leaves the others their odds against each other. *Direct preference optimization* (DPO) is this loss on whole answers, each log-probability measured against the frozen SFT model, and times a factor β = 0.1. We train on 400 pairs of SFT answers, compared by a simulated person who skips close calls.
@@ -254,37 +244,51 @@ person = rlhf.village.Annotator(temperature=0.5, tie=1.0)
 pairs = list(rlhf.data.load_data("village", "pairs", n=464, families=FAMILIES,
                                  annotator=person, seed=run.seed))
 pairs, unseen = pairs[:400], rlhf.data.collate_pairs(pairs[400:], tokenizer)
-logps = rlhf.direct_alignment.pair_logps      # (model, pairs) -> chosen, rejected, in nats
+logps = rlhf.direct_alignment.pair_logps  # (model, pairs) -> chosen, rejected; nats
 with torch.no_grad():
     start = [side.mean().item() for side in logps(sft, unseen)]
 
-# %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
-def finetune(kind, steps=25):
-    policy = rlhf.models.copy_of(sft)
+# %%
+def finetune(loss_of, steps=25):
+    policy, log = rlhf.models.copy_of(sft), []
     optimizer = torch.optim.AdamW(policy.parameters(), lr=2e-4, weight_decay=0.0)
-    log = []
     for batch in rlhf.data.batches(pairs, 16, steps=steps, tokenizer=tokenizer):
-        chosen, rejected = logps(policy, batch)
         with torch.no_grad():
-            ref_chosen, ref_rejected = logps(sft, batch)
-            log.append([x.mean().item() for x in logps(policy, unseen)])
-        margin = 0.1 * ((chosen - ref_chosen) - (rejected - ref_rejected))
-        loss = -F.logsigmoid(margin).mean() if kind == "DPO" else -chosen.mean()
-        optimizer.zero_grad(), loss.backward(), optimizer.step()
-        log[-1].append(loss.item())
+            reference = logps(sft, batch)
+            now = [x.mean().item() for x in logps(policy, unseen)]
+        loss = loss_of(*logps(policy, batch), *reference).mean()
+        log.append([*now, loss.item()])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
     return policy, torch.tensor(log)
 
 
-copied, copied_log = finetune("imitation")
-preferred, dpo_log = finetune("DPO")
-claim("the first DPO loss is log 2: policy and reference are the same",
-      bool((dpo_log[0, 2] - 0.6931).abs() < 1e-3))
+# %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
+def dpo(chosen, rejected, ref_chosen, ref_rejected):
+    margin = 0.1 * ((chosen - ref_chosen) - (rejected - ref_rejected))
+    return -torch.sigmoid(margin).log()
 
-# %% tags=["hide-input", "nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
-change = {"imitation": copied_log[:, :2] - torch.tensor(start), "DPO": dpo_log[:, :2] - torch.tensor(start)}
-show(plots.panels({f"{name}: change of log-probability, nats": {"chosen": c[:, 0], "rejected": c[:, 1]} for name, c in change.items()},
-     title="Imitation hardly lowers the rejected answers, DPO does", x_label="step", side=True, note="64 unseen pairs"))
-claim("DPO lowers rejected answers more than imitation does", bool(change["DPO"][-1, 1] < change["imitation"][-1, 1] - 0.5), kind="T")
+
+copied, copied_log = finetune(lambda chosen, *others: -chosen)
+preferred, dpo_log = finetune(dpo)
+change = {"imitation": copied_log - copied_log[0], "DPO": dpo_log - dpo_log[0]}
+show(plots.panels({f"{name}: change, nats": {"chosen": y[:, 0], "rejected": y[:, 1]}
+                   for name, y in change.items()}, title="Only the loss on pairs opens a gap between the two",
+                  x_label="step", side=True, note="log-probability of 64 unseen pairs"))
+
+# %% tags=["hide-input"]
+one, two = three.values()
+claim("imitation leaves bad and other at equal odds", bool(abs(one.diff()[1]) < 1e-5))
+claim("at the same probability of good, contrast leaves bad lower by more than 1 nat",
+      bool((one[1] / two[1]).log() > 1))
+numbers = [torch.tensor([x]) for x in (-10.0, -14.0, -11.0, -13.0)]
+claim("the package's DPO loss is the same",
+      bool((rlhf.direct_alignment.dpo_loss(*numbers)[0] - dpo(*numbers)).abs() < 1e-6))
+claim("the first DPO loss is log 2: policy and reference are the same model",
+      bool((dpo_log[0, 2] - 0.6931).abs() < 1e-3))
+claim("DPO widens the gap between chosen and rejected answers more than imitation",
+      bool((change["DPO"] - change["imitation"])[-1].diff()[0] < -0.5), kind="T")
 
 # %% [markdown]
 # *Keep this: demonstrations move probability to what they show; comparisons also say where to take it from.*
@@ -295,25 +299,24 @@ claim("DPO lowers rejected answers more than imitation does", bool(change["DPO"]
 # Now the whole pipeline. The third stage, reinforcement finetuning, starts from the DPO model. It samples eight answers to a sum, a program checks the results, and answers better than the average of their seven siblings become more likely. The reward is a fact, so no model of people's taste is needed:
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
+practice, rl_log = two_digit_sums(96, split="train", seed=run.seed), []
 policy = rlhf.models.copy_of(preferred)
-optimizer = torch.optim.AdamW(policy.parameters(), lr=5e-4, weight_decay=0.0)
-practice = two_digit_sums(96, split="train", seed=run.seed)
-rl_log = []
+optimizer = torch.optim.AdamW(policy.parameters(), lr=3e-4, weight_decay=0.0)
 for step in range(12):
     eight = practice[8 * step:8 * step + 8]
-    answers = exam(policy, tokenizer, eight, n=8, max_new_tokens=40, generator=run.generator)
+    answers = exam(policy, tokenizer, eight, n=8, generator=run.generator)
     right = answers.feature("result").view(8, 8)
-    better = (right - (right.sum(1, keepdim=True) - right) / 7).flatten()
+    better = right - (right.sum(1, keepdim=True) - right) / 7    # than its siblings
     logp = rlhf.rollout.completion_logps(policy, answers.rollout)
-    loss = -(better[:, None] * logp * answers.rollout.mask).sum(1).mean()
-    optimizer.zero_grad(), loss.backward()
-    torch.nn.utils.clip_grad_norm_(policy.parameters(), 1.0)
+    loss = -(better.view(-1, 1) * logp * answers.rollout.mask).sum(1).mean()
+    optimizer.zero_grad()
+    loss.backward()
     optimizer.step()
-    rl_log.append((loss.item(), right.mean().item()))
+    rl_log.append(loss.item())
 
 # %% tags=["hide-input"]
-theirs = rlhf.rloo.rloo_loss(logp, right.flatten(), answers.rollout.mask, group_size=8)[0]
-claim("the package's RLOO loss is the same", bool((theirs - loss).abs() < 1e-4))
+theirs = rlhf.rloo.rloo_loss(logp, right.flatten(), answers.rollout.mask, group_size=8)
+claim("the package's RLOO loss is the same", bool((theirs[0] - loss).abs() < 1e-4))
 
 # %% [markdown]
 # What do we measure? The true reward; the *proxy*, the score of a reward model fitted to the same comparisons (a real team has only this one); the *KL divergence* from the SFT model, how far the stage moved; and the length. Answers are now *sampled* at temperature 1, as in training.
@@ -323,38 +326,42 @@ batch = rlhf.data.collate_pairs(pairs, tokenizer)
 states = rlhf.reward_model.last_states(sft, batch["ids"], batch["attention"])
 weight = rlhf.reward_model.fit_head(*states.chunk(2), l2=0.1)
 judge = rlhf.reward_model.RewardModel(sft, weight)
-
-stages = {**ARMS, "+ DPO": (preferred, tokenizer, {}), "+ reinforcement": (policy, tokenizer, {})}
+stages = ARMS | {"+ DPO": (preferred, tokenizer, {}),
+                 "+ reinforcement": (policy, tokenizer, {})}
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
-measured = {}
+taken = {}
 for name, (model, words, how) in stages.items():
-    kept = sft if words is tokenizer else None
-    answers = exam(model, words, test + sums, reference=kept, generator=run.fresh("stages"), **how)
-    measured[name] = rlhf.evaluate.exams.judged(answers, judge, tokenizer)
+    answers = exam(model, words, test, generator=run.fresh("stages"),
+                   reference=sft if words is tokenizer else None, **how)
+    taken[name] = judged(answers, judge, tokenizer)
+score = taken["SFT"].score
+proxy = {name: (answers.score.mean() - score.mean()).item() / score.std().item()
+         for name, answers in taken.items()}
 
-# %% tags=["hide-input", "nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
-half = {name: (e.take(torch.arange(N), 1), e.take(torch.arange(N, N + 48), 1)) for name, e in measured.items()}
-mid, std = half["SFT"][0].score.mean(), half["SFT"][0].score.std()
-rows = {name: {"true reward": a.interval(), "proxy, std. dev.": ((a.score - mid) / std).mean(), "KL, nats": None if a.kl is None else a.mean("kl"),
-               "tokens": a.mean("length"), "sums right": b.feature("result").mean(), "harm refused": a.of("harmful").mean("refuses"), "ends": a.mean("ended")}
-        for name, (a, b) in half.items()}
-table(rows, digits={"true reward": 2, "proxy, std. dev.": 2, "KL, nats": 2, "tokens": 0, "sums right": "%", "harm refused": "%", "ends": "%"}, corner="sampled answers",
-      note="72 requests (12 harmful) and 48 sums, temperature 1; ± is a 95 % interval over requests")
+# %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
+rows = {name: answers.summary() | {"proxy": proxy[name]} for name, answers in taken.items()}
+COLUMNS = ["true reward", "proxy", "KL, nats", "tokens", "sums right", "harm refused"]
+table({name: [row[k] for k in COLUMNS] for name, row in rows.items()}, COLUMNS,
+      digits={"tokens": 0, "sums right": "%", "harm refused": "%"}, corner="sampled")
 
 # %% tags=["hide-input", "hero", "nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
-show(drawings.answers_and_bars(six[0], {name: e.texts[0] for name, e in shown.items()},
-     {"true reward": {n: r["true reward"][0] for n, r in rows.items()}, "reward model, std. dev.": {n: float(r["proxy, std. dev."]) for n, r in rows.items()}},
-     title="Asked in its own format, the untrained base gives the same answer"))
+show(drawings.answers_and_bars(
+    six[0], {name: answers.texts[0] for name, answers in shown.items()},
+    {"true reward": {name: row["true reward"][0] for name, row in rows.items()},
+     "reward model, std. dev.": proxy},
+    title="Asked in its own format, the untrained base gives the same answer"))
 
 # %% [markdown]
 # Read the table column by column.
 
 # %% tags=["hide-input", "nbval-ignore-output"] rlhf={"ignore_reason": "widget"}
-four = [0, 2, 3, 5]
-kept = {name: exam(model, words, [asked[i] for i in four], temperature=0.0, **how) for name, (model, words, how) in stages.items()}
-explorers.answers({six[i]: {name: (e.texts[k], e.gold[k].item()) for name, e in kept.items()} for k, i in enumerate(four)},
-                  title="one request, one stage").show()
+some = [asked[i] for i in (0, 2, 3, 5)]
+kept = {name: exam(model, words, some, temperature=0.0, **how)
+        for name, (model, words, how) in stages.items()}
+explorers.answers({row["prompt"]: {name: (answers.texts[i], answers.gold[i].item())
+                                   for name, answers in kept.items()}
+                   for i, row in enumerate(some)}).show()
 
 # %% [markdown] rlhf={"part": "wrong"}
 # ## What goes wrong
@@ -370,10 +377,13 @@ explorers.answers({six[i]: {name: (e.texts[k], e.gold[k].item()) for name, e in 
 
 # %%
 wrong = exam(sft, plain, test, temperature=0.0)
+sum_again = exam(sft, plain, [asked[3]], temperature=0.0)
 cards(six[3], [("SFT, its own template", shown["SFT"].texts[3]),
-               ("SFT, a plain transcript", exam(sft, plain, [asked[3]], temperature=0.0).texts[0])])
-table({"its own template": [part["SFT"][0].mean(), part["SFT"][0].mean("ended")],
-       "a plain transcript": [wrong.mean(), wrong.mean("ended")]}, ["true reward", "ends by itself"])
+               ("SFT, a plain transcript", sum_again.texts[0])])
+row = wrong.summary()
+table({"SFT, its own template": [tuned_row["true reward"], tuned_row["ends by itself"]],
+       "SFT, a plain transcript": [row["true reward"], row["ends by itself"]]},
+      ["true reward", "ends by itself"])
 
 # %% [markdown] rlhf={"part": "gpt2"}
 # ## At GPT-2 size
@@ -382,9 +392,8 @@ table({"its own template": [part["SFT"][0].mean(), part["SFT"][0].mean("ended")]
 
 # %%
 big = recorded("smollm2_sft")
-show(plots.recorded_plot(big, {"policy: loss": "loss"}, title="SmolLM2-135M learns the village's answers", y_label="loss, nats per token"))
-
-# %% tags=["hide-input"]
+show(plots.recorded_panels(big, {"loss, nats per token": {"policy: loss": "loss"}},
+                           title="SmolLM2-135M learns the village's answers"))
 cards(*big.texts()[2])
 
 # %% [markdown]
@@ -399,7 +408,7 @@ cards(*big.texts()[2])
 
 # %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex01-1", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def prompt_loss(logp, mask, weight):
-    """Two (B, T) tensors and a number -> the loss; mask is 1 on the answer, 0 on the prompt."""
+    """logp, mask (B, T), 1 on the answer, 0 on the prompt; a number -> the loss."""
     ### BEGIN SOLUTION
     weights = mask + weight * (1 - mask)
     return -(weights * logp).sum() / weights.sum()
@@ -424,8 +433,9 @@ check("1.1", prompt_loss, hidden=True)
 # Four logs of this page's models lost their names: each begins at another place, and that place tells. Which is pretraining, SFT, DPO, reinforcement?
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
-logs = {"log A": dpo_log[:, 2].tolist(), "log B": rlhf.models.training_curve("village-3m")[:25],
-        "log C": [loss for loss, _ in rl_log], "log D": sft_log}
+logs = {"log A": dpo_log[:, 2].tolist(),
+        "log B": rlhf.models.training_curve("village-3m")[:25],
+        "log C": rl_log, "log D": sft_log}
 show(plots.panels({name: {"policy: loss": y} for name, y in logs.items()},
                   title="The loss of four stages", x_label="logged step", side=True))
 

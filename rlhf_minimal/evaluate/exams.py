@@ -53,6 +53,10 @@ class Exam:
         first = torch.arange(len(self.texts)).view(-1, self.n)[:, :n].flatten()
         return self.take(first[select(getattr(self, by)[first], n)], 1)
 
+    def share(self, family: str, feature: str) -> float:
+        """Share of the answers to requests of a family that have a village feature, such as "truth" or "result", in full."""
+        return (self.of(family).feature(feature) == 1).double().mean().item()
+
     def mean(self, what: str = "gold") -> float:
         """Average of a measurement over all answers."""
         return getattr(self, what).double().mean().item()
@@ -61,6 +65,12 @@ class Exam:
         """(B,) a feature of every answer that the village knows, such as "truth" or "result"; 0 where it does not apply."""
         return torch.tensor([float(village.features(row["prompt"], text).get(name, 0.0))
                              for row, text in zip(self.rows, self.texts, strict=True)])
+
+    def summary(self) -> dict[str, object]:
+        """What a table of models shows: true reward with its interval, shares of facts, sums, refusals and ends, tokens, KL."""
+        return {"true reward": self.interval(), "facts right": self.share("fact", "truth"), "sums right": self.share("sum", "result"),
+                "harm refused": self.of("harmful").mean("refuses"), "ends by itself": self.mean("ended"),
+                "tokens": self.mean("length"), "KL, nats": None if self.kl is None else self.mean("kl")}
 
     def interval(self, what: str = "gold") -> tuple[float, float]:
         """(mean, half width of its 95 % interval), clustered over requests."""

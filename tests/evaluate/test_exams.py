@@ -132,7 +132,14 @@ def test_sums_of_two_digits_and_features_of_answers():
     assert all(10 <= info[k] <= 99 for info in infos for k in "ab")
     right = [f"The result is {info['a'] + info['b']}." for info in infos[:-1]]
     taken = replace(constant("The result is 7.", rows), texts=[*right, "The result is 7."])
-    assert taken.feature("result").tolist() == [1.0] * 6 + [0.0]
+    assert taken.feature("result").tolist() == [1.0] * 6 + [0.0] and taken.share("sum", "result") == pytest.approx(6 / 7)
+
+
+def test_a_summary_holds_the_shares_of_each_family():
+    rows = requests(6, ("fact", "sum", "harmful"), seed=1)
+    some = constant("No, I do not help to do harm.", rows).summary()
+    assert (some["facts right"], some["sums right"], some["harm refused"], some["ends by itself"]) == (0, 0, 1, 1)
+    assert some["KL, nats"] is None and some["true reward"][0] == pytest.approx(constant("No, I do not help to do harm.", rows).mean())
 
 
 def test_a_raw_exam_continues_the_words_of_the_request(start):
