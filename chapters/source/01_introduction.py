@@ -192,9 +192,9 @@ claim("with 64 demonstrations it ends its answers, and adds worse than before",
 # %% [markdown] rlhf={"part": "idea"}
 # ## Is alignment superficial?
 #
-# The pupil has learned to stop, and it has *forgotten how to add*. Two dozen steps cost it most of a skill that it had in a transcript. More demonstrations bring it back; how many?
+# The pupil has learned to stop, but in its new template it adds *far worse* than the untrained base did in a transcript. How many demonstrations bring the skill back?
 #
-# A published hypothesis says that alignment is *superficial*: knowledge comes from pretraining, and a thousand good demonstrations teach the style. We can test it. The recorded run trains the base on 4 to 1,024 demonstrations, with five seeds. Each size stops at its own best loss on 64 other demonstrations, so that small sets are not trained to death. Zero is the base in a transcript.
+# A published hypothesis says that alignment is *superficial*: knowledge comes from pretraining, and a thousand good demonstrations teach the style. We can test it. The recorded run trains the base on 4 to 1,024 demonstrations, here with one seed. Each size stops at its own best loss on 64 other demonstrations, so that small sets are not overtrained. Zero is the base in a transcript; 9,600 is the shipped model, with a longer schedule of its own.
 
 # %%
 sweep = recorded("01_demonstrations")
@@ -209,9 +209,9 @@ show(plots.panels({
     x_label="demonstrations", ticks=sizes))
 
 # %% [markdown]
-# Left: the form is learned at once. Right: sums fall to nearly nothing with the first few demonstrations, and come back slowly.
+# Above: the form is learned at once. Below: sums fall to nearly nothing with the first few demonstrations, and come back slowly.
 #
-# *Keep this: a form is cheap to learn, but what the model could do in the old form has to be found again in the new one.*
+# *Keep this: the form is learned from a handful of demonstrations; the skills behind it are not.*
 
 # %% [markdown] rlhf={"part": "idea"}
 # ## What can imitation not say?
@@ -353,7 +353,7 @@ show(drawings.answers_and_bars(
     title="Asked in its own format, the untrained base gives the same answer"))
 
 # %% [markdown]
-# Read the table column by column.
+# Neither later stage helped here. The true reward falls from SFT to DPO and again to reinforcement, and the stage that was paid for right sums gets fewer of them. The KL column says why: both moved far from the SFT model in a few steps; the learning rate was too high. The proxy does not show it: it stays where it was. So a stage can change a model much, in the wrong direction, and the one score that a team has may be silent.
 
 # %% tags=["hide-input", "nbval-ignore-output"] rlhf={"ignore_reason": "widget"}
 some = [asked[i] for i in (0, 2, 3, 5)]
@@ -368,12 +368,12 @@ explorers.answers({row["prompt"]: {name: (answers.texts[i], answers.gold[i].item
 #
 # | trap | what you see | the number that tells |
 # |---|---|---|
-# | a model is asked in another template than it was trained with | it looks as if it had forgotten much | true reward falls, same weights |
+# | a model is asked in another template than it was trained with | it may seem to have forgotten much | true reward in both templates, same weights |
 # | padding is the end token, and the loss leaves out padding | answers never stop | share that ends by itself: 0 |
 # | the base is tested with bare words only | training seems to have taught everything | the base in a transcript |
 # | the proxy is reported as quality | every stage looks better | a measurement that no stage was trained on |
 #
-# The first one, live: the finetuned model, asked in the base model's transcript.
+# The first one, live: the finetuned model, asked in the base model's transcript. Here it does no harm, because the base has known this transcript from the start. With a template that it has never seen, the pupil above paid for it.
 
 # %%
 wrong = exam(sft, plain, test, temperature=0.0)
@@ -397,7 +397,7 @@ show(plots.recorded_panels(big, {"loss, nats per token": {"policy: loss": "loss"
 cards(*big.texts()[2])
 
 # %% [markdown]
-# At this size the form is learned first as well.
+# The refusal has the village's form, word for word. The mean true reward of held-out requests rises as well, but it stays below zero: the form carries over quickly, and the facts of the village, which this model has never read, do not come with it.
 
 # %% [markdown] rlhf={"part": "exercises"}
 # ## Exercises
@@ -500,8 +500,8 @@ check("1.3", enough, hidden=True)
 # 1. A base model continues text; asked in a format that it knows, it already answers most of what the finetuned model answers.
 # 2. Finetuning on demonstrations makes the format unnecessary: the model answers and stops by itself after a few of them.
 # 3. Facts hardly move, while sums become reliable slowly: not all of alignment is form.
-# 4. A demonstration shows what to say; a comparison also shows what not to say; a checked reward lets the model learn from its own answers.
-# 5. Every stage moves other numbers, so look at several, and at one that no stage was trained on.
+# 4. A demonstration shows what to say, a comparison also what not to say, and a checked reward lets the model learn from its own answers.
+# 5. A stage can also make a model worse without the proxy showing it, so look at several numbers, and at one that no stage was trained on.
 #
 # *In the book*: [Introduction](https://rlhfbook.com/c/01-introduction), chapter 1. *Next*: chapter 2, Seminal works; or straight to [4 · Training overview](04_training_overview.ipynb), where the stages are trained in full.
 #
