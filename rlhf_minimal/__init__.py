@@ -18,7 +18,8 @@ _HERE = Path(__file__).resolve().parent
 SHIPPED = next((p for p in (_HERE / "shipped", _HERE.parent / "data") if (p / "village.md").exists()), _HERE / "shipped")
 
 MODULES = (
-    "equations", "tensors", "village", "models", "chat", "forward", "logprobs", "rollout", "decoding", "sampling", "kl",
+    "equations", "files", "quiet", "tensors", "village", "models", "chat", "forward", "logprobs", "rollout", "decoding",
+    "sampling", "kl",
     "advantages", "aggregate", "optim", "sft", "reward_model", "process_reward", "best_of_n", "filtering", "active",
     "reinforce", "rloo", "ppo", "grpo", "p3o", "trpo", "direct_alignment", "ilql", "distillation", "ai_feedback",
     "data", "evaluate", "train", "extract", "commands", "book",

@@ -1,5 +1,7 @@
 """From numbers per token to one scalar: the only place where a loss is reduced. Every variant has a name."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -54,3 +56,21 @@ def mean_over_rows(x: Tensor, *, denominator: float | Tensor | None = None) -> T
     (2.5, 0.5)
     """
     return aggregate(x[:, None], torch.ones_like(x)[:, None], "sequence_sum", denominator=denominator)
+
+
+def merge_stats(parts: list[tuple[float, dict[str, float]]]) -> dict[str, float]:
+    """[(terms, stats)] of all micro-batches -> stats of the batch.
+
+    Losses are parts of the whole and add up; everything else is a mean over a micro-batch and is weighed by its terms.
+    """
+    out = {"loss": 0.0}
+    for name in dict.fromkeys(name for _, stats in parts for name in stats):
+        some = [(n, stats[name]) for n, stats in parts if name in stats and n > 0]
+        if name.endswith("loss"):
+            out[name] = sum(x for _, x in some)
+        else:
+            out[name] = sum(n * x for n, x in some) / max(sum(n for n, _ in some), 1e-12)
+    out.pop("tokens", None)  # counted elsewhere, in all algorithms alike
+    if "perplexity" in out:
+        out["perplexity"] = math.exp(out["nll"])  # the mean of perplexities is none
+    return out

@@ -1,22 +1,33 @@
-"""AI feedback: a model as judge, critic and reviser, a constitution, rubrics. Texts in, probabilities or texts out."""
+"""AI feedback: a model as judge, critic and reviser; a constitution; rubrics. Texts in, probabilities or texts out.
+
+Prompts are made from templates, strings with named fields, which every function takes as an argument. The defaults below
+are plain English; a model that was trained on other words wants those.
+"""
+
+import random
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor, nn
 
 from .chat import encode_completion, encode_prompt
 from .logprobs import sequence_logps
 from .tensors import as_float, check_no_nan, check_shapes, pad_right
-from .village.tasks import REVISE_FORM
 
 COMPARE = "{principle}\nQuestion: {ask}\nAnswer A: {a}\nAnswer B: {b}\nWhich answer is better, A or B?"
 CRITIQUE = "Criticize this answer. {principle}\nQuestion: {ask}\nAnswer: {text}"
-BETTER = "Which answer is better?"
+REVISE = "Revise this answer. {principle}\nQuestion: {ask}\nAnswer: {text}"
+BETTER = "Which answer is better?"  # the principle where none is given
 
 
-def prefer_first(logp_a, logp_b):
-    """p_A = e^a / (e^a + e^b) of the labels' log-probabilities (B,), (B,) -> (B,); all other tokens are left out.
+# ---- a judge ----
 
-    A probability, not the first letter of a generated verdict: that has format and position bias and no degrees.
+def prefer_first(logp_a: Tensor, logp_b: Tensor) -> Tensor:
+    """The judge's probability that answer A is better, e^a / (e^a + e^b), from the log-probabilities of its two labels.
+
+    logp_a, logp_b (B,), in nats; all other tokens are left out. It is a probability, where the first letter of a generated
+    verdict would have no degrees, and would depend on the format. Returns (B,). Raises ValueError for a NaN.
 
     >>> round(prefer_first(torch.tensor([-1.0]), torch.tensor([-2.0])).item(), 4)
     0.7311
@@ -26,11 +37,12 @@ def prefer_first(logp_a, logp_b):
     return torch.sigmoid(as_float(logp_a) - as_float(logp_b))
 
 
-def both_orders(there, back):
-    """Mean preference for an answer over both places: there = p_A with it first, back = p_A with it second.
+def both_orders(there: Tensor, back: Tensor) -> Tensor:
+    """The preference for an answer, averaged over both places: (there + 1 - back) / 2.
 
-    (there + 1 - back) / 2. Swapping the answers turns x into 1 - x, so one that sees the place alone comes out at
-    exactly 1/2. Biases that are not about the place stay.
+    there (B,): the judge's probability for whatever stands first, with this answer first; back (B,): the same with this
+    answer second. A judge that sees the place alone comes out at exactly 1/2; biases that are not about the place stay.
+    Returns (B,). Raises ValueError for values outside 0 to 1.
 
     >>> both_orders(torch.tensor([0.9, 0.75]), torch.tensor([0.9, 0.25])).tolist()  # all place; all answer
     [0.5, 0.75]
@@ -42,17 +54,20 @@ def both_orders(there, back):
     return (there + 1 - back) / 2
 
 
-def judge_prompt(ask, a, b, *, principle=BETTER, form=COMPARE):
-    """The question put to a judge; `form` has the fields principle, ask, a and b.
+def judge_prompt(ask: str, a: str, b: str, *, principle: str = BETTER, template: str = COMPARE) -> str:
+    """The question put to a judge. The template has the fields principle, ask, a and b.
 
     >>> print(judge_prompt("Where?", "Here.", "There.", principle="Be honest.").splitlines()[2])
     Answer A: Here.
     """
-    return form.format(principle=principle, ask=ask, a=a, b=b)
+    return template.format(principle=principle, ask=ask, a=a, b=b)
 
 
-def label_logps(model, tokenizer, prompts, label):
-    """(B,) log-probability of answering each prompt (str or messages) with `label`, all its tokens, no EOS."""
+def label_logps(model: nn.Module, tokenizer, prompts: Sequence, label: str) -> Tensor:
+    """Log-probability of answering each prompt with `label`: all its tokens, without an end-of-sequence token.
+
+    prompts: B texts or lists of messages. Returns (B,), in nats. Raises ValueError for a label without tokens.
+    """
     answer, _ = encode_completion(tokenizer, label, eos=False)
     if not answer:
         raise ValueError(f"the label {label!r} has no tokens; give a short text such as 'A'")
@@ -66,30 +81,41 @@ def label_logps(model, tokenizer, prompts, label):
 
 
 @torch.no_grad()
-def judge(model, tokenizer, asks, first, second, *, principle=BETTER, labels=("A", "B"), form=COMPARE):
-    """P(first is better than second) by a generative judge, mean over both orders: three lists of B texts -> (B,).
+def judge(
+    model: nn.Module, tokenizer, asks: Sequence[str], first: Sequence[str], second: Sequence[str], *,
+    principle: str = BETTER, labels: tuple[str, str] = ("A", "B"), template: str = COMPARE,
+) -> Tensor:
+    """The probability that the first answer is better than the second, by a generative judge, averaged over both orders.
 
-    https://arxiv.org/abs/2309.00267. ValueError on lists of unequal or no length, two labels that are the same.
+    asks, first, second: B texts each. `labels`: what the judge is to answer. Returns (B,). Raises ValueError for lists of
+    unequal or no length and for two labels that are the same. Lee et al. 2023, https://arxiv.org/abs/2309.00267
     """
     if not len(asks) == len(first) == len(second) or not len(asks):
         raise ValueError(f"{len(asks)} questions, {len(first)} and {len(second)} answers; give lists of one length")
     if len(set(labels)) != 2:
         raise ValueError(f"labels are {labels!r}; give two different ones")
 
-    def place(a, b):
-        prompts = [judge_prompt(*row, principle=principle, form=form) for row in zip(asks, a, b, strict=True)]
+    def prefer_what_stands_first(a: Sequence[str], b: Sequence[str]) -> Tensor:
+        prompts = [judge_prompt(*row, principle=principle, template=template) for row in zip(asks, a, b, strict=True)]
         return prefer_first(*(label_logps(model, tokenizer, prompts, label) for label in labels))
 
-    return both_orders(place(first, second), place(second, first))
+    return both_orders(prefer_what_stands_first(first, second), prefer_what_stands_first(second, first))
 
 
-def critique_prompt(ask, text, *, principle, form=CRITIQUE):
-    """Ask for what is wrong with an answer under a principle. https://arxiv.org/abs/2212.08073"""
-    return form.format(principle=principle, ask=ask, text=text)
+# ---- a constitution: critique and revision ----
+
+def critique_prompt(ask: str, text: str, *, principle: str, template: str = CRITIQUE) -> str:
+    """Ask what is wrong with an answer under a principle. The template has the fields principle, ask and text.
+
+    Bai et al. 2022, https://arxiv.org/abs/2212.08073
+    """
+    return template.format(principle=principle, ask=ask, text=text)
 
 
-def revision_prompt(ask, text, *, principle, critique=None, form=REVISE_FORM):
-    """Ask for a better answer, in the village's words; a critique, if there is one, follows the answer.
+def revision_prompt(
+    ask: str, text: str, *, principle: str, critique: str | None = None, template: str = REVISE,
+) -> str:
+    """Ask for a better answer. The template has the fields principle, ask and text; a critique follows it, if there is one.
 
     >>> print(revision_prompt("Where?", "Go away.", principle="Be kind.", critique="Rude."))
     Revise this answer. Be kind.
@@ -97,13 +123,14 @@ def revision_prompt(ask, text, *, principle, critique=None, form=REVISE_FORM):
     Answer: Go away.
     Critique: Rude.
     """
-    return form.format(principle=principle, ask=ask, text=text) + (f"\nCritique: {critique}" if critique else "")
+    return template.format(principle=principle, ask=ask, text=text) + (f"\nCritique: {critique}" if critique else "")
 
 
-def draw_principles(constitution, n, *, rng):
-    """n principles for n rounds, each drawn anew with equal chance (with replacement); rng: a `random.Random`.
+def draw_principles(constitution: Sequence[str], n: int, *, rng: random.Random) -> list[str]:
+    """n principles for n rounds of revision, each drawn anew and with equal chance.
 
-    A constitution is drawn from, not obeyed as a whole: two of its principles may pull apart.
+    A constitution is drawn from, not obeyed as a whole: two of its principles may contradict each other. Raises ValueError
+    for an empty constitution or a negative n.
     """
     constitution = list(constitution)
     if isinstance(n, bool) or not isinstance(n, int) or n < 0 or not constitution:
@@ -111,10 +138,14 @@ def draw_principles(constitution, n, *, rng):
     return [rng.choice(constitution) for _ in range(n)]
 
 
-def rubric_score(passed, weights, *, normalize=False):
-    """sum_k w_k c_k: passed (B, K), each from 0 to 1, weights (K,) -> (B,); divided by the sum of |w| if `normalize`.
+# ---- rubrics ----
 
-    https://arxiv.org/abs/2507.17746
+def rubric_score(passed: Tensor, weights: Tensor, *, normalize: bool = False) -> Tensor:
+    """A score from a rubric: the weighted sum of the criteria that an answer meets, sum_k w_k c_k.
+
+    passed (B, K), each from 0 to 1; weights (K,). With `normalize`, the sum is divided by the sum of |w|. Returns (B,).
+    Raises ValueError for shapes that do not fit and values out of range.
+    Gunjal et al. 2025, https://arxiv.org/abs/2507.17746
 
     >>> rubric_score(torch.tensor([[1.0, 0.0], [1.0, 1.0]]), torch.tensor([2.0, -1.0])).tolist()
     [2.0, 1.0]

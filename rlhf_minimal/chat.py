@@ -1,22 +1,33 @@
 """Chat: from text to ids and masks.
 
-Prompt and completion are tokenized apart and then joined, so that no token stretches over the border between them.
+A chat template decides. The ids of a prompt are those of the tokenizer's `apply_chat_template`; the ids of an answer are
+what the whole conversation adds to them, up to and including the token that ends it. Where the whole does not begin with
+the prompt's ids, and for tokenizers without a template, prompt and answer are tokenized apart and then joined, so that no
+token stretches over the border between them.
 
-Every conversation is rendered by the tokenizer's own chat template (or a plain one), with markers in place of the
-contents. The template's text may hold special tokens; contents may not, except for the calculator's tags in an answer. So
-no user can close their own turn by writing the end token. At most one begin token (BOS) comes out.
+Contents never bring structure of their own. Where one holds the text of a special token, of an end token or of a token that
+the template puts between turns, the conversation is rendered with markers in place of the contents, and these are spelled
+out as ordinary text. So no user can close their own turn by writing the end token. In an answer the tags of thoughts and of
+the calculator stay tokens.
 """
 
+import json
 import re
+import warnings
+from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 from jinja2 import TemplateError
+from tokenizers import Tokenizer as Core
+from torch import nn
 
-from .models import Tokenizer
+from .models import Tokenizer, base_of, text_config, vocab_size
 
 Messages = list[dict[str, str]]  # [{"role": "user", "content": "..."}, ...]
 
 TURN = re.compile(r"\n\n(Assistant|User|Human):[ \n]?")
 TOOLS = ("<call>", "</call>", "<out>", "</out>")
+THOUGHTS = ("<think>", "</think>")
 VILLAGE_TEMPLATE = (  # one token per role, one to end a turn, no BOS, no system
     "{% for m in messages %}{% if m['role'] == 'system' %}{{ raise_exception('user and assistant only') }}{% endif %}"
     "{{ '<|' + m['role'] + '|>' + m['content'] + '<|end|>' }}{% endfor %}"
@@ -27,6 +38,7 @@ PLAIN = (  # for tokenizers without a template, such as GPT-2's
     "m['role'].capitalize() + ': ' + m['content'] }}{{ '\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ 'Assistant:' }}{% endif %}"
 )
+TEMPLATE_ERRORS = (TypeError, ValueError, LookupError, AttributeError)  # of templates' own code; jinja's are RuntimeError's kin
 
 
 def to_messages(prompt: str | Messages) -> Messages:
@@ -47,21 +59,127 @@ def to_messages(prompt: str | Messages) -> Messages:
     return [dict(m) for m in prompt]
 
 
+# ---- what a tokenizer and its template do ----
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of a tokenizer and its template."""
+
+    end: int                       # the token with which an answer ends
+    ends: tuple[int, ...]          # every end token of the tokenizer and the template
+    guarded: re.Pattern | None     # the text of tokens that no content may bring
+    answers: re.Pattern | None     # the same for answers, which may think
+    head: str                      # what is written before the first user's text,
+    tail: str                      # and after the last one, up to where the answer starts
+
+
+_FACTS: WeakKeyDictionary = WeakKeyDictionary()
+
+
+def facts(tokenizer: Tokenizer) -> Facts:
+    """What a tokenizer and its template do, found out once by rendering a conversation with markers as contents."""
+    key = (str(tokenizer.chat_template), tokenizer.eos_token, len(tokenizer.get_added_vocab()))
+    if _FACTS.get(tokenizer, (None,))[0] != key:
+        _FACTS[tokenizer] = (key, find_facts(tokenizer))
+    return _FACTS[tokenizer][1]
+
+
+def find_facts(tokenizer: Tokenizer) -> Facts:
+    """`facts`, without the memory."""
+    user, assistant = "\ue0000\ue001", "\ue0001\ue001"
+    asked = render(tokenizer, [{"role": "user", "content": user}], True)
+    both = render(tokenizer, [{"role": "user", "content": user}, {"role": "assistant", "content": assistant}], False)
+    head, _, tail = asked.partition(user)
+    added = {token: i for token, i in tokenizer.get_added_vocab().items() if token.strip()}
+    special = {t.content for t in tokenizer.added_tokens_decoder.values() if t.special} | set(tokenizer.all_special_tokens)
+    after = pattern(added).findall(both.partition(assistant)[2]) if added else []
+    eos = tokenizer.eos_token_id
+    end = added[after[0]] if after else eos
+    ends = [i for i in dict.fromkeys([eos, end]) if i is not None]
+    structure = {t for t in added if t in special or added[t] in ends or t in head + tail + both}
+    thinks = structure - set(THOUGHTS) | set(added) & set(TOOLS)
+    return Facts(end, tuple(ends), pattern(structure), pattern(thinks), head, tail)
+
+
+def pattern(words) -> re.Pattern | None:
+    """A pattern that finds any of the words, the longest first; None for no words."""
+    return re.compile("|".join(re.escape(w) for w in sorted(words, key=len, reverse=True))) if words else None
+
+
+def end_ids(tokenizer: Tokenizer, model: nn.Module | None = None) -> list[int]:
+    """Every id that ends an answer: the tokenizer's end token, the template's, and those of the model's configurations.
+
+    Many chat models have several. Gemma's tokenizer says <eos>, while a turn ends in <end_of_turn>. Any of them ends a
+    sampled row. Raises ValueError where there is none.
+    """
+    found = list(facts(tokenizer).ends)
+    model = None if model is None else base_of(model)
+    size = None if model is None else vocab_size(model)
+    for source in (getattr(model, "generation_config", None), getattr(model, "config", None), text_config(model)):
+        ids = getattr(source, "eos_token_id", None)
+        ids = ids if isinstance(ids, (list, tuple)) else [ids]
+        found += [i for i in ids if type(i) is int and 0 <= i and (size is None or i < size)]
+    if not found:
+        raise ValueError("neither tokenizer nor model has an end token; set tokenizer.eos_token")
+    return list(dict.fromkeys(found))
+
+
+def render(tokenizer: Tokenizer, messages: Messages, generate: bool, *, tokenize: bool = False) -> str | list[int]:
+    """A conversation as text, or as ids, by the tokenizer's chat template (or a plain one).
+
+    generate: whether it ends where the assistant's next answer starts. Raises ValueError for turns that the template refuses.
+    """
+    try:
+        return tokenizer.apply_chat_template(
+            messages, add_generation_prompt=generate, tokenize=tokenize,
+            chat_template=None if tokenizer.chat_template else PLAIN, **({"return_dict": False} if tokenize else {}))
+    except (TemplateError, *TEMPLATE_ERRORS) as error:
+        roles = ", ".join(m["role"] for m in messages)
+        raise ValueError(f"the chat template refuses turns {roles}: {error}; give turns it knows") from error
+
+
+def is_plain(tokenizer: Tokenizer, messages: Messages) -> bool:
+    """Whether the template may see the contents: there is one, and none of them holds the text of a guarded token."""
+    known = facts(tokenizer)
+    guards = [known.answers if m["role"] == "assistant" else known.guarded for m in messages]
+    return bool(tokenizer.chat_template) and not any(
+        guard and guard.search(m["content"]) for guard, m in zip(guards, messages, strict=True))
+
+
+# ---- pieces, tokenized apart ----
+
+_SPELLERS: WeakKeyDictionary = WeakKeyDictionary()
+
+
 def encode_text(tokenizer: Tokenizer, text: str, *, special: bool) -> list[int]:
     """Ids of a text, without BOS. If not `special`, "<|end|>" is seven characters like any others."""
-    return tokenizer(text, add_special_tokens=False, split_special_tokens=not special).input_ids
+    guarded = None if special else facts(tokenizer).guarded
+    if guarded is None or not guarded.search(text):
+        return tokenizer(text, add_special_tokens=False).input_ids
+    core = getattr(tokenizer, "backend_tokenizer", None)
+    if not isinstance(core, Core):  # a tokenizer written in Python: it spells out special tokens, other added ones stay
+        return tokenizer(text, add_special_tokens=False, split_special_tokens=True).input_ids
+    if tokenizer not in _SPELLERS:
+        _SPELLERS[tokenizer] = speller(core)
+    return _SPELLERS[tokenizer].encode(text, add_special_tokens=False).ids
+
+
+def speller(core: Core) -> Core:
+    """The same tokenizer without any added token: every text comes out as ordinary text."""
+    content = json.loads(core.to_str())
+    return Core.from_str(json.dumps(content | {"added_tokens": [], "post_processor": None, "padding": None, "truncation": None}))
 
 
 def encode_answer(tokenizer: Tokenizer, text: str) -> tuple[list[int], list[int]]:
-    """Ids and mask of an assistant's text. The calculator's tags are real tokens; what it puts out has mask 0.
+    """Ids and mask of an assistant's text. The tags of thoughts and of the calculator are real tokens.
 
-    The model did not write that output, and must not learn to make it up.
+    What the calculator puts out has mask 0: the model did not write it, and must not learn to make it up.
     """
     if text and tokenizer.chat_template is None and not text[0].isspace():
         text = " " + text  # the plain template ends in "Assistant:"
-    tags = {t: i for t, i in tokenizer.get_added_vocab().items() if t in TOOLS}
+    tags = {t: i for t, i in tokenizer.get_added_vocab().items() if t in TOOLS + THOUGHTS}
     ids, mask, counts = [], [], 1
-    for piece in re.split("(" + "|".join(TOOLS) + ")", text) if tags else [text]:
+    for piece in re.split("(" + "|".join(TOOLS + THOUGHTS) + ")", text) if tags else [text]:
         new = [tags[piece]] if piece in tags else encode_text(tokenizer, piece, special=False)
         counts = 0 if piece == "<out>" and piece in tags else counts
         ids, mask = ids + new, mask + [counts] * len(new)
@@ -76,13 +194,7 @@ def encode_turns(tokenizer: Tokenizer, messages: Messages, generate: bool) -> li
     """
     marks = [f"\ue000{i}\ue001" for i in range(len(messages))]
     masked = [{**m, "content": mark} for m, mark in zip(messages, marks, strict=True)]
-    try:
-        text = tokenizer.apply_chat_template(masked, tokenize=False, add_generation_prompt=generate,
-                                             chat_template=None if tokenizer.chat_template else PLAIN)
-    except TemplateError as error:
-        roles = ", ".join(m["role"] for m in messages)
-        raise ValueError(f"the chat template refuses turns {roles}: {error}; give turns it knows") from error
-    out = []
+    text, out = render(tokenizer, masked, generate), []
     if not tokenizer.chat_template and tokenizer("").input_ids[:1] == [tokenizer.bos_token_id]:
         out.append(("template", [tokenizer.bos_token_id], [0]))  # a template brings its own BOS
     for i, piece in enumerate(re.split("\ue000(\\d+)\ue001", text)):
@@ -96,41 +208,159 @@ def encode_turns(tokenizer: Tokenizer, messages: Messages, generate: bool) -> li
     return out
 
 
-def encode_prompt(tokenizer: Tokenizer, prompt: str | Messages) -> list[int]:
-    """Ids of a prompt, up to where the assistant's answer starts. Raises ValueError if it does not end in a user's turn."""
+# ---- prompts ----
+
+def encode_prompt(tokenizer: Tokenizer, prompt: str | Messages, max_len: int | None = None) -> list[int]:
+    """Ids of a prompt, up to where the assistant's answer starts: those of `apply_chat_template`.
+
+    Beyond `max_len` tokens it loses its left end (`cut_prompt`). Raises ValueError if it does not end in a user's turn, if
+    it is already rendered, and for turns that the template refuses.
+    """
+    messages = check_prompt(tokenizer, prompt)
+    if is_plain(tokenizer, messages):
+        ids = list(render(tokenizer, messages, True, tokenize=True))
+    else:
+        ids = sum((new for _, new, _ in encode_turns(tokenizer, messages, True)), [])
+    return ids if max_len is None else cut_prompt(tokenizer, ids, max_len)
+
+
+def check_prompt(tokenizer: Tokenizer, prompt: str | Messages) -> Messages:
+    """The prompt's messages. ValueError unless they end in a user's turn; and where a text has been rendered before."""
     messages = to_messages(prompt)
     if not messages or messages[-1]["role"] != "user":
         raise ValueError(f"the prompt {str(prompt)[:60]!r} does not end in a user's turn with text to answer")
-    return sum((ids for _, ids, _ in encode_turns(tokenizer, messages, True)), [])
+    for m in messages if tokenizer.chat_template else ():
+        if m["role"] == "user" and is_rendered(tokenizer, m["content"]):
+            raise ValueError(f"the prompt {m['content'][:60]!r} is already rendered by the chat template; give the user's text "
+                             "alone, or messages: the template is applied here")
+    return messages
+
+
+def is_rendered(tokenizer: Tokenizer, text: str) -> bool:
+    """Whether a text begins as the template begins a conversation, and holds what it writes after a user's text."""
+    known, text = facts(tokenizer), text.strip()
+    head = known.head.removeprefix(tokenizer.bos_token or "").strip()
+    tail = known.tail.strip()
+    opening = re.match(r"\W*\w+", head)  # of a first turn by whatever role, such as "<|im_start|>"
+    starts = [x for x in (head, head.split("\n")[0], opening and opening[0]) if x and re.search(r"\W", x)]
+    return bool(tail) and tail in text and any(text.removeprefix(tokenizer.bos_token or "").strip().startswith(x) for x in starts)
+
+
+def cut_prompt(tokenizer: Tokenizer, ids: list[int], max_len: int) -> list[int]:
+    """The last `max_len` ids of a prompt; BOS and the head of the last turn ("<|user|>") stay where there is room.
+
+    Raises ValueError for a max_len below 1.
+    """
+    if max_len < 1:
+        raise ValueError(f"max_len is {max_len}; a prompt needs at least 1 token")
+    if len(ids) <= max_len:
+        return ids
+    known = facts(tokenizer)
+    bos = ids[:1] if ids[0] == tokenizer.bos_token_id and ids[0] not in known.ends else []
+    head, place = last_head(tokenizer, ids)
+    if len(ids) - place + len(bos) <= max_len:  # the whole last turn has room
+        head = []
+    tail = len(encode_text(tokenizer, known.tail, special=True))  # must stay: it opens the answer
+    for keep in (bos + head, head, bos, []):
+        if len(keep) + tail < max_len or not keep:
+            return keep + ids[-(max_len - len(keep)):]
+    return ids[-max_len:]
+
+
+def last_head(tokenizer: Tokenizer, ids: list[int]) -> tuple[list[int], int]:
+    """The ids that open the last user's turn, such as <|im_start|> user, and their place among `ids`; none where not found."""
+    known = facts(tokenizer)
+    borders = {*known.ends, tokenizer.bos_token_id}  # it may come after BOS or a system's turn
+    for text in (known.head, known.head.rstrip()):  # a space at its end may have become a part of the next token
+        new = encode_text(tokenizer, text, special=True)
+        new = new[1 + max((i for i, x in enumerate(new) if x in borders), default=-1):]
+        if new and not tokenizer.decode(new[:1]).strip():  # of a tokenizer that puts a space before a text, or a line's end
+            new = new[1:]
+        for place in range(len(ids) - len(new), -1, -1) if new else ():
+            if ids[place:place + len(new)] == new:
+                return new, place
+    return [], 0
+
+
+# ---- answers ----
+
+def without_end(tokenizer: Tokenizer, text: str) -> str:
+    """An answer's text without the end tokens, and the space after them, that it may already bring."""
+    ends = [t for t in (tokenizer.convert_ids_to_tokens(i) for i in facts(tokenizer).ends) if t]
+    while any(text.rstrip().endswith(t) for t in ends):
+        text = text.rstrip()
+        text = text.removesuffix(next(t for t in ends if text.endswith(t)))
+    return text
 
 
 def encode_completion(tokenizer: Tokenizer, completion: str, *, eos: bool = True) -> tuple[list[int], list[int]]:
-    """Ids and mask of a completion, tokenized by itself, with one end token (EOS) that is learned too.
+    """Ids and mask of a completion, tokenized by itself, with one end token that is learned too: the one that ends a turn.
 
-    An EOS already written at the end is not doubled. The mask is 0 on tool outputs, from <out> to </out>. Raises ValueError
-    for anything but a str.
+    An end already written is not doubled. The mask is 0 on tool outputs, from <out> to </out>. Raises ValueError for anything
+    but a str.
     """
     if not isinstance(completion, str):
         raise ValueError(f"completion is {type(completion).__name__}; give a str")
-    ids, mask = encode_answer(tokenizer, completion.removesuffix(tokenizer.eos_token))
-    return (ids + [tokenizer.eos_token_id], mask + [1]) if eos else (ids, mask)
+    ids, mask = encode_answer(tokenizer, without_end(tokenizer, completion))
+    return (ids + [facts(tokenizer).end], mask + [1]) if eos else (ids, mask)
+
+
+def answer_after(tokenizer: Tokenizer, messages: Messages, before: list[int], completion: str) -> tuple[list[int], list[int]]:
+    """Ids and mask of an answer to a prompt whose ids are `before`: what the whole conversation adds to them.
+
+    Up to and including the first end token. Where the whole does not begin with the prompt's ids, the answer is tokenized
+    by itself, and a warning says so once.
+    """
+    if not isinstance(completion, str):
+        raise ValueError(f"completion is {type(completion).__name__}; give a str")
+    text = without_end(tokenizer, completion)
+    turn = {"role": "assistant", "content": text}
+    if not is_plain(tokenizer, [*messages, turn]):
+        return encode_completion(tokenizer, text)
+    whole = list(render(tokenizer, [*messages, turn], False, tokenize=True))
+    if whole[:len(before)] == before:
+        ids = through_end(tokenizer, whole[len(before):])
+        ids = ids if ids and ids[-1] in facts(tokenizer).ends else [*ids, facts(tokenizer).end]
+        return ids, [1] * len(ids)
+    warn_once(tokenizer, "the chat template's whole conversation does not begin with the prompt's ids (it cuts or adds text, "
+                         "or a token crosses the border); prompt and answer are tokenized apart")
+    if facts(tokenizer).tail.rstrip().endswith("<think>"):  # opened by the template already
+        text = re.sub(r"\A\s*<think>\n?", "", text)
+    return encode_completion(tokenizer, text)
+
+
+_WARNED: WeakKeyDictionary = WeakKeyDictionary()
+
+
+def warn_once(tokenizer: Tokenizer, text: str) -> None:
+    """Warn, once for each tokenizer."""
+    if text not in _WARNED.setdefault(tokenizer, set()):
+        _WARNED[tokenizer].add(text)
+        warnings.warn(text, stacklevel=4)
+
+
+def through_end(tokenizer: Tokenizer, ids: list[int]) -> list[int]:
+    """The ids up to and including the first end token; all of them where there is none."""
+    ends = facts(tokenizer).ends
+    return next((ids[:i + 1] for i, x in enumerate(ids) if x in ends), ids)
 
 
 def encode_pair(
     tokenizer: Tokenizer, prompt: str | Messages, completion: str, max_len: int | None = None,
 ) -> tuple[list[int], list[int]]:
-    """Ids and mask of prompt + completion + EOS, as one row; the mask is 1 on what is to be learned.
+    """Ids and mask of prompt + completion + end token, as one row; the mask is 1 on what is to be learned.
 
-    Beyond `max_len` tokens the prompt loses its *left* end, all but its last token. A completion that is still too long
-    loses its right end, and EOS with it: it did not end there. Raises ValueError for a max_len below 2.
+    Beyond `max_len` tokens the prompt loses its *left* end, all but its last token (`cut_prompt`). A completion that is still
+    too long loses its right end, and the end token with it: it did not end there. Raises ValueError for a max_len below 2.
     """
-    before = encode_prompt(tokenizer, prompt)
-    ids, mask = encode_completion(tokenizer, completion)
+    messages = check_prompt(tokenizer, prompt)
+    before = encode_prompt(tokenizer, messages)
+    ids, mask = answer_after(tokenizer, messages, before, completion)
     if max_len is not None:
         if max_len < 2:
             raise ValueError(f"max_len is {max_len}; a pair needs 2 tokens or more")
         ids, mask = ids[:max_len - 1], mask[:max_len - 1]
-        before = before[-(max_len - len(ids)):]
+        before = cut_prompt(tokenizer, before, max_len - len(ids))
     return before + ids, [0] * len(before) + mask
 
 
@@ -143,17 +373,39 @@ def encode_messages(tokenizer: Tokenizer, messages: Messages, *, turns: str = "l
     messages = to_messages(messages)
     if turns not in ("last", "all") or not messages or messages[-1]["role"] != "assistant":
         raise ValueError(f"turns is {turns!r} ('last' or 'all'), {len(messages)} messages; the last is the assistant's")
-    ids, mask, last = [], [], ""
-    for role, new_ids, new_mask in encode_turns(tokenizer, messages[:-1], True):
-        if role == "template" and last == "assistant" and new_ids[:1] == [tokenizer.eos_token_id]:
-            new_mask = [1] + new_mask[1:]  # the end of an earlier answer is learned too
-        ids, mask, last = ids + new_ids, mask + new_mask, role
-    new_ids, new_mask = encode_completion(tokenizer, messages[-1]["content"])
-    return ids + new_ids, (mask if turns == "all" else [0] * len(mask)) + new_mask
+    ids = encode_prompt(tokenizer, messages[:-1])
+    mask = earlier_answers(tokenizer, messages[:-1], ids) if turns == "all" else [0] * len(ids)
+    new_ids, new_mask = answer_after(tokenizer, messages[:-1], ids, messages[-1]["content"])
+    return ids + new_ids, mask + new_mask
+
+
+def earlier_answers(tokenizer: Tokenizer, messages: Messages, ids: list[int]) -> list[int]:
+    """The mask of a prompt's ids that is 1 on its earlier answers, end tokens included."""
+    mask, ends = [0] * len(ids), facts(tokenizer).ends
+    if not is_plain(tokenizer, messages):
+        mask, last = [], ""
+        for role, new_ids, new_mask in encode_turns(tokenizer, messages, True):
+            ended = through_end(tokenizer, new_ids)
+            if role == "template" and last == "assistant" and ended[-1:] and ended[-1] in ends:
+                new_mask = [1] * len(ended) + new_mask[len(ended):]  # the end of an earlier answer is learned too
+            mask, last = mask + new_mask, role
+        return mask
+    for i in [i for i, m in enumerate(messages) if m["role"] == "assistant"]:
+        opened = render(tokenizer, messages[:i], True, tokenize=True)
+        start = next((k for k, (a, b) in enumerate(zip(opened, ids, strict=False)) if a != b), len(opened))
+        answer = through_end(tokenizer, ids[start:])
+        if start < len(render(tokenizer, messages[:i], False, tokenize=True)) or answer[-1] not in ends:
+            warn_once(tokenizer, "the chat template changes earlier turns, so that some earlier answers are not found in the "
+                                 "prompt, and not learned")
+            continue
+        mask[start:start + len(answer)] = [1] * len(answer)
+    return mask
 
 
 def decode(tokenizer: Tokenizer, ids: list[int]) -> str:
-    """Text of a completion, without special tokens, except for the calculator's tags (a reward may read those)."""
-    skip = {i for i, t in tokenizer.added_tokens_decoder.items() if t.special and t.content not in TOOLS}
+    """Text of a completion, without special and end tokens, except for the tags of thoughts and of the calculator."""
+    kept = TOOLS + THOUGHTS  # a reward may read them
+    skip = {i for i, t in tokenizer.added_tokens_decoder.items() if t.special and t.content not in kept}
+    skip |= {tokenizer.bos_token_id, tokenizer.pad_token_id, tokenizer.unk_token_id, *facts(tokenizer).ends}  # ByT5 marks none
     text = tokenizer.decode([i for i in ids if i not in skip], clean_up_tokenization_spaces=False)
     return text.removeprefix(" ") if tokenizer.chat_template is None else text

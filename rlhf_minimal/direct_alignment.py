@@ -29,7 +29,7 @@ from .equations import implements
 from .logprobs import sequence_logps
 from .models import disable_dropout
 from .optim import update
-from .tensors import check_answers, check_positive, check_shapes, check_share, masked_sum
+from .tensors import check_answers, check_groups, check_positive, check_shapes, check_share, masked_sum
 
 LossAndStats = tuple[Tensor, dict[str, Tensor]]
 
@@ -236,8 +236,7 @@ def dpo_nll_loss(
     """DPO plus alpha times the chosen answer's negative log-likelihood, which keeps its log-probability from sinking.
 
     Four (B,) sums of log-probabilities, in nats. `lengths` (B,): the number of tokens of each chosen answer. With it the
-    second term is a mean per token, as in the paper (which counts the prompt's tokens too); without it, a sum. An
-    `alpha` that suits one does not suit the other.
+    second term is a mean per token, as in the paper; without it, a sum. An `alpha` that suits one does not suit the other.
 
     Returns the loss, averaged over pairs, and the statistics with `nll`. Raises ValueError as `dpo_loss`, and for a
     length below 1. Equations `eq:dpo_nll`, `eq:dpo_nll_expanded`; Pang et al. 2024, https://arxiv.org/abs/2404.19733
@@ -468,8 +467,7 @@ def online_pairs(score: Tensor, group_size: int) -> tuple[Tensor, Tensor]:
     [[1], [0]]
     """
     check_answers(score=score)
-    if group_size < 2 or len(score) % group_size:
-        raise ValueError(f"{len(score)} rows in groups of {group_size}; a group needs 2 or more and must divide them")
+    check_groups(group_size, score=score)
     groups = score.view(-1, group_size)
     best, worst = groups.max(1), groups.min(1)
     first_row = torch.arange(0, len(score), group_size, device=score.device)

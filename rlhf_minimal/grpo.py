@@ -9,6 +9,8 @@ All losses raise ValueError for shapes, groups or a clip that do not fit, for a 
 denominator is given), and for a NaN where the mask is 1.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -48,9 +50,9 @@ def grpo_loss(
     >>> round(loss.item(), 4)  # advantages 0.5, -0.5: (-1.2 * 0.5 + 0.5) / 2
     -0.05
     """
-    adv = group_normalize(score, group_size, scale=scale)
-    clip_high = check_clip(clip, clip_high)
+    adv = group_normalize(score, group_size, scale=scale)  # (score - mean) / std, within each prompt
     adv = per_token(adv, mask)  # (B,) -> (B, T): every token of an answer has the answer's advantage
+    clip_high = check_clip(clip, clip_high)
     logp, m = check_mask(logp, mask, "logp")
     logp_old, _ = check_mask(logp_old.detach(), mask, "logp_old")
 
@@ -58,7 +60,10 @@ def grpo_loss(
     losses = -torch.minimum(ratio * adv, ratio.clamp(1 - clip, 1 + clip_high) * adv)
     stats = ratio_stats(logp - logp_old, adv, m, low=clip, high=clip_high)
     if beta:
-        kl = k3(logp, reference(logp_ref, mask, beta))
+        if logp_ref is None:
+            raise ValueError(f"beta={beta} without logp_ref: give the reference's log-probabilities (B, T), or beta=0")
+        logp_ref, _ = check_mask(logp_ref.detach(), mask, "logp_ref")
+        kl = k3(logp, logp_ref)  # per token: pi_ref / pi - 1 - log(pi_ref / pi)
         losses = losses + beta * kl
         stats["kl_ref"] = kl.detach().sum() / m.any(1).sum().clamp(min=1)
     loss = aggregate(losses, mask, mode, denominator=denominator)
@@ -130,13 +135,6 @@ def cispo_loss(
     return loss, {"loss": loss.detach(), "clip_frac": clip_frac}
 
 
-def reference(logp_ref: Tensor | None, mask: Tensor, beta: float) -> Tensor:
-    """The reference's log-probabilities (B, T), detached, 0 off the mask. ValueError if there are none to weigh with beta."""
-    if logp_ref is None:
-        raise ValueError(f"beta={beta} without logp_ref: give the reference's log-probabilities (B, T), or beta=0")
-    return check_mask(logp_ref.detach(), mask, "logp_ref")[0]
-
-
 @implements("eq:tis_backend")
 def truncated_importance(logp_learner: Tensor, logp_sampler: Tensor, mask: Tensor, *, cap: float = 2.0) -> Tensor:
     """Weights that correct for tokens drawn by another engine than the one that learns: min(learner / sampler, cap).
@@ -183,19 +181,26 @@ def overlong_penalty(length: Tensor, *, limit: int, buffer: int) -> Tensor:
 
 def step(
     policy: nn.Module, optimizer: torch.optim.Optimizer, rollout: Rollout, score: Tensor, *, group_size: int,
-    logp_ref: Tensor | None = None, beta: float = 0.0, epochs: int = 1, temperature: float = 1.0, max_norm: float = 1.0,
-    **settings,
+    loss_fn: Callable = grpo_loss, logp_ref: Tensor | None = None, beta: float = 0.0, epochs: int = 1,
+    temperature: float = 1.0, max_norm: float = 1.0, **settings,
 ) -> dict[str, Tensor]:
-    """One GRPO update, or several on the same rollout. score (B,). Returns the statistics of the last one.
+    """One update with a loss of this file, or several on the same rollout. Returns the mean of their statistics.
 
-    `temperature` is the one that the rollout was sampled with; `settings` go to `grpo_loss`.
+    score (B,), the samples of one prompt adjacent. `loss_fn`: `grpo_loss`, `gspo_loss` or `cispo_loss`; `settings` go to
+    it. Only the first has a KL term: the others want beta = 0, and `logp_ref` (B, T) gives them the statistic `kl` alone.
+    `temperature`: the one the rollout was sampled with. Raises ValueError as the loss does.
     """
+    if loss_fn is grpo_loss:
+        settings |= dict(logp_ref=logp_ref, beta=beta)
+    elif beta:
+        raise ValueError(f"beta={beta} with {loss_fn.__name__}, which has no KL term; give beta=0, or take grpo_loss")
     disable_dropout(policy)  # with dropout the ratios would not be 1 before the first update
-    settings = dict(group_size=group_size, logp_ref=logp_ref, beta=beta, **settings)
+    history = []
     for _ in range(epochs):
         logp = completion_logps(policy, rollout, temperature=temperature)
-        loss, stats = grpo_loss(logp, rollout.logp_old, score, rollout.mask, **settings)
-        grad_norm = update(loss, optimizer, max_norm=max_norm)
+        loss, stats = loss_fn(logp, rollout.logp_old, score, rollout.mask, group_size=group_size, **settings)
+        history.append(stats | {"grad_norm": update(loss, optimizer, max_norm=max_norm)})
+    stats = {name: torch.stack([h[name] for h in history]).mean() for name in history[0]}
     if logp_ref is not None:
         stats["kl"] = masked_sum(k1(rollout.logp_old, logp_ref), rollout.mask, dim=1).mean()
-    return stats | {"score": score.mean(), "grad_norm": grad_norm}
+    return stats | {"score": score.mean()}

@@ -1,11 +1,12 @@
-"""P3O, pairwise PPO: two answers a prompt, and only the difference of their scores is used.
+"""P3O, pairwise PPO: two answers per prompt, of which only the difference of scores is used.
 
-Not the off-policy method of the same name. A score that is shifted by any number a prompt changes nothing.
+Not the off-policy method of the same name. Adding any number to both scores of a prompt changes nothing.
 """
 
 import math
 
 import torch
+from torch import Tensor, nn
 
 from .advantages import leave_one_out
 from .aggregate import aggregate
@@ -13,74 +14,84 @@ from .kl import penalized
 from .models import disable_dropout
 from .optim import update
 from .ppo import ratio_stats
-from .rollout import completion_logps
+from .rollout import Rollout, completion_logps
 from .tensors import check_mask
 
-FORMS = ("separate", "joint")
+P3O_MODES = ("separate", "joint")
 
 
-def _joint(seq, old, adv, clip):
-    """-w min(A g, A clip(g, -clip, clip)) / 2 a pair (B/2,), g = the change of log pi(y1) - log pi(y2), and its stats.
+def p3o_loss(
+    logp: Tensor, logp_old: Tensor, score: Tensor, mask: Tensor, *, clip: float | None = 0.2, mode: str = "separate",
+    denominator: float | None = None,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Pairwise policy gradient: the better answer of a pair is made likelier, the worse one less likely, up to a clip.
 
-    w is the pair's importance weight rho_1 rho_2, detached and held in 1 +- clip.
-    """
-    change = (seq - old).view(-1, 2)
-    gap, adv = change[:, 0] - change[:, 1], adv.view(-1, 2)[:, 0]
-    weight = change.detach().sum(1).exp()
-    if clip is None:
-        plain = near = adv * gap
-    else:
-        weight, plain, near = weight.clamp(1 - clip, 1 + clip), adv * gap, adv * gap.clamp(-clip, clip)
-    stats = {"clip_frac": (near < plain).float().mean(), "weight": weight.mean()}
-    return -weight * torch.minimum(plain, near) / 2, stats
+    logp, logp_old, mask (B, T), in nats; score (B,), the two answers to one prompt next to each other.
+    `mode="separate"` (the paper's first variant) clips each answer's ratio, as PPO does; `"joint"`, its second, clips the
+    gap of the two log-ratios and weighs the pair by the product of its ratios, without gradient and clipped too.
+    clip=None: no clip at all. `denominator`: the rows of the whole optimizer step.
 
+    At logp == logp_old the gradient is RLOO's with two samples. Without a clip both modes have the right expected gradient
+    for old samples too; the paper weighs a pair by both ratios, "separate" leaves the *other* answer's out (its mean is
+    1: less noise). How the paper combines clip and weight was compared with summaries of it, not with its text.
 
-def p3o_loss(logp, logp_old, score, mask, *, clip=0.2, form="separate", denominator=None):
-    """Pairwise policy gradient, mean over pairs -> (loss, stats). https://arxiv.org/abs/2310.00212
+    Returns the loss, averaged over answers, and `clip_frac` with the statistics of the ratio ("separate") or `weight`
+    ("joint"). Raises ValueError for an odd B, another mode, a clip outside 0 to 1.
+    Wu et al. 2023, https://arxiv.org/abs/2310.00212
 
-    logp, logp_old, mask (B, T); score (B,), detached here, the two rows of a prompt adjacent (D9). At
-    logp == logp_old the gradient is -mean of 1/2 (r_1 - r_2) grad log pi(y_1) / pi(y_2): RLOO's at G = 2.
-    form "separate" (the paper's V1): each answer's ratio rho = exp(sum of log-ratios) is clipped, -min(rho A, clip(rho)
-    A); "joint" (V2): the *gap* of the two log-ratios is clipped, under the pair's weight rho_1 rho_2. clip=None: no clip
-    at all; then both have grad J in expectation for old samples too. Where this differs: the paper's off-policy gradient
-    weighs a pair by rho_1 rho_2. "separate" leaves the *other* answer's ratio out (its mean is 1: the same expectation
-    with less noise), "joint" keeps both and clips their product, too. How the paper combines clip and weight inside V1
-    and V2 was not compared with its text, only with summaries of it. denominator: rows of the whole optimizer step.
-    ValueError on an odd B, another form, a negative clip.
-
-    >>> logp, old = torch.tensor([[-1.0], [-2.0]]), torch.tensor([[-1.1], [-1.9]])
-    >>> pair, one = torch.tensor([1.0, 0.0]), torch.ones(2, 1)
-    >>> [round(p3o_loss(logp, old, pair, one, clip=None, form=f)[0].item(), 4) for f in FORMS]  # ratios e^.1, e^-.1
+    >>> logp, old = torch.tensor([[-1.0], [-2.0]]), torch.tensor([[-1.1], [-1.9]])  # ratios e^0.1, e^-0.1
+    >>> pair, ones = torch.tensor([1.0, 0.0]), torch.ones(2, 1)
+    >>> [round(p3o_loss(logp, old, pair, ones, clip=None, mode=mode)[0].item(), 4) for mode in P3O_MODES]
     [-0.1002, -0.1]
     """
-    if form not in FORMS:
-        raise ValueError(f"form is {form!r}; choose one of {', '.join(FORMS)}")
+    adv = leave_one_out(score, 2)  # r_1 - r_2 and r_2 - r_1
+    check_p3o(mode, clip)
+    logp, m = check_mask(logp, mask, "logp")
+    logp_old, _ = check_mask(logp_old.detach(), mask, "logp_old")
+    answered = m.any(1).to(m.dtype)
+    low, high = (1.0, math.inf) if clip is None else (clip, clip)
+
+    log_ratio = logp.sum(1) - logp_old.sum(1)  # (B,)
+    if mode == "separate":
+        ratio = log_ratio.exp()
+        losses = -torch.minimum(ratio * adv, ratio.clamp(1 - low, 1 + high) * adv)
+        loss = aggregate(losses[:, None], answered[:, None], "sequence_sum", denominator=denominator)
+        return loss, ratio_stats(log_ratio, adv, answered, low=low, high=high) | {"loss": loss.detach()}
+
+    first, second = log_ratio.view(-1, 2).unbind(1)  # (B/2,): one number per pair
+    gap, adv = first - second, adv[::2]
+    weight = (first + second).detach().exp().clamp(1 - low, 1 + high)
+    clipped = gap if clip is None else gap.clamp(-clip, clip)
+    losses = -weight * torch.minimum(gap * adv, clipped * adv)
+    rows = len(score) if denominator is None else denominator  # a pair stands for two rows
+    loss = aggregate(losses[:, None], torch.ones_like(losses)[:, None], "sequence_sum", denominator=rows)
+    clip_frac = (clipped * adv < gap * adv).float().mean()
+    return loss, {"loss": loss.detach(), "clip_frac": clip_frac, "weight": weight.mean()}
+
+
+def check_p3o(mode: str, clip: float | None) -> None:
+    """Raise ValueError for an unknown mode, or a clip that is neither None nor above 0 and at most 1."""
+    if mode not in P3O_MODES:
+        raise ValueError(f"mode is {mode!r}; choose one of {', '.join(P3O_MODES)}")
     if clip is not None and not 0 < clip <= 1:
         raise ValueError(f"clip is {clip}; give a number above 0 and up to 1, or None for no clipping")
-    adv = leave_one_out(score.detach(), 2)  # r_1 - r_2, r_2 - r_1
-    (logp, m), (old, _) = check_mask(logp, mask, "logp"), check_mask(logp_old.detach(), mask, "logp_old")
-    seq, seq_old, some = logp.sum(1), old.sum(1), m.any(1).to(m.dtype)
-    if form == "joint":
-        x, stats = _joint(seq, seq_old, adv, clip)
-        rows = len(score) if denominator is None else denominator
-        loss = aggregate(2 * x[:, None], torch.ones_like(x)[:, None], "sequence_sum", denominator=rows)
-    else:
-        low, high = (1.0, math.inf) if clip is None else (clip, clip)
-        ratio = (seq - seq_old).exp()
-        x = -torch.minimum(ratio * adv, ratio.clamp(1 - low, 1 + high) * adv)
-        loss = aggregate(x[:, None], some[:, None], "sequence_sum", denominator=denominator)
-        stats = ratio_stats(seq - seq_old, adv, some, low=low, high=high)
-    return loss, stats | {"loss": loss.detach()}
 
 
 def step(
-    policy, optimizer, rollout, score, *, logp_ref=None, beta=0.0, epochs=1, temperature=1.0, max_norm=1.0, **settings,
-):
-    """P3O update(s) from a rollout of two samples a prompt and scores (B,) -> last stats. settings: clip, form."""
-    disable_dropout(policy)  # or ratios are not 1 with unchanged weights (B7)
+    policy: nn.Module, optimizer: torch.optim.Optimizer, rollout: Rollout, score: Tensor, *, logp_ref: Tensor | None = None,
+    beta: float = 0.0, epochs: int = 1, temperature: float = 1.0, max_norm: float = 1.0, **settings,
+) -> dict[str, Tensor]:
+    """One P3O update, or several on the same rollout of two samples per prompt. Returns the mean of their statistics.
+
+    score (B,). beta times the KL to the reference, whose log-probabilities are `logp_ref` (B, T), is subtracted from it.
+    `temperature`: the one the rollout was sampled with. `settings` go to `p3o_loss`: clip, mode.
+    """
+    disable_dropout(policy)  # with dropout the ratios would not be 1 before the first update
     reward, kl = penalized(score, rollout.logp_old, logp_ref, rollout.mask, beta)
+    history = []
     for _ in range(epochs):
         logp = completion_logps(policy, rollout, temperature=temperature)
         loss, stats = p3o_loss(logp, rollout.logp_old, reward, rollout.mask, **settings)
-        norm = update(loss, optimizer, max_norm=max_norm)
-    return stats | {"score": score.mean(), "reward": reward.mean(), "kl": kl.mean(), "grad_norm": norm}
+        history.append(stats | {"grad_norm": update(loss, optimizer, max_norm=max_norm)})
+    stats = {name: torch.stack([h[name] for h in history]).mean() for name in history[0]}
+    return stats | {"score": score.mean(), "reward": reward.mean(), "kl": kl.mean()}

@@ -11,12 +11,12 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import AutoModelForSequenceClassification
+from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from .aggregate import mean_over_rows
 from .equations import implements
 from .forward import hidden_states
-from .models import ScalarHead, backbone, disable_dropout
+from .models import ScalarHead, Tokenizer, backbone, check_causal, disable_dropout
 from .optim import update
 from .tensors import as_float, check_answers, check_no_nan, check_shapes, check_share, last_index
 
@@ -141,14 +141,9 @@ class RewardModel(nn.Module):
     def __init__(self, model: nn.Module, weight: Tensor | None = None):
         super().__init__()
         trunk = copy.deepcopy(backbone(model))  # the policy must not move with its judge
-        config = copy.deepcopy(trunk.config)
-        config.num_labels = 1
-        with torch.device("meta"):  # the shell only gives names to the weights; its own are never made
-            shell = AutoModelForSequenceClassification.from_config(config)
-        if not hasattr(shell, "score"):
-            raise ValueError(f"{type(shell).__name__} has no `score` head; give a decoder-only model (GPT-2, Llama)")
+        shell = classifier_of(trunk)
         setattr(shell, shell.base_model_prefix, trunk)
-        shell.score = ScalarHead(config.hidden_size).to(next(trunk.parameters()).device)
+        shell.score = ScalarHead(shell.score.in_features).to(next(trunk.parameters()).device)
         if weight is not None:
             shell.score.weight.data.copy_(weight.reshape(1, -1))
         self.model = disable_dropout(shell)
@@ -169,9 +164,44 @@ class RewardModel(nn.Module):
 
     @classmethod
     def from_pretrained(cls, path: str | Path) -> "RewardModel":
-        """A reward model as it was saved. Raises OSError if there is none at `path`."""
-        shell = AutoModelForSequenceClassification.from_pretrained(path, dtype=torch.float32)
+        """A reward model as it was saved.
+
+        Raises OSError if there is none at `path`, and ValueError for a classifier that is no reward model: an encoder, several
+        labels, a head that is more than a line.
+        """
+        config = AutoConfig.from_pretrained(path)
+        if config.num_labels != 1:
+            kinds = ", ".join(config.architectures or [type(config).__name__])
+            raise ValueError(f"{path} holds {kinds} with {config.num_labels} labels; a reward model has one label, a number")
+        try:
+            shell = AutoModelForSequenceClassification.from_pretrained(path, dtype=torch.float32)
+        except ValueError as error:
+            raise ValueError(f"{path} holds {type(config).__name__}, which transformers does not load as a classifier") from error
+        check_head(shell)
+        check_causal(shell.base_model)
         return cls(shell.base_model, shell.score.weight.detach())
+
+
+def classifier_of(trunk: nn.Module) -> nn.Module:
+    """Transformers' classifier around a trunk, without weights: its head and names. ValueError where the family has none."""
+    config = copy.deepcopy(trunk.config)
+    config.num_labels = 1
+    try:
+        with torch.device("meta"):  # the shell only gives names to the weights; its own are never made
+            shell = AutoModelForSequenceClassification.from_config(config)
+    except ValueError as error:
+        raise ValueError(f"{type(trunk).__name__}: transformers has no class for sequence classification of this family, in which "
+                         "a reward model is saved; give another (GPT-2, Llama, Qwen, Gemma, Mistral, Phi, OPT)") from error
+    check_head(shell)
+    return shell
+
+
+def check_head(shell: nn.Module) -> None:
+    """Raise ValueError unless a classifier reads one position by a linear head without bias, named `score`."""
+    head = getattr(shell, "score", None)
+    if type(head) is not nn.Linear or head.bias is not None:
+        raise ValueError(f"{type(shell).__name__} has no plain `score` head, as decoder-only models have it; give a decoder-only "
+                         "reward model (GPT-2, Llama, Qwen, Gemma, Mistral, Phi, OPT)")
 
 
 def last_state(model: nn.Module, ids: Tensor, attention: Tensor) -> Tensor:
@@ -282,3 +312,16 @@ def step(
     chosen, rejected = model(batch["ids"], batch["attention"]).chunk(2)
     loss, stats = pairwise_loss(chosen, rejected, **settings)
     return stats | {"grad_norm": update(loss, optimizer, max_norm=max_norm)}
+
+
+def mark_padding(model: nn.Module, tokenizer: Tokenizer) -> None:
+    """Give a reward model another special token than EOS to pad with.
+
+    Transformers' own class scores the last id that is no pad: with pad = EOS, the token before the end. Without another
+    special token (GPT-2) that class takes single rows only.
+    """
+    end = tokenizer.eos_token_id
+    others = [t.content for i, t in sorted(tokenizer.added_tokens_decoder.items()) if t.special and i != end]
+    if others:
+        tokenizer.pad_token = others[0]
+    model.config.pad_token_id = tokenizer.pad_token_id if others else None

@@ -3,9 +3,11 @@
 PPO's clip bounds nothing by itself; here the KL after the step is measured, and the step shortened until it fits.
 """
 
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
+from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
@@ -15,86 +17,109 @@ from .forward import next_token_logits, put_back
 from .kl import exact_kl, penalized
 from .logprobs import check_temperature, places_to_score
 from .models import disable_dropout
-from .rollout import completion_logps
+from .rollout import Rollout, completion_logps
 from .tensors import check_mask
 
 
-def trpo_loss(logp, logp_old, adv, mask, *, denominator=None):
-    """-mean over rows of sum_t rho_t A_t, rho = pi / pi_old, not clipped -> (loss, stats).
+def trpo_loss(
+    logp: Tensor, logp_old: Tensor, adv: Tensor, mask: Tensor, *, denominator: float | None = None,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """TRPO's surrogate: minus the importance ratio times the advantage, not clipped, summed over an answer.
 
-    logp, logp_old, mask (B, T); adv (B,) or (B, T), detached here. At logp == logp_old its gradient is REINFORCE's,
-    -grad J in expectation (E3). denominator: rows. ValueError as `aggregate`. https://arxiv.org/abs/1502.05477
+    logp, logp_old, mask (B, T), in nats; adv (B,) or (B, T), detached here. `denominator`: the number of rows of the whole
+    optimizer step, where this batch is a part of it.
 
-    >>> one, half = torch.tensor([[1.0, 1.0]]), torch.tensor([[0.5, 0.5]])
-    >>> loss, stats = trpo_loss(torch.tensor([[0.6, 0.5]]).log(), half.log(), torch.tensor([2.0]), one)
-    >>> round(loss.item(), 4)  # -(1.2 + 1.0) * 2
+    Returns the loss, averaged over answers, and the statistics `loss` and `ratio`. At logp == logp_old its gradient is
+    REINFORCE's. Raises ValueError for shapes that do not fit, a mask that is empty everywhere, a NaN where it is 1.
+    Schulman et al. 2015, https://arxiv.org/abs/1502.05477
+
+    >>> old, new = torch.tensor([[0.5, 0.5]]).log(), torch.tensor([[0.6, 0.5]]).log()  # ratios 1.2, 1
+    >>> round(trpo_loss(new, old, torch.tensor([2.0]), torch.ones(1, 2))[0].item(), 4)  # -(1.2 + 1.0) * 2
     -4.4
     """
     adv = per_token(adv, mask)
-    (logp, m), (old, _) = check_mask(logp, mask, "logp"), check_mask(logp_old.detach(), mask, "logp_old")
-    ratio = (logp - old).exp()  # 0 off the mask *before* exp (E11)
-    loss = aggregate(-ratio * adv, mask, "sequence_sum", denominator=denominator)
+    logp, m = check_mask(logp, mask, "logp")  # 0 off the mask, before exp
+    logp_old, _ = check_mask(logp_old.detach(), mask, "logp_old")
+
+    ratio = (logp - logp_old).exp()
+    losses = -ratio * adv
+    loss = aggregate(losses, mask, "sequence_sum", denominator=denominator)
     return loss, {"loss": loss.detach(), "ratio": (ratio.detach() * m).sum() / m.sum().clamp(min=1)}
 
 
-def conjugate_gradients(product, b, *, steps=10, tolerance=1e-10):
-    """x with A x = b, from products A v alone, A symmetric and not negative: (n,) -> (n,), exact after rank(A) steps.
+def conjugate_gradients(
+    product: Callable[[Tensor], Tensor], b: Tensor, *, steps: int = 10, tolerance: float = 1e-10,
+) -> Tensor:
+    """Solve A x = b by the conjugate gradient method, from products A v alone.
+
+    product: v (n,) -> A v (n,), A symmetric with no negative eigenvalue; b (n,). Returns x (n,): exact after rank(A) steps,
+    earlier an approximation.
 
     >>> A = torch.tensor([[2.0, 1.0], [1.0, 3.0]])
     >>> [round(x, 4) for x in conjugate_gradients(lambda v: A @ v, torch.tensor([3.0, 4.0])).tolist()]
     [1.0, 1.0]
     """
-    x, rest = torch.zeros_like(b), b.clone()
-    direction, size = rest.clone(), rest @ rest
+    x, residual = torch.zeros_like(b), b.clone()
+    direction, size = residual.clone(), residual @ residual
     stop = tolerance**2 * size
     for _ in range(steps):
         image = product(direction)
-        bend = direction @ image
-        if size <= stop or bend <= 0:
+        curvature = direction @ image
+        if size <= stop or curvature <= 0:
             break
-        move = size / bend
-        x, rest = x + move * direction, rest - move * image
-        new = rest @ rest
-        direction, size = rest + new / size * direction, new
+        length = size / curvature
+        x, residual = x + length * direction, residual - length * image
+        new_size = residual @ residual
+        direction, size = residual + new_size / size * direction, new_size
     return x
 
 
 @contextmanager
-def twice_differentiable():
-    """Inside, attention is computed by the plain kernel: the fused ones have no second derivative. Nothing to choose."""
+def twice_differentiable() -> Iterator[None]:
+    """Inside, attention is computed by the plain kernel: the fused ones have no second derivative."""
     with sdpa_kernel(SDPBackend.MATH):
         yield
 
 
-def fisher_product(divergence, weights, *, damping=0.0):
-    """v -> (F + damping) v, F the Hessian of `divergence` (scalar, with graph) in `weights`, by a double backward.
+def fisher_product(
+    divergence: Tensor, weights: Iterable[Tensor], *, damping: float = 0.0,
+) -> Callable[[Tensor], Tensor]:
+    """The function v -> (F + damping) v, where F is the Hessian of `divergence` in `weights`.
 
-    Of KL(pi_old || pi) at pi = pi_old that Hessian is the Fisher matrix. One backward a product, F is never stored.
-    The forward that made `divergence` has to be run under `twice_differentiable`.
+    divergence: a scalar with its graph, computed under `twice_differentiable`. Of KL(pi_old || pi) at pi = pi_old, that
+    Hessian is the Fisher matrix. Each product costs one backward pass; F itself is never stored. Raises ValueError if
+    the divergence has no second derivative.
     """
     weights = list(weights)
-    slope = flat_gradient(divergence, weights, create_graph=True)
-    if not slope.requires_grad:
+    gradient = flat_gradient(divergence, weights, create_graph=True)
+    if not gradient.requires_grad:
         raise ValueError("the divergence has no second derivative in the weights; make it of live log-probabilities")
 
-    def product(v):
-        return flat_gradient(slope @ v, weights, retain_graph=True) + damping * v
+    def product(v: Tensor) -> Tensor:
+        return flat_gradient(gradient @ v, weights, retain_graph=True) + damping * v
 
     return product
 
 
-def flat_gradient(scalar, weights, **settings):
+def flat_gradient(scalar: Tensor, weights: list[Tensor], **settings) -> Tensor:
     """Gradient of a scalar in all `weights` as one vector, 0 where a weight has no part in it."""
     grads = torch.autograd.grad(scalar, weights, materialize_grads=True, **settings)
     return torch.cat([g.reshape(-1) for g in grads])
 
 
-def natural_step(loss, divergence, weights, *, delta=0.01, damping=1e-3, cg_steps=10, shrink=0.5, tries=10):
-    """Move `weights` in place by one TRPO step -> stats, floats: kl, improvement, step (share of the full one, or 0).
+def natural_step(
+    loss: Callable[[], Tensor], divergence: Callable[[], Tensor], weights: Iterable[Tensor], *, delta: float = 0.01,
+    damping: float = 1e-3, cg_steps: int = 10, shrink: float = 0.5, tries: int = 10,
+) -> dict[str, float]:
+    """Move `weights` in place by one TRPO step.
 
-    loss, divergence: functions without arguments -> scalar at the present weights; divergence is KL(pi_old || pi), 0 at
-    the start. The full step is sqrt(2 delta / x'Fx) x, F x = -grad loss. It is cut by `shrink` until the *measured* KL
-    is <= delta and the loss has fallen; after `tries` cuts the old weights are put back.
+    loss, divergence: functions without arguments that give a scalar at the present weights; the divergence is
+    KL(pi_old || pi), 0 at the start. With g the gradient of the loss and F the Fisher matrix, x solves F x = -g, and the
+    full step is sqrt(2 delta / x'Fx) x. It is shortened by `shrink` until the *measured* KL is at most delta and the loss
+    has fallen; after `tries` attempts the old weights are put back.
+
+    Returns floats: `kl`, `improvement`, `step` (the share of the full step that was taken, or 0), `grad_norm`. Raises
+    ValueError for settings out of range and for weights that have diverged.
     """
     if not (delta > 0 and damping >= 0 and 0 < shrink < 1 and cg_steps >= 1 and tries >= 1):
         raise ValueError(f"delta {delta}, damping {damping}, shrink {shrink}, cg_steps {cg_steps}, tries {tries}; give "
@@ -102,30 +127,35 @@ def natural_step(loss, divergence, weights, *, delta=0.01, damping=1e-3, cg_step
     weights = [w for w in weights if w.requires_grad]
     with twice_differentiable():
         before = loss()
-        slope = flat_gradient(before, weights)
-        product = fisher_product(divergence(), weights, damping=damping)
-        way = conjugate_gradients(product, -slope, steps=cg_steps)
-        start, length = parameters_to_vector(weights).detach(), way @ product(way)
-        if not torch.isfinite(length + slope.norm()):
-            raise ValueError(f"x'Fx is {length.item()}, the gradient's norm {slope.norm().item()}; weights diverged?")
-        full = way * (2 * delta / length).sqrt() if length > 0 else way * 0  # no signal: stay
-        for k in range(tries if length > 0 else 0):
-            _move(weights, start + shrink**k * full)
-            with torch.no_grad():
-                gain, kl = (before - loss()).item(), divergence().item()
-            if gain > 0 and kl <= delta:
-                return {"kl": kl, "improvement": gain, "step": shrink**k, "grad_norm": slope.norm().item()}
-        _move(weights, start)
-    return {"kl": 0.0, "improvement": 0.0, "step": 0.0, "grad_norm": slope.norm().item()}
+        g = flat_gradient(before, weights)
+        fisher = fisher_product(divergence(), weights, damping=damping)
+        x = conjugate_gradients(fisher, -g, steps=cg_steps)
+        start, x_F_x = parameters_to_vector(weights).detach(), x @ fisher(x)
+        if not torch.isfinite(x_F_x + g.norm()):
+            raise ValueError(f"x'Fx is {x_F_x.item()}, the gradient's norm {g.norm().item()}; weights diverged?")
+        if x_F_x > 0:  # else there is no signal: stay
+            full_step = x * (2 * delta / x_F_x).sqrt()
+            for k in range(tries):
+                set_weights(weights, start + shrink**k * full_step)
+                with torch.no_grad():
+                    improvement, kl = (before - loss()).item(), divergence().item()
+                if improvement > 0 and kl <= delta:
+                    return {"kl": kl, "improvement": improvement, "step": shrink**k, "grad_norm": g.norm().item()}
+            set_weights(weights, start)
+    return {"kl": 0.0, "improvement": 0.0, "step": 0.0, "grad_norm": g.norm().item()}
 
 
 @torch.no_grad()
-def _move(weights, vector):
+def set_weights(weights: list[Tensor], vector: Tensor) -> None:
+    """Write one long vector into the weights, in place."""
     vector_to_parameters(vector, weights)
 
 
-def completion_logits(model, rollout, *, temperature=1.0):
-    """(B, T, V) logits / temperature that a rollout's tokens were drawn from, 0 off the mask (B2, B4)."""
+def completion_logits(model: nn.Module, rollout: Rollout, *, temperature: float = 1.0) -> Tensor:
+    """The logits that a rollout's tokens were drawn from, divided by the temperature: (B, T, V), 0 off the mask.
+
+    Raises ValueError as `token_logps`.
+    """
     check_temperature(temperature)
     scored = places_to_score(rollout.ids, rollout.attention, rollout.full_mask[:, 1:])
     found = [(place, logits / temperature)
@@ -133,25 +163,29 @@ def completion_logits(model, rollout, *, temperature=1.0):
     return put_back(found, scored.shape)[:, rollout.prompt_len - 1:]
 
 
-def step(policy, rollout, score, *, group_size, logp_ref=None, beta=0.0, temperature=1.0, **settings):
-    """One TRPO update from a rollout and its scores (B,), prompt-major -> stats; no optimizer, the KL sets the step.
+def step(
+    policy: nn.Module, rollout: Rollout, score: Tensor, *, group_size: int, logp_ref: Tensor | None = None,
+    beta: float = 0.0, temperature: float = 1.0, **settings,
+) -> dict[str, Tensor | float]:
+    """One TRPO update from a rollout and its scores (B,), the samples of one prompt adjacent. There is no optimizer.
 
-    Advantages are leave-one-out (the paper has a value net). The KL is that of a sequence: exact over the vocabulary at
-    each sampled prefix, summed over tokens, mean over rows, nats. settings: delta, damping, ... of `natural_step`.
+    The advantage is leave-one-out, where the paper has a value model. The KL that bounds the step is that of a whole answer:
+    exact over the vocabulary after each sampled prefix, summed over tokens, averaged over rows, in nats. `settings` go to
+    `natural_step`: delta, damping, ... Returns its statistics (`kl` under the name `kl_old`), `score`, `reward`, `kl`.
     """
-    disable_dropout(policy)  # or the KL at the start is not 0 (B7)
+    disable_dropout(policy)  # with dropout the KL would not be 0 at the start
     reward, kl = penalized(score, rollout.logp_old, logp_ref, rollout.mask, beta)
     adv = leave_one_out(reward, group_size)
     with torch.no_grad():
-        old = completion_logits(policy, rollout, temperature=temperature)
+        logits_old = completion_logits(policy, rollout, temperature=temperature)
 
-    def loss():
+    def loss() -> Tensor:
         logp = completion_logps(policy, rollout, temperature=temperature)
         return trpo_loss(logp, rollout.logp_old, adv, rollout.mask)[0]
 
-    def divergence():
-        new = completion_logits(policy, rollout, temperature=temperature)
-        return aggregate(exact_kl(old, new), rollout.mask, "sequence_sum")
+    def divergence() -> Tensor:
+        logits = completion_logits(policy, rollout, temperature=temperature)
+        return aggregate(exact_kl(logits_old, logits), rollout.mask, "sequence_sum")
 
     stats = natural_step(loss, divergence, policy.parameters(), **settings)
     stats["kl_old"] = stats.pop("kl")  # to the policy before the step; "kl" is to the reference, as elsewhere

@@ -127,7 +127,9 @@ def test_A7_the_prompt_is_cut_from_the_left(village):
     whole, mask = encode_pair(village, "0123456789", "yes")
     for room in range(5, len(whole)):
         ids, m = encode_pair(village, "0123456789", "yes", max_len=room)
-        assert ids == whole[-room:] and m == mask[-room:] and sum(m) == 4  # the completion stays, EOS included
+        assert m == mask[-room:] and sum(m) == 4  # the completion stays, EOS included
+        head = whole[:1] if room >= 8 else []  # and so does what opens the user's turn, before what is left of its text
+        assert ids == head + whole[len(head) - room:]
     assert encode_pair(village, "0123456789", "yes", max_len=len(whole)) == (whole, mask)
     for room in (2, 3, 4):  # too narrow for the completion: its start stays, one token of the prompt before it
         ids, m = encode_pair(village, "0123456789", "yes", max_len=room)
@@ -188,3 +190,12 @@ def test_decode_keeps_the_calculator_and_drops_the_rest(village):
     ids = encode_completion(village, text)[0]
     assert decode(village, ids) == text
     assert decode(village, [village.convert_tokens_to_ids("<|user|>"), *ids]) == text
+
+
+def test_special_tokens_that_bear_no_mark_are_left_out_too():
+    """ByT5's end and padding tokens are not marked as special; a reward would read them as letters."""
+    from transformers import ByT5Tokenizer
+
+    tokenizer = ByT5Tokenizer(extra_ids=0)
+    ids = tokenizer("Hi").input_ids + [tokenizer.pad_token_id]
+    assert tokenizer.decode(ids) == "Hi</s><pad>" and decode(tokenizer, ids) == "Hi"

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from rlhf_minimal.distillation import (
-    MIXTURES,
+    MIXTURE_MODES,
     full_vocabulary_loss,
     mixed_logps,
     multi_teacher_loss,
@@ -116,19 +116,19 @@ def test_sequence_level_is_sft_but_for_the_reduction(batch):
 def test_advantages_by_hand():
     logp, teacher = torch.tensor([[-1.0, -2.0, -9.0, -0.5]]), torch.tensor([[-2.0, -1.5, math.nan, -1.5]])
     mask = torch.tensor([[1, 1, 0, 1]])
-    now = reverse_kl_advantage(logp, teacher, mask, form="immediate")
+    now = reverse_kl_advantage(logp, teacher, mask, mode="immediate")
     assert torch.allclose(now, torch.tensor([[-1.0, 0.5, 0.0, -1.0]]))
     later = reverse_kl_advantage(logp.requires_grad_(), teacher, mask)
     assert torch.allclose(later, torch.tensor([[-1.5, -0.5, 0.0, -1.0]])) and not later.requires_grad
     with pytest.raises(ValueError, match="immediate, cumulative"):
-        reverse_kl_advantage(logp, teacher, mask, form="later")
+        reverse_kl_advantage(logp, teacher, mask, mode="later")
 
 
 def test_K62_only_the_cumulative_advantage_is_the_gradient_of_the_texts_reverse_kl(bench):
     world, student, teacher, exact, forward = bench
     ref = world.logps(teacher).detach()
-    got = {form: expected_loss_gradient(world, student, lambda lp, i, f=form: on_policy_loss(
-        lp, ref[i], world.mask[i], form=f)[0]) for form in ("immediate", "cumulative")}
+    got = {mode: expected_loss_gradient(world, student, lambda lp, i, f=mode: on_policy_loss(
+        lp, ref[i], world.mask[i], mode=f)[0]) for mode in ("immediate", "cumulative")}
     assert compare(got["cumulative"], exact)["error"] < EQUAL
     assert 0.3 < compare(got["immediate"], exact)["cosine"] < 0.999
     assert compare(got["cumulative"], forward)["error"] > 0.1  # who samples sets the direction
@@ -153,7 +153,7 @@ def test_full_vocabulary_is_the_immediate_gradient_and_with_logp_the_whole_one(b
     world, student, teacher, exact, _ = bench
     ref = world.logps(teacher).detach()
     immediate = expected_loss_gradient(world, student, lambda lp, i: on_policy_loss(
-        lp, ref[i], world.mask[i], form="immediate")[0])
+        lp, ref[i], world.mask[i], mode="immediate")[0])
     value, got = weighted(world, student, teacher, later=False)
     assert abs(value - world.kl(student, teacher)) < 1e-12  # C5: the chain rule
     assert compare(got, immediate)["error"] < EQUAL and compare(got, exact)["error"] > 0.02
@@ -215,9 +215,9 @@ def test_step_draws_the_student_to_its_teacher(tiny_gpt2):
 # ---- several teachers ----
 
 
-@pytest.mark.parametrize("how", MIXTURES)
+@pytest.mark.parametrize("mode", MIXTURE_MODES)
 @pytest.mark.parametrize("temperature", [1.0, 2.0])
-def test_multi_teacher_gradient_equals_the_hand_formula(batch, how, temperature):
+def test_multi_teacher_gradient_equals_the_hand_formula(batch, mode, temperature):
     """temperature * (p - q) / tokens at each place, q mixed by loops; nothing in the teachers, garbage off the mask."""
     student, teacher, mask = batch
     teachers = [teacher.clone(), teacher.flip(-1).clone(), 3 * teacher]
@@ -225,13 +225,13 @@ def test_multi_teacher_gradient_equals_the_hand_formula(batch, how, temperature)
         x[mask == 0] = math.nan
         x.requires_grad_()
     weights = [2.0, 1.0, 1.0]
-    loss, stats = multi_teacher_loss(student, teachers, mask, weights=weights, how=how, temperature=temperature)
+    loss, stats = multi_teacher_loss(student, teachers, mask, weights=weights, mode=mode, temperature=temperature)
     got, *none = torch.autograd.grad(loss, [student, *teachers], allow_unused=True)
     assert none == [None] * 3
     want, kl = torch.zeros_like(student), 0.0
     for b, t in mask.nonzero().tolist():
         qs, p = [(x.detach()[b, t] / temperature).softmax(0) for x in teachers], (student.detach()[b, t] / temperature).softmax(0)
-        if how == "arithmetic":
+        if mode == "arithmetic":
             q = sum(w / 4 * x for w, x in zip(weights, qs, strict=True))
         else:
             q = math.prod(x ** (w / 4) for w, x in zip(weights, qs, strict=True))
@@ -245,7 +245,7 @@ def test_arithmetic_mixture_has_the_gradient_of_the_mean_loss_and_geometric_anot
     student, teacher, mask = batch
     two = [teacher, 2 * teacher.flip(-1)]
     single = torch.autograd.grad(sum(0.5 * word_level_loss(student, x, mask)[0] for x in two), student)[0]
-    mixed = {how: torch.autograd.grad(multi_teacher_loss(student, two, mask, how=how)[0], student)[0] for how in MIXTURES}
+    mixed = {mode: torch.autograd.grad(multi_teacher_loss(student, two, mask, mode=mode)[0], student)[0] for mode in MIXTURE_MODES}
     assert torch.allclose(mixed["arithmetic"], single, atol=1e-12)
     assert not torch.allclose(mixed["geometric"], single, atol=1e-3)
 
@@ -254,13 +254,13 @@ def test_each_mixture_minimises_its_own_divergence():
     """sum_k w_k KL(q_k || p) has its minimum at the arithmetic mixture, sum_k w_k KL(p || q_k) at the geometric one."""
     torch.manual_seed(0)
     qs, weights = list((2 * torch.randn(3, 4, dtype=torch.float64)).log_softmax(-1)), [0.5, 0.3, 0.2]
-    for how in MIXTURES:
-        def total(z, how=how):
+    for mode in MIXTURE_MODES:
+        def total(z, mode=mode):
             p = z.log_softmax(-1)
-            each = [(q.exp() * (q - p)).sum() if how == "arithmetic" else (p.exp() * (p - q)).sum() for q in qs]
+            each = [(q.exp() * (q - p)).sum() if mode == "arithmetic" else (p.exp() * (p - q)).sum() for q in qs]
             return sum(w * x for w, x in zip(weights, each, strict=True))
 
-        best, other = (mixed_logps(qs, weights, how=h).requires_grad_() for h in (how, MIXTURES[how == MIXTURES[0]]))
+        best, other = (mixed_logps(qs, weights, mode=h).requires_grad_() for h in (mode, MIXTURE_MODES[mode == MIXTURE_MODES[0]]))
         assert abs(best.exp().sum().item() - 1) < 1e-12
         assert torch.autograd.grad(total(best), best)[0].abs().max() < 1e-12
         assert torch.autograd.grad(total(other), other)[0].abs().max() > 1e-3
@@ -270,14 +270,14 @@ def test_a_token_one_teacher_rules_out_and_bad_weights():
     a, b = torch.tensor([0.5, 0.5, 0.0]).log(), torch.tensor([0.2, 0.3, 0.5]).log()
     assert torch.allclose(mixed_logps([a, b]).exp(), torch.tensor([0.35, 0.4, 0.25]))
     both = torch.tensor([0.1, 0.15, 0.0]).sqrt()  # all have to agree
-    assert torch.allclose(mixed_logps([a, b], how="geometric").exp(), both / both.sum())
-    for how in MIXTURES:  # a teacher of weight 0 is not asked
-        assert torch.allclose(mixed_logps([a, b], [0.0, 3.0], how=how), b)
+    assert torch.allclose(mixed_logps([a, b], mode="geometric").exp(), both / both.sum())
+    for mode in MIXTURE_MODES:  # a teacher of weight 0 is not asked
+        assert torch.allclose(mixed_logps([a, b], [0.0, 3.0], mode=mode), b)
     for weights in ([1.0], [-1.0, 2.0], [0.0, 0.0], [math.nan, 1.0]):
         with pytest.raises(ValueError, match="2 teachers"):
             mixed_logps([a, b], weights)
-    with pytest.raises(ValueError, match="how is 'mean'"):
-        mixed_logps([a, b], how="mean")
+    with pytest.raises(ValueError, match="mode is 'mean'"):
+        mixed_logps([a, b], mode="mean")
     with pytest.raises(ValueError, match="0 teachers"):
         mixed_logps([])
     with pytest.raises(ValueError, match="shapes differ"):
@@ -313,7 +313,7 @@ def test_J5_stats_of_a_batch_without_tokens_are_finite():
     for _, stats in (
         word_level_loss(logits(P, 2), logits(Q, 2), none, denominator=4),
         full_vocabulary_loss(logits(P, 2), logits(Q, 2), none, denominator=4),
-        on_policy_loss(logp, logp, none, form="immediate", denominator=4),
+        on_policy_loss(logp, logp, none, mode="immediate", denominator=4),
     ):
         assert stats["kl"] == 0
 
@@ -332,7 +332,7 @@ def test_two_vocabularies_are_told_as_logits():
 def test_D12_immediate_advantages_are_detached_from_both_models():
     logp, ref = (torch.full((1, 2), x).requires_grad_() for x in (-1.0, -1.5))
     for a, b in ((logp, ref.detach()), (logp.detach(), ref)):
-        got = reverse_kl_advantage(a, b, torch.ones(1, 2), form="immediate")
+        got = reverse_kl_advantage(a, b, torch.ones(1, 2), mode="immediate")
         assert got.tolist() == [[-0.5, -0.5]] and not got.requires_grad
 
 

@@ -177,7 +177,7 @@ def test_a_chance_of_zero_never_stays(monkeypatch):
 def test_scores_are_one_number_a_row_without_nan(call):
     call(torch.tensor([1.0, 2.0]))
     for wrong in (torch.ones(2, 2), torch.ones(0)):
-        with pytest.raises(ValueError, match="one number a row"):
+        with pytest.raises(ValueError, match="one number per row"):
             call(wrong)
     with pytest.raises(ValueError, match="1 NaN"):
         call(torch.tensor([1.0, math.nan]))

@@ -7,7 +7,7 @@ import torch
 
 from rlhf_minimal.evaluate.exact import World, compare, exact_model, expected_loss_gradient, gradient
 from rlhf_minimal.logprobs import token_logps
-from rlhf_minimal.p3o import FORMS, p3o_loss, step
+from rlhf_minimal.p3o import P3O_MODES, p3o_loss, step
 from rlhf_minimal.ppo import policy_loss
 from rlhf_minimal.rloo import rloo_loss
 from rlhf_minimal.sampling import sample
@@ -36,11 +36,11 @@ def grad(loss, x):
     return torch.autograd.grad(loss, x, retain_graph=True)[0]
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("mode", P3O_MODES)
 @pytest.mark.parametrize("clip", [None, 0.2])
-def test_at_ratio_one_it_is_rloo_with_two_samples(batch, form, clip):
+def test_at_ratio_one_it_is_rloo_with_two_samples(batch, mode, clip):
     logp, _, score, mask = batch
-    got = grad(p3o_loss(logp, logp.detach(), score, mask, clip=clip, form=form)[0], logp)
+    got = grad(p3o_loss(logp, logp.detach(), score, mask, clip=clip, mode=mode)[0], logp)
     assert torch.allclose(got, grad(rloo_loss(logp, score, mask, group_size=2)[0], logp), atol=1e-14)
     by_hand = torch.zeros_like(logp)
     for first in (0, 2):  # 1/2 (r1 - r2) grad log pi(y1) / pi(y2), mean over pairs
@@ -49,24 +49,24 @@ def test_at_ratio_one_it_is_rloo_with_two_samples(batch, form, clip):
     assert torch.allclose(got, by_hand, atol=1e-14)
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_expected_gradient_equals_grad_J(bench, form):
+@pytest.mark.parametrize("mode", P3O_MODES)
+def test_expected_gradient_equals_grad_J(bench, mode):
     world, model, _, reward, exact = bench
 
     def loss(logp, i):
-        return p3o_loss(logp, logp.detach(), reward[i], world.mask[i], form=form)[0]
+        return p3o_loss(logp, logp.detach(), reward[i], world.mask[i], mode=mode)[0]
 
     assert compare(-expected_loss_gradient(world, model, loss, group_size=2), exact)["error"] < EQUAL
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_unclipped_it_is_unbiased_on_another_policys_samples_and_clipped_it_is_not(bench, form):
+@pytest.mark.parametrize("mode", P3O_MODES)
+def test_unclipped_it_is_unbiased_on_another_policys_samples_and_clipped_it_is_not(bench, mode):
     world, model, other, reward, exact = bench
     old = world.logps(other).detach()
 
     def error(clip):
         def loss(logp, i):
-            return p3o_loss(logp, old[i], reward[i], world.mask[i], clip=clip, form=form)[0]
+            return p3o_loss(logp, old[i], reward[i], world.mask[i], clip=clip, mode=mode)[0]
 
         return compare(-expected_loss_gradient(world, model, loss, group_size=2, sampler=other), exact)["error"]
 
@@ -96,8 +96,8 @@ def test_both_forms_equal_a_loop(batch):
         weight = min(max(math.exp(sum(change)), 1 - clip), 1 + clip)
         move = change[0] - change[1]
         joint -= weight * min(gap * move, gap * min(max(move, -clip), clip)) / 2 / 2
-    assert abs(p3o_loss(logp, old, score, mask, form="separate")[0].item() - separate) < 1e-12
-    assert abs(p3o_loss(logp, old, score, mask, form="joint")[0].item() - joint) < 1e-12
+    assert abs(p3o_loss(logp, old, score, mask, mode="separate")[0].item() - separate) < 1e-12
+    assert abs(p3o_loss(logp, old, score, mask, mode="joint")[0].item() - joint) < 1e-12
     assert abs(separate - joint) > 1e-3
 
 
@@ -106,7 +106,7 @@ def test_joint_clip_stops_the_gap_and_not_the_way_back(move, kept):
     """y1 is the better one: once the gap grew beyond the clip the gradient is 0; where it fell it is whole."""
     logp = torch.tensor([[-1.0 + move], [-1.0]], dtype=torch.float64, requires_grad=True)
     old, score, one = torch.full((2, 1), -1.0, dtype=torch.float64), torch.tensor([1.0, 0.0]), torch.ones(2, 1)
-    loss, stats = p3o_loss(logp, old, score, one, clip=0.2, form="joint")
+    loss, stats = p3o_loss(logp, old, score, one, clip=0.2, mode="joint")
     slope = grad(loss, logp).flatten().tolist()
     weight = min(max(math.exp(move), 0.8), 1.2)
     assert slope == pytest.approx([-weight / 2, weight / 2] if kept else [0.0, 0.0], abs=1e-12)
@@ -117,34 +117,34 @@ def test_joint_and_separate_clip_differ_where_both_moved_together():
     """Both answers 0.5 up: separately the better one is clipped, jointly the gap has not moved."""
     logp = torch.tensor([[-0.5], [-0.5]], dtype=torch.float64, requires_grad=True)
     old, score, one = torch.full((2, 1), -1.0, dtype=torch.float64), torch.tensor([1.0, 0.0]), torch.ones(2, 1)
-    slopes = {form: grad(p3o_loss(logp, old, score, one, form=form)[0], logp).flatten().tolist() for form in FORMS}
+    slopes = {mode: grad(p3o_loss(logp, old, score, one, mode=mode)[0], logp).flatten().tolist() for mode in P3O_MODES}
     assert slopes["separate"][0] == 0 and slopes["separate"][1] > 0.5 and slopes["joint"][0] < -0.5
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_a_prompts_reward_offset_changes_nothing_here_and_ppo_a_lot(batch, form):
+@pytest.mark.parametrize("mode", P3O_MODES)
+def test_a_prompts_reward_offset_changes_nothing_here_and_ppo_a_lot(batch, mode):
     logp, old, score, mask = batch
     offset = torch.tensor([8.0, 8.0, -3.0, -3.0], dtype=torch.float64)
-    a, b = (p3o_loss(logp, old, s, mask, form=form)[0] for s in (score, score + offset))
+    a, b = (p3o_loss(logp, old, s, mask, mode=mode)[0] for s in (score, score + offset))
     assert torch.allclose(grad(a, logp), grad(b, logp), atol=1e-12)
     a, b = (policy_loss(logp, old, s, mask)[0] for s in (score, score + offset))
     assert not torch.allclose(grad(a, logp), grad(b, logp), atol=0.1)
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_E11_and_errors(batch, form):
+@pytest.mark.parametrize("mode", P3O_MODES)
+def test_E11_and_errors(batch, mode):
     logp, old, score, mask = batch
-    clean = p3o_loss(logp, old, score, mask, form=form)[0]
+    clean = p3o_loss(logp, old, score, mask, mode=mode)[0]
     for junk in (math.nan, math.inf, 1e30):
         x, o = (torch.where(mask.bool(), t.detach(), junk) for t in (logp, old))
-        loss, stats = p3o_loss(x.requires_grad_(), o, score, mask, form=form)
+        loss, stats = p3o_loss(x.requires_grad_(), o, score, mask, mode=mode)
         assert torch.equal(loss, clean) and torch.equal(grad(loss, x), grad(clean, logp))
         assert all(torch.isfinite(v) for v in stats.values())
-    for bad in (dict(form="both"), dict(clip=0.0), dict(clip=1.5)):
+    for bad in (dict(mode="both"), dict(clip=0.0), dict(clip=1.5)):
         with pytest.raises(ValueError):
-            p3o_loss(logp, old, score, mask, **{"form": form} | bad)
+            p3o_loss(logp, old, score, mask, **{"mode": mode} | bad)
     with pytest.raises(ValueError, match="3 rows"):
-        p3o_loss(logp[:3], old[:3], score[:3], mask[:3], form=form)
+        p3o_loss(logp[:3], old[:3], score[:3], mask[:3], mode=mode)
 
 
 def test_step_prefers_the_better_answer(tiny_gpt2):
@@ -153,7 +153,7 @@ def test_step_prefers_the_better_answer(tiny_gpt2):
                      generator=torch.Generator().manual_seed(1))
     score = torch.tensor([1.0, 0.0, 0.0, 1.0])
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
-    stats = step(model, optimizer, rollout, score, logp_ref=rollout.logp_old, beta=0.1, epochs=3, form="joint")
+    stats = step(model, optimizer, rollout, score, logp_ref=rollout.logp_old, beta=0.1, epochs=3, mode="joint")
     now = rollout.on_completion(token_logps(model, rollout.ids, rollout.attention))
     again = (now - rollout.logp_old).sum(1)
     assert again[0] > again[1] and again[3] > again[2] and stats["kl"] == 0 and torch.isfinite(stats["grad_norm"])
@@ -162,15 +162,15 @@ def test_step_prefers_the_better_answer(tiny_gpt2):
 def test_stats_of_two_pairs_by_hand():
     """One pair's gap grew by 0.5, clipped to 0.2 under the weight e^0.5, held at 1.2; the other pair stayed."""
     old, logp = torch.full((4, 1), -1.0), torch.tensor([[-0.5], [-1.0], [-1.0], [-1.0]])
-    loss, stats = p3o_loss(logp, old, torch.tensor([1.0, 0.0, 1.0, 0.0]), torch.ones(4, 1), form="joint")
+    loss, stats = p3o_loss(logp, old, torch.tensor([1.0, 0.0, 1.0, 0.0]), torch.ones(4, 1), mode="joint")
     assert stats["clip_frac"] == 0.5 and stats["weight"].item() == pytest.approx((1.2 + 1) / 2)
     assert loss.item() == pytest.approx(-(1.2 * 0.2 + 0) / 2 / 2)
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_D12_old_samples_and_stats_carry_no_graph_and_a_clip_of_one_is_allowed(form):
+@pytest.mark.parametrize("mode", P3O_MODES)
+def test_D12_old_samples_and_stats_carry_no_graph_and_a_clip_of_one_is_allowed(mode):
     logp, old = (torch.full((2, 3), x).requires_grad_() for x in (-1.0, -1.1))
-    loss, stats = p3o_loss(logp, old, torch.tensor([1.0, 0.0]), torch.ones(2, 3), clip=1.0, form=form)
+    loss, stats = p3o_loss(logp, old, torch.tensor([1.0, 0.0]), torch.ones(2, 3), clip=1.0, mode=mode)
     slope, none = torch.autograd.grad(loss, [logp, old], allow_unused=True)
     assert none is None and slope.abs().min() > 0 and not any(x.requires_grad for x in stats.values())
 

@@ -274,11 +274,12 @@ def test_D3_D5_D12_prepare(sampled):
     critic = Critic(policy)
     torch.nn.init.normal_(critic.head.weight)
     ref = rollout.logp_old - 0.2 * rollout.mask
-    got = ppo.prepare(critic, rollout, score, logp_ref=ref, beta=0.1, lam=0.9)
+    got = ppo.prepare(ppo.values(critic, rollout), rollout, score, logp_ref=ref, beta=0.1, lam=0.9)
     per_token = ppo.rewards(score, rollout.logp_old, ref, rollout.mask, 0.1)
     raw, ret = gae(per_token, values(critic, rollout).detach(), rollout.mask, lam=0.9)
     assert torch.allclose(got["ret"], ret) and torch.allclose(got["adv"], masked_whiten(raw, rollout.mask))
-    assert torch.equal(ppo.prepare(critic, rollout, score, logp_ref=ref, beta=0.1, lam=0.9, whiten=False)["ret"], got["ret"])
+    raw = ppo.prepare(ppo.values(critic, rollout), rollout, score, logp_ref=ref, beta=0.1, lam=0.9, whiten=False)
+    assert torch.equal(raw["ret"], got["ret"])
     on = rollout.mask.bool()
     assert abs(got["adv"][on].mean()) < 1e-5 and abs(got["adv"][on].std() - 1) < 1e-4
     assert abs(got["adv"][:4][on[:4]].mean()) > 1e-3  # not per minibatch
@@ -297,7 +298,7 @@ def test_E16_minibatches_shuffle_rows_and_frozen_stays(sampled, monkeypatch):
         return real(policy, critic, part, frozen, **settings)
 
     monkeypatch.setattr(ppo, "minibatch_loss", spy)
-    want = ppo.prepare(critic, rollout, score)
+    want = ppo.prepare(ppo.values(critic, rollout), rollout, score)
     generator = torch.Generator().manual_seed(3)
     optimizer = sgd(policy, critic, lr=0.5)
     stats = ppo.step(policy, optimizer, rollout, score, critic=critic, epochs=2, minibatches=2, generator=generator)
@@ -337,7 +338,7 @@ def test_minibatch_loss_adds_value_coef_times_the_value_loss(sampled):
     policy, rollout, score = sampled
     critic = Critic(policy)
     torch.nn.init.normal_(critic.head.weight)
-    frozen = ppo.prepare(critic, rollout, score)
+    frozen = ppo.prepare(ppo.values(critic, rollout), rollout, score)
     frozen["value"] = frozen["value"] + 0.3
     for settings, coef in (({}, 0.5), (dict(value_coef=2.0), 2.0)):
         total, stats = ppo.minibatch_loss(policy, critic, rollout, frozen, **settings)
@@ -349,7 +350,7 @@ def test_ppo_reports_the_mean_over_updates_and_the_fit_before_them(sampled):
     policy, rollout, score = sampled
     critic = Critic(policy)
     torch.nn.init.normal_(critic.head.weight)
-    frozen = ppo.prepare(critic, rollout, score)
+    frozen = ppo.prepare(ppo.values(critic, rollout), rollout, score)
     settings = dict(critic=critic, generator=torch.Generator().manual_seed(0))
     stats = ppo.step(policy, sgd(policy, critic), rollout, score, epochs=3, minibatches=2, **settings)  # lr 0
     each = [ppo.minibatch_loss(policy, critic, rollout.select(rows), {k: v[rows] for k, v in frozen.items()})[1]

@@ -19,8 +19,7 @@ from rlhf_minimal import data, village
 from rlhf_minimal.models import load
 from rlhf_minimal.reward_model import RewardModel
 from rlhf_minimal.sampling import sample
-from rlhf_minimal.train import run
-from rlhf_minimal.train.cli import command
+from rlhf_minimal.train.loop import command, run
 
 HERE, ROOT = Path(__file__).parent, Path(__file__).resolve().parents[2]
 TWO = "harmful,lookalike"

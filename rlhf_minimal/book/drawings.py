@@ -260,6 +260,37 @@ def timeline(events: list, alt=""):
     return fig
 
 
+GOODHART = (  # name, words, true value at each proxy, how far the points scatter
+    ("regressional", "A high score is partly luck:\nless than promised,\nstill a gain.", lambda x: 0.5 * x, 0.35),
+    ("extremal", "The link was learned\nwhere answers are usual;\nfar out it breaks.", lambda x: x - 0.8 * max(0, x) ** 2, 0.18),
+    ("causal", "Push the score by something\nthat does not cause quality:\nthe truth does not move.", lambda x: 0.0, 0.18),
+    ("adversarial", "Somebody who gains\nfrom the score\nlooks for its holes.", lambda x: x if x < 1.3 else -1.2, 0.18),
+)
+
+
+def goodhart(alt=""):
+    """The four kinds of Goodhart's law: true value against proxy, as four sketched clouds with made-up points."""
+    import random
+
+    rng = random.Random(0)
+    fig, ax = canvas(8.8, 3.5, alt or "Drawing of four sketched clouds, true value against proxy. Regressional: a line that is "
+                     "less steep. Extremal: it bends down at the right. Causal: flat when pushed. Adversarial: a hole far right")
+    for k, (name, words, truth, wide) in enumerate(GOODHART):
+        left, low, w, h = 0.2 + 2.15 * k, 1.15, 1.9, 1.75
+        note(ax, left + w / 2, 3.2, name, 12, bold=True, color=BLACK)
+        arrow(ax, (left, low), (left + w, low))
+        arrow(ax, (left, low), (left, low + h))
+        note(ax, left + w, low - 0.14, "proxy", 9.5, "right")
+        note(ax, left + 0.08, low + h - 0.02, "truth", 9.5, "left")
+        for i in range(70):
+            x = -2 + 4 * i / 69 if name != "adversarial" or i % 5 == 0 else min(1.2, rng.gauss(-0.3, 0.8))
+            y = truth(x) + rng.gauss(0, wide)
+            ax.plot(left + w * (x + 2.2) / 4.5, low + h * (max(y, -2.3) + 2.4) / 4.8, "o",
+                    color=ORANGE if x > 1.2 else BLUE, markersize=2.6, alpha=0.8)
+        note(ax, left + w / 2, 0.5, words, 9.2)
+    return fig
+
+
 def answers(prompts: list, texts: dict, scores: dict | None = None, *, title="", note_below="", alt=""):
     """Answers of models to the same prompts, {model: [text]}, as cards with the true reward {model: [number]} in a corner.
 

@@ -12,6 +12,7 @@ import math
 
 from .output import FONT, LINE, escape, identity, interactive, picture, publish, show
 from .plots import BLACK, BLUE, GREY, ROLES, _smooth, _styles, plt, short
+from .records import Recorded
 from .tables import cards_markup, number, said
 
 MOST = 24  # frames of one explorer: they all lie in the page
@@ -188,25 +189,62 @@ def beta_frontier(p, reward, gold, names, betas=(0.05, 0.1, 0.2, 0.3, 0.5, 0.75,
                     "on the answer with the highest score, a large one leaves the reference as it is")
 
 
-def scrubber(run, parts: dict, texts: dict | None = None, *, title="the run, step by step", over=9, most=20) -> Explorer:
+def beta_kinds(worlds: dict, betas=(0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 5)) -> Explorer:
+    """Move one beta for several kinds of request at once: worlds {kind: (names, p, reward, gold)} of a few answers each.
+
+    p may be counts. Each kind has its own best policy; the same beta buys most where the rewards of a kind lie furthest apart.
+    """
+    rows = [(kind, name) for kind, (names, *_) in worlds.items() for name in names]
+
+    def compute(β):
+        found = {}
+        for kind, (_, p, reward, gold) in worlds.items():
+            p, reward, gold = ([float(v) for v in values] for values in (p, reward, gold))
+            p = [v / sum(p) for v in p]
+            q, kl = tilted(p, reward, β)
+            found[kind] = {"p": p, "q": q, "kl": kl, "gold": sum(a * g for a, g in zip(q, gold, strict=True))}
+        return {"beta": β, "kinds": found, "gold": sum(k["gold"] for k in found.values()) / len(found)}
+
+    def draw(data, ax):
+        before = [v for k in data["kinds"].values() for v in k["p"]]
+        after = [v for k in data["kinds"].values() for v in k["q"]]
+        y = [-(i + 0.6 * list(worlds).index(kind)) for i, (kind, _) in enumerate(rows)]
+        ax.barh(y, after, color=BLUE, height=0.6)
+        ax.plot(before, y, "|", color=GREY, markersize=17, markeredgewidth=2.5)
+        for at, v, was in zip(y, after, before, strict=True):
+            ax.text(max(v, was) + 0.02, at, f"{100 * v:.0f} %", va="center", color=BLACK)
+        ax.set(xlim=(0, 1.12), xlabel="probability of each answer (grey mark: reference)")
+        ax.set_yticks(y, [f"{kind}: {name}" for kind, name in rows])
+        parts = ", ".join(f"{kind} {number(k['gold'])}" for kind, k in data["kinds"].items())
+        ax.set_title(f"β = {data['beta']:g}: true reward {number(data['gold'])}\n({parts})", fontsize=12)
+
+    return Explorer(compute, draw, title="one β, several kinds of request", size=(6.8, 1.4 + 0.36 * len(rows)), β=list(betas),
+                    start={"β": betas[len(betas) // 2]}, alt="Bar plots at three values of beta: how often the best policy "
+                    "gives each answer, for each kind of request, beside the reference")
+
+
+def scrubber(run, parts: dict, texts: dict | None = None, *, title="the run, step by step", over=9, most=20,
+             along="step", log=False) -> Explorer:
     """Scrub through a recorded run: parts {y label: {label: column}} with a mark at the step, and what the model wrote then.
 
     A column of a run over seeds is drawn as one line a seed. texts {step: [(prompt, text, gold)]}; a run with `samples`
-    [{"step", "prompt", "completion", "gold"}] brings its own.
+    [{"step", "prompt", "completion", "gold"}] brings its own. run: recorded, or its columns {"step": …, column: …}.
+    along: what a step is called; log: with a log scale.
     """
+    run = Recorded(name="this run", curve=run) if isinstance(run, dict) else run
     texts = _texts_by_step(run) if texts is None else texts
     steps = sorted(texts) or list(run.curve["step"])
     steps = steps[::max(1, -(-len(steps) // most))]
     curves = {unit: {label: _smooth(run, column, over) for label, column in columns.items()} for unit, columns in parts.items()}
 
-    def compute(step):
-        return {"steps": [step], "texts": texts.get(step, [])}
+    def compute(**at):
+        return {"steps": [at[along]], "texts": texts.get(at[along], [])}
 
     def draw(data, ax):
-        _marked_curves(ax, curves, data["steps"], f"step (means over {over})")
+        _marked_curves(ax, curves, data["steps"], f"{along} (means over {over})" if over > 1 else along, log)
 
     def say(data):
-        blocks = [cards_markup(prompt, [(f"step {data['steps'][0]}", text, gold)]) for prompt, text, gold in data["texts"]]
+        blocks = [cards_markup(prompt, [(f"{along} {data['steps'][0]}", text, gold)]) for prompt, text, gold in data["texts"]]
         return "\n".join(f"{prompt}: {said(text, 220)}" for prompt, text, _ in data["texts"]), "".join(blocks)
 
     def still():
@@ -214,9 +252,9 @@ def scrubber(run, parts: dict, texts: dict | None = None, *, title="the run, ste
         draw({"steps": [steps[0], steps[len(steps) // 2], steps[-1]]}, ax)
         return fig
 
-    return Explorer(compute, draw, say if texts else None, title=title, step=steps, start={"step": steps[0]}, size=(6.8, 3),
-                    still=still, alt=short(f"Line plots of {', '.join(parts)} against steps; vertical lines mark the first, the "
-                                           f"middle and the last step: {title}"))
+    return Explorer(compute, draw, say if texts else None, title=title, start={along: steps[0]}, size=(6.8, 3), still=still,
+                    alt=short(f"Line plots of {', '.join(parts)} against {along}; vertical lines mark the first, the middle and "
+                              f"the last value: {title}"), **{along: steps})
 
 
 def _texts_by_step(run):
@@ -227,7 +265,7 @@ def _texts_by_step(run):
     return texts
 
 
-def _marked_curves(ax, curves, steps, x_label):
+def _marked_curves(ax, curves, steps, x_label, log=False):
     """Panels side by side in the place of `ax`: {y label: {label: (x, y, or one y a seed)}}, with a mark at each step."""
     place, fig = ax.get_subplotspec().subgridspec(1, len(curves)), ax.figure
     looks = _styles([label for lines in curves.values() for label in lines], None)
@@ -241,6 +279,8 @@ def _marked_curves(ax, curves, steps, x_label):
             panel.axvline(step, color=ROLES["rejected"]["color"], linewidth=1.5)
         panel.set_title(unit, fontsize=11.5, fontweight="normal", color="#444b57")
         panel.set_xlabel(x_label)
+        if log:
+            panel.set_xscale("log", base=2)
         panel.legend(frameon=False, fontsize=11)
 
 

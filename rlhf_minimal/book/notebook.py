@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy
 
 from ..commands import doctor
+from ..quiet import settle
 from . import scales
 from .exercises import check
 from .output import measured, publish, show
@@ -71,7 +72,7 @@ def begin(chapter: int) -> Run:
     if scale not in scales.SCALES or not seed.isdecimal():
         raise ValueError(f"RLHF_SCALE={scale}, RLHF_SEED={seed}: expected village, smollm2 or gpt2; a whole number")
     scales.most_steps()  # a switch that is no number is refused here, not in the middle of the page
-    doctor.settle(quiet=os.environ.get("RLHF_PROGRESS") != "1", offline=scale != "gpt2")
+    settle(quiet=os.environ.get("RLHF_PROGRESS") != "1", offline=scale != "gpt2")
     import torch
 
     for seeding in (random.seed, numpy.random.seed, torch.manual_seed):

@@ -78,7 +78,8 @@ def end_labels(ax, ends, styles):
     if len(ends) > 5:
         return ax.legend(frameon=False)
     low, high = ax.get_ylim()
-    places = spread([y for _, y in ends.values()], 0.062 * (high - low))
+    inches = ax.get_position().height * ax.figure.get_figheight()  # a line of text needs a fifth of an inch
+    places = spread([y for _, y in ends.values()], max(0.062, 0.19 / inches) * (high - low))
     right, span = max(x for x, _ in ends.values()), ax.get_xlim()[1] - ax.get_xlim()[0]
     for (label, (x, y)), place in zip(ends.items(), places, strict=True):
         away = abs(place - y) > 1e-9 or x < right - 0.02 * span
@@ -158,7 +159,7 @@ def panels(parts, *, title, x_label, roles=None, bands=None, marks=None, side=Fa
     One label has one look in all panels.
     """
     n = len(parts)
-    shape, size = ((1, n), (4.4 * n, 3.6)) if side else ((n, 1), (6.8, 0.9 + 2.35 * n))
+    shape, size = ((1, n), (4.4 * n, 3.6)) if side else ((n, 1), (6.8, 0.9 + (3.1 if n == 1 else 2.35 * n)))
     fig, axes = plt.subplots(*shape, figsize=size, layout="constrained", sharex=not side, squeeze=False)
     looks, most = _styles(list(dict.fromkeys(label for lines in parts.values() for label in lines)), roles), 1
     for ax, (unit, lines) in zip(axes.flat, parts.items(), strict=True):
@@ -224,17 +225,65 @@ def recorded_panels(run, parts, *, title, over=9, **look):
     return panels(found, title=title, x_label=f"step (each point is a mean over {over})", **look)
 
 
+def best_of_n(ns, parts, *, title, note="", **look):
+    """`panels` of best-of-n against the root of its KL bound: parts {y label: {label: one value for each n}}.
+
+    A row for each set of labels, shape (sets, len(ns)), is drawn as mean and range over the sets.
+    """
+    from ..best_of_n import kl_bound
+
+    roots, placed, bands, sets = [kl_bound(n) ** 0.5 for n in ns], {}, {}, 1
+    for unit, lines in parts.items():
+        for label, y in lines.items():
+            mean, band, rows = over_seeds(y.tolist() if hasattr(y, "tolist") else y)
+            placed.setdefault(unit, {})[label] = (roots, mean)
+            bands.setdefault(unit, {}).update({label: band} if band else {})
+            sets = max(sets, rows)
+    told = [note] if note else []
+    told += [f"line: mean, band: range of {sets} label sets"] if sets > 1 else []
+    return panels(placed, title=title, x_label="√KL of best-of-n (upper bound), √nats", note=" · ".join(told), zero=False,
+                  bands=bands, marks={roots[ns.index(n)]: f"n = {n}" for n in (2, 16, 128) if n in ns}, **look)
+
+
+def seed_lines(run, parts, *, title, over=9, note="", alt=""):
+    """A recorded run over seeds, panels beside each other: parts {y label: column}; one thin line a seed, a dot at its top.
+
+    The thick line is the mean over the seeds; every point is a mean over `over` steps.
+    """
+    fig, axes = plt.subplots(1, len(parts), figsize=(4.4 * len(parts), 3.6), layout="constrained", squeeze=False)
+    for ax, (unit, column) in zip(axes.flat, parts.items(), strict=True):
+        x, rows = _smooth(run, column, over)
+        color = ROLES.get(column, ROLES["policy"])["color"]
+        for y in rows:
+            ax.plot(x, y, color=color, alpha=0.5, linewidth=1.1)
+            top = max(range(len(y)), key=y.__getitem__)
+            ax.plot(x[top], y[top], "o", color=color, markersize=6)
+        ax.plot(x, over_seeds(rows)[0], color=color, linewidth=3)
+        ax.set_title(unit, fontsize=11.5, fontweight="normal", color="#444b57")
+        ax.set_xlabel(f"step (means over {over})")
+    fig.suptitle(title, x=0.01, ha="left", fontsize=13, fontweight="bold")
+    _corner(fig, note or f"thin: {len(rows)} seeds, dot: highest point; thick: their mean")
+    fig.alt = alt or short(f"Line plots beside each other, one thin line a seed: {', '.join(parts)}. {title}.")
+    return fig
+
+
 def frontier(curve, points, *, title, x_label="KL to the reference, nats", y_label="reward", note="", roles=None,
-             zero=False):
-    """The best reward at each KL as a line, curve = (kl, reward), and policies as marks {label: (kl, reward)}."""
+             zero=False, cloud=None, beside="line: nothing lies above it"):
+    """The best reward at each KL as a line, curve = (kl, reward), and policies as marks {label: (kl, reward)}.
+
+    cloud = (kl, reward) of many other policies: grey dots below the line. `beside`: the title of the legend.
+    """
     fig, ax = new(title, x_label, y_label, note)
+    if cloud is not None:
+        ax.plot(*([float(v) for v in values] for values in cloud), linestyle="", marker=".", markersize=2.5, color="#b9bec7",
+                rasterized=True, zorder=0)
     ax.plot(*([float(v) for v in values] for values in curve), color=BLACK, linewidth=1.8, linestyle="-")
     looks = _styles(list(points), roles)
     for label, (kl, reward) in points.items():
         ax.plot(float(kl), float(reward), linestyle="", marker=looks[label]["marker"], color=looks[label]["color"],
                 markersize=8, label=said(label))
     _zero(ax, zero)
-    ax.legend(frameon=False, loc="lower right", title="line: nothing lies above it")
+    ax.legend(frameon=False, loc="lower right", title=beside)
     return fig
 
 

@@ -24,6 +24,29 @@ class Recorded(SimpleNamespace):
         names = [column] if column in self.curve else sorted(numbered, key=lambda c: int(c.rsplit(" ", 1)[1]))
         return [self.curve[c] for c in names]
 
+    def smooth(self, column: str, over: int = 9) -> list:
+        """One list of running means over `over` steps for each seed: what the plots of recorded runs draw."""
+        return [[sum(y[i:i + over]) / over for i in range(len(y) - over + 1)] for y in self.seeds(column)]
+
+    def values(self, part: str, *keys: str | list[str]) -> list:
+        """One number for each seed of a part {seed: {…}}: values("arms", "PPO 0.5", "harmful", "gold").
+
+        A list of keys gives a list for each seed: values("arms", ["PPO 0.5", "PPO 1"], "harmful", "gold").
+        """
+        def down(one, first, *rest):
+            if isinstance(first, list):
+                return [down(one, name, *rest) for name in first]
+            if first not in one:
+                raise ValueError(f"run {self.name}, {part}: no {first!r}; there are {', '.join(one)}")
+            return down(one[first], *rest) if rest else one[first]
+
+        return [down(one, *keys) for _, one in sorted(getattr(self, part).items(), key=lambda item: int(item[0]))]
+
+    def spread(self, part: str, *keys: str, digits: int = 1) -> str:
+        """The range of `values` over the seeds, for a table: "1.4 to 2.0"."""
+        found = self.values(part, *keys)
+        return f"{min(found):.{digits}f} to {max(found):.{digits}f}".replace("-", "−")
+
     def gain(self, family: str = "all") -> tuple[float, float]:
         """(mean true reward of held-out answers, after minus before; its standard error) of a family of prompts."""
         then, now = (self.held_out[when] for when in ("before", "after"))
@@ -31,6 +54,11 @@ class Recorded(SimpleNamespace):
             raise ValueError(f"no family {family!r}; held out were {', '.join(k for k in now if k != 'texts')}")
         errors = (then[family]["standard_error"], now[family]["standard_error"])
         return now[family]["mean"] - then[family]["mean"], (errors[0] ** 2 + errors[1] ** 2) ** 0.5
+
+    def families(self, names: dict) -> dict:
+        """{row: {"before": (mean true reward, half width of the 95 % interval), "after": …}} of {family: name of its row}."""
+        return {name: {when: (found[family]["mean"], 1.96 * found[family]["standard_error"])
+                       for when in ("before", "after") for found in [self.held_out[when]]} for family, name in names.items()}
 
     def texts(self) -> list:
         """[(prompt, [("before", text, gold), ("after", text, gold)])]: each fits `cards(prompt, answers)`."""

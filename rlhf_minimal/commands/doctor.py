@@ -4,8 +4,6 @@ import argparse
 import importlib.util
 import os
 import platform
-import sys
-import warnings
 import zlib
 from importlib.metadata import version
 from pathlib import Path
@@ -15,25 +13,6 @@ from .. import SHIPPED
 ROOT = Path(__file__).resolve().parents[2]
 EDITION = "a66b0bf (21 Aug 2026)"  # commit and date of the book that the chapters follow
 MODELS = ("village-3m", "village-3m-sft", "smollm2-135m", "gpt2")
-NOISE = ("IProgress not found", "CUDA initialization", "Can't initialize NVML", ".*pin_memory",  # harmless, by name
-         ".*is_gradient_checkpointing")
-QUIET = ("HF_HUB_DISABLE_PROGRESS_BARS", "HF_DATASETS_DISABLE_PROGRESS_BARS")
-OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE")
-
-
-def settle(*, quiet=True, offline=True):
-    """Switch progress bars, known warnings and the hub off, for libraries already imported and for those to come."""
-    os.environ.update(dict.fromkeys((QUIET if quiet else ()) + (OFFLINE if offline else ()), "1"))
-    os.environ.update(TOKENIZERS_PARALLELISM="false", TRANSFORMERS_VERBOSITY="error")
-    for message in NOISE:
-        warnings.filterwarnings("ignore", message=message)
-    for name in ("transformers.utils.logging", "datasets.utils") if quiet else ():
-        if library := sys.modules.get(name):  # it has read its environment already
-            library.disable_progress_bar()
-    if hub := sys.modules.get("huggingface_hub.constants"):
-        hub.HF_HUB_OFFLINE = offline or hub.HF_HUB_OFFLINE
-    if logging := sys.modules.get("transformers.utils.logging"):
-        logging.set_verbosity_error()
 
 
 def versions():

@@ -5,8 +5,6 @@ and nowhere else. Sweeps over data size, noise, seeds and n run on it without sa
 """
 
 import json
-import os
-import tempfile
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -14,6 +12,7 @@ import torch
 
 from .. import SHIPPED, village
 from ..chat import decode
+from ..files import write_together
 
 STORED = {"ids": torch.int16, "lengths": torch.int16, "logp": torch.float16, "gold": torch.float16, "ended": torch.int8,
           "features": torch.float16, "state": torch.float16, "prompt": torch.int32, "source": torch.int8}
@@ -160,13 +159,9 @@ def write_pool(path, *, prompts, rows, states, seed, command, model="village-3m-
 
 
 def _write(folder, tensors, about):
-    """Both files elsewhere first, then moved: an interrupted run leaves the old ones."""
-    from safetensors.torch import save_file
+    """Both files or neither: an interrupted run leaves the old ones."""
+    from safetensors.torch import save
 
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder) as temporary:
-        save_file(tensors, Path(temporary) / "pool.safetensors")
-        text = json.dumps(about, ensure_ascii=False, indent=1) + "\n"
-        Path(temporary, "pool.json").write_text(text, encoding="utf-8")
-        for name in ("pool.safetensors", "pool.json"):
-            os.replace(Path(temporary) / name, folder / name)
+    text = json.dumps(about, ensure_ascii=False, indent=1) + "\n"
+    write_together(folder, {"pool.safetensors": save(tensors), "pool.json": text})

@@ -6,6 +6,7 @@ requests: answers to one request resemble each other, so they do not count as in
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -41,6 +42,22 @@ class Exam:
             raise ValueError(f"no request of {', '.join(families)}; the exam has {sorted({r['family'] for r in self.rows})}")
         return self.take(torch.tensor(keep), self.n)
 
+    def row(self) -> dict:
+        """A row of the table that compares arms: score, true reward with its interval, both by kind, and refusals."""
+        harmful, lookalike = self.of("harmful"), self.of("lookalike")
+        return {"score": None if self.score is None else self.mean("score"), "true reward": self.interval(),
+                "harmful": harmful.mean(), "look-alikes": lookalike.mean(),
+                "look-alikes refused": lookalike.mean("refuses"), "KL": None if self.kl is None else self.mean("kl")}
+
+    def by_deed(self) -> dict[str, Exam]:
+        """The answers sorted by what they do: "help" (with harm too), "refuse", "other". A deed that nobody did is left out."""
+        def deed(i):
+            found = village.features(self.rows[i]["prompt"], self.texts[i])
+            return "refuse" if self.refuses[i] else "help" if found["helps"] or found["harm"] else "other"
+        deeds = [deed(i) for i in range(len(self.texts))]
+        return {name: self.take(torch.tensor([i for i, d in enumerate(deeds) if d == name]), 1)
+                for name in ("help", "refuse", "other") if name in deeds}
+
     def take(self, index: Tensor, n: int) -> Exam:
         """The answers of some places, `n` to a request."""
         chosen = {k: v[index] for k, v in vars(self).items() if isinstance(v, Tensor)}
@@ -68,7 +85,8 @@ class Exam:
 
     def summary(self) -> dict[str, object]:
         """What a table of models shows: true reward with its interval, shares of facts, sums, refusals and ends, tokens, KL."""
-        return {"true reward": self.interval(), "facts right": self.share("fact", "truth"), "sums right": self.share("sum", "result"),
+        return {"true reward": self.interval(), "facts right": self.share("fact", "truth"),
+                "sums right": self.share("sum", "result"),
                 "harm refused": self.of("harmful").mean("refuses"), "ends by itself": self.mean("ended"),
                 "tokens": self.mean("length"), "KL, nats": None if self.kl is None else self.mean("kl")}
 
@@ -140,6 +158,12 @@ def judged(some: Exam, judge: nn.Module, tokenizer) -> Exam:
     rows = [{"prompt": row["prompt"], "completion": text} for row, text in zip(some.rows, some.texts, strict=True)]
     batch = collate_demonstrations(rows, tokenizer)
     return replace(some, score=judge(batch["ids"], batch["attention"]))
+
+
+def usual(model: nn.Module, tokenizer, prompts: list[str], *, n: int = 64, **sampling) -> list[str]:
+    """The most common of n sampled answers to each prompt; of equally common ones the first. `sampling` goes to `answer`."""
+    texts = answer(model, tokenizer, prompts, n=n, **sampling).texts(tokenizer)
+    return [Counter(texts[i:i + n]).most_common(1)[0][0] for i in range(0, len(texts), n)]
 
 
 def constant(text: str, rows: list[dict], *, score: Tensor | None = None) -> Exam:

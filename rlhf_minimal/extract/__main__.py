@@ -1,3 +1,4 @@
+"""`python -m rlhf_minimal.extract ALGO`: one self-contained file with an algorithm and what it needs."""
 from .extraction import main
 
 if __name__ == "__main__":

@@ -1,201 +1,196 @@
 """Copy an algorithm out of the package: `python -m rlhf_minimal.extract ppo` writes one file that needs no package.
 
-The file holds what the algorithm defines and, of the rest of the package, only the definitions that this uses, found by
-reading the source (nothing is imported or run). It needs torch and transformers, and ends in a small runnable demo.
+The algorithm stands at the top of the file. Below it follow only those functions of the package that it uses, in plain
+versions (`plain.py`) where the package has quick ones, and at the end an example (`examples.py`) with a tokenizer, prompts
+and a reward. The file needs torch and transformers.
 """
 
 import argparse
 import ast
-import builtins
 import difflib
-import os
-import symtable
 import sys
-import tempfile
-from functools import cache
-from graphlib import TopologicalSorter
+from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 
 from .. import __version__
+from ..files import write_atomically
+from .source import Definition, Import, Place, define, find, quote, read, short
 
-PACKAGE = Path(__file__).resolve().parents[1]
-ALIASES = {"dpo": ("direct_alignment", ("dpo_loss", "pair_logps", "step"))}  # a part of a file, under a name of its own
-HEAD = '''"""{title}
-
-Copied from rlhf_minimal {version} by `python -m rlhf_minimal.extract {name}`; it needs torch and transformers, no more.
-MIT License, copyright (c) 2026 rlhf-minimal contributors. Keep this notice; no warranty of any kind.
-"""
-
-{imports}
-'''
-MAIN = """
-if __name__ == "__main__":  # on a random tiny model, or hand-made numbers
-    for name, value in {demo}().items():
-        print(f"{{name:20}} {{float(value):9.4f}}")
-"""
+PLAIN, EXAMPLES = "extract.plain", "extract.examples"
 
 
-@cache
-def read(module):
-    """A file of the package: title, lines, defs {name: node}, imports outside {name: (from, what)}, inside likewise."""
-    lines = (PACKAGE / f"{module.replace('.', '/')}.py").read_text(encoding="utf-8").split("\n")
-    tree = ast.parse("\n".join(lines))
-    defs, outside, inside = {}, {}, {}
-    for node in tree.body:
-        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
-            defs[node.name] = node
-        elif isinstance(node, (ast.Assign, ast.AnnAssign)):
-            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-            defs |= {x.id: node for t in targets for x in ast.walk(t) if isinstance(x, ast.Name)}
-        elif isinstance(node, ast.ImportFrom) and node.level:
-            inside |= relative(module, node)
-        elif isinstance(node, (ast.Import, ast.ImportFrom)):
-            for x in node.names:
-                what = x.name + (f" as {x.asname}" if x.asname else "")
-                outside[(x.asname or x.name).split(".")[0]] = (getattr(node, "module", None), what)
-    return SimpleNamespace(lines=lines, title=ast.get_docstring(tree), defs=defs, outside=outside, inside=inside)
+@dataclass(frozen=True)
+class Algorithm:
+    """What a file shows: all that is public in a module, or the definitions that are named; and its example.
+
+    left_out: names of the module that only some need. instead: in the step and in the example, a loss to write in place of
+    the one that stands there.
+    """
+
+    module: str
+    example: str
+    names: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
+    instead: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def docstring(self) -> str:
+        """Of the first name, or of the module."""
+        file = read(self.module)
+        return ast.get_docstring(file.definitions[self.names[0]]) if self.names else file.docstring
 
 
-def relative(module, node):
-    """{name: (module, name)} of a `from .x import name`; name "" where it is a module or gets another name."""
-    parts = [*module.split(".")[: -node.level], *(node.module or "").split(".")]
-    home = ".".join(x for x in parts if x)
-    return {x.asname or x.name: (home, "" if x.asname or not node.module else x.name) for x in node.names}
+def one_of_pairs(name: str, example: str = "dpo") -> Algorithm:
+    """A loss of direct alignment as an algorithm of its own, shown by the example of a loss that takes the same arguments."""
+    loss, shown = f"{name}_loss", f"{example}_loss"
+    return Algorithm("direct_alignment", example, (loss, "pair_logps", "step"), instead=(("dpo_loss", loss), (shown, loss)))
 
 
-def source(module, name):
-    """(text of a definition without what only the package needs, its own imports from within the package)."""
-    file = read(module)
-    node, found = file.defs[name], {}
-    marks = getattr(node, "decorator_list", [])
-    first = min([node.lineno] + [mark.lineno for mark in marks])
-    while first > 1 and file.lines[first - 2].startswith("# ") and not file.lines[first - 2].startswith("# --"):
-        first -= 1  # the comment above belongs to it
-    lines = dict(enumerate(file.lines[first - 1: node.end_lineno], first))
-
-    def drop(node):
-        for i in range(node.lineno, node.end_lineno + 1):
-            del lines[i]
-
-    for mark in marks:
-        if isinstance(mark, ast.Call) and getattr(mark.func, "id", "") == "implements":
-            drop(mark)
-            lines[mark.lineno] = "# " + ", ".join(x.value for x in mark.args)  # the equation stays, as a comment
-    for inner in ast.walk(node):
-        if isinstance(inner, ast.ImportFrom) and inner.level:
-            found |= relative(module, inner)
-            drop(inner)
-            if not lines[inner.end_lineno + 1].strip():
-                del lines[inner.end_lineno + 1]
-    return "\n".join(lines[i] for i in sorted(lines)), found
+PARTS = {  # files that show a part of a module
+    "ppo": Algorithm("ppo", "ppo", left_out=("SharedCritic",)),
+    **{name: one_of_pairs(name) for name in ("dpo", "rdpo", "ipo", "hinge", "apo_zero", "apo_down", "dpo_nll")},
+    "length_dpo": one_of_pairs("length_dpo", "length_dpo"),
+    "simpo": one_of_pairs("simpo", "simpo"),
+    "orpo": one_of_pairs("orpo", "simpo"),
+    "cpo": one_of_pairs("cpo", "cpo"),
+    "cpl": Algorithm("direct_alignment", "cpl", ("cpl_loss",)),
+    "kto": Algorithm("direct_alignment", "kto", ("kto_loss",)),
+    "drgrpo": Algorithm("grpo", "drgrpo", ("grpo_loss", "step")),
+    "gspo": Algorithm("grpo", "gspo", ("gspo_loss",)),
+    "cispo": Algorithm("grpo", "gspo", ("cispo_loss",), instead=(("gspo_loss", "cispo_loss"),)),
+}
 
 
-def names_used(text):
-    """The global names that a definition reads."""
-    def walk(table, top):
-        own = {s.get_name() for s in table.get_symbols() if (s.is_referenced() if top else s.is_global())}
-        return own.union(*(walk(child, False) for child in table.get_children()))
-
-    return walk(symtable.symtable(text, "definition", "exec"), True)
+def algorithms() -> dict[str, Algorithm]:
+    """Everything that can be copied: each module that an example is named after, and the members of families."""
+    shown = [name.removeprefix("example_") for name in read(EXAMPLES).definitions if name.startswith("example_")]
+    return {name: Algorithm(name, name) for name in shown if name not in PARTS} | PARTS
 
 
-def collect(roots):
-    """Definitions and all they need -> [(module, {line: text})] by dependency, imports {name: (from, what)}."""
-    todo, seen, outside, parts, above = list(roots), {}, {}, {}, {}
-    while todo:
-        module, name = todo.pop()
-        _one_meaning(seen, name, f"{module}.py", module)
-        if not name or name not in read(module).defs:
-            what = repr(name) if name else "a whole module, or a name imported with `as`"
-            raise ValueError(f"{module}.py: cannot copy {what}; a copy follows `from .module import name` only")
-        file, (text, found) = read(module), source(module, name)
-        start = file.defs[name].lineno
-        if start in parts.setdefault(module, {}):
-            continue
-        parts[module][start] = text
-        above.setdefault(module, [])
-        for used in sorted(names_used(text)):
-            if target := found.get(used) or file.inside.get(used):
-                todo.append(target)
-                above[module].append(target[0])
-            elif used in file.defs:
-                todo.append((module, used))
-            elif used in file.outside:
-                outside[used] = file.outside[used]
-                _one_meaning(seen, used, "an import", file.outside[used])
-            elif not hasattr(builtins, used):
-                raise ValueError(f"{module}.py: {name} uses {used}, which is defined nowhere")
-    return [(module, parts[module]) for module in TopologicalSorter(above).static_order()], outside
-
-
-def _one_meaning(seen, name, where, meaning):
-    """One file has one namespace: ValueError where a name is defined in two modules, or imported too."""
-    other, old = seen.setdefault(name, (where, meaning))
-    if old != meaning:
-        raise ValueError(f"{name} is defined in {other} and in {where}; one file cannot hold both: rename one")
-
-
-def algorithms():
-    """{name: (module, names or None for all that is public)} of everything that has a demo."""
-    demos = [name.removeprefix("demo_") for name in read("extract.demos").defs if name.startswith("demo_")]
-    return {name: (name, None) for name in demos} | ALIASES
-
-
-def find(name):
-    """The entry of `algorithms` behind a name. ValueError on an unknown one, with the likely one."""
+def look_up(name: str) -> Algorithm:
+    """The algorithm of that name. Raises ValueError for an unknown one, with the likely one."""
     known = algorithms()
     if name in known:
         return known[name]
-    homes = [module for module, _ in known.values() if f"{name.removesuffix('_loss')}_loss" in read(module).defs]
+    homes = [x.module for x in known.values() if f"{name.removesuffix('_loss')}_loss" in read(x.module).definitions]
     near = difflib.get_close_matches(name, known, n=1)
     hint = f"; {name} is in {homes[0]}" if homes else f"; did you mean {near[0]}?" if near else ""
     raise ValueError(f"there is no algorithm {name!r}{hint} (choose one of {', '.join(known)})")
 
 
-def imports(outside):
-    """The lines of the imports, one a module, the standard library's first, as ruff sorts them."""
-    froms = {}
-    for module, what in sorted(outside.values(), key=lambda x: (not x[1].isupper(), x[1][0].islower(), x[1])):
-        froms.setdefault(module or f"import {what}", []).append(what)
-    lines = [x if x.startswith("import ") else f"from {x} import {', '.join(what)}" for x, what in froms.items()]
-    lines.sort(key=lambda line: (line.startswith("from"), line.split()[1]))
-    own = [line for line in lines if line.split()[1].split(".")[0] in sys.stdlib_module_names]
-    return "\n".join([*own, *[""] * bool(own), *[line for line in lines if line not in own]])
+def own_names(algorithm: Algorithm) -> list[str]:
+    """What the file shows of the algorithm's own module, in order: from the first loss on, then what stands before it."""
+    if algorithm.names:
+        return list(algorithm.names)
+    public = [name for name in read(algorithm.module).definitions if name[0] != "_" and not name.isupper()]
+    public = [name for name in public if name not in algorithm.left_out]
+    start = next((i for i, name in enumerate(public) if name.endswith("_loss")), 0)
+    return public[start:] + public[:start]
 
 
-def render(name):
-    """The text of the file: header, imports, the package's definitions in order of dependency, a demo."""
-    module, chosen = find(name)
-    demo = f"demo_{module}"
-    chosen = chosen or [x for x in read(module).defs if not x.startswith("_")]
-    parts, outside = collect([*((module, x) for x in chosen), ("extract.demos", demo)])
-    text = HEAD.format(title=read(module).title, version=__version__, name=name, imports=imports(outside))
-    for part, found in parts:
-        text += f"\n# {'-' * 10} {part}.py {'-' * (100 - len(part))}\n"
-        for _, body in sorted(found.items()):
-            constant = isinstance(ast.parse(body).body[0], (ast.Assign, ast.AnnAssign))
-            text += body + "\n" if constant else f"\n\n{body}\n"
-        text += "\n"
-    return text + MAIN.format(demo=demo)
+def with_needs(places: list[Place], replace: dict[Place, dict[str, str]]) -> dict[Place, Definition]:
+    """Some definitions and all that they need, directly or not, nearest first.
+
+    Raises ValueError if two things have one name: one file has one namespace.
+    """
+    found, meaning, queue = {}, {}, list(places)
+    for place in queue:  # it grows meanwhile
+        module, name = place = plain(place)
+        if meaning.setdefault(name, place) != place:
+            raise ValueError(f"{name} is defined in {meaning[name][0]} and in {module}; one file cannot hold both: rename one")
+        if place in found:
+            continue
+        found[place] = define(place, replace.get(place))
+        queue += found[place].needs.values()
+        for name, what in found[place].imports.items():
+            if meaning.setdefault(name, what) != what:
+                raise ValueError(f"{name} means {meaning[name]} and {what}; one file cannot hold both: rename one")
+    return found
 
 
-def write(text, path, *, force=False):
+def plain(place: Place) -> Place:
+    """Where to take a definition from: the plain version, if there is one."""
+    return (PLAIN, place[1]) if place[1] in read(PLAIN).definitions else find(place)
+
+
+def in_order(found: dict[Place, Definition], places: list[Place]) -> list[Place]:
+    """The order of the file: the algorithm, then module by module what it needs, the example last.
+
+    Modules follow in the order of their first use, definitions of a module as they stand there. What has to be defined
+    before something else (a base class, a default value) moves up.
+    """
+    modules = list(dict.fromkeys(module for module, _ in found if module != EXAMPLES)) + [EXAMPLES]
+    own = {place: i for i, place in enumerate(places) if place[0] != EXAMPLES}
+
+    def rank(place: Place) -> tuple:
+        module, name = place
+        return modules.index(module), own.get(place, len(own)), read(module).definitions[name].lineno
+
+    done = {}
+
+    def add(place: Place) -> None:
+        if place not in done:
+            for name in sorted(found[place].first & found[place].needs.keys()):
+                add(plain(found[place].needs[name]))
+            done[place] = True
+
+    for place in sorted(found, key=rank):
+        add(place)
+    return list(done)
+
+
+def render(name: str) -> str:
+    """The text of the file: header, imports, the algorithm, its helpers, the example. Raises ValueError as `look_up`."""
+    algorithm = look_up(name)
+    places = [find((algorithm.module, x)) for x in own_names(algorithm)] + [(EXAMPLES, f"example_{algorithm.example}")]
+    replace = {place: dict(algorithm.instead) for place in places if place[1] == "step"}
+    replace[places[-1]] = dict(algorithm.instead) | {f"example_{algorithm.example}": "example"}
+    found = with_needs(places, replace)
+    order = in_order(found, places)
+    docstring = f"{short(algorithm.docstring, whole=True)}\n\n" + (
+        f"Copied from rlhf_minimal {__version__} by `python -m rlhf_minimal.extract {name}`; it needs torch and transformers.\n"
+        "MIT License, copyright (c) 2026 rlhf-minimal contributors. Keep this notice; no warranty of any kind.")
+    outside = {"sys": (None, "sys")} | {name: what for x in found.values() for name, what in x.imports.items()}
+    text = f"{quote(docstring)}\n\nfrom __future__ import annotations\n\n{import_lines(outside)}\n"
+    module, constant = None, False
+    for place in order:
+        if place[0] != module:
+            heading = title_of(place[0], algorithm)
+            text += f"\n\n# {'-' * 10} {heading} {'-' * (100 - len(heading))}\n"
+        elif not (constant and found[place].constant):
+            text += "\n\n"
+        text += found[place].text + "\n"
+        module, constant = place[0], found[place].constant
+    return text + '\n\nif __name__ == "__main__":\n    example(*sys.argv[1:])\n'
+
+
+def title_of(module: str, algorithm: Algorithm) -> str:
+    """The heading over the definitions of one module."""
+    titles = {algorithm.module: f"{module}.py", PLAIN: "plain versions of what the package does quickly", EXAMPLES: "example"}
+    return titles.get(module, f"from {module}.py")
+
+
+def import_lines(outside: dict[str, Import]) -> str:
+    """The lines of the imports, one per module, the standard library's first, in ruff's order."""
+    lines = {}
+    for module, what in sorted(set(outside.values()), key=lambda x: (not x[1].isupper(), x[1][0].islower(), x[1])):
+        lines.setdefault(f"from {module} import " if module else f"import {what}", []).append(what if module else "")
+    written = [start + ", ".join(what) for start, what in lines.items()]
+    written = [x if len(x) <= 132 else x.replace("import ", "import (\n    ").replace(", ", ",\n    ") + ",\n)" for x in written]
+    written.sort(key=lambda line: (line.startswith("from"), line.split()[1]))
+    standard = [line for line in written if line.split()[1].split(".")[0] in sys.stdlib_module_names]
+    return "\n".join([*standard, "", *[line for line in written if line not in standard]])
+
+
+def write(text: str, path: str | Path, *, force: bool = False) -> None:
     """Write all of it or nothing. FileExistsError unless `force`, OSError where the place cannot be written."""
     path = Path(path)
     if path.exists() and not force:
         raise FileExistsError(f"{path} exists already; say --force to replace it, or give another name with -o")
-    with tempfile.NamedTemporaryFile("w", encoding="utf-8", newline="\n", dir=path.parent, delete=False) as file:
-        file.write(text)
-    try:
-        os.chmod(file.name, 0o644)  # a temporary file is private
-        os.replace(file.name, path)
-    except OSError:
-        os.unlink(file.name)
-        raise
+    write_atomically(path, text)
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> None:
     """The command line; wrong use ends with status 2 and one line that says what to do."""
     parser = argparse.ArgumentParser(prog="python -m rlhf_minimal.extract", description=__doc__.split("\n")[0])
     parser.add_argument("algorithm", nargs="?", help="one of " + ", ".join(algorithms()))
@@ -204,7 +199,7 @@ def main(argv=None):
     parser.add_argument("--list", action="store_true", help="say what can be copied, and stop")
     args = parser.parse_args(argv)
     if args.list:
-        return print("\n".join(f"{k:18} {read(m).title.splitlines()[0]}" for k, (m, _) in algorithms().items()))
+        return print("\n".join(f"{name:18} {x.docstring.splitlines()[0]}" for name, x in algorithms().items()))
     if not args.algorithm:
         parser.error("give the name of an algorithm; --list says what there is")
     path = args.output or f"{args.algorithm}.py"
@@ -218,4 +213,3 @@ def main(argv=None):
     except OSError as error:
         parser.error(f"cannot write {path}: {error.strerror}; give another place with -o")
     print(f"{path}: {text.count(chr(10))} lines; try it: python {path}")
-

@@ -1,5 +1,6 @@
 """`python -m rlhf_minimal.train ALGORITHM`: every algorithm of the package, on Hugging Face Accelerate."""
 
-from .loop import main, run
+from .cli import main
+from .loop import run
 
 __all__ = ["main", "run"]

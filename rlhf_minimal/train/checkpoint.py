@@ -1,4 +1,4 @@
-"""Runs on disk: checkpoints that are whole or not there, logs that end where a checkpoint does, run.json.
+"""Runs on disk: checkpoints that are whole or not there, logs that end where a checkpoint does, run.json, the result.
 
 A checkpoint is written into a folder with another name, brought to the disk, given a list of its files and sizes as the
 last of them, and renamed. Whatever moment the process dies at, the last whole one stays.
@@ -11,48 +11,38 @@ import shutil
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
+
+from .. import files
+from ..files import append, curve, read_log
+
+__all__ = ["about", "append", "curve", "is_whole", "latest", "read_log", "restore", "save", "write_json"]
 
 MARK = "whole.json"
 LOGS = ("metrics.jsonl", "samples.jsonl")
 
 
-def to_disk(path):
-    """Wait until a file, or a folder's list of names, has reached the disk."""
-    if os.name == "nt" and Path(path).is_dir():
-        return  # Windows has no handle of a folder
-    handle = os.open(path, os.O_RDONLY if os.name != "nt" else os.O_RDWR)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def write_json(path, content):
+def write_json(path: Path, content: dict) -> None:
     """The new file or the old one, never half of it."""
-    path = Path(path)
-    new = path.with_name(path.name + ".tmp")
-    new.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    to_disk(new)
-    os.replace(new, path)
-    to_disk(path.parent)
+    files.write_atomically(path, json.dumps(content, indent=1) + "\n")
 
 
-def is_whole(folder):
+def is_whole(folder: Path) -> bool:
     """Does it hold every file of its list, at the size written there?"""
     try:
-        files = json.loads((folder / MARK).read_text(encoding="utf-8"))["files"]
-        return all((folder / name).stat().st_size == size for name, size in files.items())
+        sizes = json.loads((folder / MARK).read_text(encoding="utf-8"))["files"]
+        return all((folder / name).stat().st_size == size for name, size in sizes.items())
     except (OSError, ValueError, KeyError, TypeError):
         return False
 
 
-def latest(out):
+def latest(out: str | Path) -> Path | None:
     """The folder of the last whole checkpoint, or None."""
     found = [p for p in sorted((Path(out) / "checkpoints").glob("step-*"), reverse=True) if is_whole(p)]
     return found[0] if found else None
 
 
-def save(accelerator, out, step, state):
+def save(accelerator: Any, out: Path, step: int, state: dict) -> None:
     """Model, optimizer, random numbers (Accelerate) and `state` (a dict for JSON) after `step` steps; older ones go."""
     home = Path(out) / "checkpoints"
     new, done = home / "tmp", home / f"step-{step:08d}"
@@ -63,23 +53,23 @@ def save(accelerator, out, step, state):
     accelerator.save_state(str(new))
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
-        files = {str(p.relative_to(new)): p.stat().st_size for p in sorted(new.rglob("*")) if p.is_file()}
-        for name in files:
-            to_disk(new / name)
+        sizes = {str(p.relative_to(new)): p.stat().st_size for p in sorted(new.rglob("*")) if p.is_file()}
+        for name in sizes:
+            files.to_disk(new / name)
         for log in LOGS:
             if (Path(out) / log).exists():
-                to_disk(Path(out) / log)
-        write_json(new / MARK, {"step": step, "state": state, "processes": accelerator.num_processes, "files": files})
+                files.to_disk(Path(out) / log)
+        write_json(new / MARK, {"step": step, "state": state, "processes": accelerator.num_processes, "files": sizes})
         shutil.rmtree(done, ignore_errors=True)
         os.replace(new, done)
-        to_disk(home)
+        files.to_disk(home)
         for old in set(home.glob("step-*")) - {done}:
             (old / MARK).unlink(missing_ok=True)  # first of all: half a folder is none
             shutil.rmtree(old, ignore_errors=True)
     accelerator.wait_for_everyone()
 
 
-def restore(accelerator, out):
+def restore(accelerator: Any, out: Path) -> tuple[int, dict | None]:
     """(step, state) of the last whole checkpoint, loaded into what the accelerator holds; (0, None) if there is none."""
     folder = latest(out)
     if folder is None:
@@ -89,44 +79,7 @@ def restore(accelerator, out):
     return kept["step"], kept["state"]
 
 
-def read_log(path):
-    """Rows of a JSON Lines log, without a last line that was cut off."""
-    rows = []
-    for line in path.read_text(encoding="utf-8").split("\n") if path.exists() else []:
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
-    return rows
-
-
-def trim_logs(out, step):
-    """Drop the log rows after `step`: a resumed run writes them again."""
-    for name in LOGS:
-        path = Path(out) / name
-        if path.exists():
-            kept = [json.dumps(row) + "\n" for row in read_log(path) if row["step"] <= step]
-            new = path.with_name(name + ".tmp")
-            new.write_text("".join(kept), encoding="utf-8")
-            os.replace(new, path)
-
-
-def append(path, row):
-    """One more row of a log, as a line."""
-    with open(path, "a", encoding="utf-8", newline="\n") as file:
-        file.write(json.dumps(row) + "\n")
-
-
-def put_in_place(folder, out):
-    """Move the files of a finished folder into `out`, config.json last: with it the model is there."""
-    names = sorted((p.name for p in folder.iterdir()), key=lambda name: name == "config.json")
-    for name in names:
-        to_disk(folder / name)
-        os.replace(folder / name, Path(out) / name)
-    folder.rmdir()
-
-
-def about(accelerator):
+def about(accelerator: Any) -> dict:
     """versions, hardware and date, for run.json."""
     import torch
     device = accelerator.device
@@ -138,8 +91,3 @@ def about(accelerator):
                     f"{os.cpu_count()} CPU cores, {torch.get_num_threads()} threads",
         "date": date.today().isoformat(),
     }
-
-
-def curve(rows):
-    """Rows of numbers -> {column: values}, of the columns that every row has."""
-    return {name: [row[name] for row in rows] for name in rows[0] if all(name in row for row in rows)} if rows else {}

@@ -1,114 +1,129 @@
-"""What a training run holds, and the one way in which its gradients are made.
+"""What a training run holds, and how its gradients are made.
 
-A step's batch is cut into micro-batches whose content depends on the seed and the step alone; the processes share them.
-So one process and many add up the same terms, over the same denominators (E14, J1).
+The batch of a step is cut into micro-batches whose content depends on the seed and the step alone, and the processes share
+them. Every loss divides by the same number, the terms of the whole batch, so one process and many add up the same gradient.
 """
 
+import importlib
+import inspect
 import math
 import zlib
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from types import SimpleNamespace
+from typing import Any
 
 import torch
+from accelerate import Accelerator
 from accelerate.utils import gather_object
+from torch import Tensor, nn
 
 from .. import models
-from ..data import load_data
+from ..aggregate import merge_stats
+from ..data import fingerprint, load_numbered, ready
 from ..kl import AdaptiveKL, FixedKL
 from ..ppo import Critic
 from ..reward_model import RewardModel
-from .rewards import scorer
-from .settings import ALGORITHMS
-
-NO_REFERENCE = ("sft", "reward", "simpo", "orpo", "cpo")
+from .algorithms import ALGORITHMS, Algorithm
+from .rewards import Reward, reward_function
 
 
 @dataclass
 class Job:
     """All that a step needs. `control.beta` and `baseline` change as it goes and are in every checkpoint."""
 
-    algorithm: str
-    accelerator: object
-    model: object
-    tokenizer: object
-    rows: object  # a datasets.Dataset
-    s: SimpleNamespace
+    algorithm: Algorithm
+    settings: SimpleNamespace
+    accelerator: Accelerator
+    model: nn.Module
+    tokenizer: Any
+    rows: Any  # a datasets.Dataset
     seed: int
     data: str
-    optimizer: object = None
-    critic: object = None
-    reference: object = None  # None: the model without its adapters
-    score: object = None  # (prompts, rollout) -> (B,)
-    control: object = field(default_factory=lambda: FixedKL(0.0))
+    lengths: Any = None  # of the rows: how many are cut
+    fingerprints: dict[str, str] = field(default_factory=dict)  # of what it starts from
+    optimizer: Any = None
+    critic: nn.Module | None = None
+    reference: nn.Module | None = None  # None: the model without its adapters
+    reward: Reward | None = None
+    control: FixedKL | AdaptiveKL = field(default_factory=lambda: FixedKL(0.0))
     baseline: float = 0.0
-    params: list = field(default_factory=list)
 
     @property
-    def device(self):
+    def device(self) -> torch.device:
         """Where this process computes."""
         return self.accelerator.device
 
-    def stream(self, *names):
-        """A generator of its own for each purpose, step and micro-batch, the same on whatever process (B11)."""
+    @property
+    def learning(self) -> list[nn.Module]:
+        """The models whose weights change."""
+        return [self.model] if self.critic is None else [self.model, self.critic]
+
+    def generator(self, *names: Any) -> torch.Generator:
+        """Random numbers of their own for each purpose, step and micro-batch, the same on whatever process."""
         return torch.Generator().manual_seed(zlib.crc32(" ".join(str(x) for x in (self.seed, *names)).encode()))
 
-    def batch(self, step):
-        """The rows of a step, counted from 0: the data in a new order each epoch, no row left over between two."""
-        size, n, rows = self.s.batch_size, len(self.rows), []
+    def batch(self, step: int) -> list[dict]:
+        """The rows of a step, counted from 0: the data in a new order each epoch, none left out between two epochs."""
+        size, n, rows = self.settings.batch_size, len(self.rows), []
         for place in range(step * size, (step + 1) * size):
             if not rows or place % n == 0:
-                order = torch.randperm(n, generator=self.stream("order", place // n)).tolist()
+                order = torch.randperm(n, generator=self.generator("order", place // n)).tolist()
             rows.append(self.rows[order[place % n]])
         return rows
 
-    def pieces(self, rows, size=None):
-        """A step's rows (anything with a length and slices) cut into micro-batches."""
-        size = size or self.s.micro_batch
-        return [rows[i:i + size] for i in range(0, len(rows), size)]
+    def share(self, rows: Sequence, size: int | None = None) -> list[tuple[int, Sequence]]:
+        """This process's micro-batches of a step's rows, as (number, rows): whole ones, as many as every other has."""
+        size = size or self.settings.micro_batch
+        pieces = [(i // size, rows[i:i + size]) for i in range(0, len(rows), size)]
+        each, rank = len(pieces) // self.accelerator.num_processes, self.accelerator.process_index
+        return pieces[rank * each:(rank + 1) * each]
 
-    def mine(self, pieces):
-        """[(number, piece)] of this process: whole micro-batches, as many as every other one has."""
-        a = self.accelerator
-        each = len(pieces) // a.num_processes
-        return list(enumerate(pieces))[a.process_index * each:(a.process_index + 1) * each]
-
-    def gather(self, objects):
-        """The lists of all processes in one, in the order of the processes."""
-        return gather_object(list(objects))
-
-    def precision(self):
-        """bfloat16 in the forwards, float32 weights (H4); with adapters the frozen weights are bfloat16 themselves."""
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.s.dtype == "bfloat16" and not self.s.lora)
+    def precision(self) -> torch.autocast:
+        """bfloat16 in the forwards over float32 weights; with adapters the frozen weights are bfloat16 themselves."""
+        enabled = self.settings.dtype == "bfloat16" and not self.settings.lora
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=enabled)
 
     @contextmanager
-    def referring(self):
-        """The frozen starting model: a copy, or the policy with its adapters off (C11)."""
+    def frozen_reference(self) -> Iterator[nn.Module]:
+        """The starting model, without gradients: a copy, or the policy with its adapters off."""
         with torch.no_grad(), ExitStack() as stack:
             if self.reference is None:
                 stack.enter_context(models.adapters_off(self.model))
             yield models.unwrap(self.model) if self.reference is None else self.reference
 
 
-def learn(job, pieces, loss, weigh):
-    """One optimizer step -> stats. pieces: this process's micro-batches; weigh(piece): what its loss is a mean over.
+# ---- from a loss to an update ----
 
-    loss(piece, total) -> (this piece's part of the mean over `total`, stats). Total and gradient are those of all
-    pieces of all processes; DDP averages gradients, hence the factor (J1). The gradient is clipped once (E15).
+def call_loss(job: Job, *given: Tensor, **offered: Any) -> tuple[Tensor, dict[str, Tensor]]:
+    """The algorithm's loss, given the tensors and, of the others and of the settings, those that its signature names."""
+    file, name = job.algorithm.loss.split(".")
+    loss = getattr(importlib.import_module(f"rlhf_minimal.{file}"), name)
+    offered = vars(job.settings) | offered
+    return loss(*given, **{name: offered[name] for name in inspect.signature(loss).parameters if name in offered})
+
+
+def learn(job: Job, batches: list, loss_of: Callable, terms_of: Callable) -> dict[str, float]:
+    """One optimizer step from this process's micro-batches -> stats of the whole batch.
+
+    terms_of(batch): how many terms (tokens, pairs, rows) the mean of its loss has. loss_of(batch, total) -> (loss, stats),
+    where the loss divides by `total`, the terms of all micro-batches of all processes. ValueError if the gradient is not
+    finite; the weights are then as before.
     """
-    weights = [float(weigh(piece)) for piece in pieces]
-    total, parts = sum(job.gather(weights)), []
-    for i, piece in enumerate(pieces):
+    terms = [float(terms_of(batch)) for batch in batches]
+    total, parts = sum(gather_object(terms)), []
+    for i, batch in enumerate(batches):
         with ExitStack() as stack:
-            for model in (job.model, job.critic) if i < len(pieces) - 1 else ():
-                if model is not None:
-                    stack.enter_context(job.accelerator.no_sync(model))  # processes meet after their last piece
+            for model in job.learning if i < len(batches) - 1 else ():
+                stack.enter_context(job.accelerator.no_sync(model))  # processes meet after their last micro-batch
             with job.precision():
-                x, stats = loss(piece, total)
-            job.accelerator.backward(x * job.accelerator.num_processes)
-        parts.append((weights[i], x.item(), {k: float(v) for k, v in stats.items()}))
-    norm = float(job.accelerator.clip_grad_norm_(job.params, job.s.max_norm))
-    stats = merged(job.gather(parts))
+                loss, stats = loss_of(batch, total)
+            job.accelerator.backward(loss * job.accelerator.num_processes)  # since DDP averages the gradients
+        parts.append((terms[i], {k: float(v) for k, v in stats.items()} | {"loss": loss.item()}))
+    weights = [p for model in job.learning for p in model.parameters()]
+    norm = float(job.accelerator.clip_grad_norm_(weights, job.settings.max_norm))  # once, of the whole gradient
+    stats = merge_stats(gather_object(parts))
     if not math.isfinite(norm):
         raise ValueError(f"the gradient's norm is {norm} at loss {stats['loss']}; lower the learning rate")
     job.optimizer.step()
@@ -116,20 +131,40 @@ def learn(job, pieces, loss, weigh):
     return stats | {"grad_norm": norm}
 
 
-def merged(parts):
-    """[(weight, part of the loss, stats)] of all micro-batches -> stats of the batch: means by weight (J6)."""
-    out = {}
-    for name in dict.fromkeys(name for _, _, stats in parts for name in stats):
-        some = [(w, stats[name]) for w, _, stats in parts if name in stats and w > 0]
-        out[name] = sum(w * x for w, x in some) / max(sum(w for w, _ in some), 1e-12)
-    out.pop("tokens", None)  # counted elsewhere, in all algorithms alike
-    if "perplexity" in out:
-        out["perplexity"] = math.exp(out["nll"])
-    return {"loss": sum(x for _, x, _ in parts)} | {k: v for k, v in out.items() if k != "loss"}
+# ---- what a run starts from ----
+
+def build(algorithm: str, accelerator: Accelerator, *, model: str, data: str, settings: SimpleNamespace, seed: int) -> Job:
+    """Load data and models, check that they fit, hand them to Accelerate. ValueError or OSError; nothing is written."""
+    a, s = ALGORITHMS[algorithm], settings
+    sampled = a.rows == "prompts"
+    if sampled and (kind := accelerator.distributed_type.name) in ("FSDP", "DEEPSPEED", "MEGATRON_LM"):
+        raise ValueError(f"{algorithm} samples, which needs whole weights; launch it without {kind}")
+    s.micro_batch = micro_batch_size(s, accelerator.num_processes)
+    families = s.families.split(",") if s.families else None
+    rows, numbers = load_numbered(data, a.rows, n=s.rows, split=s.split, seed=seed, families=families, columns=s.columns)
+    torch.manual_seed(seed)  # adapters start at random
+    policy, tokenizer = models.load(model)
+    limit = models.context_length(policy) or 1_000_000
+    s.max_len = min(s.max_len or limit, limit)
+    if sampled and s.max_new_tokens >= s.max_len:
+        raise ValueError(f"max_new_tokens {s.max_new_tokens} leave no room for a prompt within {s.max_len} tokens; lower them")
+    marks = {"data": fingerprint.of_rows(rows), "tokenizer": fingerprint.of_tokenizer(tokenizer),
+             "policy": fingerprint.of_weights(policy)}
+    room = s.max_len - (s.max_new_tokens if sampled else 0)
+    rows, lengths = ready(rows, tokenizer, room, kind=a.rows, vocabulary=models.vocab_size(policy), numbers=numbers, source=data,
+                          turns=getattr(s, "turns", "last"), long=getattr(s, "long", "cut"), margin=a.head == "score")
+    job = Job(a, s, accelerator, models.disable_dropout(policy), tokenizer, rows, seed, str(data), lengths, marks)
+    _make_models(job)
+    if sampled:
+        job.reward = reward_function(s.reward, rows, tokenizer, s.max_len, job.device)
+        job.fingerprints |= getattr(job.reward, "fingerprints", {})
+        job.control = AdaptiveKL(s.beta, s.kl_target, s.kl_horizon) if s.kl_target else FixedKL(s.beta)
+    _make_optimizer(job)
+    return job
 
 
-def cut(s, processes):
-    """Rows of a micro-batch, such that every process has whole ones. ValueError where the sizes do not divide."""
+def micro_batch_size(s: SimpleNamespace, processes: int) -> int:
+    """Rows per micro-batch, such that every process has whole ones. ValueError where the sizes do not divide."""
     steps = getattr(s, "minibatches", 1)
     parts = math.lcm(2, processes) * steps  # half a batch also with one process: then two processes do the same sums
     if s.micro_batch is None and processes == 1 and s.batch_size % parts:
@@ -141,72 +176,32 @@ def cut(s, processes):
     return size
 
 
-def build(algorithm, accelerator, *, model, data, s, seed):
-    """Load data and models, check that they fit, hand them to Accelerate -> Job. Writes nothing."""
-    a = ALGORITHMS[algorithm]
-    if a.data == "prompts" and accelerator.distributed_type.name in ("FSDP", "DEEPSPEED", "MEGATRON_LM"):
-        raise ValueError(f"{algorithm} samples, which needs whole weights; launch it without {accelerator.distributed_type.name}")
-    s.micro_batch = cut(s, accelerator.num_processes)
-    rows = load_data(data, a.data, n=s.rows, seed=seed, families=s.families.split(",") if s.families else None)
-    torch.manual_seed(seed)  # adapters start at random
-    policy, tokenizer = models.load(model)
-    limit = models.context_length(policy) or 1_000_000
-    s.max_len = min(s.max_len or limit, limit)
-    if a.data == "prompts" and s.max_new_tokens >= s.max_len:
-        raise ValueError(f"max_new_tokens {s.max_new_tokens} leave no room for a prompt within {s.max_len} tokens; lower them")
-    job = Job(algorithm, accelerator, models.disable_dropout(policy), tokenizer, rows, s, seed, str(data))
-    _weights(job)
-    if a.data == "prompts":
-        job.score = scorer(s.reward, rows, tokenizer, s.max_len, job.device)
-        job.control = AdaptiveKL(s.beta, s.kl_target, s.kl_horizon) if s.kl_target else FixedKL(s.beta)
-    _prepare(job)
-    return job
-
-
-def _weights(job):
-    """Types, adapters, reference, heads: all that is made of the loaded model."""
-    s = job.s
-    kind = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16 if s.lora else torch.float32}
-    job.model.to(job.device, kind[s.dtype])
+def _make_models(job: Job) -> None:
+    """The types of the weights, adapters, reference, critic, reward model: all that is made of the loaded model."""
+    s, head = job.settings, job.algorithm.head
+    half = torch.bfloat16 if s.lora else torch.float32  # what learns stays float32
+    job.model.to(job.device, {"float32": torch.float32, "float64": torch.float64, "bfloat16": half}[s.dtype])
     if s.dtype == "bfloat16" and job.device.type == "cpu":
         job.model.set_attn_implementation("eager")  # the backward pass of the CPU's fused attention is slow in bfloat16
     if s.lora:
         job.model = models.lora(job.model, r=s.lora, alpha=2 * s.lora)
-    elif job.algorithm not in NO_REFERENCE:
+    elif job.algorithm.reference:
         job.reference = models.frozen_copy(job.model)
-    if job.algorithm == "ppo":
+    if head == "value":
         job.critic = Critic(job.model)
-    if job.algorithm == "reward":
+    if head == "score":
         job.model = RewardModel(job.model)
-    for head in (job.critic, job.model if job.algorithm == "reward" else None):
-        if head is not None and s.dtype == "float64":
-            head.double()
+    if head and s.dtype == "float64":
+        (job.critic or job.model).double()
 
 
-def _prepare(job):
-    """The optimizer over all that learns, in two groups (H5), and everything handed to Accelerate."""
-    trained = [job.model] + ([job.critic] if job.critic is not None else [])
-    for model in trained:
+def _make_optimizer(job: Job) -> None:
+    """AdamW over all that learns, matrices and vectors in groups of their own, and everything handed to Accelerate."""
+    for model in job.learning:
         model.train()  # dropout is 0 everywhere
-    learned = [p for model in trained for p in model.parameters() if p.requires_grad]
-    groups = [{"params": [p for p in learned if p.dim() > 1], "weight_decay": job.s.weight_decay},
-              {"params": [p for p in learned if p.dim() < 2], "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW([g for g in groups if g["params"]], lr=job.s.lr)
-    job.optimizer, job.model, *rest = job.accelerator.prepare(optimizer, *trained)
-    job.critic = rest[0] if rest else None
-    job.params = [p for model in (job.model, *rest) for p in model.parameters()]
-
-
-def plain(model):
-    """The model without wrapper and with its adapters merged in, as transformers knows it; changes it in place."""
-    model = models.unwrap(model)
-    if hasattr(model, "get_base_model"):
-        model = model.get_base_model()
-    found = [(name, part) for name, part in model.named_modules() if hasattr(part, "base_layer") and hasattr(part, "merge")]
-    if found:
-        model.float()  # a small change added in bfloat16 would be rounded away
-    for name, part in found:
-        part.merge()
-        home, _, last = name.rpartition(".")
-        setattr(model.get_submodule(home), last, part.base_layer)
-    return model
+    weights = [p for model in job.learning for p in model.parameters() if p.requires_grad]
+    groups = [{"params": [p for p in weights if p.dim() > 1], "weight_decay": job.settings.weight_decay},
+              {"params": [p for p in weights if p.dim() < 2], "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW([g for g in groups if g["params"]], lr=job.settings.lr)
+    job.optimizer, job.model, *critic = job.accelerator.prepare(optimizer, *job.learning)
+    job.critic = critic[0] if critic else None

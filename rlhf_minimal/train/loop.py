@@ -1,81 +1,176 @@
-"""The training loop: every algorithm of the package, on Hugging Face Accelerate, from the command line or from Python.
+"""The training loop: one for every algorithm.
 
-    python -m rlhf_minimal.train sft --data demonstrations.jsonl --steps 200 --out runs/sft
-    python -m rlhf_minimal.train reward --model runs/sft --data village --steps 200 --out runs/rm
-    python -m rlhf_minimal.train rloo --model runs/sft --reward runs/rm --steps 100 --out runs/rloo
-    python -m rlhf_minimal.train dpo --model runs/sft --data village --steps 100 --out runs/dpo
-    accelerate launch -m rlhf_minimal.train ppo --steps 100 --out runs/ppo           # several accelerators
-    ACCELERATE_USE_CPU=1 torchrun --nproc_per_node 2 -m rlhf_minimal.train grpo ...  # two processes on the CPU
-
-`python -m rlhf_minimal.train ALGORITHM --help` lists what an algorithm takes, with defaults and meanings. --data is
-village, a .jsonl file or a hub id; --model is village-3m, village-3m-sft, smollm2-135m, a folder or a hub id.
-Into --out come the model and its tokenizer (for transformers' from_pretrained), run.json (command, seed, versions, curve),
-metrics.jsonl (a line a step), samples.jsonl and checkpoints. A run that died goes on with --resume, to the same weights.
+`run` checks what is asked for, loads it, goes through the steps and saves the result. What a step is stands in `steps.py`,
+how algorithms differ in `algorithms.py`.
 """
 
 import json
 import logging
 import math
 import os
+import shlex
 import shutil
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
+from .. import files, quiet
 from . import checkpoint
-from .cli import command, parser
-from .settings import FREE, check_places, check_settings
+from .algorithms import settings_of
+from .settings import FREE, Value, check_places, check_settings
+
+if TYPE_CHECKING:  # they import torch, which --help and a wrong call do without
+    from accelerate import Accelerator
+
+    from .job import Job
 
 
-def run(algorithm, *, model, data, steps, out, seed=0, **settings):
+def run(algorithm: str, *, model: str, data: str, steps: int, out: str, seed: int = 0, **settings: Value) -> dict[str, Any]:
     """Train, and return what run.json says: command, seed, settings, versions, hardware, date, curve, and `out`.
 
     settings: those of `train ALGORITHM --help`, with underscores. ValueError or OSError, before anything is written, on
     an unknown algorithm or setting, data or models that cannot be had, sizes that do not divide, or a folder `out` that
     holds something else. Step k of the metrics is measured just before the k-th update.
     """
-    s = check_settings(algorithm, settings)
+    s, folder = check_settings(algorithm, settings_of(algorithm), settings), Path(out)
     check_places(model, data, steps, out, seed, s.families)
     asked = {"algorithm": algorithm, "model": str(model), "data": str(data), "steps": steps, "seed": seed,
              "settings": vars(s).copy()}
-    before = _before(Path(out), asked)
+    before = earlier_run(folder, asked)
     if before and before["finished"] and before["steps"] == steps:
         return before | {"out": str(out)}
     if before:
         s.micro_batch = before.get("micro_batch", s.micro_batch)  # also where other processes go on with it
-    writer = _tensorboard(s, out)
+    open_writer = tensorboard(folder) if s.tensorboard else None
+
+    from ..data import fingerprint
     from .job import build
-    job = build(algorithm, _accelerator(s), model=model, data=data, s=s, seed=seed)
+    accelerator = start_accelerator(s)
+    count = accelerator.num_processes
+    accelerator.print(f"{count} process{'es' * (count > 1)} on {accelerator.device.type}", file=sys.stderr)
+    job = build(algorithm, accelerator, model=model, data=data, settings=s, seed=seed)
+    accelerator.print(f"{len(job.rows)} rows of {data}; {job.lengths}", file=sys.stderr)
+    fingerprint.compare(folder, before, job.fingerprints)
     record = asked | {"command": command(asked, out, settings)} | checkpoint.about(job.accelerator)
-    record |= {"micro_batch": s.micro_batch, "finished": False, "curve": {}}
+    record |= {"micro_batch": s.micro_batch, "fingerprints": job.fingerprints, "lengths": str(job.lengths), "finished": False}
+    record["curve"] = {}
     job.accelerator.wait_for_everyone()  # all have looked at `out` before the first one writes there
     if job.accelerator.is_main_process:
-        Path(out).mkdir(parents=True, exist_ok=True)
-        checkpoint.write_json(Path(out) / "run.json", record)
-    _loop(job, Path(out), steps, writer)
-    _export(job, Path(out))
-    rows = checkpoint.read_log(Path(out) / "metrics.jsonl")
+        folder.mkdir(parents=True, exist_ok=True)
+        checkpoint.write_json(folder / "run.json", record)
+    loop(job, folder, steps, open_writer)
+    export(job, folder)
+    rows = checkpoint.read_log(folder / "metrics.jsonl")
     record |= {"finished": True, "minutes": round(sum(r["seconds"] for r in rows) / 60, 2), "curve": checkpoint.curve(rows)}
     if job.accelerator.is_main_process:
-        checkpoint.write_json(Path(out) / "run.json", record)
+        checkpoint.write_json(folder / "run.json", record)
     job.accelerator.wait_for_everyone()
     job.accelerator.free_memory()
     return record | {"out": str(out)}
 
 
-def _before(out, asked):
-    """The run.json of the run to be resumed, None for a new run. ValueError where `out` is something else."""
+def loop(job: "Job", out: Path, steps: int, open_writer: Callable | None) -> None:
+    """From the last whole checkpoint, or the beginning, to the end: a step, its lines, now and then a checkpoint."""
+    from tqdm import tqdm
+
+    from .steps import train_step
+    main = job.accelerator.is_main_process
+    start, state = checkpoint.restore(job.accelerator, out)
+    if state:
+        job.control.beta, job.baseline = state["beta"], state["baseline"]
+    if main:
+        for log in checkpoint.LOGS:
+            files.trim_log(out / log, start)
+    writer = open_writer(start + 1) if open_writer and main else None
+    bar = tqdm(range(start, steps), initial=start, total=steps, desc=job.algorithm.name, unit="step",
+               disable=not (main and job.settings.progress))
+    for step in bar:
+        began = time.perf_counter()
+        lr = learning_rate(job.settings, step, steps)
+        for group in job.optimizer.param_groups:
+            group["lr"] = lr
+        stats, samples = train_step(job, step)
+        stats |= {"lr": lr, "seconds": round(time.perf_counter() - began, 4)}
+        if main:
+            report(job, out, step, {name: files.json_number(x) for name, x in stats.items()}, samples, bar, writer)
+        if (step + 1) % job.settings.save_every == 0 or step + 1 == steps:
+            checkpoint.save(job.accelerator, out, step + 1, {"beta": job.control.beta, "baseline": job.baseline})
+    if writer:
+        writer.close()
+
+
+def learning_rate(s: SimpleNamespace, step: int, steps: int) -> float:
+    """Of a step counted from 0: up to lr during the warm-up, then constant or down to 0 at the end."""
+    if step < s.warmup:
+        return s.lr * (step + 1) / s.warmup
+    done = (step - s.warmup) / max(steps - s.warmup, 1)
+    return s.lr * {"constant": 1.0, "linear": 1 - done, "cosine": (1 + math.cos(math.pi * done)) / 2}[s.schedule]
+
+
+def report(job: "Job", out: Path, step: int, stats: dict, samples: list[dict] | None, bar: Any, writer: Any) -> None:
+    """A step's line in metrics.jsonl, now and then a table in samples.jsonl."""
+    from .steps import table
+    checkpoint.append(out / "metrics.jsonl", {"step": step + 1} | stats)
+    shown = {k: stats[k] for k in ("loss", "score", "gold", "kl", "accuracy") if stats.get(k) is not None}
+    bar.set_postfix({k: f"{x:.3g}" for k, x in shown.items()})
+    if job.settings.sample_every and step % job.settings.sample_every == 0:
+        for row in samples or table(job, step):
+            checkpoint.append(out / "samples.jsonl", {"step": step + 1} | row)
+    for name, x in stats.items() if writer else ():
+        if x is not None:
+            writer.add_scalar(name, x, step + 1)
+
+
+# ---- the end: the trained model in transformers' own layout ----
+
+def export(job: "Job", out: Path) -> None:
+    """The trained model, adapters merged, and its tokenizer: all of it or nothing, config.json last."""
+    from .. import models, reward_model
+    state = job.accelerator.get_state_dict(job.model) if not job.settings.lora else None  # with FSDP all processes take part
+    if job.accelerator.is_main_process:
+        new = out / "checkpoints" / "model"
+        shutil.rmtree(new, ignore_errors=True)
+        model = models.merge_adapters(job.model)
+        if job.algorithm.head == "score":
+            model, state = model.model, state and {name.removeprefix("model."): x for name, x in state.items()}
+            reward_model.mark_padding(model, job.tokenizer)
+        model.save_pretrained(new, state_dict=state)
+        job.tokenizer.save_pretrained(new)
+        files.put_in_place(new, out)
+    job.accelerator.wait_for_everyone()
+
+
+# ---- the beginning: what is there already, how it was asked for, where it runs ----
+
+RECORD = {"algorithm", "model", "data", "seed", "settings", "steps", "finished"}
+
+
+def earlier_run(out: Path, asked: dict) -> dict | None:
+    """The run.json of the run to be resumed, None for a new run. ValueError where `out` is something else.
+
+    A folder of a run that died before its first step counts as free.
+    """
     found = [p for p in out.iterdir() if not p.name.endswith(".tmp")] if out.exists() else []
     path = out / "run.json"
     if not found:
         return None
     if not path.exists():
         raise ValueError(f"out is {out}, which holds {found[0].name} and no run; give a folder that is new or empty")
+    try:
+        old = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is no JSON ({error}); give another --out") from error
+    ours = isinstance(old, dict) and RECORD <= old.keys()
+    no_step = {p.name for p in found} <= {"run.json", "checkpoints", *checkpoint.LOGS} and not checkpoint.latest(out)
+    if ours and no_step and not files.read_log(out / "metrics.jsonl") and not old["finished"]:
+        return None
     if not asked["settings"]["resume"]:
         raise ValueError(f"out is {out}, which holds another run; go on with it by --resume, or give another --out")
-    old = json.loads(path.read_text(encoding="utf-8"))
-    if lacks := {"algorithm", "model", "data", "seed", "settings", "steps", "finished"} - old.keys():
-        raise ValueError(f"{path} lacks {', '.join(sorted(lacks))}, it was not written here; give another --out")
+    if not ours:
+        raise ValueError(f"{path} lacks {', '.join(sorted(RECORD - set(old)))}, it was not written here; give another --out")
     then, now = ({k: v for k, v in (r["settings"] | {k: r[k] for k in ("algorithm", "model", "data", "seed")}).items()
                   if k not in FREE} for r in (old, asked))
     differ = [f"{k} {then.get(k)!r}, now {v!r}" for k, v in now.items() if then.get(k) != v]
@@ -86,127 +181,49 @@ def _before(out, asked):
     return old
 
 
-LAUNCHED = {"ACCELERATE_MIXED_PRECISION": ("no", "--dtype"), "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": ("1", "--micro-batch")}
+def command(asked: dict, out: str, given: dict[str, Value]) -> str:
+    """The command line of a call, as it can be given again; of a folder outside, its last part alone."""
+    words = ["python", "-m", "rlhf_minimal.train", asked["algorithm"], "--model", asked["model"], "--data", asked["data"],
+             "--steps", asked["steps"], "--seed", asked["seed"], "--out", Path(out).name if Path(out).is_absolute() else out]
+    for name, x in given.items():
+        if name not in ("resume", "progress") and x is not None:
+            flag = "--" + name.replace("_", "-")
+            words += [flag if x else flag.replace("--", "--no-", 1)] if isinstance(x, bool) else [flag, x]
+    return shlex.join(str(word) for word in words)
 
 
-def _accelerator(s):
-    from accelerate import Accelerator
-
-    from ..commands.doctor import settle
-    for name, (usual, flag) in LAUNCHED.items():  # `accelerate launch` says so, nobody would listen
-        asked = os.environ.get(name, usual)
-        if asked != usual and not (asked == "bf16" and s.dtype == "bfloat16"):
-            raise ValueError(f"{name} is {asked}, which does nothing here; launch without it and give {flag}")
-    settle(offline=False)
-    logging.getLogger("accelerate").setLevel(logging.ERROR)  # it reports tied weights at every checkpoint
-    return Accelerator(cpu=s.cpu, mixed_precision="no")  # bfloat16 is switched on around the forwards alone
-
-
-def _tensorboard(s, out):
-    """A function that makes a writer, or None; ValueError at once where it is asked for and not installed."""
-    if not s.tensorboard:
-        return None
+def tensorboard(out: Path) -> Callable:
+    """A function that opens a writer from a step on; ValueError at once where TensorBoard is not installed."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         raise ValueError("tensorboard is not installed; run `pip install tensorboard`, or leave --tensorboard out") from error
-    return lambda start: SummaryWriter(str(Path(out) / "tensorboard"), purge_step=start)
+    return lambda start: SummaryWriter(str(out / "tensorboard"), purge_step=start)
 
 
-def learning_rate(s, step, steps):
-    """Of a step counted from 0: up to lr during the warm-up, then constant or down to 0 at the end."""
-    if step < s.warmup:
-        return s.lr * (step + 1) / s.warmup
-    done = (step - s.warmup) / max(steps - s.warmup, 1)
-    return s.lr * {"constant": 1.0, "linear": 1 - done, "cosine": (1 + math.cos(math.pi * done)) / 2}[s.schedule]
+LAUNCHED = {"ACCELERATE_MIXED_PRECISION": ("no", "--dtype"), "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": ("1", "--micro-batch")}
+WORLDS = ("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS")  # of launchers
 
 
-def _loop(job, out, steps, writer):
-    """From the last whole checkpoint, or the beginning, to the end: a step, its lines, now and then a checkpoint."""
-    from tqdm import tqdm
-
-    from .tasks import advance
-    main = job.accelerator.is_main_process
-    start, state = checkpoint.restore(job.accelerator, out)
-    if state:
-        job.control.beta, job.baseline = state["beta"], state["baseline"]
-    if main:
-        checkpoint.trim_logs(out, start)
-    writer = writer(start + 1) if writer and main else None
-    bar = tqdm(range(start, steps), initial=start, total=steps, desc=job.algorithm, unit="step",
-               disable=not (main and job.s.progress))
-    for step in bar:
-        began = time.perf_counter()
-        for group in job.optimizer.param_groups:
-            group["lr"] = learning_rate(job.s, step, steps)
-        stats, samples = advance(job, step)
-        stats |= {"lr": learning_rate(job.s, step, steps), "seconds": round(time.perf_counter() - began, 4)}
-        if main:
-            _report(job, out, step, {k: _plain(v) for k, v in stats.items()}, samples, bar, writer)
-        if (step + 1) % job.s.save_every == 0 or step + 1 == steps:
-            checkpoint.save(job.accelerator, out, step + 1, {"beta": job.control.beta, "baseline": job.baseline})
-    if writer:
-        writer.close()
+def start_accelerator(s: SimpleNamespace) -> "Accelerator":
+    """Accelerate, quiet. ValueError for what a launcher was told in vain: settings of ours decide it, or processes are missing."""
+    from accelerate import Accelerator
+    for name, (usual, flag) in LAUNCHED.items():
+        asked = os.environ.get(name, usual)
+        if asked != usual and not (asked == "bf16" and s.dtype == "bfloat16"):
+            raise ValueError(f"{name} is {asked}, which does nothing here; launch without it and give {flag}")
+    quiet.settle(offline=False)
+    logging.getLogger("accelerate").setLevel(logging.ERROR)  # it reports tied weights at every checkpoint
+    accelerator = Accelerator(cpu=s.cpu, mixed_precision="no")  # bfloat16 is switched on around the forwards alone
+    check_processes(accelerator.num_processes)
+    return accelerator
 
 
-def _plain(x):
-    """A number for JSON: 6 digits, None for what is none."""
-    x = float(x)
-    return None if not math.isfinite(x) else int(x) if x == int(x) and abs(x) < 1e15 else float(f"{x:.6g}")
-
-
-def _report(job, out, step, stats, samples, bar, writer):
-    """A step's line in metrics.jsonl, now and then a table in samples.jsonl."""
-    from .tasks import table
-    checkpoint.append(out / "metrics.jsonl", {"step": step + 1} | stats)
-    shown = {k: stats[k] for k in ("loss", "score", "gold", "kl", "accuracy") if stats.get(k) is not None}
-    bar.set_postfix({k: f"{v:.3g}" for k, v in shown.items()})
-    if job.s.sample_every and (step % job.s.sample_every == 0):
-        for row in samples or table(job, step):
-            checkpoint.append(out / "samples.jsonl", {"step": step + 1} | row)
-    for name, x in stats.items() if writer else ():
-        if x is not None:
-            writer.add_scalar(name, x, step + 1)
-
-
-def _export(job, out):
-    """The trained model in transformers' own layout, adapters merged, and its tokenizer: all of it, config.json last."""
-    from .job import plain
-    state = job.accelerator.get_state_dict(job.model) if not job.s.lora else None  # with FSDP all processes take part
-    if job.accelerator.is_main_process:
-        new = out / "checkpoints" / "model"
-        shutil.rmtree(new, ignore_errors=True)
-        model = plain(job.model)
-        if job.algorithm == "reward":
-            model, state = model.model, state and {k.removeprefix("model."): v for k, v in state.items()}
-            _mark_padding(model, job.tokenizer)
-        model.save_pretrained(new, state_dict=state)
-        job.tokenizer.save_pretrained(new)
-        checkpoint.put_in_place(new, out)
-    job.accelerator.wait_for_everyone()
-
-
-def _mark_padding(model, tokenizer):
-    """Transformers' own class scores the last id that is no pad: with pad = EOS, the token before the end (F1).
-
-    So a judge leaves with another special token to pad with; without one (GPT-2) that class takes single rows only.
-    """
-    end = tokenizer.eos_token_id
-    others = [t.content for i, t in sorted(tokenizer.added_tokens_decoder.items()) if t.special and i != end]
-    if others:
-        tokenizer.pad_token = others[0]
-    model.config.pad_token_id = tokenizer.pad_token_id if others else None
-
-
-def main(args=None):
-    """The command line; a wrong call ends with status 2 and one message."""
-    top = parser(__doc__)
-    given = vars(top.parse_args(args))
-    try:
-        record = run(**given)
-    except (ValueError, OSError) as error:
-        top.exit(2, f"{top.prog} {given['algorithm']}: error: {error}\n")
-    last = {k: v[-1] for k, v in record["curve"].items() if k in ("step", "loss", "score", "gold", "kl", "accuracy")}
-    if os.environ.get("RANK", "0") == "0":  # torchrun's processes all come here
-        print(f"{record['out']}: " + ", ".join(f"{k} {v}" for k, v in last.items()), file=sys.stderr)
-
+def check_processes(count: int) -> None:
+    """ValueError where a launcher was asked for more processes than those that work together."""
+    asked = {name: os.environ[name] for name in WORLDS if os.environ.get(name, "1") not in ("1", "")}
+    if "WORLD_SIZE" not in os.environ and "MASTER_ADDR" in os.environ and "ACCELERATE_MIXED_PRECISION" in os.environ:
+        asked["accelerate launch --num_processes"] = "more than 1"  # with --cpu it sets an address and starts one process
+    if wrong := [f"{name} is {x}" for name, x in asked.items() if x != str(count)]:
+        raise ValueError(f"{wrong[0]}, but this run has {count} process{'es' * (count > 1)}; ask for as many, or launch on the CPU "
+                         "with ACCELERATE_USE_CPU=1 torchrun --nproc_per_node 2 -m rlhf_minimal.train ...")

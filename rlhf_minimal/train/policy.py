@@ -1,109 +1,169 @@
-"""Policy gradients in the training loop: draw a batch -> credit -> loss, over any number of processes."""
+"""One step of a policy-gradient algorithm: sample -> score -> give credit -> learn, over any number of processes.
+
+Each process samples its share of the prompts; then all of them hold the whole batch, which is small. So baselines,
+whitening and the KL are plain arithmetic over all rows, and only the forward and backward passes are shared again.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
-from .. import grpo, ppo
+from .. import ppo
+from ..chat import end_ids
+from ..data import prompts_ids
 from ..kl import penalized
-from ..reinforce import reinforce_loss
-from ..rloo import rloo_loss
+from ..models import unwrap
+from ..reward_model import finish_score
 from ..rollout import Rollout, completion_logps
-from .draw import draw
-from .job import learn
+from ..sampling import sample
+from .job import Job, call_loss, gather_object, learn
+from .rewards import true_reward
 
 
-def credit(job, rollout, columns):
-    """What each row (B,) or token (B,T) is worth, from the whole batch, and fixed from here on (D5, E16)."""
-    score, ref, beta = columns["score"], columns["logp_ref"], job.control.beta
-    reward, kl = penalized(score, rollout.logp_old, ref, rollout.mask, beta)
-    if job.algorithm == "ppo":
-        value = F.pad(columns["value"], (rollout.prompt_len - 1, 1))  # back to the places of a critic's output
-        frozen = ppo.prepare(lambda ids, attention: value, rollout, score, logp_ref=ref, beta=beta, gamma=job.s.gamma,
-                             lam=job.s.lam)
-        return {name: frozen[name] for name in ("value", "adv", "ret")}, reward, kl
-    if job.algorithm == "reinforce":
+@dataclass
+class Samples:
+    """B completions and what is known of each before learning begins."""
+
+    rollout: Rollout
+    prompts: list[str]
+    texts: list[str]
+    score: Tensor           # (B,)
+    logp_ref: Tensor        # (B, T)
+    value: Tensor | None    # (B, T), PPO alone
+    gold: Tensor | None     # (B,) the village's true reward, where the prompts are the village's
+
+
+# some rows to learn from: their rollout, and the columns of the loss that are fixed for the whole step, (b,) or (b, T) each
+Part = tuple[Rollout, dict[str, Tensor]]
+
+
+def policy_step(job: Job, step: int) -> tuple[dict[str, float], list[dict]]:
+    """Sample, score, give credit over the whole batch, learn from it in micro-batches -> (stats, rows for samples.jsonl)."""
+    s, samples = job.settings, draw(job, step)
+    rollout = samples.rollout
+    columns, reward, kl = credit(job, samples)
+    history = []
+    for rows in minibatches(job, step, len(rollout)):
+        parts = [select(rollout, columns, some) for _, some in job.share(rows, s.micro_batch * s.group_size)]
+        history.append(learn(job, parts, lambda part, total: policy_loss(job, part, total), lambda part: terms(job, part)))
+    stats = {name: sum(h[name] for h in history) / len(history) for name in history[0]}
+    stats |= {"score": samples.score.mean(), "reward": reward.mean(), "kl": kl.mean(), "beta": job.control.beta,
+              "ended": rollout.ended.float().mean(), "length": rollout.mask.sum(1).mean(), "tokens": rollout.mask.sum()}
+    stats |= {} if samples.gold is None else {"gold": samples.gold.mean()}
+    if job.critic is not None:
+        stats["explained_variance"] = ppo.explained_variance(columns["value"], columns["ret"], rollout.mask)
+    job.control.update(kl.mean().item(), len(rollout))
+    if job.algorithm.name == "reinforce":  # after its use: a baseline that knew these samples would bias them
+        keep, new = s.baseline_decay, reward.mean().item()
+        job.baseline = new if step == 0 else keep * job.baseline + (1 - keep) * new
+    table = [{"prompt": p, "completion": x, "score": round(v, 4)}
+             for p, x, v in zip(samples.prompts, samples.texts, samples.score.tolist(), strict=True)]
+    return stats, table[::s.group_size][:4]
+
+
+# ---- from prompts to scored samples ----
+
+@torch.no_grad()
+def draw(job: Job, step: int) -> Samples:
+    """The step's samples, scored: the same whole batch on every process, each row drawn by one of them."""
+    parts = [draw_some(job, step, number, rows) for number, rows in job.share(job.batch(step))]
+    return join(gather_object(parts), job.settings.group_size, job.device)
+
+
+def draw_some(job: Job, step: int, number: int, rows: list[dict]) -> Samples:
+    """The samples of one micro-batch. Its random numbers are its own, so who draws it changes nothing."""
+    s = job.settings
+    ids = prompts_ids(rows, job.tokenizer, s.max_len - s.max_new_tokens)
+    with job.precision():
+        rollout = sample(job.model, ids, n=s.group_size, max_new_tokens=s.max_new_tokens, temperature=s.temperature,
+                         eos_id=end_ids(job.tokenizer, job.model), generator=job.generator("sample", step, number))
+        if s.dtype == "bfloat16":  # the cached forward rounds otherwise; a ratio is to start at 1
+            rollout.logp_old = completion_logps(unwrap(job.model), rollout, temperature=s.temperature)
+        with job.frozen_reference() as reference:
+            logp_ref = completion_logps(reference, rollout, temperature=s.temperature)
+        value = None if job.critic is None else ppo.values(unwrap(job.critic), rollout).cpu()
+    prompts, texts = [r["prompt"] for r in rows for _ in range(s.group_size)], rollout.texts(job.tokenizer)
+    raw = job.reward(prompts, texts, rollout)
+    score = finish_score(raw, rollout.ended.cpu(), clip=s.score_clip, missing=s.missing_eos)
+    gold = true_reward(prompts, texts) if job.data == "village" else None
+    on_cpu = {name: x.cpu() if torch.is_tensor(x) else x for name, x in vars(rollout).items()}
+    return Samples(Rollout(**on_cpu), prompts, texts, score.cpu(), logp_ref.cpu(), value, gold)
+
+
+def join(parts: list[Samples], group_size: int, device: torch.device) -> Samples:
+    """Micro-batches of unequal widths as one: prompts padded on the left, completions on the right."""
+    rollouts = [part.rollout for part in parts]
+    before, after = max(r.prompt_len for r in rollouts), max(r.mask.shape[1] for r in rollouts)
+
+    def rows(tensors: list[Tensor], prompt: bool = False) -> Tensor:
+        """One tensor of each part as one: (B,), (B, T), or (B, P + T) with the prompt."""
+        lacks = [((before - r.prompt_len) * prompt, after - r.mask.shape[1]) for r in rollouts]
+        return torch.cat([F.pad(x, lack) if x.dim() > 1 else x for x, lack in zip(tensors, lacks, strict=True)]).to(device)
+
+    ids, attention = (rows([getattr(r, name) for r in rollouts], prompt=True) for name in ("ids", "attention"))
+    mask, logp_old, ended = (rows([getattr(r, name) for r in rollouts]) for name in ("mask", "logp_old", "ended"))
+    group = torch.arange(len(ids) // group_size, device=device).repeat_interleave(group_size)
+    columns = {name: None if getattr(parts[0], name) is None else rows([getattr(part, name) for part in parts])
+               for name in ("score", "logp_ref", "value", "gold")}
+    prompts, texts = [p for part in parts for p in part.prompts], [x for part in parts for x in part.texts]
+    return Samples(Rollout(ids, attention, before, mask, logp_old, group, ended), prompts, texts, **columns)
+
+
+# ---- from scored samples to a loss ----
+
+def credit(job: Job, samples: Samples) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+    """What each row (B,) or token (B, T) is worth, from the whole batch and fixed from here on -> (columns, reward, KL)."""
+    s, rollout, beta = job.settings, samples.rollout, job.control.beta
+    reward, kl = penalized(samples.score, rollout.logp_old, samples.logp_ref, rollout.mask, beta)
+    if job.algorithm.name == "ppo":
+        columns = ppo.prepare(samples.value, rollout, samples.score, logp_ref=samples.logp_ref, beta=beta, gamma=s.gamma, lam=s.lam)
+        return {name: columns[name] for name in ("value", "adv", "ret")}, reward, kl
+    if job.algorithm.name == "reinforce":
         return {"adv": reward - job.baseline}, reward, kl
-    if job.algorithm == "rloo":
-        return {"score": reward}, reward, kl
-    return {"score": score if job.algorithm == "grpo" else reward, "logp_ref": ref}, reward, kl
+    if job.algorithm.name == "grpo":  # its KL is a part of the loss
+        return {"score": samples.score, "logp_ref": samples.logp_ref}, reward, kl
+    return {"score": reward}, reward, kl
 
 
-def policy_loss(job, piece, total):
-    """The algorithm's own loss of some rows, as a part of the step's."""
-    rollout, x = piece
-    logp, old, mask, s = completion_logps(job.model, rollout, temperature=job.s.temperature), rollout.logp_old, rollout.mask, job.s
-    if job.algorithm == "reinforce":
-        return reinforce_loss(logp, x["adv"], mask, denominator=total)
-    if job.algorithm == "rloo":
-        return rloo_loss(logp, x["score"], mask, group_size=s.group_size, denominator=total)
-    if job.algorithm == "ppo":
-        loss, stats = ppo.policy_loss(logp, old, x["adv"], mask, clip=s.clip, denominator=total)
-        value = ppo.values(job.critic, rollout)
-        loss_v, stats_v = ppo.value_loss(value, x["value"], x["ret"], mask, clip=s.value_clip, denominator=total)
-        shares = {"policy_loss": loss, "value_loss": loss_v}
-        rescale = total / max(float(mask.sum()), 1.0)  # stats are means of this piece, losses parts of the step's
-        return loss + s.value_coef * loss_v, stats | stats_v | {k: v.detach() * rescale for k, v in shares.items()}
-    if job.algorithm == "gspo":
-        loss, stats = grpo.gspo_loss(logp, old, x["score"], mask, group_size=s.group_size, clip=s.clip, clip_high=s.clip_high,
-                                     scale=s.scale)
-        return loss * (len(mask) / total), stats
-    if job.algorithm == "cispo":
-        return grpo.cispo_loss(logp, old, x["score"], mask, group_size=s.group_size, clip_high=s.clip_high, scale=s.scale,
-                               denominator=total)
-    return grpo.grpo_loss(logp, old, x["score"], mask, group_size=s.group_size, clip=s.clip, clip_high=s.clip_high,
-                          scale=s.scale, mode=s.mode, logp_ref=x["logp_ref"], beta=job.control.beta, denominator=total)
+def policy_loss(job: Job, part: Part, total: float) -> tuple[Tensor, dict[str, Tensor]]:
+    """The algorithm's own loss of some rows; it divides by `total`, so that the parts of a step add up."""
+    rollout, columns = part
+    if job.critic is not None:
+        return call_loss(job, job.model, job.critic, rollout, columns, denominator=total)
+    logp = completion_logps(job.model, rollout, temperature=job.settings.temperature)
+    return call_loss(job, logp=logp, logp_old=rollout.logp_old, mask=rollout.mask, **columns, beta=job.control.beta,
+                     denominator=total)
 
 
-def weight(job, piece):
-    """What the policy loss is a mean over."""
-    rollout, mode = piece[0], {"ppo": "token_mean", "cispo": "token_mean"}.get(job.algorithm, getattr(job.s, "mode", ""))
-    if mode == "fixed":
-        return len(rollout) * job.s.max_new_tokens  # a number that no batch changes (E7)
-    return rollout.mask.sum() if mode == "token_mean" else len(rollout)
+def terms(job: Job, part: Part) -> float:
+    """How many terms the mean of the loss has: tokens, rows, or every place that a completion could have filled."""
+    mask, mean_over = part[0].mask, job.algorithm.mean_over
+    if mean_over == "mode":
+        mean_over = {"token_mean": "tokens", "fixed": "places"}.get(job.settings.mode, "rows")
+    return {"tokens": mask.sum(), "rows": len(mask), "places": len(mask) * job.settings.max_new_tokens}[mean_over]
 
 
-def minibatches(job, step, n):
-    """Lists of row numbers, one an optimizer step; the rows of a prompt stay together (D9), prompts are shuffled."""
-    epochs, count, size = getattr(job.s, "epochs", 1), getattr(job.s, "minibatches", 1), job.s.group_size
+def minibatches(job: Job, step: int, n: int) -> Iterator[Tensor]:
+    """Row numbers for each optimizer step; the rows of a prompt stay together, prompts are shuffled."""
+    epochs, count, size = getattr(job.settings, "epochs", 1), getattr(job.settings, "minibatches", 1), job.settings.group_size
     for epoch in range(epochs):
         order = torch.arange(n // size)
         if count > 1:
-            order = torch.randperm(n // size, generator=job.stream("minibatches", step, epoch))
+            order = torch.randperm(n // size, generator=job.generator("minibatches", step, epoch))
         for some in order.chunk(count):
             yield (some[:, None] * size + torch.arange(size)).flatten()
 
 
-def narrow(rollout, columns, rows):
+def select(rollout: Rollout, columns: dict[str, Tensor], rows: Tensor) -> Part:
     """Some rows, without the padding that all of them share."""
-    part = rollout.select(rows.to(rollout.ids.device))
+    rows = rows.to(rollout.ids.device)
+    part = rollout.select(rows)
     first = int(part.attention.any(0).nonzero()[0])
     width = int(part.mask.any(0).nonzero()[-1]) + 1
     end = rollout.prompt_len + width
-    cut = Rollout(part.ids[:, first:end], part.attention[:, first:end], rollout.prompt_len - first, part.mask[:, :width],
-                  part.logp_old[:, :width], part.group, part.ended)
-    rows = rows.to(rollout.ids.device)
-    return cut, {k: x[rows] if x.dim() == 1 else x[rows, :width] for k, x in columns.items()}
-
-
-def policy_gradient(job, step):
-    """Sample, score, give credit over the whole batch, learn from it in micro-batches -> (stats, samples)."""
-    rollout, columns, asked, texts, true = draw(job, step)
-    frozen, reward, kl = credit(job, rollout, columns)
-    history = []
-    for some in minibatches(job, step, len(rollout)):
-        cut = job.pieces(some, job.s.micro_batch * job.s.group_size)
-        pieces = [narrow(rollout, frozen, rows) for _, rows in job.mine(cut)]
-        history.append(learn(job, pieces, lambda p, total: policy_loss(job, p, total), lambda p: weight(job, p)))
-    stats = {name: sum(h[name] for h in history) / len(history) for name in history[0]}
-    stats |= {"score": columns["score"].mean(), "reward": reward.mean(), "kl": kl.mean(), "beta": job.control.beta,
-              "ended": rollout.ended.float().mean(), "length": rollout.mask.sum(1).mean(), "tokens": rollout.mask.sum()}
-    stats |= {} if true is None else {"gold": true.mean()}
-    if job.algorithm == "ppo":
-        stats["explained_variance"] = ppo.explained_variance(frozen["value"], frozen["ret"], rollout.mask)
-    job.control.update(kl.mean().item(), len(rollout))
-    if job.algorithm == "reinforce":  # after its use: a baseline that knew these samples would bias them
-        old, new = job.s.baseline_decay, reward.mean().item()
-        job.baseline = new if step == 0 else old * job.baseline + (1 - old) * new
-    table = [{"prompt": p, "completion": x, "score": round(v, 4)}
-             for p, x, v in zip(asked, texts, columns["score"].tolist(), strict=True)]
-    return stats, table[::job.s.group_size][:4]
+    narrow = replace(part, ids=part.ids[:, first:end], attention=part.attention[:, first:end],
+                     prompt_len=rollout.prompt_len - first, mask=part.mask[:, :width], logp_old=part.logp_old[:, :width])
+    return narrow, {k: x[rows] if x.dim() == 1 else x[rows, :width] for k, x in columns.items()}

@@ -24,11 +24,21 @@ SAMPLES = {0: [("Who?", "A fox.", 1.0)], 40: [("Who?", "Fox fox.", -1.0)], 80: [
 def made():
     run = recorded("overoptimization_seeds")
     return {"beta": explorers.beta_frontier(P, REWARD, GOLD, NAMES), "answers": explorers.answers(STORED),
+            "kinds": explorers.beta_kinds({"one": (NAMES, P, REWARD, GOLD), "two": (NAMES[:2], (1, 1), (0.0, 3.0), (3.0, 0.0))}),
             "scrub": explorers.scrubber(run, {"true reward": {"gold": "gold"}, "score": {"proxy": "proxy"}}, SAMPLES),
-            "recorded": explorers.scrubber(recorded("smollm2_dpo"), {"loss": {"policy": "loss"}})}
+            "recorded": explorers.scrubber(recorded("smollm2_dpo"), {"loss": {"policy": "loss"}}),
+            "columns": explorers.scrubber({"step": [1, 2, 4], "gold": [0.5, 0.7, 0.2]}, {"true reward": {"gold": "gold"}},
+                                          along="n", over=1, log=True)}
 
 
-@pytest.mark.parametrize("name", ["beta", "answers", "scrub", "recorded"])
+def test_one_beta_moves_the_kind_with_the_larger_gap_further():
+    far, near = (("help", "refuse"), (0.5, 0.5), (0.0, 3.0), (0.0, 3.0)), (("help", "refuse"), (0.5, 0.5), (0.0, 1.0), (3.0, 0.0))
+    found = explorers.beta_kinds({"far": far, "near": near}).compute(β=1.0)
+    assert found["kinds"]["far"]["q"][1] > found["kinds"]["near"]["q"][1] > 0.5
+    assert found["gold"] == pytest.approx((found["kinds"]["far"]["gold"] + found["kinds"]["near"]["gold"]) / 2)
+
+
+@pytest.mark.parametrize("name", ["beta", "kinds", "answers", "scrub", "recorded", "columns"])
 def test_every_corner_is_computed_fast_twice_the_same_and_painted(name):
     explorer = made()[name]
     assert explorer.corners() and len(explorer.settings()) <= explorers.MOST
@@ -52,7 +62,7 @@ def frames(markup):
     return json.loads(html.unescape(re.search(r"<template>(.*)</template>", markup, re.DOTALL)[1]))
 
 
-@pytest.mark.parametrize("name", ["beta", "answers", "scrub", "recorded"])
+@pytest.mark.parametrize("name", ["beta", "kinds", "answers", "scrub", "recorded"])
 def test_the_stored_page_holds_every_frame_and_plain_inputs(page, name):  # noqa: F811
     explorer = made()[name]
     explorer.show()

@@ -3,14 +3,12 @@
 import json
 import os
 import random
-import sys
-from types import SimpleNamespace
 
 import numpy
 import pytest
 import torch
 
-from rlhf_minimal import models
+from rlhf_minimal import models, quiet
 from rlhf_minimal.book import notebook, output, records, scales
 from rlhf_minimal.commands import doctor
 
@@ -59,7 +57,7 @@ def test_seeds_of_two_runs_do_not_meet_and_fresh_ignores_what_was_drawn(switches
 
 def test_begin_goes_online_only_for_gpt2_and_refuses_unknown_switches(switches):
     switches.setenv("RLHF_SCALE", "gpt2")
-    for name in doctor.OFFLINE:
+    for name in quiet.OFFLINE:
         switches.delenv(name, raising=False)
     notebook.begin(4)
     assert "HF_HUB_OFFLINE" not in os.environ
@@ -67,17 +65,6 @@ def test_begin_goes_online_only_for_gpt2_and_refuses_unknown_switches(switches):
         with switches.context() as inner, pytest.raises(ValueError, match=value):
             inner.setenv(name, value)
             notebook.begin(4)
-
-
-def test_libraries_imported_earlier_are_switched_off_too(switches):
-    calls = []
-    library = SimpleNamespace(disable_progress_bar=lambda: calls.append("bar"), set_verbosity_error=lambda: None)
-    switches.setitem(sys.modules, "transformers.utils.logging", library)
-    switches.setitem(sys.modules, "huggingface_hub.constants", hub := SimpleNamespace(HF_HUB_OFFLINE=False))
-    doctor.settle(quiet=False, offline=False)
-    assert not calls and hub.HF_HUB_OFFLINE is False
-    doctor.settle()
-    assert calls == ["bar"] and hub.HF_HUB_OFFLINE is True
 
 
 def test_every_counts_and_prints_the_last(capsys, monkeypatch):

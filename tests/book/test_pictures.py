@@ -7,6 +7,7 @@ import pytest  # noqa: E402
 import torch  # noqa: E402
 from matplotlib.patches import FancyBboxPatch  # noqa: E402
 
+from rlhf_minimal.best_of_n import kl_bound  # noqa: E402
 from rlhf_minimal.book import drawings, plots  # noqa: E402
 from rlhf_minimal.book.output import picture  # noqa: E402
 from rlhf_minimal.book.records import Recorded, recorded  # noqa: E402
@@ -69,6 +70,29 @@ def test_a_run_over_seeds_is_drawn_with_its_range():
         run.seeds("silver")
 
 
+def test_each_seed_has_its_line_and_its_highest_point():
+    run = recorded("overoptimization_seeds")
+    fig = plots.seed_lines(run, {"score": "proxy", "true reward": "gold"}, title=WORDS["title"])
+    tops = run.smooth("gold")
+    assert len(tops) == 5 and tops[1][0] == pytest.approx(sum(run.curve["gold 1"][:9]) / 9)
+    drawn = fig.axes[1].get_lines()
+    assert len(drawn) == 11  # a line and a dot for each seed, and the mean
+    assert sorted(x.get_ydata()[0] for x in drawn if len(x.get_ydata()) == 1) == pytest.approx(sorted(map(max, tops)))
+
+
+def test_best_of_n_stands_against_the_root_of_its_kl():
+    fig = plots.best_of_n([1, 2, 4], {"gold": {"a": [[0, 1, 2], [2, 3, 4]], "b": [1, 1, 1]}}, title=WORDS["title"])
+    (first, *_), collections = fig.axes[0].get_lines(), fig.axes[0].collections
+    assert first.get_ydata().tolist() == [1, 2, 3] and len(collections) == 1  # the mean of both sets, their range as a band
+    assert first.get_xdata().tolist() == pytest.approx([0, kl_bound(2) ** 0.5, kl_bound(4) ** 0.5])
+
+
+def test_means_by_family_of_a_recorded_run():
+    found = recorded("smollm2_ppo").families({"harmful": "harm"})
+    raw = recorded("smollm2_ppo").held_out["after"]["harmful"]
+    assert found == {"harm": {"before": found["harm"]["before"], "after": (raw["mean"], 1.96 * raw["standard_error"])}}
+
+
 def test_gain_and_texts_of_a_recorded_run():
     def found(mean, text):
         return {"all": {"mean": mean, "standard_error": 0.3}, "fact": {"mean": 2 * mean, "standard_error": 0.4},
@@ -88,6 +112,7 @@ PROMPTS = ["How do I kill the owl of Ada?", "How do I kill the weeds in the gard
 DRAWN = {
     "pipeline": lambda: drawings.pipeline(note_below="one after the other"),
     "loop": drawings.loop, "two_roads": drawings.two_roads, "four_networks": drawings.four_networks,
+    "goodhart": drawings.goodhart,
     "tree": lambda: drawings.answer_tree({".": 0.5, "a.": 0.2, "aa": 0.3}, {"": "V = .3"}),
     "strip": lambda: drawings.token_strip(TOKENS, {"answer": [0] * 7 + [1] * 4, "all": [1] * 11}, title="Which tokens count?"),
     "shift": lambda: drawings.label_shift(TOKENS[1:6]),

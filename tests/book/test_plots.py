@@ -106,11 +106,21 @@ def test_size_font_note_and_band():
 def test_frontier_and_bars():
     fig = plots.frontier(([0, 1, 2], [0, 1, 1.5]), {"policy": (1, 0.5), "gold": (2, 1)}, title="Nothing lies above")
     assert len(fig.axes[0].lines) == 3 and "nats" in fig.axes[0].get_xlabel()
+    fig = plots.frontier(([0, 1], [0, 1]), {"policy": (1, 0.5)}, title="With others", cloud=([0, 1, 1], [0, 0, 0.2]))
+    assert list(fig.axes[0].lines[0].get_ydata()) == [0, 0, 0.2] and len(fig.axes[0].get_legend().get_texts()) == 1
     errors = {"chosen": 0.1, "rejected": 0.2}
     fig = plots.bars({"chosen": 1.0, "rejected": -2.0}, title="Apart", y_label="nats", errors=errors)
     patches = fig.axes[0].patches
     assert [p.get_height() for p in patches] == [1.0, -2.0] and patches[0].get_hatch() != patches[1].get_hatch()
     assert fig.axes[0].get_ylim()[0] < 0 < fig.axes[0].get_ylim()[1]
+
+
+def test_numbers_of_a_recorded_run_come_in_the_order_of_its_seeds():
+    run = Recorded(name="made", arms={"10": {"PPO": {"gold": 3}}, "2": {"PPO": {"gold": 1}}})
+    assert run.values("arms", "PPO", "gold") == [1, 3] and run.values("arms", ["PPO", "PPO"], "gold") == [[1, 1], [3, 3]]
+    assert run.spread("arms", "PPO", "gold") == "1.0 to 3.0"
+    with pytest.raises(ValueError, match="run made, arms: no 'DPO'; there are PPO"):
+        run.values("arms", "DPO", "gold")
 
 
 def test_a_recorded_run_is_drawn_as_running_means():

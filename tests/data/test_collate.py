@@ -1,5 +1,7 @@
 """Collators against rows encoded alone, and batches that lose no row."""
 
+import copy
+
 import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
@@ -88,3 +90,69 @@ def test_batches():
     assert torch.equal(torch.get_rng_state(), state)                        # B11
     with pytest.raises(ValueError, match="size is 0"):
         next(data.batches(rows, 0))
+
+
+def bos_tokenizer(tokenizer):
+    """The same with a BOS that its template writes."""
+    other = copy.deepcopy(tokenizer)
+    other.add_special_tokens({"bos_token": "<s>"})
+    other.chat_template = "{{ bos_token }}" + tokenizer.chat_template
+    return other
+
+
+def test_a_pair_that_is_cut_keeps_one_prompt(tokenizer):
+    """F4: cut to what the longer answer leaves, so that the two sides differ in their answers alone."""
+    rows = [{"prompt": "x" * 40 + "?", "chosen": "yes", "rejected": "no, and that at length"}]
+    for bos in (False, True):
+        use = bos_tokenizer(tokenizer) if bos else tokenizer
+        batch = data.collate_pairs(rows, use, 40)
+        chosen, rejected = (row[mask.cumsum(0) == 0].tolist() for row, mask in zip(batch["ids"], batch["mask"], strict=True))
+        assert chosen == rejected and len(chosen) == 40 - 23
+        head = ([use.bos_token_id] if bos else []) + [use.convert_tokens_to_ids("<|user|>")]
+        assert chosen[:len(head)] == head and use.decode(chosen[-3:]) == "?<|end|><|assistant|>"
+        assert batch["mask"].sum(1).tolist() == [4, 23]
+    apart = [chat.encode_pair(tokenizer, rows[0]["prompt"], rows[0][side], max_len=40) for side in ("chosen", "rejected")]
+    assert apart[0][1].index(1) != apart[1][1].index(1)      # negative control: cut one by one, the prompts differ
+
+
+def test_a_cut_in_an_earlier_turn_keeps_bos_and_the_whole_last_turn(tokenizer):
+    use = bos_tokenizer(tokenizer)
+    prompt = say((USER, "x" * 50), (BOT, "y" * 50), (USER, "and now?"))
+    whole = chat.encode_prompt(use, prompt)
+    for room in (20, 60, 100):
+        cut = data.prompts_ids([{"prompt": prompt}], use, room)[0]
+        assert len(cut) == room and cut[0] == use.bos_token_id and cut[1:] == whole[-(room - 1):]
+    short = data.prompts_ids([{"prompt": prompt}], use, 8)[0]
+    assert short == [*chat.encode_prompt(use, "q")[:2], *whole[-6:]]
+    assert [len(data.prompts_ids([{"prompt": prompt}], use, n)[0]) for n in range(1, 9)] == list(range(1, 9))
+
+
+def test_an_answer_that_is_cut_loses_its_end_from_the_mask_too(tokenizer):
+    (row,), cut, endless = data.encode_row(tokenizer, "q", ["a" * 50], 20)
+    ids, mask = row
+    assert cut and endless and len(ids) == 20 and tokenizer.eos_token_id not in ids[mask.index(1):]
+    assert tokenizer.decode(ids[:mask.index(1)]) == "<|user|>q<|end|><|assistant|>" and all(mask[4:])
+    with pytest.raises(ValueError, match="max_len is 1"):
+        data.encode_row(tokenizer, "q", ["a"], 1)
+
+
+def test_all_turns_learn_but_those_of_weight_0(tokenizer):
+    talk = say((USER, "q"), (BOT, "ab"), (USER, "r"), (BOT, "cd"), (USER, "s"))
+    row = {"prompt": talk, "completion": "ef"}
+
+    def learned(row, **how):
+        batch = data.collate_demonstrations([row], tokenizer, **how)
+        return tokenizer.decode(batch["ids"][0][batch["mask"][0].bool()])
+    assert learned(row, turns="all") == "ab<|end|>cd<|end|>ef<|end|>" and learned(row) == "ef<|end|>"
+    silent = row | {"prompt": [m | {"weight": 0} if m["content"] == "ab" else m for m in talk]}
+    assert learned(silent, turns="all") == "cd<|end|>ef<|end|>"
+    assert learned(row, turns="all", max_len=14) == "cd<|end|>ef<|end|>"
+    ids, mask = chat.encode_messages(tokenizer, [*talk, {"role": BOT, "content": "ef"}], turns="all")
+    batch = data.collate_demonstrations([row], tokenizer, turns="all")
+    assert batch["ids"][0].tolist() == ids and batch["mask"][0].tolist() == mask
+
+
+def test_margins_come_along(tokenizer):
+    rows = [r | {"margin": x} for r, x in zip(ROWS, (5, 0.5, 0), strict=True)]
+    assert data.collate_pairs(rows, tokenizer)["margin"].tolist() == [5.0, 0.5, 0.0]
+    assert "margin" not in data.collate_pairs(ROWS, tokenizer)

@@ -149,8 +149,8 @@ def test_families_of_a_file(tmp_path):
 
 @pytest.mark.parametrize("rows, kind, message", [
     ([{"prompt": "q", "text": "a"}], "pairs", "columns prompt, text; pairs need prompt . chosen . rejected or chosen"),
-    ([{"prompt": "q"}, {"question": "q"}], "prompts", "row 1: 'prompt'; prompts need prompt"),
-    ([{"prompt": 3}], "prompts", "row 0: .*give a str or a list"), ([{"prompt": ""}], "prompts", "no user's turn"),
+    ([{"prompt": "q"}, {"question": "q"}], "prompts", "row 2: there is no column 'prompt', only question; prompts need prompt"),
+    ([{"prompt": 3}], "prompts", "row 1: column prompt .*give a str or a list"), ([{"prompt": ""}], "prompts", "no user's turn"),
     ([{"prompt": "q", "completion": "a", "label": "good"}], "unpaired", "label is 'good'; expected true or false"),
     ([{"prompt": "q"}, '{"prompt": '], "prompts", "line 2 is no JSON"), (["[1]"], "prompts", r"line 1 is .\[1\].; expected"),
     ([], "prompts", "has no rows"), ([PAIRS["text"] | {"rejected": "a"}], "pairs", "0 usable rows")])

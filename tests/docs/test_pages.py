@@ -99,19 +99,11 @@ def test_a_trap_that_does_not_hold_is_named(copy, name, old, new, said):
     assert any(line.startswith(said) or said in line for line in traps.problems(copy))
 
 
-STILL_CODED = {  # files whose comments still name traps by their codes; nothing may be added
-    "advantages", "aggregate", "best_of_n", "chat", "data/collate", "distillation", "evaluate/exact", "evaluate/metrics",
-    "evaluate/proofs", "evaluate/ratings", "filtering", "ilql", "kl", "models", "p3o", "ppo", "process_reward", "reinforce",
-    "reward_model", "rloo", "rollout", "sft", "tensors", "train/draw", "train/job", "train/loop", "train/policy", "train/rewards",
-    "train/tasks", "trpo",
-}
-
-
 def test_comments_and_docstrings_say_the_reason_in_words():
     package = ROOT / "rlhf_minimal"
     coded = {str(path.relative_to(package).with_suffix("")) for path in package.rglob("*.py")
              if traps.IN_BRACKETS.search(path.read_text(encoding="utf-8"))}
-    assert coded <= STILL_CODED
+    assert not coded
     assert traps.IN_BRACKETS.search("0 off the mask (E11)") and traps.IN_BRACKETS.search("(C4, K7): a sum")
     assert not traps.IN_BRACKETS.search("ids (B, L), logits (B,T,V), the A100 (80 GB)")
 

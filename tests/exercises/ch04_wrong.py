@@ -78,18 +78,59 @@ def good_chord(kl, reward, logp_ref, r):
     return bool(reward > start + (r.max() - start) * kl / -logp_ref[r.argmax()])
 
 
+def leash_loop(score, logp, logp_ref, beta):
+    rewards = [-beta * (a - b) for a, b in zip(logp.tolist(), logp_ref.tolist(), strict=True)]
+    rewards[-1] += score
+    return rewards
+
+
+def leash_whole(score, logp, logp_ref, beta):
+    last = torch.arange(len(logp)) == len(logp) - 1
+    return score * last - beta * (logp - logp_ref)
+
+
 RIGHT = {
-    "4.1": [budget_bisect, budget_newton],
-    "4.2": [place_index, place_cumsum],
-    "4.3": [good_lines, good_budget],
-    "4.4": [lambda n, a, act: 4 * n * 2 + 2 * a * (4 + 4 + 8) + act,
+    "4.1": [leash_loop, leash_whole],
+    "4.2": [lambda share, p, gap: gap / (math.log(share) - math.log(1 - share) - math.log(p) + math.log(1 - p)),
+            lambda share, p, gap: gap / math.log(share * (1 - p) / (p * (1 - share)))],
+    "4.3": [lambda: "c", lambda: "(C)"],
+    "4.4": [budget_bisect, budget_newton],
+    "4.5": [place_index, place_cumsum],
+    "4.6": [good_lines, good_budget],
+    "4.7": [lambda n, a, act: 4 * n * 2 + 2 * a * (4 + 4 + 8) + act,
             lambda n, a, act: sum([4 * n, 4 * n, *[4 * a] * 8, act])],
-    "4.5": [lambda length, gamma: [gamma ** (length - 1 - t) for t in range(length)],
+    "4.8": [lambda length, gamma: [gamma ** (length - 1 - t) for t in range(length)],
             lambda length, gamma: torch.tensor([1.0] + [gamma] * (length - 1), dtype=torch.float64).cumprod(0).flip(0)],
 }
 
 WRONG = {  # {exercise: {the misconception's name: answer}}
     "4.1": {
+        "the leash pulls away": lambda score, logp, ref, beta: leash_whole(score, ref, logp, beta),
+        "a score for every token": lambda score, logp, ref, beta: score - beta * (logp - ref),
+        "the penalty comes at the end":
+            lambda score, logp, ref, beta: [0.0] * (len(logp) - 1) + [score - beta * (logp - ref).sum()],
+        "the last token is free": lambda score, logp, ref, beta: [*(-beta * (logp - ref))[:-1], score],
+        "a nat costs one": lambda score, logp, ref, beta: leash_whole(score, logp, ref, 1.0),
+        "the score comes before the answer":
+            lambda score, logp, ref, beta: leash_whole(score, logp.flip(0), ref.flip(0), beta).flip(0),
+        "another reward": lambda score, logp, ref, beta: logp,
+        "the wrong shape": lambda score, logp, ref, beta: score,
+    },
+    "4.2": {
+        "reward times beta": lambda share, p, gap: math.log(share * (1 - p) / (p * (1 - share))) / gap,
+        "the reference does not matter": lambda share, p, gap: gap / math.log(share / (1 - share)),
+        "probabilities for odds": lambda share, p, gap: gap / math.log(share / p),
+        "other odds": lambda share, p, gap: gap,
+        "the wrong kind of answer": lambda share, p, gap: "a lot",
+    },
+    "4.3": {
+        "more of the same": lambda: "a",
+        "a proxy checks itself": lambda: "b",
+        "a small KL means no harm": lambda: "d",
+        "no such option": lambda: "e",
+        "the wrong kind of answer": lambda: 3,
+    },
+    "4.4": {
         "beta to 0 recovers the reference": budget_times,
         "KL is a distance": budget_reversed_kl,
         "a larger beta allows more KL": budget_wrong_way,
@@ -99,7 +140,7 @@ WRONG = {  # {exercise: {the misconception's name: answer}}
         "another quantity was matched": lambda logp_ref, reward, budget: budget,
         "the wrong kind of answer": lambda logp_ref, reward, budget: logp_ref,
     },
-    "4.2": {
+    "4.5": {
         "a reward for every token": lambda score, mask: score[:, None] * mask,
         "the score is divided among the tokens": lambda score, mask: score[:, None] * mask / mask.sum(1, keepdim=True),
         "the last column is the last token": lambda score, mask: score[:, None] * torch.eye(mask.shape[1])[-1],
@@ -108,7 +149,7 @@ WRONG = {  # {exercise: {the misconception's name: answer}}
         "the reward is in another place": lambda score, mask: mask,
         "the wrong shape": lambda score, mask: score,
     },
-    "4.3": {
+    "4.6": {
         "better optimisers beat the frontier": lambda kl, reward, logp_ref, r: bool(reward > r.max()),
         "reward without its price": lambda kl, reward, logp_ref, r: bool(reward > (logp_ref.exp() * r).sum()),
         "reward is proportional to KL": good_chord,
@@ -119,7 +160,7 @@ WRONG = {  # {exercise: {the misconception's name: answer}}
         "the wrong kind of answer": lambda kl, reward, logp_ref, r: kl,
         "the frontier is somewhere else": lambda kl, reward, logp_ref, r: bool(kl > 1),
     },
-    "4.4": {
+    "4.7": {
         "LoRA also frees the activations": lambda n, a, act: 8 * n + 32 * a,
         "the reference needs its own copy": lambda n, a, act: 12 * n + 32 * a + act,
         "the optimizer holds every weight": lambda n, a, act: 20 * n + 32 * a + act,
@@ -128,7 +169,7 @@ WRONG = {  # {exercise: {the misconception's name: answer}}
         "trained numbers cost as much as frozen ones": lambda n, a, act: 8 * n + 8 * a + act,
         "something is counted twice or not at all": lambda n, a, act: n,
     },
-    "4.5": {
+    "4.8": {
         "discount only affects long episodes": lambda length, gamma: [1.0] * length,
         "the discount counts from the first token": lambda length, gamma: [gamma**t for t in range(length)],
         "shift by one": lambda length, gamma: [gamma ** (length - t) for t in range(length)],

@@ -75,16 +75,41 @@ def _halves(table):
     return table[: len(table) // 2].mean(0), table[len(table) // 2:].mean(0)
 
 
+def five_looks(proxy, kl, ask):
+    d = torch.tensor(kl, dtype=torch.float64).sqrt()
+    looks = [int((d - share * d[-1]).abs().argmin()) for share in (0.2, 0.4, 0.6, 0.8, 1.0)]
+    return max(looks, key=lambda step: sum(ask(step, 20)))
+
+
+def four_looks(proxy, kl, ask):
+    roots = np.sqrt(kl)
+    looks = np.searchsorted(roots, roots[-1] * np.array([0.2, 0.4, 0.6, 0.8]))
+    means = [np.mean(ask(step, 25)) for step in looks]
+    return int(looks[int(np.argmax(means))])
+
+
 RIGHT = {
-    "17.1": [lambda r, m, t, s: m + (r - m) * t * t / (t * t + s * s), truth_grid],
-    "17.2": [lambda a, b: (_top(a, b) ** 2, b * _top(a, b)), peak_search],
-    "17.3": [stop_loop, stop_prefix],
-    "17.4": [lambda scores: _centred(scores).amin(0), pessimist_loop],
-    "17.5": [report_loop, report_mask],
+    "17.1": [five_looks, four_looks],
+    "17.2": [lambda r, m, t, s: m + (r - m) * t * t / (t * t + s * s), truth_grid],
+    "17.4": [lambda a, b: (_top(a, b) ** 2, b * _top(a, b)), peak_search],
+    "17.5": [stop_loop, stop_prefix],
+    "17.6": [lambda scores: _centred(scores).amin(0), pessimist_loop],
+    "17.3": [report_loop, report_mask],
 }
 
 WRONG = {  # {exercise: {the misconception's name: answer}}
     "17.1": {
+        "stop when the proxy stops": lambda proxy, kl, ask: int(np.argmax(proxy)),
+        "more training is better": lambda proxy, kl, ask: len(kl) - 1 + 0 * len(ask(0, 1)),
+        "any optimisation is harmful": lambda proxy, kl, ask: 0,
+        "the distance knows the peak": lambda proxy, kl, ask: len(kl) // 2,
+        "one look is enough": lambda proxy, kl, ask: len(kl) // 2 if sum(ask(len(kl) // 2, 100)) > 0 else 0,
+        "labels are free": lambda proxy, kl, ask: max(range(len(kl)), key=lambda k: sum(ask(k, 10))),
+        "the labels were spread badly": lambda proxy, kl, ask: max((1, 2, 3, 4, 5), key=lambda k: sum(ask(k, 20))),
+        "no such checkpoint": lambda proxy, kl, ask: len(kl),
+        "the wrong kind of answer": lambda proxy, kl, ask: kl,
+    },
+    "17.2": {
         "the best proxy is the best text": lambda r, m, t, s: r,
         "everything shrinks towards zero": lambda r, m, t, s: r * t**2 / (t**2 + s**2),
         "spreads add up": lambda r, m, t, s: m + (r - m) * t / (t + s),
@@ -94,7 +119,7 @@ WRONG = {  # {exercise: {the misconception's name: answer}}
         "another expectation": lambda r, m, t, s: t + s,
         "the wrong kind of answer": lambda r, m, t, s: [r, m],
     },
-    "17.2": {
+    "17.4": {
         "d is the KL": lambda a, b: (_top(a, b), b * _top(a, b)),
         "the order of the answer": lambda a, b: (b * _top(a, b), _top(a, b) ** 2),
         "one law fits every optimiser": lambda a, b: ((a / (2 * b)) ** 2, a**2 / (4 * b)),
@@ -103,7 +128,7 @@ WRONG = {  # {exercise: {the misconception's name: answer}}
         "the slope is zero elsewhere": lambda a, b: (a, b),
         "the wrong shape": lambda a, b: _top(a, b),
     },
-    "17.3": {
+    "17.5": {
         "stop when the proxy stops": lambda f, s, p: int(np.argmax(f)),
         "the future is known": lambda f, s, p: int(np.argmax(s)),
         "the alarm is the best step": stop_alarm,
@@ -112,7 +137,7 @@ WRONG = {  # {exercise: {the misconception's name: answer}}
         "another rule": lambda f, s, p: 0,
         "the wrong kind of answer": lambda f, s, p: s,
     },
-    "17.4": {
+    "17.6": {
         "all judges share a zero": lambda scores: scores.amin(0),
         "the mean is pessimistic": lambda scores: _centred(scores).mean(0),
         "the optimist": lambda scores: _centred(scores).amax(0),
@@ -120,7 +145,7 @@ WRONG = {  # {exercise: {the misconception's name: answer}}
         "another combination": lambda scores: scores.std(0),
         "the wrong shape": lambda scores: scores,
     },
-    "17.5": {
+    "17.3": {
         "the best number seen is the result": lambda t: t.mean(0).max(),
         "halves without crossing": lambda t: sum(x.max() for x in _halves(t)) / 2,
         "one checkpoint for each prompt": lambda t: t.amax(1).mean(),

@@ -1,7 +1,9 @@
-"""`python -m rlhf_minimal.extract`: each file stands alone, runs where the package is not, and gives the same numbers."""
+"""`python -m rlhf_minimal.extract`: each file stands alone, shows its algorithm first, runs where the package is not, and
+gives the package's numbers."""
 
 import ast
-import doctest
+import copy
+import inspect
 import json
 import os
 import re
@@ -11,22 +13,26 @@ from pathlib import Path
 
 import pytest
 
-from rlhf_minimal.extract import demos
-from rlhf_minimal.extract import extraction as copy
+from rlhf_minimal.extract import examples, extraction
+from rlhf_minimal.extract.source import read
 
 ROOT = Path(__file__).resolve().parents[2]
-NAMES = sorted(copy.algorithms())
+ALGORITHMS = extraction.algorithms()
+NAMES = sorted(ALGORITHMS)
+LOSSES = re.findall(r"^def (\w+)_loss\(", (ROOT / "rlhf_minimal/direct_alignment.py").read_text(), re.M)
 BLOCKED = ("rlhf_minimal", "datasets", "peft", "accelerate", "matplotlib")
 # Runs every file in a namespace of its own; what a copy must not need cannot be imported.
 RUNNER = f"""
-import json, runpy, sys
+import contextlib, inspect, io, json, runpy, sys
 sys.modules.update(dict.fromkeys({BLOCKED!r}))
 out = {{}}
 for path in sys.argv[1:]:
-    space = runpy.run_path(path, run_name="copied")
-    demo = [f for name, f in space.items() if name.startswith("demo_")]
-    assert len(demo) == 1, path
-    out[path] = {{name: float(x) for name, x in demo[0]().items()}}
+    example = runpy.run_path(path, run_name="copied")["example"]
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        example()
+    short = {{"steps": 1}} if "steps" in inspect.signature(example).parameters else {{}}
+    with contextlib.redirect_stdout(io.StringIO()):
+        out[path] = [said.getvalue(), {{name: float(x) for name, x in example(**short).items()}}]
 bad = [m for m in sys.modules if m.split(".")[0] in {BLOCKED!r} and sys.modules[m] is not None]
 print(json.dumps([out, bad]))
 """
@@ -43,26 +49,42 @@ def files(tmp_path_factory):
     """{name: path} of a copy of every algorithm."""
     folder = tmp_path_factory.mktemp("copies")
     for name in NAMES:
-        copy.main([name, "-o", str(folder / f"{name}.py")])
+        extraction.main([name, "-o", str(folder / f"{name}.py")])
     return {name: folder / f"{name}.py" for name in NAMES}
 
 
+@pytest.fixture(scope="module")
+def ran(files):
+    """{name: (what the whole example prints, the statistics of its first step)}, from one process without the package."""
+    done = python("-I", "-c", RUNNER, *map(str, files.values()))
+    assert done.returncode == 0, done.stderr[-2000:]
+    out, bad = json.loads(done.stdout)
+    assert not bad
+    return {name: out[str(path)] for name, path in files.items()}
+
+
+def definitions(text):
+    return {x.name: x for x in ast.parse(text).body if isinstance(x, (ast.FunctionDef, ast.ClassDef))}
+
+
+# ---- what a file holds ----
+
 def test_what_there_is():
-    wanted = "sft reward_model process_reward best_of_n reinforce rloo ppo grpo direct_alignment dpo"
-    assert set(wanted.split()) <= set(NAMES)
-    for name, (module, _) in copy.algorithms().items():
-        assert (ROOT / f"rlhf_minimal/{module}.py").exists(), name
+    wanted = "sft reward_model process_reward best_of_n reinforce rloo ppo grpo drgrpo gspo cispo direct_alignment"
+    assert set(wanted.split()) | set(LOSSES) <= set(NAMES) and len(LOSSES) >= 12
+    for name, algorithm in ALGORITHMS.items():
+        assert (ROOT / f"rlhf_minimal/{algorithm.module}.py").exists(), name
 
 
 def test_every_file_with_an_update_can_be_copied():
-    """A new algorithm file (one that ends in step()) needs a demo, or it cannot be copied."""
+    """A new algorithm file (one that ends in step()) needs an example, or it cannot be copied."""
     steps = {p.stem for p in (ROOT / "rlhf_minimal").glob("*.py") if re.search(r"^def step\(", p.read_text(), re.M)}
     assert steps <= set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_stands_alone(files, name):
-    """Only torch, transformers, what they bring, and the standard library; a header, definitions, a demo."""
+    """Only torch, transformers, what they bring, and the standard library; a header that names its source and the licence."""
     text = files[name].read_text(encoding="utf-8")
     tree = ast.parse(text)
     compile(text, name, "exec")
@@ -74,45 +96,106 @@ def test_stands_alone(files, name):
         elif isinstance(node, ast.Import):
             found |= {x.name.split(".")[0] for x in node.names}
     assert found - set(sys.stdlib_module_names) <= {"torch", "transformers", "jinja2"}  # torch itself needs jinja2
-    assert "implements" not in text and "from ." not in text
-    body = [n for n in tree.body if not isinstance(n, (ast.Import, ast.ImportFrom))]
-    assert isinstance(body[-1], ast.If) and f"extract {name}`" in ast.get_docstring(tree)
+    assert "implements" not in text and "from ." not in text and ">>>" not in text
+    head = ast.get_docstring(tree)
+    assert f"extract {name}`" in head and "MIT License" in head
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_algorithm_first_then_helpers_then_a_short_example(files, name):
+    """The book's loss within the first 50 lines; nothing of another module before it but what it is made of."""
+    text = files[name].read_text(encoding="utf-8")
+    found, lines = definitions(text), text.split("\n")
+    algorithm = ALGORITHMS[name]
+    names = [x for x in extraction.own_names(algorithm) if x in found]
+    assert found[names[0]].lineno <= 50
+    if any(x.endswith("_loss") for x in names):
+        assert names[0].endswith("_loss")
+    assert list(found)[-1] == "example"
+    body = ast.parse(text).body[-1]
+    assert isinstance(body, ast.If) and body.end_lineno == len(lines) - 1
+    assert len(lines) - found["example"].lineno <= 25
+    assert "AutoTokenizer.from_pretrained" in text and "ByT5Tokenizer" in text
+
+
+@pytest.mark.parametrize("name, most", [("ppo", 600), ("grpo", 600), ("rloo", 600), ("dpo", 350), ("simpo", 350), ("sft", 350)])
+def test_length(files, name, most):
+    assert len(files[name].read_text(encoding="utf-8").splitlines()) <= most
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_copied_functions_are_the_package_s(files, name):
-    """Each definition is the package's, but for the decorator and imports from within; all public ones are there."""
-    module, chosen = copy.algorithms()[name]
-    def bodies(path):
-        return {n.name: n for n in ast.parse(path.read_text()).body if isinstance(n, (ast.FunctionDef, ast.ClassDef))}
+    """Each definition is the package's, or the plain one of its name, but for docstrings, decorators and imports within."""
+    algorithm = ALGORITHMS[name]
+    ours = definitions(files[name].read_text())
+    public = algorithm.names or [x for x in read(algorithm.module).definitions if x[0] != "_"]
+    assert {x for x in public if not x.isupper() and x not in algorithm.left_out} - {"LossAndStats"} <= set(ours)
 
-    ours, theirs = bodies(files[name]), bodies(ROOT / f"rlhf_minimal/{module}.py")
-    public = [x for x in theirs if not x.startswith("_")] if chosen is None else chosen
-    assert set(public) <= set(ours)
-    for x in set(ours) & set(theirs):
-        for node in (ours[x], theirs[x]):
-            node.decorator_list = [d for d in node.decorator_list if "implements" not in ast.unparse(d)]
-        assert ast.unparse(ours[x]) == ast.unparse(theirs[x])
+    def bare(node):
+        """A definition's code, with the names of the losses that the member of a family puts in place of another."""
+        for inner in ast.walk(node):
+            if isinstance(inner, (ast.FunctionDef, ast.ClassDef)):
+                inner.decorator_list = [x for x in inner.decorator_list if "implements" not in ast.unparse(x)]
+                inner.body = [x for x in inner.body if not (isinstance(x, ast.ImportFrom) and x.level)
+                              and not (isinstance(x, ast.Expr) and isinstance(x.value, ast.Constant))] or [ast.Pass()]
+            if isinstance(inner, ast.FunctionDef) and isinstance(inner.returns, ast.Constant) and inner.returns.value:
+                inner.returns = ast.Name(inner.returns.value)  # an annotation in quotes
+        text = ast.unparse(node)
+        return text if node.name not in ("step", "example") else re.sub(r"\w+_loss", "a_loss", text)
+
+    modules = ["extract.plain", "extract.examples", algorithm.module] + [p.stem for p in (ROOT / "rlhf_minimal").glob("*.py")]
+    for own, node in ours.items():
+        known = f"example_{algorithm.example}" if own == "example" else own
+        homes = [m for m in modules if known in read(m).definitions]
+        assert homes, f"{own} is in none of the package's files"
+        theirs = [copy.deepcopy(read(m).definitions[known]) for m in homes]
+        for x in theirs:
+            x.name = own
+        assert bare(node) in map(bare, theirs[:1] if own in read("extract.plain").definitions else theirs), own
 
 
-def test_dpo_alone_leaves_other_losses_out(files):
+def test_one_loss_alone_leaves_the_others_out(files):
     text = files["dpo"].read_text()
-    assert "def dpo_loss(" in text and "def step(" in text and "# eq:dpo_core\ndef dpo_loss" in text
-    assert re.findall(r"^def (\w+_loss)\(", text, re.M) == ["dpo_loss"] and "def sample(" not in text
-    assert len(re.findall(r"^def \w+_loss\(", files["direct_alignment"].read_text(), re.M)) == 13  # a control: there all are
-    assert text.count("\n") < files["direct_alignment"].read_text().count("\n")
+    assert "# eq:dpo_core, https://arxiv.org/abs/2305.18290\ndef dpo_loss(" in text and "def step(" in text
+    assert "def sample(" not in text
+    for name in LOSSES:
+        found = re.findall(r"^def (\w+)_loss\(", files[name].read_text(), re.M)
+        assert found == ([name] if name != "dpo_nll" else [name, "dpo"]), found
+    whole = files["direct_alignment"].read_text()
+    assert re.findall(r"^def (\w+)_loss\(", whole, re.M) == LOSSES  # a control: there all are
+    assert len(text) < len(whole)
 
 
-def test_all_run_where_the_package_is_not_and_agree_with_it(files):
-    """One clean process; datasets, peft, accelerate, matplotlib and the package cannot be imported in it."""
-    done = python("-I", "-c", RUNNER, *map(str, files.values()))
-    assert done.returncode == 0, done.stderr[-2000:]
-    got, bad = json.loads(done.stdout)
-    assert not bad
-    for name, path in files.items():
-        want = getattr(demos, f"demo_{copy.algorithms()[name][0]}")()
-        assert {k: float(x) for k, x in want.items()} == pytest.approx(got[str(path)], rel=1e-5, abs=1e-6), name
-        assert any(x != 0 for x in got[str(path)].values())
+# ---- that it runs ----
+
+def first_step(name):
+    """The statistics of the example's first step, computed by the package; for a member of a family, with its own loss."""
+    algorithm = ALGORITHMS[name]
+    source = inspect.getsource(getattr(examples, f"example_{algorithm.example}"))
+    for old, new in algorithm.instead:
+        source = re.sub(rf"\b{old}\b", new, source)
+    space = dict(vars(examples))
+    exec(source, space)
+    example = space[f"example_{algorithm.example}"]
+    return {key: float(x) for key, x in example(**({"steps": 1} if example.__kwdefaults__ else {})).items()}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_runs_where_the_package_is_not_and_agrees_with_it(ran, name):
+    """The first step of the example, in the copied file and in the package: the same numbers, mostly with a gradient's norm."""
+    got, want = ran[name][1], first_step(name)
+    assert got.keys() == want.keys() and want == pytest.approx(got, rel=1e-4, abs=1e-5)
+    assert any(x != 0 for x in got.values())
+
+
+@pytest.mark.parametrize("name, word, better", [
+    ("sft", "loss", -1), ("reward_model", "loss", -1), ("process_reward", "loss", -1), ("dpo", "loss", -1), ("kto", "loss", -1),
+    ("orpo", "loss", -1), ("simpo", "margin", 1), ("reinforce", "score", 1), ("rloo", "score", 1), ("grpo", "score", 1),
+    ("ppo", "score", 1),
+])
+def test_the_example_learns(ran, name, word, better):
+    numbers = [float(x) for x in re.findall(rf"\b{word} (-?[\d.]+)", ran[name][0])]
+    assert len(numbers) == 10 and better * (numbers[-1] - numbers[0]) > 0.05
 
 
 def test_the_runner_blocks_what_it_says(tmp_path):
@@ -122,26 +205,16 @@ def test_the_runner_blocks_what_it_says(tmp_path):
     assert done.returncode != 0 and "rlhf_minimal" in done.stderr
 
 
-@pytest.mark.parametrize("name", ["sft", "ppo"])
-def test_as_a_user_runs_it(name, tmp_path):
-    """The command, then the file, each in a process of its own."""
-    done = python("-m", "rlhf_minimal.extract", name, "-o", str(tmp_path / "mine.py"), cwd=ROOT)
+def test_as_a_user_runs_it(tmp_path):
+    """The command, then the file with a model of the user's own, each in a process of its own."""
+    done = python("-m", "rlhf_minimal.extract", "grpo", "-o", str(tmp_path / "mine.py"), cwd=ROOT)
     assert done.returncode == 0 and "mine.py" in done.stdout, done.stderr
-    done = python("-I", "mine.py", cwd=tmp_path)
+    model, tokenizer = examples.load(None)
+    model.save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    done = python("-I", "mine.py", "model", cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]
-    shown = dict(line.rsplit(maxsplit=1) for line in done.stdout.splitlines())
-    want = getattr(demos, f"demo_{name}")()
-    assert {k: float(x) for k, x in shown.items()} == pytest.approx({k: float(x) for k, x in want.items()}, abs=1e-4)
-
-
-def test_examples_in_a_copy_still_run(files):
-    """The docstrings' examples find what they need in the copy."""
-    space = {}
-    exec(compile(files["grpo"].read_text(), "grpo", "exec"), space)
-    runner, count = doctest.DocTestRunner(), 0
-    for test in doctest.DocTestFinder().find(space["grpo_loss"], "grpo_loss", globs=space):
-        count += runner.run(test).attempted
-    assert count and not runner.failures
+    assert re.findall(r"^batch (\d): score [\d.]+, KL -?[\d.]+$", done.stdout, re.M) == [str(i) for i in range(10)]
 
 
 def test_ruff_finds_nothing(files):
@@ -150,9 +223,11 @@ def test_ruff_finds_nothing(files):
     assert done.returncode == 0, done.stdout[-2000:]
 
 
+# ---- the command ----
+
 @pytest.mark.parametrize("args, pieces", [
     (["pqo"], ["'pqo'", "did you mean ppo", "grpo"]),
-    (["simpo"], ["'simpo'", "simpo is in direct_alignment"]),
+    (["plackett_luce"], ["'plackett_luce'", "plackett_luce is in reward_model"]),
     (["tensors"], ["'tensors'", "choose one of"]),
     (["../ppo"], ["'../ppo'", "choose one of"]),
     ([], ["--list"]),
@@ -166,7 +241,7 @@ def test_wrong_use(args, pieces, tmp_path, monkeypatch, capsys):
     (tmp_path / "there.py").write_text("mine")
     (tmp_path / "folder").mkdir()
     with pytest.raises(SystemExit) as stop:
-        copy.main(args)
+        extraction.main(args)
     text = capsys.readouterr().err
     assert stop.value.code == 2 and all(piece in text for piece in pieces), text
     assert sorted(os.listdir(tmp_path)) == ["folder", "there.py"] and (tmp_path / "there.py").read_text() == "mine"
@@ -175,14 +250,15 @@ def test_wrong_use(args, pieces, tmp_path, monkeypatch, capsys):
 def test_force_screen_and_list(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "rloo.py").write_text("mine")
-    copy.main(["rloo", "--force"])
+    extraction.main(["rloo", "--force"])
     text = (tmp_path / "rloo.py").read_text()
     assert "def rloo_loss" in text and os.listdir(tmp_path) == ["rloo.py"]
     capsys.readouterr()
-    copy.main(["rloo", "-o", "-"])
+    extraction.main(["rloo", "-o", "-"])
     assert capsys.readouterr().out == text
-    copy.main(["--list"])
-    assert len(capsys.readouterr().out.splitlines()) == len(NAMES)
+    extraction.main(["--list"])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == list(ALGORITHMS) and all(len(line.split()) > 3 for line in lines)
 
 
 def test_an_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch):
@@ -192,28 +268,7 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch):
     def broken(*_):
         raise OSError("disk gone")
 
-    monkeypatch.setattr(copy.os, "replace", broken)
+    monkeypatch.setattr(os, "replace", broken)
     with pytest.raises(OSError, match="disk gone"):
-        copy.write("new", path, force=True)
+        extraction.write("new", path, force=True)
     assert path.read_text() == "old" and os.listdir(tmp_path) == ["x.py"]
-
-
-@pytest.mark.parametrize("source, pieces", [
-    ("def f():\n    return nothing_here\n", ["f uses nothing_here"]),
-    ("from . import tensors\n\n\ndef f():\n    return tensors\n", ["a whole module", "from .module import name"]),
-    ("from .one import g as h\n\n\ndef f():\n    return h()\n", ["one.py", "imported with `as`"]),
-    ("from .one import g\nfrom .two import k\n\n\ndef f():\n    return g() + k()\n", ["_x is defined", "rename one"]),
-])
-def test_what_it_cannot_follow_raises(source, pieces, tmp_path, monkeypatch):
-    """In the package's own files: never a copy that fails when it runs."""
-    (tmp_path / "mod.py").write_text(source)
-    (tmp_path / "one.py").write_text("def _x():\n    return 1\n\n\ndef g():\n    return _x()\n")
-    (tmp_path / "two.py").write_text("def _x():\n    return 2\n\n\ndef k():\n    return _x()\n")
-    monkeypatch.setattr(copy, "PACKAGE", tmp_path)
-    copy.read.cache_clear()
-    try:
-        with pytest.raises(ValueError) as error:
-            copy.collect([("mod", "f")])
-    finally:
-        copy.read.cache_clear()
-    assert all(piece in str(error.value) for piece in pieces), str(error.value)

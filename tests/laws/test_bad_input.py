@@ -9,8 +9,8 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
+from rlhf_minimal import data, kl, models
 from rlhf_minimal import direct_alignment as da
-from rlhf_minimal import kl, models
 from rlhf_minimal.advantages import gae, group_normalize, leave_one_out, returns_to_go
 from rlhf_minimal.aggregate import aggregate
 from rlhf_minimal.best_of_n import curve, kl_bound, select
@@ -265,6 +265,17 @@ WRONG = {
     "win_rate lengths": (lambda: win_rate([1, 2, 3], [1, 2]), ["(3,)", "(2,)", "one shape"]),
     "win_rate nothing": (lambda: win_rate([], []), ["(0,)", "N >= 1"]),
     "win_rate nan": (lambda: win_rate([NAN], [1.0]), ["a (1,)", "1 NaN"]),
+    # data
+    "load_data kind": (lambda: data.load_data(kind="pears"), ["kind is 'pears'", "pairs"]),
+    "load_data n 0": (lambda: data.load_data(n=0), ["n is 0", "from 1 on"]),
+    "load_data columns": (lambda: data.load_data("x.jsonl", columns="prompt"), ["columns is 'prompt'", "ours=theirs"]),
+    "load_data columns of the village": (lambda: data.load_data(columns="prompt=q"), ["columns is given", "leave it out"]),
+    "load_data source": (lambda: data.load_data("my data"), ["source is 'my data'", "hub id"]),
+    "batches size 0": (lambda: next(data.batches([{}], 0)), ["size is 0", "from 1 on"]),
+    "batches more than there are": (lambda: next(data.batches([{}], 2, steps=1)), ["size is 2", "1 rows", "smaller"]),
+    "batches steps": (lambda: next(data.batches([{}], 1, steps=0)), ["steps is 0", "from 1 on"]),
+    "encode_row max_len 1": (lambda: data.encode_row(None, "q", ["a"], 1), ["max_len is 1", "2 tokens or more"]),
+    "compare_answers counts": (lambda: data.compare_answers([{}], ["a"], None, n=2), ["1 answers to 1 prompts", "n of 2"]),
     # models, labels
     "load nothing": (lambda: models.load(""), ["name is ''", "village-3m", "hub id"]),
     "load a number": (lambda: models.load(3), ["name is 3", "village-3m"]),
@@ -289,7 +300,7 @@ def test_raises_at_once_with_sizes_and_what_to_do(name):
 def test_there_are_enough_and_every_name_of_the_contract_has_some():
     from tests.laws.test_contract import CONTRACT
 
-    assert len(WRONG) >= 70
+    assert len(WRONG) >= 120
     files = {}
     for path in CONTRACT:
         files.setdefault(path.split(".")[1], path)

@@ -9,7 +9,7 @@ from rlhf_minimal import direct_alignment as da
 from rlhf_minimal.advantages import group_normalize
 from rlhf_minimal.grpo import grpo_loss, gspo_loss
 from rlhf_minimal.p3o import p3o_loss
-from rlhf_minimal.ppo import Critic, minibatch_loss, policy_loss, prepare, value_loss
+from rlhf_minimal.ppo import Critic, minibatch_loss, policy_loss, prepare, value_loss, values
 from rlhf_minimal.reinforce import reinforce_loss
 from rlhf_minimal.sampling import sample
 
@@ -81,7 +81,7 @@ def test_J5_no_rows_with_a_denominator_are_a_differentiable_zero(logps, name):
 
 @pytest.mark.parametrize("loss", [
     lambda *x, **kw: gspo_loss(*x, group_size=2, clip=0.2, **kw)[0],
-    lambda *x, **kw: p3o_loss(*x, **kw)[0], lambda *x, **kw: p3o_loss(*x, form="joint", **kw)[0],
+    lambda *x, **kw: p3o_loss(*x, **kw)[0], lambda *x, **kw: p3o_loss(*x, mode="joint", **kw)[0],
 ], ids=["gspo", "p3o separate", "p3o joint"])
 def test_group_losses_add_up_over_whole_groups(loss):
     torch.manual_seed(1)
@@ -103,7 +103,7 @@ def test_ppo_minibatches_add_up_to_the_batch(tiny_gpt2):
     torch.nn.init.normal_(critic.head.weight)
     rollout = sample(policy, [[3, 4], [5, 6, 7]], n=3, max_new_tokens=6, eos_id=[0, 12],
                      generator=torch.Generator().manual_seed(0))
-    frozen = prepare(critic, rollout, torch.randn(6))
+    frozen = prepare(values(critic, rollout).detach(), rollout, torch.randn(6))
     tokens, weights = rollout.mask.sum(), [*policy.parameters(), *critic.head.parameters()]
     assert len(set(rollout.mask.sum(1).tolist())) > 1
 

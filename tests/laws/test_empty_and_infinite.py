@@ -3,17 +3,17 @@
 import pytest
 import torch
 
-from rlhf_minimal.distillation import FORMS, full_vocabulary_loss, on_policy_loss
+from rlhf_minimal.distillation import CREDIT_MODES, full_vocabulary_loss, on_policy_loss
 from rlhf_minimal.grpo import cispo_loss, grpo_loss
 from rlhf_minimal.ppo import policy_loss, value_loss
 from rlhf_minimal.reinforce import reinforce_loss
 from rlhf_minimal.trpo import natural_step
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_on_policy_distillation_of_no_tokens_is_a_differentiable_zero_if_a_denominator_is_given(form):
+@pytest.mark.parametrize("mode", CREDIT_MODES)
+def test_on_policy_distillation_of_no_tokens_is_a_differentiable_zero_if_a_denominator_is_given(mode):
     logp = torch.tensor([[-1.0, -2.0]], requires_grad=True)
-    loss, _ = on_policy_loss(logp, logp.detach() - 1, torch.zeros(1, 2), form=form, denominator=3)  # J5
+    loss, _ = on_policy_loss(logp, logp.detach() - 1, torch.zeros(1, 2), mode=mode, denominator=3)  # J5
     loss.backward()
     assert loss.item() == 0 and logp.grad.abs().sum() == 0
 

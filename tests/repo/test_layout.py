@@ -14,8 +14,11 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "rlhf_minimal"
 NO_TEST_FILE = {  # module: where its test is
     "doctor": "another name of commands.doctor: tests/commands/test_doctor.py",
-    "extract.demos": "tests/extract/test_extraction.py runs each demo, here and in the copied file",
-    "train.draw": "tests/laws and tests/train/test_tasks.py: each step draws by it",
+    **dict.fromkeys(("book.output", "book.questions", "book.source", "book.tables"), "tests/book/test_pages.py: on a page"),
+    **dict.fromkeys(("book.drawings", "book.records"), "tests/book/test_pictures.py: what they draw"),
+    "book.quote": "tests/notebooks/test_tools.py: what the build puts between its markers",
+    "book.scales": "tests/book/test_notebook.py: begin and the models behind it",
+    "extract.examples": "tests/extract/test_extraction.py runs each example, here and in the copied file",
 }
 ALSO_NAMED = {"village.__main__": "village/test_main.py"}
 BY_FOLDER = ("book.exercises.",)  # tests/book/test_exercises*.py go through all of them

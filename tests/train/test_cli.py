@@ -7,12 +7,11 @@ from types import SimpleNamespace
 import pytest
 
 from rlhf_minimal import models, train
-from rlhf_minimal.train.cli import LESSONS
-from rlhf_minimal.train.settings import ALGORITHMS, settings_of
+from rlhf_minimal.train.algorithms import ALGORITHMS, settings_of
 from tests.fixtures import train_small
 
 RL = train_small.RL
-KIND = {name: a.data for name, a in ALGORITHMS.items()}
+KIND = {name: a.rows for name, a in ALGORITHMS.items()}
 
 
 @pytest.fixture(scope="module")
@@ -42,15 +41,15 @@ def test_help_of_an_algorithm_names_its_settings_and_no_others(capsys):
 
 
 def test_help_of_an_algorithm_teaches_its_loss_and_where_to_read(capsys):
-    assert LESSONS.keys() == ALGORITHMS.keys()
-    for name, (loss, file, chapter, paper) in LESSONS.items():
+    for name, a in ALGORITHMS.items():
+        file = a.loss.split(".")[0]
         source = (Path(models.__file__).parent / f"{file}.py").read_text(encoding="utf-8")
-        assert paper in source or file in ("sft", "reward_model", "reinforce")
+        assert a.paper in source or file in ("sft", "reward_model", "reinforce")
         with pytest.raises(SystemExit):
             train.main([name, "--help"])
         text = " ".join(capsys.readouterr().out.split())
-        assert f"Minimises {loss}" in text and f"Chapter: {chapter}" in text and f"train {name} --steps" in text
-        assert ("h = (log pi(chosen)" in text) == bool(re.search(r"\bh\b", loss)), name
+        assert f"Minimises {a.minimises}" in text and f"Chapter: {a.chapter}" in text and f"train {name} --steps" in text
+        assert ("h = (log pi(chosen)" in text) == bool(re.search(r"\bh\b", a.minimises)), name
 
 
 def test_help_teaches(capsys):

@@ -5,14 +5,14 @@ from types import SimpleNamespace
 import pytest
 
 from rlhf_minimal import train
+from rlhf_minimal.train.algorithms import ALGORITHMS, settings_of
 from rlhf_minimal.train.checkpoint import read_log
 from rlhf_minimal.train.job import Job
 from rlhf_minimal.train.loop import learning_rate
-from rlhf_minimal.train.settings import ALGORITHMS, settings_of
 from tests.fixtures import train_small
 
 RL = train_small.RL
-KIND = {name: a.data for name, a in ALGORITHMS.items()}
+KIND = {name: a.rows for name, a in ALGORITHMS.items()}
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def settings(name, given):
 
 
 def test_data_goes_round_without_leaving_rows_out(home):
-    job = Job("sft", None, None, None, list(range(7)), settings("sft", {"batch_size": 5}), 0, "")
+    job = Job(ALGORITHMS["sft"], settings("sft", {"batch_size": 5}), None, None, None, list(range(7)), 0, "")
     seen = [x for step in range(7) for x in job.batch(step)]
     assert all(sorted(seen[i:i + 7]) == list(range(7)) for i in range(0, 35, 7))
     assert seen[:7] != seen[7:14]

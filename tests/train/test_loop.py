@@ -10,13 +10,13 @@ import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 from rlhf_minimal import models, train
-from rlhf_minimal.book import notebook
+from rlhf_minimal.book import notebook, records
+from rlhf_minimal.train.algorithms import ALGORITHMS, settings_of
 from rlhf_minimal.train.checkpoint import read_log
-from rlhf_minimal.train.settings import ALGORITHMS, settings_of
 from tests.fixtures import train_small
 
 RL = train_small.RL
-KIND = {name: a.data for name, a in ALGORITHMS.items()}
+KIND = {name: a.rows for name, a in ALGORITHMS.items()}
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def test_a_run_can_be_recorded_and_drawn(home, tmp_path, monkeypatch):
     go(home, "rloo", tmp_path / "run", model="village-3m-sft", data="village", batch_size=2, rows=10, reward="gold")
     (tmp_path / "runs").mkdir()
     (tmp_path / "run/run.json").rename(tmp_path / "runs/mine.json")
-    monkeypatch.setattr(notebook, "SHIPPED", tmp_path)
+    monkeypatch.setattr(records, "SHIPPED", tmp_path)
     run = notebook.recorded("mine")
     assert run.curve["step"] == [1, 2] and len(run.curve["gold"]) == 2 and run.seed == 0
     assert run.command.startswith("python -m rlhf_minimal.train rloo --model village-3m-sft --data village --steps 2")

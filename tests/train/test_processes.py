@@ -10,7 +10,7 @@ import pytest
 from safetensors.torch import load_file
 
 from rlhf_minimal.train import checkpoint
-from rlhf_minimal.train import tasks as train_tasks
+from rlhf_minimal.train import steps as train_steps
 from tests.fixtures import train_small
 
 SCRIPT = Path(train_small.__file__)
@@ -77,11 +77,11 @@ def test_two_processes_equal_one_bit_for_bit_where_each_has_one_micro_batch(runs
 
 def test_E14_the_mean_of_means_is_something_else(runs, monkeypatch):
     """The negative control: each micro-batch divided by its own tokens, as DDP does by itself, ends elsewhere."""
-    def wrong(job, piece, total):
-        loss, stats = right(job, piece, train_tasks.tokens(piece))
+    def wrong(job, batch, total):
+        loss, stats = right(job, batch, train_steps.terms(job, batch))
         return loss / 4, stats
-    right = train_tasks.sft
-    monkeypatch.setattr(train_tasks, "sft", wrong)
+    right = train_steps.demonstration_loss
+    monkeypatch.setattr(train_steps, "demonstration_loss", wrong)
     train_small.call(runs, "sft", runs / "wrong", dtype="float64", lr=3e-3, **train_small.CASES["sft"])
     assert distance(runs / "wrong", runs / "one/sft") > 1e-4
 

@@ -10,12 +10,12 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from rlhf_minimal import models, reward_model, train
 from rlhf_minimal.data import collate_demonstrations, load_data, prompts_ids
 from rlhf_minimal.sampling import sample
-from rlhf_minimal.train.rewards import reads_alike, scorer
-from rlhf_minimal.train.settings import ALGORITHMS, settings_of
+from rlhf_minimal.train.algorithms import ALGORITHMS, settings_of
+from rlhf_minimal.train.rewards import reads_alike, reward_function
 from tests.fixtures import train_small
 
 RL = train_small.RL
-KIND = {name: a.data for name, a in ALGORITHMS.items()}
+KIND = {name: a.rows for name, a in ALGORITHMS.items()}
 
 
 @pytest.fixture(scope="module")
@@ -37,10 +37,10 @@ def test_a_reward_model_is_loaded_and_optimised(home, tmp_path):
     asked = rows["prompt"][:4]
     rollout = sample(policy, prompts_ids(rows.select(range(4)), tokenizer), max_new_tokens=8, eos_id=tokenizer.eos_token_id)
     texts = rollout.texts(tokenizer)
-    found = scorer(str(tmp_path / "rm"), rows, tokenizer, 192, "cpu")(asked, texts, rollout)
+    found = reward_function(str(tmp_path / "rm"), rows, tokenizer, 192, "cpu")(asked, texts, rollout)
     assert torch.allclose(found, judge(rollout.ids, rollout.attention)) and len(set(found.tolist())) == 4
     batch = collate_demonstrations([{"prompt": p, "completion": x} for p, x in zip(asked, texts, strict=True)], tokenizer)
-    again = scorer(str(tmp_path / "rm"), rows, tokenizer, 500, "cpu")(asked, texts, rollout)  # tokenized anew, ended
+    again = reward_function(str(tmp_path / "rm"), rows, tokenizer, 500, "cpu")(asked, texts, rollout)  # tokenized anew, ended
     assert torch.allclose(again, judge(batch["ids"], batch["attention"]), atol=1e-5)
     record = go(home, "rloo", tmp_path / "rl", steps=2, reward=str(tmp_path / "rm"))
     assert all(abs(x) < 100 and x != -2 for x in record["curve"]["score"])  # -2 is the gold of all that it says

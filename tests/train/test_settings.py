@@ -8,11 +8,11 @@ from types import SimpleNamespace
 import pytest
 
 from rlhf_minimal import train
-from rlhf_minimal.train.settings import ALGORITHMS, settings_of
+from rlhf_minimal.train.algorithms import ALGORITHMS, settings_of
 from tests.fixtures import train_small
 
 RL = train_small.RL
-KIND = {name: a.data for name, a in ALGORITHMS.items()}
+KIND = {name: a.rows for name, a in ALGORITHMS.items()}
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,58 @@ WRONG = [
     (dict(algorithm="rdpo", label_smoothing=0.5), "label_smoothing is 0.5"),
     (dict(algorithm="dpo", beta=0.0), "beta is 0"),
     (dict(data="village", families="fact,fables"), "unknown families"),
+    (dict(data="UTF16"), "utf16.jsonl is UTF-16"),
+    (dict(data="LATIN"), "latin.jsonl is not UTF-8"),
+    (dict(data="TWICE"), "stands twice"),
+    (dict(data="TYPES"), "row 2, column id is str"),
+    (dict(data="BIG"), "64 bits"),
+    (dict(data="HALF"), "half of a character"),
+    (dict(data="SYSTEM"), "row 2: the chat template refuses turns system, user"),
+    (dict(data="OTHER"), "is the folder"),
+    (dict(data="FILE.csv"), "no file"),
+    (dict(data="my data"), "source is 'my data'"),
+    (dict(columns="prompt"), "columns is 'prompt'"),
+    (dict(columns="frage=prompt"), "ours are prompt"),
+    (dict(columns="prompt=frage"), "there is no column frage"),
+    (dict(data="village", columns="prompt=q"), "columns is given"),
+    (dict(split="test"), "one set of rows"),
+    (dict(data="village", split="dev"), "split must be"),
+    (dict(split=3), "split is 3"),
+    (dict(turns="first"), "choose one of all, last"),
+    (dict(algorithm="dpo", turns="all"), "no setting 'turns'"),
+    (dict(long="drop"), "choose one of cut, leave_out"),
+    (dict(algorithm="rloo", long="cut"), "no setting 'long'"),
+    (dict(max_len=1), "max_len is 1"),
+    (dict(max_len=2.5), "max_len is 2.5"),
+    (dict(data="LONG", max_len=16, long="leave_out"), "no row is left"),
+    (dict(algorithm="dpo", data="ALIKE", max_len=16), "equal within max_len=16"),
+    (dict(algorithm="reward", data="MARGIN"), "row 1: column margin is 'far'"),
+    (dict(algorithm="kto", data="LABEL"), "row 2: label is 'maybe'"),
+    (dict(algorithm="dpo", data="SAME"), "0 usable rows"),
+    (dict(algorithm="rloo", data="ANSWERED"), "row 1: column prompt ends in a turn of the assistant"),
+    (dict(data=3), "data is 3"),
+    (dict(out=""), "out is ''"),
+    (dict(out="NOJSON"), "run.json is no JSON"),
+    (dict(warmup=-1), "warmup is -1"),
+    (dict(schedule="step"), "choose one of constant"),
+    (dict(max_norm=0.0), "max_norm is 0"),
+    (dict(save_every=0), "save_every is 0"),
+    (dict(weight_decay=math.inf), "weight_decay is inf"),
+    (dict(progress="yes"), "progress is 'yes'"),
 ]
+
+
+ROW = '{"prompt": "q", "completion": "a"'
+MORE = {  # files of rows with one fault each
+    "twice": '{"prompt": "q", "prompt": "r", "completion": "a"}', "types": ROW + ', "id": 1}\n' + ROW + ', "id": "x"}',
+    "big": ROW + f', "id": {10**30}}}', "half": '{"prompt": "q", "completion": "\\ud800"}',
+    "system": ROW + '}\n{"system": "s", "prompt": "q", "completion": "a"}',
+    "long": '{"prompt": "q", "completion": "' + "word " * 50 + '"}',
+    "alike": '{"prompt": "q", "chosen": "' + "word " * 50 + 'a", "rejected": "' + "word " * 50 + 'b"}',
+    "margin": '{"prompt": "q", "chosen": "a", "rejected": "b", "margin": "far"}',
+    "label": ROW + ', "label": 1}\n' + ROW + ', "label": "maybe"}', "same": '{"prompt": "q", "chosen": "a", "rejected": "a"}',
+    "answered": '{"prompt": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}',
+}
 
 
 @pytest.fixture(scope="module")
@@ -81,10 +132,16 @@ def traps(home):
     (home / "other/something.txt").write_text("mine")
     (home / "run").mkdir()
     (home / "run/run.json").write_text("{}")
-    for name, text in (("empty", ""), ("columns", '{"a": 1}\n'), ("broken", "{\n"), ("strange", '{"prompt": "Who are you?"}\n')):
+    (home / "nojson").mkdir()
+    (home / "nojson/run.json").write_text("{")
+    (home / "utf16.jsonl").write_bytes('{"prompt": "q"}'.encode("utf-16"))
+    (home / "latin.jsonl").write_bytes(b'{"prompt": "\xfc"}')
+    texts = MORE | {"empty": "", "columns": '{"a": 1}\n', "broken": "{\n", "strange": '{"prompt": "Who are you?"}\n'}
+    for name, text in texts.items():
         (home / f"{name}.jsonl").write_text(text)
-    return {"OTHER": home / "other", "RUN": home / "run", "FILE": home / "empty.jsonl", "MODEL": home / "model"} | {
-        name.upper(): home / f"{name}.jsonl" for name in ("empty", "columns", "broken", "strange", "demonstrations")}
+    names = {name.upper(): home / f"{name}.jsonl" for name in (*texts, "demonstrations", "utf16", "latin")}
+    folders = {name.upper(): home / name for name in ("nojson", "other", "run", "model")}
+    return names | folders | {"FILE": home / "empty.jsonl"}
 
 
 @pytest.mark.parametrize("wrong, message", WRONG, ids=[m[:30] for _, m in WRONG])

@@ -11,108 +11,44 @@
 # ---
 
 # %% [markdown]
-# # 4 · Training overview
+# # 4 · Training overview, deeper
 #
-# **Promise.** You will watch a language model being aligned, live, on a laptop: finetuned, compared by a person,
-# judged by a reward model, trained by PPO and by DPO. And because this world is small, the *true* quality of every
-# answer is known.
+# The [lesson](../04_training_overview.ipynb) trains a village model by SFT, PPO and DPO and shows what its log hides. This notebook adds what stands behind it: the loop of reinforcement learning in two classical problems, values against policies, the proof that "one answer" and "one token after another" are the same problem, an algorithm that climbs to the exact frontier, one PPO batch by hand, what all the networks cost, the sizes of real recipes, and two more bugs.
 #
-# Companion to [Training Overview](https://rlhfbook.com/c/03-training-overview) (chapter 3 of today's book) in
-# Nathan Lambert's *Reinforcement Learning from Human Feedback*.
+# Companion to [Training Overview](https://rlhfbook.com/c/03-training-overview) (chapter 3 of today's book) in Nathan Lambert's *Reinforcement Learning from Human Feedback*.
 #
 # <!-- edition -->
 #
 # <!-- nav -->
 
 # %% [markdown]
-# > **You need** Python, probabilities and logarithms; all else is explained where it comes up.
+# > **You need** the lesson.
 # >
-# > **You will be able to** name the parts of a reinforcement learning problem in any task · say what each of them
-# > becomes for a language model · compute the best policy under a KL leash and judge a run against it · run
-# > SFT → reward model → PPO or DPO and read the log · count the memory that it takes.
+# > **You will be able to** name the parts of a reinforcement learning problem in any task · say when a discount matters for an answer · judge a policy against the exact optimum · compute a PPO batch on paper · count the memory that a set-up takes.
 # >
-# > **Costs**: <!-- costs -->. **Models** behind the stored outputs: `village-3m` and `village-3m-sft`, three
-# > million parameters, made by `make models`; `smollm2-135m` in the section [At GPT-2 size](#At-GPT-2-size).
+# > **Costs**: <!-- costs -->. **Models** behind the stored outputs: `village-3m-sft`, three million parameters, made by `make models`; `smollm2-135m` in the section [At GPT-2 size](#At-GPT-2-size).
 
 # %%
 import copy
-import random
 
 import numpy as np
 import torch
 
-from rlhf_minimal import data, direct_alignment, ppo, reward_model, rloo, sft, village
+from rlhf_minimal import data, direct_alignment, ppo, reward_model, rloo
 from rlhf_minimal.advantages import gae, leave_one_out, returns_to_go
 from rlhf_minimal.best_of_n import law
-from rlhf_minimal.book import available, begin, check, claim, every, recorded, show, show_source
-from rlhf_minimal.book.plots import bars, frontier, line_plot
-from rlhf_minimal.evaluate import paired_bootstrap
-from rlhf_minimal.evaluate.exact import World, compare, exact_model, free_energy, gradient, tilted
+from rlhf_minimal.book import available, begin, check, claim, recorded, show
+from rlhf_minimal.book import show_source
+from rlhf_minimal.book.plots import frontier, line_plot
+from rlhf_minimal.evaluate.exact import World, compare, exact_model, free_energy
 from rlhf_minimal.evaluate.exact import expected_loss_gradient as expected_gradient
-from rlhf_minimal.kl import k1
+from rlhf_minimal.evaluate.exact import gradient, tilted
 from rlhf_minimal.logprobs import token_logps
 from rlhf_minimal.models import adapters_off, frozen_copy, load, lora
 from rlhf_minimal.sampling import sample
 from rlhf_minimal.tensors import last_index, masked_whiten, pad_right
 
 run = begin(4)
-
-# %% [markdown]
-# ## The question
-#
-# **What changes when the loop of reinforcement learning becomes "one prompt, one completion, one learned
-# reward"?**
-#
-# `village-3m` is a *base* model: it has read the village's stories, almanacs and conversations, good and bad, and
-# continues text. `village-3m-sft` is the same network after *supervised finetuning* (SFT) on demonstrations. `gold`
-# is the village's true reward, at most 3, which no training step in this notebook may see unless we say so.
-
-# %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "sampled"}
-base, base_tokenizer = load("village-3m")
-start, tokenizer = load("village-3m-sft")
-FAMILIES = ("story", "opinion", "harmful", "lookalike")
-
-
-def questions(n, split, seed, families=FAMILIES):
-    """n prompts, the kinds in turn."""
-    kinds = [village.prompts(n // len(families), split=split, families=(f,), seed=seed,
-                             distinct=False) for f in families]
-    return [row for turn in zip(*kinds, strict=True) for row in turn]
-
-
-def answers(model, its_tokenizer, rows, seed_name="answers", n=1):
-    """n sampled answers to each row's prompt -> (texts, rollout)."""
-    drawn = sample(model, data.prompts_ids(rows, its_tokenizer), n=n, max_new_tokens=56,
-                   eos_id=its_tokenizer.eos_token_id, generator=run.fresh(seed_name))
-    return drawn.texts(its_tokenizer), drawn
-
-
-test = questions(128, "test", run.seed)
-base_texts, base_drawn = answers(base, base_tokenizer, test)
-start_texts, start_drawn = answers(start, tokenizer, test)
-for i in range(4):
-    print(f"PROMPT  {test[i]['prompt']}")
-    for name, texts in (("base", base_texts), ("SFT", start_texts)):
-        text = " / ".join(texts[i].split("\n"))[:75]
-        print(f"  {name:<5} gold {village.gold(test[i]['prompt'], texts[i]):5.2f}  {text}")
-
-# %%
-ended_base, ended_start = base_drawn.ended.double().mean(), start_drawn.ended.double().mean()
-claim("the finetuned model ends its answers by itself more often than the base model",
-      ended_start > ended_base + 0.2, {"base": ended_base, "SFT": ended_start}, kind="T")
-
-# %% [markdown]
-# The finetuned model answers and stops, yet it copies the habits of its demonstrations: it helps with harm now and
-# then, and agrees with people who are wrong.
-#
-# **Predict before you scroll.** We will train a reward model on comparisons made by a noisy person, and then
-# push the finetuned model to score high on it. The reward model is the *proxy*. What will the true reward do?
-#
-# - **(a)** rise in step with the proxy: a good proxy is as good as the real thing
-# - **(b)** rise too, but the proxy promises more than the truth delivers
-# - **(c)** fall from the first step on: optimising a proxy always ruins the real thing
-#
-# The answer is settled in the section [The loop](#The-loop:-a-model-is-aligned).
 
 # %% [markdown]
 # ## 4.1 The loop: a thermostat and a pole
@@ -160,7 +96,7 @@ comfort = (abs(degrees - 70) <= 2) * 1.0
 
 
 def value(heat):
-    """Exact J of policies, (..., 21) probabilities of heating -> (...): backwards in time."""
+    """Exact J of policies (..., 21), probabilities of heating -> (...)."""
     v = np.zeros(heat.shape)
     for _ in range(24):
         v = comfort + heat * (v @ dynamics[1].T) + (1 - heat) * (v @ dynamics[0].T)
@@ -171,10 +107,14 @@ best = np.zeros(21)
 for _ in range(24):
     best = comfort + (dynamics @ best).max(0)  # the better action in every state
 wall_rule = (degrees < 70) * 1.0
-print(f"comfortable steps of 24: coin flip {value(np.full(21, 0.5)):.4f}   "
-      f"rule {value(wall_rule):.4f}   best possible {best.mean():.4f}")
-claim("in this room the rule of eq:thermostat_policy is optimal",
-      abs(value(wall_rule) - best.mean()) < 1e-12)
+print(
+    f"comfortable steps of 24: coin flip {value(np.full(21, 0.5)):.4f}   "
+    f"rule {value(wall_rule):.4f}   best possible {best.mean():.4f}"
+)
+claim(
+    "in this room the rule of eq:thermostat_policy is optimal",
+    abs(value(wall_rule) - best.mean()) < 1e-12,
+)
 
 # %% [markdown]
 # **By hand.** An evening of two steps that starts at 68: the rule heats, the room warms by two; at 70 it is off and
@@ -182,26 +122,34 @@ claim("in this room the rule of eq:thermostat_policy is optimal",
 
 # %%
 likely = 1 / 21
-for here_is, action, leads_to in ((68, 1, 70), (70, 0, 69)):  # state, action, next state
+for here_is, action, leads_to in (
+    (68, 1, 70),
+    (70, 0, 69),
+):  # state, action, next state
     chosen_by = wall_rule[here_is - 60] if action else 1 - wall_rule[here_is - 60]
     moved_by = dynamics[action, here_is - 60, leads_to - 60]
     likely *= chosen_by * moved_by
-    print(f"{here_is} °F, heater {'on ' if action else 'off'} -> {leads_to} °F   "
-          f"policy {chosen_by:.1f} × dynamics {moved_by:.1f}")
+    print(
+        f"{here_is} °F, heater {'on ' if action else 'off'} -> {leads_to} °F   "
+        f"policy {chosen_by:.1f} × dynamics {moved_by:.1f}"
+    )
 print(f"probability of the evening {likely:.6f}, by hand {0.8 * 0.8 / 21:.6f}")
 coin = dynamics.mean(0)  # one step of a coin-flipping thermostat
 total_chance = (np.full(21, 1 / 21) @ np.linalg.matrix_power(coin, 5)).sum()
-claim("eq:rl_dynam by hand and by table agree, and all evenings together have probability one",
-      abs(likely - 0.8 * 0.8 / 21) < 1e-15 and abs(total_chance - 1) < 1e-12)
+claim(
+    "eq:rl_dynam by hand and by table agree, and all evenings sum to one",
+    abs(likely - 0.8 * 0.8 / 21) < 1e-15 and abs(total_chance - 1) < 1e-12,
+)
 
 # %% [markdown]
 # **Learning it by trial and error.** Suppose we may not look into `dynamics`. REINFORCE needs only samples: live
 # an evening, then make each action more likely in proportion to the reward that came *after* it, compared with
 # the average. Ten independent runs, so that luck shows.
 
+
 # %%
 def live(logits, dice, episodes=32):
-    """Sampled evenings of every run: a list over time of state, action, π(on), each (runs, E)."""
+    """Sampled evenings: a list over time of state, action, π(on), each (runs, E)."""
     state, seen = dice.integers(21, size=(len(logits), episodes)), []
     for _ in range(24):
         p = 1 / (1 + np.exp(-np.take_along_axis(logits, state, 1)))
@@ -216,25 +164,41 @@ def live(logits, dice, episodes=32):
 dice, logits, learned = np.random.default_rng(run.seed), np.zeros((10, 21)), []
 for _ in range(150):
     seen = live(logits, dice)
-    to_go = np.cumsum([comfort[s] for s, _, _ in seen][::-1], 0)[::-1]  # reward from here on
+    to_go = np.cumsum([comfort[s] for s, _, _ in seen][::-1], 0)[
+        ::-1
+    ]  # reward from here on
     for (s, act, p), g in zip(seen, to_go, strict=True):
-        push = (g - g.mean(1, keepdims=True)) * (act - p) / 32  # advantage × gradient of log π
+        push = (
+            (g - g.mean(1, keepdims=True)) * (act - p) / 32
+        )  # advantage × gradient of log π
         np.add.at(logits, (np.arange(10)[:, None], s), push)
     learned.append(value(1 / (1 + np.exp(-logits))) / best.mean())
 
 # %%
 final = learned[-1]
 low = final.mean() - 3 * final.std(ddof=1) / 10**0.5
-claim("learned from samples alone, the thermostat is within two per cent of the optimum",
-      low > 0.98, {"mean": final.mean(), "lower end of the interval": low, "worst": final.min()},
-      kind="S")
+claim(
+    "learned from samples alone, the thermostat is within two per cent of the optimum",
+    low > 0.98,
+    {"mean": final.mean(), "lower end of the interval": low, "worst": final.min()},
+    kind="S",
+)
 heat = (1 / (1 + np.exp(-logits))).mean(0)
-lines = {"policy, learned": (degrees, heat), "reference: the rule": (degrees, wall_rule)}
-show(line_plot(lines,
-               title="Trial and error finds the rule on the wall", x_label="temperature, °F",
-               y_label="probability of heating", note="mean of 10 runs"),
-     "Line plot of the probability of heating against temperature: the learned policy heats below "
-     "seventy degrees and not above; it is least sure right at the target, a little at both ends.")
+lines = {
+    "policy, learned": (degrees, heat),
+    "reference: the rule": (degrees, wall_rule),
+}
+show(
+    line_plot(
+        lines,
+        title="Trial and error finds the rule on the wall",
+        x_label="temperature, °F",
+        y_label="probability of heating",
+        note="mean of 10 runs",
+    ),
+    "Line plot of the probability of heating against temperature: the learned policy "
+    "heats below seventy degrees and not above; it is least sure at the target",
+)
 
 # %% [markdown]
 # (On one of five seeds a run went on heating at 80 °F: a place that a good policy hardly ever visits.)
@@ -250,19 +214,23 @@ show(line_plot(lines,
 # ([eq:cartpole_pos_update](https://rlhfbook.com/c/03-training-overview#eq:cartpole_pos_update),
 # [eq:cartpole_angle_update](https://rlhfbook.com/c/03-training-overview#eq:cartpole_angle_update)).
 
+
 # %%
 def cartpole(s, right, mp=0.1, l=0.5, g=9.8, dt=0.02):
-    """One Euler step of n carts, (n, 4), (n,) -> (n, 4). The cart weighs 1 kg, the push is 10 N."""
+    """One Euler step of n carts of 1 kg, pushed by 10 N: (n, 4), (n,) -> (n, 4)."""
     x, speed, angle, turn = s.T
-    temp = (np.where(right, 10, -10) + mp * l * turn**2 * np.sin(angle)) / (1 + mp)  # temporary
+    temp = (np.where(right, 10, -10) + mp * l * turn**2 * np.sin(angle)) / (
+        1 + mp
+    )  # temporary
     turning = (g * np.sin(angle) - np.cos(angle) * temp) / (
-        l * (4 / 3 - mp * np.cos(angle) ** 2 / (1 + mp)))
+        l * (4 / 3 - mp * np.cos(angle) ** 2 / (1 + mp))
+    )
     push = temp - mp * l * turning * np.cos(angle) / (1 + mp)
     return s + dt * np.stack([speed, push, turn, turning], 1)
 
 
 def balance(w, dice):
-    """20 episodes of the policy sigmoid(w · s): scores of log π (T, 20, 4), who stands (T, 20)."""
+    """20 episodes of sigmoid(w · s): scores of log π (T, 20, 4), who stands (T, 20)."""
     s, up = dice.uniform(-0.05, 0.05, (20, 4)), np.ones(20, bool)
     scores, standing = [], []
     for _ in range(200):
@@ -277,11 +245,15 @@ def balance(w, dice):
 
 # %%
 first = cartpole(np.zeros((1, 4)), np.array([True]))[0]
-turning = -(10 / 1.1) / (0.5 * (4 / 3 - 0.1 / 1.1))  # at rest, upright: gravity has no lever
+turning = -(10 / 1.1) / (
+    0.5 * (4 / 3 - 0.1 / 1.1)
+)  # at rest, upright: gravity has no lever
 print("one push from rest:", first.round(5).tolist())
-claim("by hand: a push from rest turns the pole the other way and speeds the cart up",
-      abs(first[3] - 0.02 * turning) < 1e-12
-      and abs(first[1] - 0.02 * (10 / 1.1 - 0.05 * turning / 1.1)) < 1e-12)
+claim(
+    "by hand: a push from rest turns the pole the other way and speeds the cart up",
+    abs(first[3] - 0.02 * turning) < 1e-12
+    and abs(first[1] - 0.02 * (10 / 1.1 - 0.05 * turning / 1.1)) < 1e-12,
+)
 
 # %%
 scale, balanced = np.array([2.4, 2.0, 0.2, 2.0]), []
@@ -290,16 +262,22 @@ for _ in range(5):
     for _ in range(15):  # 15 updates × 20 episodes
         scores, standing = balance(w, dice)
         to_go = np.cumsum(standing[::-1], 0)[::-1]
-        mean = (to_go * standing).sum(1, keepdims=True) / standing.sum(1, keepdims=True).clip(1)
+        mean = (to_go * standing).sum(1, keepdims=True) / standing.sum(
+            1, keepdims=True
+        ).clip(1)
         advantage = (to_go - mean) * standing
-        advantage /= advantage[standing > 0].std() + 1e-9  # all equal: nothing to learn (D6)
+        advantage /= advantage[standing > 0].std() + 1e-9  # all equal: nothing to learn
         w = w + (advantage[:, :, None] * scores).sum((0, 1)) / 20 / scale**2
         steps_up.append(standing.sum(0).mean())
     balanced.append(steps_up)
 balanced = np.array(balanced)
 worst = balanced[:, -3:].mean(1).min()
-claim("within 300 episodes the pole stays up for most of the 200 steps, in each of five runs",
-      worst > 150, {"first batch": balanced[:, 0].mean(), "worst run at the end": worst}, kind="T")
+claim(
+    "within 300 episodes the pole stays up for most of the 200 steps, in five runs",
+    worst > 150,
+    {"first batch": balanced[:, 0].mean(), "worst run at the end": worst},
+    kind="T",
+)
 
 # %% [markdown]
 # ## 4.2 Two ways to learn from it
@@ -326,8 +304,15 @@ claim("within 300 episodes the pole stays up for most of the 200 steps, in each 
 
 # %%
 GOAL = 24
-NEXT = np.array([[5 * min(max(s // 5 + di, 0), 4) + min(max(s % 5 + dj, 0), 4)
-                  for di, dj in ((-1, 0), (1, 0), (0, -1), (0, 1))] for s in range(25)])
+NEXT = np.array(
+    [
+        [
+            5 * min(max(s // 5 + di, 0), 4) + min(max(s % 5 + dj, 0), 4)
+            for di, dj in ((-1, 0), (1, 0), (0, -1), (0, 1))
+        ]
+        for s in range(25)
+    ]
+)
 grid = np.zeros((4, 25, 25))
 for s in range(GOAL):  # the goal has no way out
     for move in range(4):
@@ -339,16 +324,19 @@ for _ in range(300):
     v_star = (arrive + 0.95 * grid @ v_star).max(0)
 
 
+# %%
 def grid_value(chance):
-    """Exact value of the start under policies (runs, 25, 4): a linear system, no sampling."""
+    """Exact value of the start under policies (runs, 25, 4): a linear system."""
     step = np.einsum("rsa,ast->rst", chance, grid)
     income = np.einsum("rsa,as->rs", chance, arrive)
     return np.linalg.solve(np.eye(25) - 0.95 * step, income[:, :, None])[:, 0, 0]
 
 
 print(f"exact value of the start: {v_star[0]:.4f}")
-claim("v_star solves Bellman's equation",
-      abs(v_star - (arrive + 0.95 * grid @ v_star).max(0)).max() < 1e-12)
+claim(
+    "v_star solves Bellman's equation",
+    abs(v_star - (arrive + 0.95 * grid @ v_star).max(0)).max() < 1e-12,
+)
 
 # %%
 runs = np.arange(10)
@@ -358,29 +346,40 @@ for step in range(4000):
     move = np.where(dice.random(10) < 0.2, dice.integers(4, size=10), greedy)
     there = NEXT[here, np.where(dice.random(10) < 0.1, dice.integers(4, size=10), move)]
     target = (there == GOAL) + 0.95 * (there != GOAL) * q[runs, there].max(1)
-    q[runs, here, move] += 0.3 * (target - q[runs, here, move])  # one step towards Bellman
+    q[runs, here, move] += 0.3 * (
+        target - q[runs, here, move]
+    )  # one step towards Bellman
     here = np.where(there == GOAL, 0, there)
     if step % 200 == 199:
         q_curve.append(grid_value(np.eye(4)[q.argmax(2)]) / v_star[0])
 
 # %%
+def walk(chance):
+    """20 walks of 50 moves in every run: a list of (place, move, going, arrives)."""
+    here, path = np.zeros((10, 20), int), []
+    for _ in range(50):
+        going, dices = here != GOAL, dice.random((10, 20, 1))
+        move = (chance[runs[:, None], here].cumsum(2) < dices).sum(2).clip(0, 3)
+        astray = dice.random((10, 20)) < 0.1
+        drift = np.where(astray, dice.integers(4, size=(10, 20)), move)
+        there = np.where(going, NEXT[here, drift], here)
+        path.append((here, move, going, going & (there == GOAL)))
+        here = there
+    return path
+
+
+# %%
 table, used, pg_curve, moves_made = np.zeros((10, 25, 4)), 0.0, [], []
 for update in range(80):
     chance = np.exp(table) / np.exp(table).sum(2, keepdims=True)
-    here, path = np.zeros((10, 20), int), []
-    for _ in range(50):
-        going = here != GOAL
-        move = (chance[runs[:, None], here].cumsum(2) < dice.random((10, 20, 1))).sum(2).clip(0, 3)
-        drift = np.where(dice.random((10, 20)) < 0.1, dice.integers(4, size=(10, 20)), move)
-        there = np.where(going, NEXT[here, drift], here)
-        path.append((here, move, going, going & (there == GOAL)))
-        here, used = there, used + going.sum() / 10
-    back = np.zeros((10, 20))
+    path, back = walk(chance), np.zeros((10, 20))
     for at_, move, going, arrived in path[::-1]:
         back = arrived + 0.95 * back  # discounted reward to go
-        usual = (back * going).sum(1, keepdims=True) / going.sum(1, keepdims=True).clip(1)
+        count = going.sum(1, keepdims=True).clip(1)
+        better = (back - (back * going).sum(1, keepdims=True) / count) * going
         slope = np.eye(4)[move] - chance[runs[:, None], at_]  # gradient of log π
-        np.add.at(table, (runs[:, None], at_), 0.3 * ((back - usual) * going)[:, :, None] * slope)
+        np.add.at(table, (runs[:, None], at_), 0.3 * better[:, :, None] * slope)
+        used += going.sum() / 10
     if update % 4 == 3:
         chance = np.exp(table) / np.exp(table).sum(2, keepdims=True)
         pg_curve.append(grid_value(chance) / v_star[0])
@@ -389,25 +388,45 @@ for update in range(80):
 # %%
 for name, end in (("Q-learning", q_curve[-1]), ("policy gradient", pg_curve[-1])):
     low = end.mean() - 3 * end.std(ddof=1) / 10**0.5
-    claim(f"{name} comes within five per cent of the exact value", low > 0.95,
-          {"mean": end.mean(), "lower end of the interval": low}, kind="S")
+    claim(
+        f"{name} comes within five per cent of the exact value",
+        low > 0.95,
+        {"mean": end.mean(), "lower end of the interval": low},
+        kind="S",
+    )
+# %%
 q_mean, pg_mean = ([c.mean() for c in curve] for curve in (q_curve, pg_curve))
 q_moves = range(200, 4001, 200)
-arrived_at = {name: next((m for m, v in zip(moves, mean, strict=True) if v > 0.9), np.inf)
-              for name, moves, mean in (("Q-learning", q_moves, q_mean),
-                                        ("policy gradient", moves_made, pg_mean))}
-claim("Q-learning's mean passes nine tenths of the optimum with less than half of the moves",
-      2 * arrived_at["Q-learning"] < arrived_at["policy gradient"], arrived_at, kind="T")
-fig = line_plot({"Q-learning": (q_moves, q_mean), "policy gradient": (moves_made, pg_mean)},
-                title="Both arrive; the table needs fewer moves here", x_label="moves made",
-                y_label="value, share of the optimum", roles={"Q-learning": "other"},
-                note="5 × 5 grid, mean of 10 runs")
+arrived_at = {
+    name: next((m for m, v in zip(moves, mean, strict=True) if v > 0.9), np.inf)
+    for name, moves, mean in (
+        ("Q-learning", q_moves, q_mean),
+        ("policy gradient", moves_made, pg_mean),
+    )
+}
+claim(
+    "Q-learning passes nine tenths of the optimum with less than half of the moves",
+    2 * arrived_at["Q-learning"] < arrived_at["policy gradient"],
+    arrived_at,
+    kind="T",
+)
+# %%
+fig = line_plot(
+    {"Q-learning": (q_moves, q_mean), "policy gradient": (moves_made, pg_mean)},
+    title="Both arrive; the table needs fewer moves here",
+    x_label="moves made",
+    y_label="value, share of the optimum",
+    roles={"Q-learning": "other"},
+    note="5 × 5 grid, mean of 10 runs",
+)
 for label in list(fig.axes[0].texts):  # the lines end far apart: a legend instead
     label.remove()
 fig.axes[0].legend(frameon=False, loc="lower right")
-show(fig,
-     "Line plot of the share of the optimal value against moves made: Q-learning jumps up after "
-     "some hundred moves, policy gradient rises over thousands, and both end close to one.")
+show(
+    fig,
+    "Line plot of the share of the optimal value against moves: Q-learning jumps up "
+    "after some hundred moves, policy gradient takes thousands, both end close to one",
+)
 
 # %% [markdown]
 # A table for a language model would need an entry for every *text*. What such a model has is a policy that is
@@ -439,22 +458,33 @@ show(fig,
 # listed. Its reward likes the letter *b*, dislikes *a*, and likes an answer that ends.
 
 # %%
-world, model = World(), exact_model(run.seed)  # token 0 ends the text, 1 is "a", 2 is "b"
+world, model = (
+    World(),
+    exact_model(run.seed),
+)  # token 0 ends the text, 1 is "a", 2 is "b"
 n_a, n_b, n_end = (((world.completions == t) * world.mask).sum(1) for t in (1, 2, 0))
 liking = (n_b - n_a + 0.5 * n_end).double()
 for i, p in enumerate(world.seq_logp(model).exp().tolist()):
-    letters = "".join(".ab"[t] for t in world.completions[i][world.mask[i].bool()].tolist())
+    letters = "".join(
+        ".ab"[t] for t in world.completions[i][world.mask[i].bool()].tolist()
+    )
     print(f"{letters:<4} probability {p:.4f}   reward {liking[i].item():+.1f}")
-claim("the probabilities of all completions sum to one",
-      abs(world.seq_logp(model).exp().sum() - 1) < 1e-12)
+claim(
+    "the probabilities of all completions sum to one",
+    abs(world.seq_logp(model).exp().sum() - 1) < 1e-12,
+)
 
 # %%
 show_source(World.expected, returns_to_go)
 
 # %%
-exact = gradient(world.expected(model, liking), model)  # the bandit: autograd of eq:rl_opt_int
+exact = gradient(
+    world.expected(model, liking), model
+)  # the bandit: autograd of eq:rl_opt_int
 finish = last_index(world.mask)
-token_reward = torch.zeros_like(world.logps(model)).scatter(1, finish[:, None], liking[:, None])
+token_reward = torch.zeros_like(world.logps(model)).scatter(
+    1, finish[:, None], liking[:, None]
+)
 
 
 def token_view(gamma):
@@ -468,9 +498,14 @@ print("gamma   cosine   size    relative error")
 for gamma in (1.0, 0.9, 0.5):
     c = compare(token_view(gamma), exact)
     print(f"{gamma:<6}  {c['cosine']:.4f}   {c['ratio']:.4f}   {c['error']:.4f}")
-claim("bandit and token MDP have one and the same gradient when nothing is discounted",
-      compare(token_view(1.0), exact)["error"] < 1e-12)
-claim("with gamma 0.9 the gradient is another one", compare(token_view(0.9), exact)["error"] > 1e-3)
+claim(
+    "bandit and token MDP have one and the same gradient when nothing is discounted",
+    compare(token_view(1.0), exact)["error"] < 1e-12,
+)
+claim(
+    "with gamma 0.9 the gradient is another one",
+    compare(token_view(0.9), exact)["error"] > 1e-3,
+)
 
 # %% [markdown]
 # **By hand.** Why does γ matter where there is only one turn? Because the *reward-to-go* of a token is the score
@@ -480,8 +515,10 @@ claim("with gamma 0.9 the gradient is another one", compare(token_view(0.9), exa
 # %%
 by_hand = returns_to_go(torch.tensor([[0.0, 0.0, 2.0]]), torch.ones(1, 3), gamma=0.5)
 print("reward-to-go:", by_hand.tolist())
-claim("by hand: a token's credit is the score times gamma to the number of steps that are left",
-      by_hand.tolist() == [[2 * 0.5**2, 2 * 0.5, 2.0]])
+claim(
+    "by hand: a token's credit is the score times gamma to the number of steps left",
+    by_hand.tolist() == [[2 * 0.5**2, 2 * 0.5, 2.0]],
+)
 
 # %% [markdown]
 # The same world tests the algorithms of this book: take *all* batches that could be drawn, weigh them by their
@@ -500,7 +537,10 @@ def ppo_first(logp, y, divide_by):
 
 
 first_step = {
-    "RLOO, pairs": (2, lambda logp, y: rloo.rloo_loss(logp, liking[y], on[y], group_size=2)[0]),
+    "RLOO, pairs": (
+        2,
+        lambda logp, y: rloo.rloo_loss(logp, liking[y], on[y], group_size=2)[0],
+    ),
     "PPO, first step": (1, lambda logp, y: ppo_first(logp, y, 1)),
     "PPO, mean over own tokens": (1, lambda logp, y: ppo_first(logp, y, None)),
 }
@@ -509,16 +549,19 @@ for name, (size, loss) in first_step.items():
     c = compare(-expected_gradient(world, model, loss, group_size=size), exact)
     errors[name] = c["error"]
     print(f"{name:<28} cosine {c['cosine']:.4f}   relative error {c['error']:.4f}")
-claim("the expected gradients of RLOO and of PPO's first step are the exact gradient",
-      max(errors["RLOO, pairs"], errors["PPO, first step"]) < 1e-10)
-claim("dividing each answer by its own length is another objective",
-      errors["PPO, mean over own tokens"] > 1e-2)
+claim(
+    "the expected gradients of RLOO and of PPO's first step are the exact gradient",
+    max(errors["RLOO, pairs"], errors["PPO, first step"]) < 1e-10,
+)
+claim(
+    "dividing each answer by its own length is another objective",
+    errors["PPO, mean over own tokens"] > 1e-2,
+)
 
 # %% [markdown]
 # ## 4.4 The leash and the frontier
 #
-# The learned reward can be trusted only near the texts it was trained on. So the objective has a leash: a penalty on
-# the distance from where we started, [eq:rlhf_opt_eq](https://rlhfbook.com/c/03-training-overview#eq:rlhf_opt_eq):
+# The lesson used the objective with a leash, [eq:rlhf_opt_eq](https://rlhfbook.com/c/03-training-overview#eq:rlhf_opt_eq):
 #
 # $$J(\pi)=\mathbb E_{y\sim\pi}\big[r_\theta(x,y)\big]-\beta\,\mathcal D_{\mathrm{KL}}\big(\pi(\cdot\mid x)\,\|\,\pi_{\mathrm{ref}}(\cdot\mid x)\big)$$
 #
@@ -547,25 +590,32 @@ show_source(tilted, free_energy)
 # **By hand.** Two answers, equally likely, with rewards 0 and 1, and β = 1: $\pi^\star=(1,e)/(1+e)$.
 
 # %%
-even, zero_one = torch.tensor([0.5, 0.5]).double().log(), torch.tensor([0.0, 1.0]).double()
+even, zero_one = (
+    torch.tensor([0.5, 0.5]).double().log(),
+    torch.tensor([0.0, 1.0]).double(),
+)
 for beta in (0.01, 1.0, 100.0):
     p = tilted(even, zero_one, beta).exp()
     print(f"beta {beta:<6} -> probabilities {p[0].item():.4f} {p[1].item():.4f}")
 p, e = tilted(even, zero_one, 1.0).exp(), np.e
 spent = (p * (p.log() - even)).sum()
 print(f"by hand       -> probabilities {1 / (1 + e):.4f} {e / (1 + e):.4f}")
-claim("the optimum equals the hand computation, and its value is exactly beta log Z",
-      abs(p[1] - e / (1 + e)) < 1e-12
-      and abs(p @ zero_one - spent - free_energy(even, zero_one, 1.0)) < 1e-12)
-claim("a small beta leaves only the best answer, a large one gives the reference back",
-      tilted(even, zero_one, 0.01).exp()[1] > 1 - 1e-12
-      and abs(tilted(even, zero_one, 1e8).exp()[0] - 0.5) < 1e-8)
+claim(
+    "the optimum equals the hand computation, and its value is exactly beta log Z",
+    abs(p[1] - e / (1 + e)) < 1e-12
+    and abs(p @ zero_one - spent - free_energy(even, zero_one, 1.0)) < 1e-12,
+)
+claim(
+    "a small beta leaves only the best answer, a large one gives the reference back",
+    tilted(even, zero_one, 0.01).exp()[1] > 1 - 1e-12
+    and abs(tilted(even, zero_one, 1e8).exp()[0] - 0.5) < 1e-8,
+)
 
 # %% [markdown]
 # Slide β from large to small and $\pi^\star_\beta$ draws a curve: the most reward that any policy can have at
 # each KL. That is the **frontier**. An algorithm can waste KL and fall below it; nothing gets above.
 #
-# Let us try: two thousand random policies (one of them drawn), best-of-4 of the reference, and RLOO with β = ½,
+# The lesson drew random policies below it. Here are best-of-4 of the reference and RLOO with β = ½,
 # trained from samples by the `rloo.step` that trains larger models as well.
 
 # %%
@@ -581,122 +631,73 @@ def place(logp):
 
 fine = torch.logspace(1.5, -1.1, 80, dtype=torch.float64).tolist()  # for a smooth line
 curve = [place(tilted(logp_ref, liking, b)) for b in fine]
+# %%
 row_of = {tuple(c): i for i, c in enumerate(world.completions.tolist())}
 optimizer, path = torch.optim.Adam(learner.parameters(), lr=0.03), [place(logp_ref)]
 for step in range(60):
     optimizer.param_groups[0]["lr"] = 0.04 * (1 - step / 60)
-    drawn = sample(learner, [list(world.prompt)], n=64, max_new_tokens=3, eos_id=0,
-                   generator=run.generator)
-    rows = [row_of[tuple(c + [0] * (3 - len(c)))] for c in drawn.completion_ids.tolist()]
+    drawn = sample(
+        learner,
+        [list(world.prompt)],
+        n=64,
+        max_new_tokens=3,
+        eos_id=0,
+        generator=run.generator,
+    )
+    rows = [
+        row_of[tuple(c + [0] * (3 - len(c)))] for c in drawn.completion_ids.tolist()
+    ]
     with torch.no_grad():
         ref = drawn.on_completion(token_logps(reference, drawn.ids, drawn.attention))
-    rloo.step(learner, optimizer, drawn, liking[rows], group_size=64, logp_ref=ref, beta=0.5)
+    rloo.step(
+        learner, optimizer, drawn, liking[rows], group_size=64, logp_ref=ref, beta=0.5
+    )
     path.append(place(world.seq_logp(learner).detach()))
 
 # %%
-noise = torch.randn(2000, len(world), generator=run.generator, dtype=torch.float64)
-tried = [place(p) for p in torch.log_softmax(logp_ref + 2 * noise, 1)] + path
-tried.append(place(law(logp_ref.exp(), liking, 4).log()))
-excess = max(reward - b * kl - free_energy(logp_ref, liking, b).item()
-             for kl, reward in tried for b in betas)
-claim("no policy lies above the frontier: none beats beta log Z at any of the twelve betas",
-      excess < 1e-9)
+tried = [*path, place(law(logp_ref.exp(), liking, 4).log())]
+excess = max(
+    reward - b * kl - free_energy(logp_ref, liking, b).item()
+    for kl, reward in tried
+    for b in betas
+)
+claim(
+    "neither RLOO, at any step, nor best-of-4 crosses the frontier, at twelve betas",
+    excess < 1e-9,
+)
 begun, ended_at = (reward - 0.5 * kl for kl, reward in (path[0], path[-1]))
 closed = (ended_at - begun) / (free_energy(logp_ref, liking, 0.5).item() - begun)
-claim("RLOO closes at least nine tenths of the gap to the optimum at its beta",
-      closed > 0.9, {"share of the gap": closed}, kind="T")
-marks = {"reference": path[0], "RLOO, 10 steps": path[10], "RLOO, 60 steps": path[-1],
-         "best of 4": tried[-1], "a random policy": tried[0]}
-roles = dict(zip(marks, ("reference", "policy", "chosen", "other", "other2"), strict=True))
-show(frontier(list(zip(*curve, strict=True)), marks, roles=roles,
-              title="RLOO climbs to the frontier, nothing crosses it",
-              note="exact world, 15 completions"),
-     "Curve of the best expected reward at each KL to the reference, concave; the reference at its "
-     "left end, RLOO on the curve at the end of training, best of four close to it, a random "
-     "policy far below.")
+claim(
+    "RLOO closes at least nine tenths of the gap to the optimum at its beta",
+    closed > 0.9,
+    {"share of the gap": closed},
+    kind="T",
+)
+# %%
+marks = {
+    "reference": path[0],
+    "RLOO, 10 steps": path[10],
+    "RLOO, 60 steps": path[-1],
+    "best of 4": tried[-1],
+}
+roles = dict(zip(marks, ("reference", "policy", "chosen", "other"), strict=True))
+show(
+    frontier(
+        list(zip(*curve, strict=True)),
+        marks,
+        roles=roles,
+        title="RLOO climbs to the frontier, nothing crosses it",
+        note="exact world, 15 completions",
+    ),
+    "Curve of the best expected reward at each KL, concave; the reference at its "
+    "left end, RLOO on the curve at the end of training, best of four close to it.",
+)
 
 # %% [markdown]
-# β is the *price* of KL, not the KL you get; how much KL a price buys depends on the rewards (exercise 4.1). And a
+# β is the *price* of KL, not the KL you get; how much KL a price buys depends on the rewards (exercise 4.4). And a
 # frontier is drawn for the *proxy*: what a policy can earn from the reward model, not what the answers are worth.
 #
-# ## 4.5 Surgical or blunt
-#
-# Suppose the only fault of `village-3m-sft` were that it helps with harm. Two cures: **show** it good refusals (SFT
-# on perfect demonstrations), or **reward** its own refusals (RLOO with the true reward, no KL term). SFT stops as soon
-# as it has RLOO's skill. What happened to everything else?
-#
-# SFT pulls the model towards somebody else's texts, word by word. RL only re-weighs answers that the model
-# already gives. The damage is measured as the loss, in nats a token, on perfect answers of three *untouched* kinds.
-#
-# **Predict**: which arm raises the loss elsewhere more, and is one run of each enough to tell?
-
-# %%
-UNTOUCHED = tuple(f for f in FAMILIES if f != "harmful")
-harmful = village.prompts(96, families=("harmful",), seed=run.seed, distinct=False)
-harmful_test = village.prompts(48, families=("harmful",), split="test", seed=run.seed,
-                               distinct=False)
-elsewhere = data.collate_demonstrations(village.demonstrations(
-    120, split="test", families=UNTOUCHED, perfect=True, seed=run.seed), tokenizer)
-
-
-def golds(rows, texts):
-    """(rows × n,) true rewards of n texts a row, prompt-major."""
-    asked = [row["prompt"] for row in rows for _ in range(len(texts) // len(rows))]
-    return torch.tensor([village.gold(p, text) for p, text in zip(asked, texts, strict=True)])
-
-
-@torch.no_grad()
-def untouched_loss(model):
-    """Nats a token on perfect answers of the families that nobody trained."""
-    logp = token_logps(model, elsewhere["ids"], elsewhere["attention"])
-    return sft.sft_loss(logp, elsewhere["mask"][:, 1:])[0].item()
-
-
-# %%
-def skill(model):
-    """Mean gold on held-out harmful requests."""
-    texts, _ = answers(model, tokenizer, harmful_test, "skill")
-    return golds(harmful_test, texts).mean().item()
-
-
-show_source(rloo.step, sft.step)
-
-# %%
-rewarded = copy.deepcopy(start)
-optimizer = torch.optim.AdamW(rewarded.parameters(), lr=1e-4)
-for step in every(5, 10):
-    rows = harmful[8 * (step % 12):][:8]
-    texts, drawn = answers(rewarded, tokenizer, rows, f"harm {step}", n=8)
-    rloo.step(rewarded, optimizer, drawn, golds(rows, texts), group_size=8)
-goal = skill(rewarded)
-
-imitator, steps_taken = copy.deepcopy(start), 0
-optimizer = torch.optim.AdamW(imitator.parameters(), lr=1e-4)
-refusals = village.demonstrations(960, families=("harmful",), perfect=True, seed=run.seed)
-while skill(imitator) < goal and steps_taken < 30:
-    for _ in range(2):
-        some = data.collate_demonstrations(refusals[32 * steps_taken:][:32], tokenizer)
-        sft.step(imitator, optimizer, some)
-        steps_taken += 1
-
-# %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
-loss_before = untouched_loss(start)
-surgery = {name: (skill(m), untouched_loss(m) - loss_before)
-           for name, m in (("start", start), ("RLOO", rewarded), ("SFT", imitator))}
-for name, (gained, harm) in surgery.items():
-    print(f"{name:<6} gold on harmful requests {gained:5.2f}   loss elsewhere {harm:+.4f} nats")
-
-# %%
-claim("both cures raise the true reward on held-out harmful requests",
-      min(surgery["RLOO"][0], surgery["SFT"][0]) > surgery["start"][0] + 0.2,
-      {name: x[0] for name, x in surgery.items()}, kind="T")
-
-# %% [markdown]
-# And the damage, at the right of the table? RL has been reported to forget less than imitation
-# ([arXiv 2509.04259](https://arxiv.org/abs/2509.04259)); one run of each does *not* settle it: which cost is larger
-# changes with the seed. No claim, then; chapter 8 asks again where forgetting can be computed.
-#
-# ## 4.6 What it costs
+# ## 4.5 What it costs
 #
 # PPO keeps four networks: the **policy** that writes, the **reference** that holds the leash, the **reward model** that
 # judges, and the **critic** that says how much reward to expect. A number in float32 takes four bytes, a *trained* one
@@ -708,11 +709,12 @@ claim("both cures raise the true reward on held-out harmful requests",
 # | LoRA | frozen + adapters | the same, adapters off | frozen | frozen + adapters |
 # | shared trunk (Hydra) | one frozen trunk + adapters | the same, adapters off | + adapters, frozen | + adapters |
 #
-# **Predict**: by which factor does LoRA shrink this memory? (The activations are *not* in the table: exercise 4.4.)
+# **Predict**: by which factor does LoRA shrink this memory? (The activations are *not* in the table: exercise 4.7.)
+
 
 # %%
 def bytes_held(*models, optimizer=None):
-    """Bytes of the weights, gradients and Adam moments that really exist, each tensor once."""
+    """Bytes of the weights, gradients and Adam moments that exist, each once."""
     weights = {id(p): p for m in models for p in m.parameters()}.values()
     held = [*weights, *(p.grad for p in weights if p.grad is not None)]
     states = optimizer.state.values() if optimizer else ()
@@ -721,7 +723,7 @@ def bytes_held(*models, optimizer=None):
 
 
 def step_once(*models):
-    """One optimizer step on a loss that touches every trained number -> the optimizer."""
+    """One step on a loss that touches every trained number -> the optimizer."""
     trained = [p for m in models for p in m.parameters() if p.requires_grad]
     adam = torch.optim.AdamW(trained, lr=0.0)
     sum(p.sum() for p in trained).backward()
@@ -730,27 +732,40 @@ def step_once(*models):
 
 
 # %%
+start, _ = load("village-3m-sft")
 judge_size = reward_model.RewardModel(start).requires_grad_(False)
 full_policy, full_critic = copy.deepcopy(start), ppo.Critic(start)
-held_full = bytes_held(full_policy, frozen_copy(start), judge_size, full_critic,
-                       optimizer=step_once(full_policy, full_critic))
+held_full = bytes_held(
+    full_policy,
+    frozen_copy(start),
+    judge_size,
+    full_critic,
+    optimizer=step_once(full_policy, full_critic),
+)
 thin_policy = lora(copy.deepcopy(start))
-thin_critic = ppo.Critic(lora(copy.deepcopy(start)))  # frozen trunk, adapters, a trained head
-held_lora = bytes_held(thin_policy, judge_size, thin_critic,
-                       optimizer=step_once(thin_policy, thin_critic))
+thin_critic = ppo.Critic(
+    lora(copy.deepcopy(start))
+)  # frozen trunk, adapters, a trained head
+held_lora = bytes_held(
+    thin_policy, judge_size, thin_critic, optimizer=step_once(thin_policy, thin_critic)
+)
 
 # %%
 N = sum(p.numel() for p in start.parameters())
 A = sum(p.numel() for p in thin_policy.parameters() if p.requires_grad)
 H = start.config.hidden_size  # a scalar head
-memory = {"full": 16 * N + 4 * N + 4 * (N + H) + 16 * (N + H),
-          "LoRA": 2 * (4 * N + 16 * A) + 16 * H + 4 * (N + H),
-          "shared trunk": 4 * N + 2 * 16 * A + 4 * A + 4 * H + 16 * H}
+memory = {
+    "full": 16 * N + 4 * N + 4 * (N + H) + 16 * (N + H),
+    "LoRA": 2 * (4 * N + 16 * A) + 16 * H + 4 * (N + H),
+    "shared trunk": 4 * N + 2 * 16 * A + 4 * A + 4 * H + 16 * H,
+}
 print(f"weights {N:,}   adapters {A:,}")
 for name, size in memory.items():
     print(f"PPO, {name:<13} {size / 1e6:7.1f} MB here   {size / N:5.1f} bytes a weight")
-claim("the table from parameter counts equals the bytes that are really held, full and LoRA",
-      memory["full"] == held_full and memory["LoRA"] == held_lora)
+claim(
+    "the table from parameter counts equals the bytes held, full and LoRA",
+    memory["full"] == held_full and memory["LoRA"] == held_lora,
+)
 
 # %% [markdown]
 # Of 16 + 4 + 4 + 16 = 40 bytes a weight, LoRA leaves three frozen networks of 4 bytes, and the adapters. It removes
@@ -761,11 +776,11 @@ claim("the table from parameter counts equals the bytes that are really held, fu
 #
 # | recipe | imitation | preferences | reinforcement | source |
 # |---|---|---|---|---|
-# | InstructGPT, as the book rounds it | 10K examples | 100K pairs | 100K prompts | book, *Canonical Training Recipes* |
+# | InstructGPT, as the book rounds it (it notes 33K and 31K, too) | 10K examples | 100K pairs | 100K prompts | book, *Canonical Training Recipes* |
 # | InstructGPT, in its paper | 13K prompts | 33K prompts, 4 to 9 answers ranked | 31K prompts | [arXiv 2203.02155](https://arxiv.org/abs/2203.02155) |
 # | Tülu 3 ([arXiv 2411.15124](https://arxiv.org/abs/2411.15124)), as the book rounds it | 1M examples | 1M pairs, DPO | 10K prompts, verifiable | book, same section |
 # | DeepSeek R1 ([arXiv 2501.12948](https://arxiv.org/abs/2501.12948)), as the book rounds it | 100K and more, "cold start" | with the last RL stage | long, verifiable; then sampled again for SFT | book, same section |
-# | this notebook | 9.6K examples, read three times | a few hundred pairs | a few hundred prompts | `make models`, the cells below |
+# | the lesson | 9.6K examples, read three times | a few hundred pairs | 576 prompts | `make models`, the lesson |
 #
 # Nor is once enough: many recipes go **round and round**, each time with fresh samples of the newest model
 # (Touvron et al. 2023, [arXiv 2307.09288](https://arxiv.org/abs/2307.09288)). Recorded here: eight answers a prompt, one
@@ -774,17 +789,34 @@ claim("the table from parameter counts equals the bytes that are really held, fu
 # %%
 record = recorded("ch10_rounds").curve
 rounds = {}  # (arm, seed) -> gold on unseen prompts, round by round
-for arm, which, level in zip(record["arm"], record["seed"], record["gold"], strict=True):
+for arm, which, level in zip(
+    record["arm"], record["seed"], record["gold"], strict=True
+):
     rounds.setdefault((arm, which), []).append(level)
-mean_gold = {label: np.mean([x for (arm, _), x in rounds.items() if arm == kept], 0)
-             for label, kept in (("policy: best of 8", "best"), ("reference: random", "random"))}
-fig = line_plot(mean_gold, title="Round after round, it is the choice that raises gold",
-                x_label="round", y_label="gold, points", note="recorded, village-3m, 2 seeds")
+# %%
+mean_gold = {
+    label: np.mean([x for (arm, _), x in rounds.items() if arm == kept], 0)
+    for label, kept in (("policy: best of 8", "best"), ("reference: random", "random"))
+}
+fig = line_plot(
+    mean_gold,
+    title="Round after round, it is the choice that raises gold",
+    x_label="round",
+    y_label="gold, points",
+    note="recorded, village-3m, 2 seeds",
+)
 fig.axes[0].set_xticks(range(5))
-show(fig, "Line plot of mean gold on unseen prompts against rounds of finetuning on own answers: "
-     "with the best of eight kept it climbs, with a random one it falls.", data=mean_gold)
-claim("recorded: four rounds on the best answer raise gold on each seed, on a random one on none",
-      all((x[-1] > x[0]) == (arm == "best") for (arm, _), x in rounds.items()), kind="T")
+show(
+    fig,
+    "Line plot of mean gold on unseen prompts against rounds of finetuning: "
+    "with the best of eight kept it climbs, with a random one it falls.",
+    data=mean_gold,
+)
+claim(
+    "recorded, each seed: rounds on the best answer raise gold, on a random one not",
+    all((x[-1] > x[0]) == (arm == "best") for (arm, _), x in rounds.items()),
+    kind="T",
+)
 
 # %% [markdown]
 # ## Once, by hand, on one batch
@@ -810,324 +842,62 @@ expected = torch.tensor([[0.5, 0.5, 1.0, 1.5], [0.0, 0.0, -0.5, 0.0]], **f64)
 token_pay = ppo.rewards(hand_score, logp_old, logp_start, hand_mask, 0.1)
 advantage, returns = gae(token_pay, expected, hand_mask, gamma=1.0, lam=1.0)
 white = masked_whiten(advantage, hand_mask)
-parts = {"log-ratio": logp_old - logp_start, "reward": token_pay, "advantage": advantage,
-         "return": returns, "whitened": white}
+parts = {
+    "log-ratio": logp_old - logp_start,
+    "reward": token_pay,
+    "advantage": advantage,
+    "return": returns,
+    "whitened": white,
+}
 for name, x in parts.items():
     rounded = [[round(v, 3) + 0.0 for v in row] for row in x.tolist()]
     print(f"{name:<10} {tuple(x.shape)}  {rounded}")
-claim("each row of rewards sums to its score minus beta times its KL",
-      (token_pay.sum(1) - (hand_score - 0.1 * (logp_old - logp_start).sum(1))).abs().max() < 1e-12)
-claim("by hand: the first answer's advantage at its first token is 2 + 0.05 - 0.5",
-      abs(advantage[0, 0] - (2 + 0.1 * (-0.5 + 1.0) - 0.5)) < 1e-12)
+# %%
+claim(
+    "each row of rewards sums to its score minus beta times its KL",
+    (token_pay.sum(1) - (hand_score - 0.1 * (logp_old - logp_start).sum(1))).abs().max()
+    < 1e-12,
+)
+claim(
+    "by hand: the first answer's advantage at its first token is 2 + 0.05 - 0.5",
+    abs(advantage[0, 0] - (2 + 0.1 * (-0.5 + 1.0) - 0.5)) < 1e-12,
+)
 
 # %%
 logp = logp_old.clone().requires_grad_()
 loss, stats = ppo.policy_loss(logp, logp_old, white, hand_mask, clip=0.2)
 loss.backward()
-print(f"before any step: loss {abs(loss.item()):.4f}, ratio {stats['ratio'].item():.1f}, "
-      f"gradient of the last token of answer 2: {logp.grad[1, 2].item():+.4f}")
+print(
+    f"before any step: loss {abs(loss.item()):.4f}, ratio {stats['ratio'].item():.1f}, "
+    f"gradient of the last token of answer 2: {logp.grad[1, 2].item():+.4f}"
+)
+# %%
 moved = logp_old + torch.tensor([[0.3, 0.0, 0.0, 0.0], [0.0, 0.3, 0.0, 0.0]], **f64)
 moved.requires_grad_()
 clipped, after = ppo.policy_loss(moved, logp_old, white, hand_mask, clip=0.2)
 clipped.backward()
-print(f"two tokens raised by 0.3: loss {clipped.item():.4f}, "
-      f"share clipped {after['clip_frac'].item():.4f}")
-claim("the first loss is zero and its gradient is not (E2)",
-      abs(loss.item()) < 1e-12 and logp.grad.abs().max() > 0.1)
-claim("the clip stops the good token that has moved far enough, not the bad one that was raised",
-      moved.grad[0, 0] == 0 and white[0, 0] > 0 and moved.grad[1, 1] > 0 and white[1, 1] < 0)
+print(
+    f"two tokens raised by 0.3: loss {clipped.item():.4f}, "
+    f"share clipped {after['clip_frac'].item():.4f}"
+)
+claim(
+    "the first loss is zero and its gradient is not",
+    abs(loss.item()) < 1e-12 and logp.grad.abs().max() > 0.1,
+)
+claim(
+    "the clip stops the good token that has moved far enough, not the raised bad one",
+    moved.grad[0, 0] == 0
+    and white[0, 0] > 0
+    and moved.grad[1, 1] > 0
+    and white[1, 1] < 0,
+)
 
 # %% [markdown]
-# ## The loop: a model is aligned
-#
-# **Stage 1** (imitation) is done: `village-3m-sft`. Stages 2 and 3 follow live.
-#
-# **Stage 2a: preferences.** The person is asked about two kinds of requests only: *harmful* ones, and harmless ones
-# that *look alike* ("break the window", "break the bread"). The finetuned model answers each request four times; the
-# person reads two at a time and picks one, honestly but noisily: the further apart they are in true reward, the
-# likelier the better one is picked (Bradley–Terry model, chapter 7).
-
-# %%
-ASKED = ("harmful", "lookalike")
-ask = questions(200, "train", run.seed, ASKED)
-texts, drawn = answers(start, tokenizer, ask, "pairs", n=4)
-person, luck, pairs = village.Annotator(temperature=0.5), random.Random(run.seed), []
-for i, row in enumerate(ask):
-    four = texts[4 * i:4 * i + 4]
-    for a, b in ((0, 1), (2, 3), (0, 2)):
-        if four[a] != four[b]:  # of two equal texts none is better
-            won = person.compare(row["prompt"], four[a], four[b], luck) == 1
-            chosen, rejected = (four[a], four[b]) if won else (four[b], four[a])
-            pairs.append({"prompt": row["prompt"], "chosen": chosen, "rejected": rejected})
-gaps = golds(pairs, [p["chosen"] for p in pairs]) - golds(pairs, [p["rejected"] for p in pairs])
-agrees = (gaps[gaps != 0] > 0).double().mean()
-claim("the person prefers the truly better answer far more often than not, but not always",
-      0.75 < agrees < 1, {"pairs": len(pairs), "agreement": agrees}, kind="T")
-
-# %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "sampled"}
-sure = max(range(len(pairs)), key=lambda i: gaps[i].item())
-slip = min(range(len(pairs)), key=lambda i: gaps[i].item())
-for name, i in (("a clear choice", sure), ("a slip of the person", slip)):
-    print(f"{name}: {pairs[i]['prompt']}")
-    print(f"  chosen    {pairs[i]['chosen']}\n  rejected  {pairs[i]['rejected']}")
-
-# %% [markdown]
-# **Stage 2b: the reward model.** A copy of the finetuned model, with a single number in place of the next-token
-# logits, read at the last token. It learns to give the chosen answer more than the rejected one: the loss is
-# $-\log\sigma(r_{\text{chosen}}-r_{\text{rejected}})$ (chapter 7). One pass, then a test on unseen prompts against the
-# *truth*: on the two kinds that the person was asked about, and on two others.
-
-# %%
-show_source(reward_model.pairwise_loss)
-
-# %%
-def once_over(pairs, size, optimizer, name):
-    """Batches of pairs, each pair once; the learning rate warms up, then falls to zero."""
-    rounds = list(data.batches(pairs, size, generator=run.fresh(name)))
-    peak = optimizer.defaults["lr"]
-    for i, batch in enumerate(rounds):
-        optimizer.param_groups[0]["lr"] = peak * min(1, (i + 1) / 5) * (1 - i / len(rounds))
-        yield data.collate_pairs(batch, tokenizer)
-
-
-judge = reward_model.RewardModel(start)
-optimizer = torch.optim.AdamW(judge.parameters(), lr=1e-3, weight_decay=0.0)
-for batch in once_over(pairs, 12, optimizer, "reward model"):
-    reward_model.step(judge, optimizer, batch)
-
-
-@torch.no_grad()
-def raw_score(rollout):
-    """(B,) scores of sampled answers, as the reward model reads them."""
-    return judge(rollout.ids, rollout.attention)
-
-
-# %%
-other_texts, other_drawn = answers(start, tokenizer, test, "second answers")
-is_asked = torch.tensor([row["family"] in ASKED for row in test])
-truth = golds(test, start_texts) - golds(test, other_texts)
-opinion = raw_score(start_drawn) - raw_score(other_drawn)
-right = (truth > 0) == (opinion > 0)
-accuracy = {name: right[(truth != 0) & kind].double().mean()
-            for name, kind in (("asked about", is_asked), ("other", ~is_asked))}
-claim("on unseen requests of the kinds it was taught, the reward model beats a coin",
-      accuracy["asked about"] > 0.6, accuracy, kind="T")
-
-# %% [markdown]
-# The second number: on kinds of prompts that nobody compared, the judge's opinion is worth little. It scores them all
-# the same.
-
-# %%
-level, spread = raw_score(start_drawn)[is_asked].mean(), raw_score(start_drawn)[is_asked].std()
-
-
-def proxy(rollout):
-    """Proxy reward: 0 is the SFT model's average answer, 1 a standard deviation above it."""
-    score = (raw_score(rollout) - level) / spread
-    return reward_model.finish_score(score, rollout.ended, penalty=1.0)  # minus 1 if cut off (C8)
-
-
-# %% [markdown]
-# **Stage 3: PPO.** Each step: fresh prompts, one answer each, scores, KL per token, advantages, two clipped updates.
-# The reference is `start`; the critic begins as a copy of the reward model's trunk. Gold is computed *only to be drawn*.
-
-# %%
-show_source(ppo.minibatch_loss, ppo.step)
-
-# %%
-STEPS, ROWS, BETA = 12, 32, 0.05
-policy, critic = copy.deepcopy(start), ppo.Critic(judge.model)
-optimizer = torch.optim.AdamW([{"params": policy.parameters(), "lr": 1e-4},
-                               {"params": critic.trunk.parameters(), "lr": 3e-4},
-                               {"params": critic.head.parameters(), "lr": 1e-2}], weight_decay=0.0)
-train_prompts = questions(STEPS * ROWS, "train", run.seed + 1, ASKED)
-log = {"proxy": [], "gold": [], "KL": []}
-for step in every(4, STEPS):
-    rows = train_prompts[ROWS * step:][:ROWS]
-    texts, drawn = answers(policy, tokenizer, rows, f"ppo {step}")
-    with torch.no_grad():
-        ref = drawn.on_completion(token_logps(start, drawn.ids, drawn.attention))
-    score = proxy(drawn)
-    stats = ppo.step(policy, optimizer, drawn, score, critic=critic, logp_ref=ref, beta=BETA,
-                     epochs=1, minibatches=2, generator=run.fresh(f"shuffle {step}"))
-    for name, x in (("proxy", score), ("gold", golds(rows, texts)), ("KL", stats["kl"])):
-        log[name].append(x.mean().item())
-
-# %%
-smooth = {name: (range(4, STEPS + 1), np.convolve(log[name], np.ones(4) / 4, "valid"))
-          for name in ("proxy", "gold")}
-show(line_plot(smooth,
-               title="What is optimised climbs; gold is less sure", x_label="PPO step",
-               y_label="proxy (spreads), gold (points)", note="village-3m, mean of 4 steps"),
-     "Line plot of proxy and gold reward of fresh answers against PPO steps: the proxy, which is "
-     "optimised, climbs; gold, which no optimiser saw, moves less clearly.", data=smooth)
-claim("what is optimised goes up: the proxy of the last steps is above that of the first",
-      smooth["proxy"][1][-1] > smooth["proxy"][1][0] + 0.15,
-      {"first": smooth["proxy"][1][0], "last": smooth["proxy"][1][-1]}, kind="T")
-
-# %% [markdown]
-# **Or DPO.** The same pairs, without reward model, critic or sampling: raise the chosen answer's probability
-# against the rejected one's, relative to the reference. One pass; chapter 12 says why this solves the *same* leashed
-# problem.
-
-# %%
-show_source(direct_alignment.dpo_loss)
-
-# %%
-direct = copy.deepcopy(start)
-optimizer = torch.optim.AdamW(direct.parameters(), lr=5e-5, weight_decay=0.0)
-for batch in once_over(pairs, 8, optimizer, "dpo"):
-    with torch.no_grad():
-        batch["ref_chosen"], batch["ref_rejected"] = direct_alignment.pair_logps(start, batch)
-    direct_alignment.step(direct, optimizer, batch, beta=0.1)
-
-# %% [markdown]
-# **The balance.** All four models answer the same unseen prompts, twice each. The KL is to the SFT model, in nats
-# an answer; the base model speaks another format, so it has none. The proxy's zero was set on the two compared
-# kinds only: over all four kinds even the SFT model is not at zero.
-
-# %%
-def report(model, its_tokenizer=tokenizer):
-    """Unseen prompts answered twice -> dict of per-answer tensors, and the texts."""
-    texts, drawn = answers(model, its_tokenizer, test, "report", n=2)
-    out = {"gold": golds(test, texts), "ended": drawn.ended.float(), "words": torch.tensor(
-        [len(text.split()) for text in texts]).float()}
-    if its_tokenizer is tokenizer:
-        with torch.no_grad():
-            ref = drawn.on_completion(token_logps(start, drawn.ids, drawn.attention))
-        out |= {"proxy": proxy(drawn), "KL": (k1(drawn.logp_old, ref) * drawn.mask).sum(1)}
-    return out, texts
-
-
-reports = {"base": report(base, base_tokenizer), "SFT": report(start), "PPO": report(policy),
-           "DPO": report(direct)}
-
-# %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
-print(f"{'stage':<6}{'gold':>8}{'proxy':>8}{'KL, nats':>10}{'words':>8}{'ended':>8}")
-for name, (numbers, _) in reports.items():
-    cells = [f"{numbers[k].mean().item():.2f}" if k in numbers else "–"
-             for k in ("gold", "proxy", "KL", "words", "ended")]
-    print(f"{name:<6}{cells[0]:>8}{cells[1]:>8}{cells[2]:>10}{cells[3]:>8}{cells[4]:>8}")
-
-# %%
-def per_prompt(name, kind):
-    """Gold of a model's answers, mean of the two, for the prompts of one kind -> (N,)."""
-    return reports[name][0]["gold"].view(-1, 2).mean(1)[kind]
-
-
-lift, everything = {}, torch.ones(len(test), dtype=bool)
-lift["imitation"] = paired_bootstrap(per_prompt("SFT", everything), per_prompt("base", everything),
-                                     seed=run.seed)
-for name in ("PPO", "DPO"):
-    for where, kind in (("asked about", is_asked), ("other kinds", ~is_asked)):
-        lift[name, where] = paired_bootstrap(per_prompt(name, kind), per_prompt("SFT", kind),
-                                             seed=run.seed)
-interval = ("gain", "low", "high")
-claim("imitation raised the true reward on unseen prompts: the interval excludes zero",
-      lift["imitation"][1] > 0, dict(zip(interval, lift["imitation"], strict=True)), kind="S")
-claim("DPO raised the mean true reward on unseen requests of the kinds that were compared",
-      lift["DPO", "asked about"][0] > 0.1,
-      dict(zip(interval, lift["DPO", "asked about"], strict=True)), kind="T")
-far = {name: reports[name][0]["KL"].mean().item() for name in ("PPO", "DPO")}
-claim("both have moved away from where they started",
-      min(far.values()) > 0.02, far, kind="T")
-
-# %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
-for name in ("PPO", "DPO"):
-    for where in ("asked about", "other kinds"):
-        gain, low, high = lift[name, where]
-        print(f"{name}, {where:<11}: true reward {gain:+.2f}, "
-              f"95 % interval {low:+.2f} to {high:+.2f}")
-
-# %%
-asked_twice = is_asked.repeat_interleave(2)
-promised = (reports["PPO"][0]["proxy"] - reports["SFT"][0]["proxy"])[asked_twice].mean().item()
-spread_of_gold = reports["SFT"][0]["gold"][asked_twice].std()
-delivered = (lift["PPO", "asked about"][0] / spread_of_gold).item()
-claim("the proxy promises more than the truth delivers, both in standard deviations of SFT answers",
-      promised > delivered, {"proxy gain": promised, "gold gain": delivered}, kind="T")
-
-# %% [markdown]
-# <details><summary>The prediction settled</summary>
-#
-# **(b)**, at best. On the requests that were compared, measured on one scale, the proxy rose more than the truth: a
-# part of the gap is what the policy found in the *reward model* rather than in the person. On five seeds DPO's gain in
-# gold was positive each time, on four surely so. PPO's had no sure sign: what it won on harmful requests it lost on
-# look-alikes, as you will see below. Not **(c)** either: gold did not fall from the first step on; chapter 17 goes on
-# until it turns.
-#
-# </details>
-#
-# One prompt of each kind that was compared, answered by all four models:
-
-# %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "sampled"}
-for i in is_asked.nonzero().flatten().tolist()[:2]:
-    print(f"PROMPT  {test[i]['prompt']}")
-    for name in ("base", "SFT", "PPO", "DPO"):
-        text, real = reports[name][1][2 * i], reports[name][0]["gold"][2 * i]
-        print(f"  {name:<5} gold {real:5.2f}  {' / '.join(text.split(chr(10)))[:75]}")
-
-# %%
-def by_family(name):
-    """Mean gold of a model's answers for each family."""
-    return {f: per_prompt(name, torch.tensor([row["family"] == f for row in test])).mean().item()
-            for f in FAMILIES}
-
-
-began, became = by_family("SFT"), by_family("PPO")
-show(bars({f: became[f] - began[f] for f in FAMILIES}, title="What PPO changed, by kind of prompt",
-          y_label="change in gold", note="village-3m, unseen prompts, one run",
-          roles=dict.fromkeys(FAMILIES, "policy")),
-     "Bar chart of the change in true reward from SFT to PPO for each kind of prompt: harmful "
-     "requests gain much, harmless look-alikes lose, kinds that nobody compared change less.")
-claim("after PPO harmful requests are answered better than before, harmless look-alikes worse",
-      became["harmful"] > began["harmful"] and became["lookalike"] < began["lookalike"],
-      {f: became[f] - began[f] for f in FAMILIES}, kind="T")
-
-# %% [markdown]
-# This is **over-refusal**: the policy refuses harm more often, and the harmless too. Our reading: the judge paid for
-# refusals more reliably than it looked at what was asked.
-#
 # ## Failure gallery
 #
-# Three mistakes that run without an error. Each has a detector of one line; log it in every run.
+# The lesson shows the reference that is an alias of the policy. Here are two more mistakes that run without an error. Each has a detector of one line; log it in every run.
 #
-# **Failure 1: the reference is the policy (C11).** `reference = policy` copies a *name*, not a model. The leash
-# is then tied to the dog.
-#
-# ```python
-# reference = policy                      # wrong: the same object
-# reference = frozen_copy(policy)         # right
-# ```
-#
-# What one sees: a KL of exactly zero for the whole run, whatever β.
-
-# %%
-def short_run(make_reference):
-    """Ten RLOO steps in the exact world -> (logged KL of the last step, true KL to the start)."""
-    pupil, truly = copy.deepcopy(model), frozen_copy(model)
-    leash, adam = make_reference(pupil), torch.optim.Adam(pupil.parameters(), lr=0.02)
-    for _ in range(10):
-        drawn = sample(pupil, [list(world.prompt)], n=32, max_new_tokens=3, eos_id=0,
-                       generator=run.generator)
-        rows = [row_of[tuple(c + [0] * (3 - len(c)))] for c in drawn.completion_ids.tolist()]
-        with torch.no_grad():
-            ref = drawn.on_completion(token_logps(leash, drawn.ids, drawn.attention))
-        stats = rloo.step(pupil, adam, drawn, liking[rows], group_size=32, logp_ref=ref, beta=0.1)
-    return abs(stats["kl"].item()), world.kl(pupil, truly).item()
-
-
-wrong_kl, wrong_true = short_run(lambda pupil: pupil)
-right_kl, right_true = short_run(frozen_copy)
-print(f"logged KL is {'zero' if wrong_kl < 1e-6 else 'not zero'} with an alias, "
-      f"{'zero' if right_kl < 1e-6 else 'not zero'} with a frozen copy")
-claim("detector: a logged KL of zero after ten steps gives the alias away; both policies moved",
-      wrong_kl < 1e-6 < 1e-3 < min(wrong_true, right_true, right_kl),
-      {"alias, logged": wrong_kl, "true": wrong_true,
-       "copy, logged": right_kl, "copy, true": right_true})
-
-# %% [markdown]
-# **Failure 2: a discount under a group baseline (K63, D6).** GRPO and RLOO compare the answers to one prompt.
+# **Failure 1: a discount under a group baseline.** GRPO and RLOO compare the answers to one prompt.
 # Somebody brings γ = 0.9 <!-- fact --> along from classic RL, and discounts each score to the answer's start.
 #
 # ```python
@@ -1140,18 +910,22 @@ claim("detector: a logged KL of zero after ten steps gives the alias away; both 
 
 # %%
 equal, length = torch.ones(4, **f64), torch.tensor([5, 10, 20, 40])
-discounted = leave_one_out(equal * 0.9**length.double(), 4)
+discounted = leave_one_out(equal * 0.9 ** length.double(), 4)
 print("four answers, equal score, lengths", length.tolist())
 print("advantages with gamma 0.9:", [round(v, 4) for v in discounted.tolist()])
 print("advantages with gamma 1:  ", leave_one_out(equal, 4).tolist())
-claim("detector: equal scores give advantages of exactly zero without a discount, and not with one",
-      leave_one_out(equal, 4).abs().max() == 0 and discounted.abs().max() > 0.1)
-claim("the discount favours the shortest answer if scores are positive, the longest if negative",
-      discounted.argmax() == 0
-      and leave_one_out(-equal * 0.9**length.double(), 4).argmax() == len(length) - 1)
+claim(
+    "detector: equal scores give advantages of zero, but not with a discount",
+    leave_one_out(equal, 4).abs().max() == 0 and discounted.abs().max() > 0.1,
+)
+claim(
+    "the discount favours short answers if scores are positive, long ones if not",
+    discounted.argmax() == 0
+    and leave_one_out(-equal * 0.9 ** length.double(), 4).argmax() == len(length) - 1,
+)
 
 # %% [markdown]
-# **Failure 3: the reward on every token (C1).** A broadcast hands the answer's score to each token.
+# **Failure 2: the reward on every token.** A broadcast hands the answer's score to each token.
 #
 # ```python
 # reward = score[:, None] * mask - beta * kl                # wrong: a row sums to length × score
@@ -1168,20 +942,25 @@ sums = {"owed": owed, "last token": token_pay.sum(1), "every token": everywhere.
 for name, x in sums.items():
     print(f"{name:<12} rows sum to {[round(v, 3) for v in x.tolist()]}")
 words = world.mask.sum(1).double()
-lengths = {name: (tilted(logp_ref, r, 1.0).exp() @ words).item()
-           for name, r in (("once", liking + 1), ("every token", (liking + 1) * words))}
-claim("detector: the rows of the token rewards must sum to score minus beta times KL",
-      (token_pay.sum(1) - owed).abs().max() < 1e-12 and (everywhere.sum(1) - owed).abs().max() > 1)
-claim("paid per token, the best policy writes longer answers than the one paid once",
-      lengths["every token"] > lengths["once"] + 0.1, lengths)
+lengths = {
+    name: (tilted(logp_ref, r, 1.0).exp() @ words).item()
+    for name, r in (("once", liking + 1), ("every token", (liking + 1) * words))
+}
+claim(
+    "detector: the rows of the token rewards must sum to score minus beta times KL",
+    (token_pay.sum(1) - owed).abs().max() < 1e-12
+    and (everywhere.sum(1) - owed).abs().max() > 1,
+)
+claim(
+    "paid per token, the best policy writes longer answers than the one paid once",
+    lengths["every token"] > lengths["once"] + 0.1,
+    lengths,
+)
 
 # %% [markdown]
 # ## At GPT-2 size
 #
-# The same calls on SmolLM2-135M-Instruct, a model of the size of GPT-2. The person is
-# now somebody in a hurry who likes **short answers**: a taste that we can measure exactly (words). Eight comparisons,
-# a linear reward model on frozen states, then one pass of DPO with LoRA: adapters of rank 8 on the attention. It is a
-# check that the calls do not depend on the village, *not* a recipe. Without that model the rest is skipped.
+# The same calls on SmolLM2-135M-Instruct, a model of the size of GPT-2. The person is now somebody who dislikes *commas*: a taste that can be measured in answers of any length. A few comparisons, then one pass of DPO with LoRA: adapters of rank 8 on the attention. It checks that the calls do not depend on the village; it is *not* a recipe. Without that model the rest is skipped.
 
 # %%
 SUBJECTS = ("rain", "honey", "the moon", "bread", "salt", "an owl", "music")
@@ -1192,63 +971,73 @@ if available("smollm2-135m"):
     small_ids = data.prompts_ids(small_rows, small_tokenizer)
     trained = sum(p.numel() for p in small_policy.parameters() if p.requires_grad)
     total = sum(p.numel() for p in small_policy.parameters())
-    print(f"{total:,} weights, of which {trained:,} are trained; 16 bytes each: "
-          f"{16 * trained / 1e6:.1f} MB, the rest {4 * (total - trained) / 1e6:.1f} MB")
+    print(
+        f"{total:,} weights, of which {trained:,} are trained; 16 bytes each: "
+        f"{16 * trained / 1e6:.1f} MB, the rest {4 * (total - trained) / 1e6:.1f} MB"
+    )
     ids, attention = pad_right(small_ids[:2])
     with torch.no_grad():
         on_now = token_logps(small_policy, ids, attention)
         with adapters_off(small_policy):
             off_now = token_logps(small_policy, ids, attention)
-    claim("before the first step the reference, adapters off, is the policy: KL exactly zero",
-          (on_now - off_now).abs().max() == 0)
-    claim("the reference costs nothing: policy and reference together hold four bytes a weight",
-          bytes_held(small_policy) == 4 * total)
+    claim(
+        "before the first step the reference, adapters off, is the policy",
+        (on_now - off_now).abs().max() == 0,
+    )
+    claim(
+        "policy and reference together hold four bytes a weight",
+        bytes_held(small_policy) == 4 * total,
+    )
 
 # %%
 if available("smollm2-135m"):
+
     def small_answers(n, name, ids):
         """Texts and rollout of n answers a prompt, at most 24 tokens."""
-        out = sample(small_policy, ids, n=n, max_new_tokens=24, eos_id=small_tokenizer.eos_token_id,
-                     generator=run.fresh(name))
+        out = sample(
+            small_policy,
+            ids,
+            n=n,
+            max_new_tokens=24,
+            eos_id=small_tokenizer.eos_token_id,
+            generator=run.fresh(name),
+        )
         return out.texts(small_tokenizer), out
 
-    hurried = village.Annotator(gold_weight=0.0, length_bias=-2.0)  # minus 2 for every ten words
-    small_texts, small_drawn = small_answers(4, "small pairs", small_ids[:4])
-    small_pairs = []
-    for i in range(0, len(small_texts), 4):
-        for a, b in ((i, i + 1), (i + 2, i + 3)):
-            if small_texts[a] != small_texts[b]:
-                two = small_texts[a], small_texts[b]
-                won = hurried.compare(small_rows[i // 4]["prompt"], *two, luck) == 1
-                small_pairs.append((a, b) if won else (b, a))
-    states = reward_model.last_states(small, small_drawn.ids, small_drawn.attention)
-    better, worse = (states[[p[k] for p in small_pairs]] for k in (0, 1))
-    taste = reward_model.fit_head(better, worse, l2=0.1)
+    small_texts, _ = small_answers(4, "small pairs", small_ids[:4])
+    rows_of = []
+    for i in range(0, len(small_texts), 2):
+        fewer, more = sorted(small_texts[i : i + 2], key=lambda text: text.count(","))
+        if fewer.count(",") < more.count(","):  # of two equals none is better
+            rows_of.append(
+                {
+                    "prompt": small_rows[i // 4]["prompt"],
+                    "chosen": fewer,
+                    "rejected": more,
+                }
+            )
+    print(f"{len(rows_of)} comparisons")
 
 # %%
 if available("smollm2-135m"):
     new_ids = small_ids[4:]
-    early_texts, early = small_answers(3, "before", new_ids)
-    rows_of = [{"prompt": small_rows[a // 4]["prompt"], "chosen": small_texts[a],
-                "rejected": small_texts[b]} for a, b in small_pairs]
+    early_texts, _ = small_answers(3, "before", new_ids)
     small_optimizer = torch.optim.AdamW(
-        [p for p in small_policy.parameters() if p.requires_grad], lr=1e-3)
+        [p for p in small_policy.parameters() if p.requires_grad], lr=1e-3
+    )
     for batch in data.batches(rows_of, 2, generator=run.fresh("small dpo")):
         batch = data.collate_pairs(batch, small_tokenizer)
         with torch.no_grad(), adapters_off(small_policy):
             before_it = direct_alignment.pair_logps(small_policy, batch)
         batch["ref_chosen"], batch["ref_rejected"] = before_it
         direct_alignment.step(small_policy, small_optimizer, batch, beta=0.1)
-    late_texts, late = small_answers(3, "after", new_ids)
+    late_texts, _ = small_answers(3, "after", new_ids)
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "sampled"}
 if available("smollm2-135m"):
-    for name, texts, out in (("before", early_texts, early), ("after", late_texts, late)):
-        with adapters_off(small_policy):
-            liked = (reward_model.last_states(small_policy, out.ids, out.attention) @ taste).mean()
-        n_words = sum(len(t.split()) for t in texts) / len(texts)
-        print(f"{name:<7} words {n_words:5.1f}   ended {out.ended.double().mean():.2f}"
-              f"   proxy {liked:.2f}")
+    for name, texts in (("before", early_texts), ("after", late_texts)):
+        commas = sum(text.count(",") for text in texts) / len(texts)
+        print(f"{name:<7} {commas:.2f} commas in an answer of at most 24 tokens")
     for k in (0, 3):
         print(f"PROMPT  {small_rows[4 + k // 3]['prompt']}")
         for name, texts in (("before", early_texts), ("after", late_texts)):
@@ -1262,27 +1051,32 @@ if available("smollm2-135m"):
         with adapters_off(small_policy):
             chosen_then, rejected_then = direct_alignment.pair_logps(small_policy, seen)
     moved_apart = ((chosen_now - chosen_then) - (rejected_now - rejected_then)).mean()
-    claim("DPO moved the chosen answers up against the rejected ones, on pairs that it has read",
-          moved_apart > 0.05, {"nats": moved_apart.item()}, kind="T")
+    claim(
+        "DPO moved chosen answers up against rejected ones, on the pairs it read",
+        moved_apart > 0.05,
+        {"nats": moved_apart.item()},
+        kind="T",
+    )
 
 # %% [markdown]
-# That these pairs were learned is certain; whether *new* questions are answered shorter, the table above says for this
-# run, and with so few comparisons that is mostly noise. A longer run belongs to chapter 12.
+# That these pairs were learned is certain. Whether *new* questions are answered with fewer commas, so few comparisons and
+# answers cannot tell. A longer run belongs to chapter 12.
 
 # %% [markdown]
 # ## Exercises
 #
 # Each check says *which* idea was behind a wrong answer.
 #
-# ### Exercise 4.1 · What does a nat cost? · difficulty 3 of 5 · 15 minutes (estimated) · needs: 4.4
+# ### Exercise 4.4 · What does a nat cost? · difficulty 3 of 5 · 15 minutes (estimated) · needs: 4.4
 #
 # A manager says: "Spend at most one nat." Write the function that finds the β at which the best policy spends
 # exactly a given budget: $\mathrm{KL}(\pi^\star_\beta\|\pi_{\mathrm{ref}})=$ `budget`. You have `tilted`. Before
 # you write: does KL rise or fall with β? What is left of the reference as β goes to zero?
 
-# %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex04-1", "locked": false, "schema_version": 3, "solution": true, "task": false}
+
+# %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex04-4", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def beta_for_budget(logp_ref, reward, budget):
-    """(N,), (N,) float64, nats -> the beta whose optimum is `budget` nats from the reference."""
+    """(N,), (N,), nats -> the beta whose optimum is `budget` nats away."""
     ### BEGIN SOLUTION
     low, high = 1e-4, 1e4
     for _ in range(100):
@@ -1296,10 +1090,10 @@ def beta_for_budget(logp_ref, reward, budget):
     ### END SOLUTION
 
 
-# %% nbgrader={"grade": true, "grade_id": "ex04-1-check", "locked": true, "points": 2, "schema_version": 3, "solution": false, "task": false}
-check("4.1", beta_for_budget)
+# %% nbgrader={"grade": true, "grade_id": "ex04-4-check", "locked": true, "points": 2, "schema_version": 3, "solution": false, "task": false}
+check("4.4", beta_for_budget)
 ### BEGIN HIDDEN TESTS
-check("4.1", beta_for_budget, hidden=True)
+check("4.4", beta_for_budget, hidden=True)
 ### END HIDDEN TESTS
 
 # %% [markdown]
@@ -1316,9 +1110,9 @@ check("4.1", beta_for_budget, hidden=True)
 #
 # *You should now be able to say* why β is a price and not a distance, and where β → 0 leads.
 #
-# <!-- solution 4.1 -->
+# <!-- solution 4.4 -->
 #
-# ### Exercise 4.2 · Somebody planted a bug · difficulty 2 of 5 · 10 minutes (estimated) · needs: 4.3
+# ### Exercise 4.5 · Somebody planted a bug · difficulty 2 of 5 · 10 minutes (estimated) · needs: 4.3
 #
 # Bandit and token MDP have the same gradient *if the reward is in the right place*. This function runs, and is
 # wrong:
@@ -1331,7 +1125,8 @@ check("4.1", beta_for_budget, hidden=True)
 # Repair it: at every token whose mask is 1, the reward-to-go (γ = 1) must be its answer's score; where the mask is
 # 0, the reward is 0. Masks may have gaps, where a tool's output was pasted in.
 
-# %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex04-2", "locked": false, "schema_version": 3, "solution": true, "task": false}
+
+# %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex04-5", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def token_rewards(score, mask):
     """(B,), (B, T) -> (B, T) rewards of tokens."""
     ### BEGIN SOLUTION
@@ -1341,10 +1136,10 @@ def token_rewards(score, mask):
     ### END SOLUTION
 
 
-# %% nbgrader={"grade": true, "grade_id": "ex04-2-check", "locked": true, "points": 2, "schema_version": 3, "solution": false, "task": false}
-check("4.2", token_rewards)
+# %% nbgrader={"grade": true, "grade_id": "ex04-5-check", "locked": true, "points": 2, "schema_version": 3, "solution": false, "task": false}
+check("4.5", token_rewards)
 ### BEGIN HIDDEN TESTS
-check("4.2", token_rewards, hidden=True)
+check("4.5", token_rewards, hidden=True)
 ### END HIDDEN TESTS
 
 # %% [markdown]
@@ -1361,26 +1156,27 @@ check("4.2", token_rewards, hidden=True)
 #
 # *You should now be able to say* why "bandit" and "token MDP" are two views of one problem.
 #
-# <!-- solution 4.2 -->
+# <!-- solution 4.5 -->
 #
-# ### Exercise 4.3 · Too good to be true · difficulty 4 of 5 · 20 minutes (estimated) · needs: 4.4
+# ### Exercise 4.6 · Too good to be true · difficulty 4 of 5 · 20 minutes (estimated) · needs: 4.4
 #
 # A paper reports a policy with KL `kl` and mean reward `reward`, on a problem whose reference and rewards you
 # know. Write the detector that says `True` if *no policy whatever* could have these two numbers.
 
-# %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex04-3", "locked": false, "schema_version": 3, "solution": true, "task": false}
+
+# %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex04-6", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def too_good(kl, reward, logp_ref, r):
-    """Two numbers, (N,), (N,) -> True if the point (kl, reward) lies above the frontier."""
+    """Two numbers, (N,), (N,) -> True if (kl, reward) is above the frontier."""
     ### BEGIN SOLUTION
     betas = torch.logspace(-2, 2, 400, dtype=torch.float64).tolist()
     return any(reward - b * kl > free_energy(logp_ref, r, b) + 1e-9 for b in betas)
     ### END SOLUTION
 
 
-# %% nbgrader={"grade": true, "grade_id": "ex04-3-check", "locked": true, "points": 3, "schema_version": 3, "solution": false, "task": false}
-check("4.3", too_good)
+# %% nbgrader={"grade": true, "grade_id": "ex04-6-check", "locked": true, "points": 3, "schema_version": 3, "solution": false, "task": false}
+check("4.6", too_good)
 ### BEGIN HIDDEN TESTS
-check("4.3", too_good, hidden=True)
+check("4.6", too_good, hidden=True)
 ### END HIDDEN TESTS
 
 # %% [markdown]
@@ -1397,29 +1193,32 @@ check("4.3", too_good, hidden=True)
 #
 # *You should now be able to say* why no optimiser, however clever, beats the frontier.
 #
-# <!-- solution 4.3 -->
+# <!-- solution 4.6 -->
 #
-# ### Exercise 4.4 · Will it fit? · difficulty 2 of 5 · 10 minutes (estimated) · needs: 4.6
+# ### Exercise 4.7 · Will it fit? · difficulty 2 of 5 · 10 minutes (estimated) · needs: 4.5
 #
 # PPO in float32 on this set-up: **one** frozen trunk of `n` numbers carries two sets of `a` trained adapters, one
 # for the policy, one for the critic; the reference is the trunk with its adapters off; the reward model is
 # another frozen network of `n` numbers. The activations of the backward pass take `activations` bytes without
 # LoRA, and nearly as much with it: count them in full. How many bytes in all, Adam included?
 
-# %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex04-4", "locked": false, "schema_version": 3, "solution": true, "task": false}
+
+# %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex04-7", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def lora_bytes(n, a, activations):
-    """Numbers in the trunk, numbers in one set of adapters, bytes of activations -> bytes."""
+    """Numbers in the trunk and in one set of adapters, bytes -> bytes."""
     ### BEGIN SOLUTION
     frozen_weights = 4 * n + 4 * n  # the trunk and the reward model
-    adapters = 2 * a * (4 + 4 + 8)  # weight, gradient, two moments, for policy and critic
+    adapters = (
+        2 * a * (4 + 4 + 8)
+    )  # weight, gradient, two moments, for policy and critic
     return frozen_weights + adapters + activations
     ### END SOLUTION
 
 
-# %% nbgrader={"grade": true, "grade_id": "ex04-4-check", "locked": true, "points": 2, "schema_version": 3, "solution": false, "task": false}
-check("4.4", lora_bytes)
+# %% nbgrader={"grade": true, "grade_id": "ex04-7-check", "locked": true, "points": 2, "schema_version": 3, "solution": false, "task": false}
+check("4.7", lora_bytes)
 ### BEGIN HIDDEN TESTS
-check("4.4", lora_bytes, hidden=True)
+check("4.7", lora_bytes, hidden=True)
 ### END HIDDEN TESTS
 
 # %% [markdown]
@@ -1436,14 +1235,15 @@ check("4.4", lora_bytes, hidden=True)
 #
 # *You should now be able to say* what LoRA saves, and what it does not.
 #
-# <!-- solution 4.4 -->
+# <!-- solution 4.7 -->
 #
-# ### Exercise 4.5 · A small discount · difficulty 1 of 5 · 5 minutes (estimated) · needs: 4.3
+# ### Exercise 4.8 · A small discount · difficulty 1 of 5 · 5 minutes (estimated) · needs: 4.3
 #
 # An answer of `length` tokens gets one score, at its last token. With discount γ, by which factor does the score
 # reach each of the tokens? On paper first: what does the first of 30 tokens see at γ = 0.9? <!-- fact -->
 
-# %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex04-5", "locked": false, "schema_version": 3, "solution": true, "task": false}
+
+# %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex04-8", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def discount_weights(length, gamma):
     """A number of tokens, a discount -> `length` factors, first token first."""
     ### BEGIN SOLUTION
@@ -1451,10 +1251,10 @@ def discount_weights(length, gamma):
     ### END SOLUTION
 
 
-# %% nbgrader={"grade": true, "grade_id": "ex04-5-check", "locked": true, "points": 1, "schema_version": 3, "solution": false, "task": false}
-check("4.5", discount_weights)
+# %% nbgrader={"grade": true, "grade_id": "ex04-8-check", "locked": true, "points": 1, "schema_version": 3, "solution": false, "task": false}
+check("4.8", discount_weights)
 ### BEGIN HIDDEN TESTS
-check("4.5", discount_weights, hidden=True)
+check("4.8", discount_weights, hidden=True)
 ### END HIDDEN TESTS
 
 # %% [markdown]
@@ -1471,7 +1271,7 @@ check("4.5", discount_weights, hidden=True)
 #
 # *You should now be able to say* why RLHF sets γ to one although its episodes are short.
 #
-# <!-- solution 4.5 -->
+# <!-- solution 4.8 -->
 #
 # ## Questionnaire
 #
@@ -1503,7 +1303,7 @@ check("4.5", discount_weights, hidden=True)
 #   expectation over prompts as well.
 # - **"No state transitions"** here, and a token-level MDP in the policy-gradient chapter. Both are right at γ = 1
 #   (section 4.3).
-# - **Sizes of recipes** (table in 4.6). R1's cold start is "thousands" of samples in its paper; the
+# - **Sizes of recipes** (table in 4.5). R1's cold start is "thousands" of samples in its paper; the
 #   [published prompts](https://huggingface.co/datasets/allenai/RLVR-GSM-MATH-IF-Mixed-Constraints) of Tülu 3's RL are
 #   about 30K.
 # - The larger Qwen 3 has 235B weights, not 225B ([arXiv 2505.09388](https://arxiv.org/abs/2505.09388)).
@@ -1515,8 +1315,8 @@ check("4.5", discount_weights, hidden=True)
 # best policy is known, and no algorithm crosses the frontier. PPO spends four networks on getting there, DPO two. What
 # all of them climb is a proxy, so measure something that nobody optimised.
 #
-# **Functions you now know**: `sample`, `reward_model.step`, `ppo.rewards`, `ppo.policy_loss`, `ppo.step`,
-# `rloo.step`, `direct_alignment.step`, `exact.tilted`, `exact.free_energy`.
+# **Functions you now know**: `advantages.returns_to_go`, `advantages.gae`, `ppo.rewards`, `ppo.policy_loss`, `rloo.step`,
+# `direct_alignment.step`, `exact.tilted`, `exact.free_energy`, `models.lora`.
 #
 # **Further reading**: Ouyang et al. 2022, [arXiv 2203.02155](https://arxiv.org/abs/2203.02155), this loop with people
 # in it; Gao et al. 2022, [arXiv 2210.10760](https://arxiv.org/abs/2210.10760), what

@@ -400,7 +400,7 @@ target = gradient(world.kl(model, anchor), model)
 whole = ("k2 of whole texts in the loss", 1,
          lambda lp, rows: k2(lp.sum(1), ref_logps[rows].sum(1)).sum())
 relation, pulls = {}, {}
-for name, size, loss in [*kl_estimators(ref_logps, k1(logps, ref_logps), world.mask), whole]:
+for name, size, loss, *_ in [*kl_estimators(ref_logps, k1(logps, ref_logps), world.mask), whole]:
     g = pulls[name] = expected_gradient(world, model, loss, group_size=size)
     c = compare(g, target) if g.norm() > 1e-10 else {"cosine": 0.0, "ratio": 0.0, "error": 1.0}
     relation[name] = c

@@ -369,7 +369,7 @@ claim("biased: GRPO as published, DAPO, GSPO, any mean over a row, a mask withou
 # **Predict**: a *good* token ($A>0$) has become *less* likely, $\rho=0.7$ <!-- fact -->. Is its gradient zero?
 
 # %%
-show_source(ppo.surrogate)
+show_source(ppo.policy_loss)
 
 # %%
 print(f"{'advantage':>9}{'ratio':>7}{'loss':>7}{'slope':>7}   meaning")
@@ -395,9 +395,7 @@ claim("all four ratios are outside the clip, and only two of the four tokens are
 ratios = torch.linspace(0.5, 1.5, 41, **f64)
 objective = {}
 for A, label in ((1, "good, A = +1"), (-1, "bad, A = −1")):
-    x, _ = ppo.surrogate(ratios[:, None].log(), torch.zeros(41, 1, **f64),
-                         torch.full((41,), A, **f64), torch.ones(41, 1), low=0.2, high=0.2)
-    objective[label] = (ratios, -x[:, 0])
+    objective[label] = (ratios, torch.minimum(ratios * A, ratios.clamp(0.8, 1.2) * A))
 show(line_plot(objective, title="The clip stops what went too far in the paid direction",
                x_label="ratio of new to old probability", y_label="objective of one token",
                roles={"good, A = +1": "chosen", "bad, A = −1": "rejected"}),
@@ -429,12 +427,13 @@ def kl_from_old(model):
 
 def surrogate_loss(model, clip):
     """PPO's objective on *all* data of the old policy, weighted by their probabilities."""
-    x, stats = ppo.surrogate(world.logps(model), logp_old, adv, mask, low=min(clip, 1.0), high=clip)
-    return (p * x.sum(1)).sum(), stats
+    ratio, A = (world.logps(model) - logp_old).exp(), adv[:, None] * mask
+    losses = -torch.minimum(ratio * A, ratio.clamp(1 - min(clip, 1.0), 1 + clip) * A)
+    return (p * losses.sum(1)).sum()
 
 
 careful = copy.deepcopy(policy)
-natural = trpo.natural_step(lambda: surrogate_loss(careful, 1e9)[0], lambda: kl_from_old(careful),
+natural = trpo.natural_step(lambda: surrogate_loss(careful, 1e9), lambda: kl_from_old(careful),
                             careful.parameters(), delta=0.01)
 walked = {}
 for label, clip in (("PPO, clip 0.2", 0.2), ("no clip", 1e9)):
@@ -443,7 +442,7 @@ for label, clip in (("PPO, clip 0.2", 0.2), ("no clip", 1e9)):
     for _ in range(30):
         walked[label].append(kl_from_old(model).item())
         adam.zero_grad()
-        surrogate_loss(model, clip)[0].backward()
+        surrogate_loss(model, clip).backward()
         adam.step()
 
 # %%
@@ -1642,7 +1641,7 @@ check("11.5", two_advantages, hidden=True)
 # methods, and all of them exploited the gap in its prompts; in the recorded one eight of ten gained on every seed, PPO
 # and TRPO did not.
 #
-# **Functions you now know**: `reinforce_loss`, `leave_one_out`, `group_normalize`, `ppo.surrogate`,
+# **Functions you now know**: `reinforce_loss`, `leave_one_out`, `group_normalize`, `ppo.policy_loss`,
 # `ppo.policy_loss`, `ppo.value_loss`, `gae`, `grpo_loss`, `gspo_loss`, `cispo_loss`, `truncated_importance`,
 # `p3o_loss`, `trpo.natural_step`, `aggregate`, `exact.expected_loss_gradient`.
 #

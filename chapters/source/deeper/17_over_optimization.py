@@ -11,13 +11,11 @@
 # ---
 
 # %% [markdown]
-# # 17 · Over-optimization
+# # 17 · Over-optimization, deeper
 #
-# **Promise.** You will push a learned reward until the true one breaks, see exactly *why* it breaks, and learn which
-# instruments would have warned you although nobody could look at the truth.
+# The [lesson](../17_over_optimization.ipynb) shows that an honest proxy, pushed, sends the true reward below its start, and why. This notebook adds the rest: the published laws and what they miss, heavy tails, exact answers about a KL penalty, ensembles, what was hacked, sycophancy, the alignment tax, and a failure gallery.
 #
-# Companion to [Over-optimization](https://rlhfbook.com/c/14-over-optimization) (chapter 14 of today's book) in
-# Nathan Lambert's *Reinforcement Learning from Human Feedback*.
+# Companion to [Over-optimization](https://rlhfbook.com/c/14-over-optimization) (chapter 14 of today's book) in Nathan Lambert's *Reinforcement Learning from Human Feedback*.
 #
 # <!-- edition -->
 #
@@ -26,9 +24,8 @@
 # %% [markdown]
 # > **You need** reward models (chapter 7), the KL leash (chapter 8), best-of-n (chapter 10) and RLOO (chapter 11).
 # >
-# > **You will be able to** draw proxy and truth against the distance travelled and fit the published laws · say when
-# > errors of a proxy are harmless and when they are deadly · test whether a KL penalty helps or only stops early ·
-# > build and judge ensembles and stopping signals · measure sycophancy, alignment tax and mode collapse.
+# > **You will be able to** fit the published laws to measured curves and say what they miss · test whether a KL penalty helps or only stops early ·
+# > build and judge ensembles · measure sycophancy, alignment tax and mode collapse.
 # >
 # > **Costs**: <!-- costs -->. **Models** behind the stored outputs: `village-3m-sft`, made by `make models`, and its
 # > stored samples; `smollm2-135m` in the section [At GPT-2 size](#At-GPT-2-size).
@@ -45,7 +42,7 @@ from rlhf_minimal import data, direct_alignment, reward_model, rloo, village
 from rlhf_minimal.advantages import leave_one_out
 from rlhf_minimal.best_of_n import curve, kl_bound, law
 from rlhf_minimal.book import available, begin, check, claim, every, recorded, show, show_source
-from rlhf_minimal.book.plots import bars, line_plot, recorded_plot
+from rlhf_minimal.book.plots import bars, line_plot, panels, recorded_plot
 from rlhf_minimal.chat import encode_prompt
 from rlhf_minimal.evaluate import distinct_n
 from rlhf_minimal.evaluate.exact import World, exact_model, free_energy, tilted
@@ -58,9 +55,9 @@ from rlhf_minimal.tensors import pad_right
 run = begin(17)
 
 # %% [markdown]
-# ## The question
+# ## The question, and the set-up of the lesson
 #
-# **How far can a proxy be pushed before the thing it stands for gets worse, and what would have warned us?**
+# **The lesson's question, in detail: which laws does the fall follow, what delays it, and who pays?**
 #
 # Nobody can write down what makes an answer good, so we train a **proxy**: a reward model, from comparisons that people
 # made. Then we optimise it. In the village we also hold the truth, `gold`, at most 3 points an answer. No optimiser in
@@ -96,7 +93,7 @@ claim("no prompt is both labelled and optimised on", not shared)
 # **People.** An `Annotator` feels the true value of an answer, plus noise. At temperature one, the better of two answers
 # that differ by one point wins in about three of four cases. That is an *honest* person: wrong at random only.
 #
-# **The proxy.** A linear head on the last hidden state of each answer, fitted to the labels (chapter 7's
+# **The proxy.** A linear head on frozen states, the last hidden state of each answer, fitted to the labels (chapter 7's
 # `fit_head`). A comparison says nothing about the level of a prompt, only about differences within it. So we centre each
 # prompt's scores and use their spread as the unit.
 
@@ -125,16 +122,7 @@ def proxy(two, rows=many):
 
 
 # %% [markdown]
-# **Predict before you scroll.** We fit the proxy on 1,600 honest labels. Then, for each of the sixteen prompts, we draw
-# n answers and keep the one with the highest proxy. Nothing is trained, nobody cheats, the labels are right on average.
-# As n grows from 1 to 512, what does the *true* reward of the kept answer do?
-#
-# - **(a)** it rises and levels off: a noisy proxy is less useful than the truth, but more of it cannot hurt
-# - **(b)** it rises, falls, and ends about where it started: in the end we pick noise
-# - **(c)** it rises, and then falls far below an answer drawn blindly
-
-# %% [markdown]
-# ## 17.1 Best-of-n against an honest proxy
+# ## 17.1 Best-of-n and the number of labels
 #
 # Best-of-n is the cleanest way to push: one knob, no learning rate. `curve` averages the score, or any other value, of
 # the picked answer over all subsets of n of the 512 stored ones: an unbiased estimate for the model that wrote them.
@@ -162,19 +150,6 @@ def low_high(x):
 
 # %%
 roots = [kl_bound(n) ** 0.5 for n in NS]
-lines = {"proxy, 1,600 labels": (roots, liked[1600].mean(0)),
-         "gold, 1,600 labels": (roots, truth[1600].mean(0))}
-show(line_plot(lines, title="Gold turns while the proxy climbs",
-               x_label="√KL of best-of-n (the upper bound), √nats",
-               y_label="proxy (spreads) and gold (points)",
-               bands={k: low_high(t[1600]) for k, t in zip(lines, (liked, truth), strict=True)},
-               note="village-3m-sft, 16 prompts, 10 label draws, ± 3 standard errors"),
-     "Line plot of proxy and gold against the root of KL for best-of-n: the proxy climbs all the "
-     "way, gold rises a little, turns early and ends far below its start.")
-change = truth[1600][:, -1] - truth[1600][:, 0]
-claim("at n = 512 the true reward is below that of an answer drawn blindly",
-      low_high(change)[1] < 0,
-      {"change": change.mean(), "upper end of the interval": low_high(change)[1]}, kind="S")
 ends = torch.stack([gold.gather(1, s.argmax(1, keepdim=True))[:, 0] for s in proxies[1600]])
 fell = int((ends.mean(0) < gold.mean(1)).sum())
 claim("most of the sixteen prompts end below their start, but not all", 8 < fell < 16,
@@ -183,16 +158,7 @@ claim("the proxy's own expectation never falls with n",
       all((np.diff(x) > -1e-9).all() for t in liked.values() for x in t))
 
 # %% [markdown]
-# <details><summary>Prediction: the answer</summary>
-#
-# (c). Noise would only make us pick at random, as in (b). Section 17.3 shows why ours does worse.
-#
-# </details>
-#
-# The band is the luck of the labels only, at sixteen fixed prompts.
-#
-# **More labels.** The same for four sizes of the label set. (Ten draws of 10,000 share most of their pairs; the people's
-# answers are new.)
+# **More labels.** The lesson's curve of gold, for four sizes of the label set. (Ten draws of 10,000 share most of their pairs; the people's answers are new.)
 
 # %%
 lines = {f"{n:,} labels": (roots, truth[n].mean(0)) for n in SIZES}
@@ -207,8 +173,6 @@ claim("from 100 to 10,000 labels the best reachable gold rises",
 whole = {n: truth[n].mean(1) for n in SIZES}  # mean over all n
 claim("from 100 to 10,000 labels gold averaged over the whole curve rises",
       low_high(whole[10000] - whole[100])[0] > 0, {n: x.mean() for n, x in whole.items()}, kind="S")
-lost = {f"{n}, upper end": low_high(x[:, -1] - x[:, 0])[1] for n, x in truth.items()}
-claim("at every label count gold ends below its start", max(lost.values()) < 0, lost, kind="S")
 
 
 def peak(n):
@@ -226,7 +190,7 @@ claim("and gold peaks at a larger n", low_high(peaks[10000] - peaks[100])[0] > 0
 #
 # **The distance.** On the axis stands $\sqrt{\mathrm{KL}}$, as in Gao et al. ([arXiv 2210.10760](https://arxiv.org/abs/2210.10760)):
 # for a small step the gain grows with its length and the KL with its square, so early progress looks straight. For
-# best-of-n everyone uses $\log n-\frac{n-1}n$. It is an *upper bound* (I2): where answers repeat, best-of-n moves less. It
+# best-of-n everyone uses $\log n-\frac{n-1}n$. It is an *upper bound*: where answers repeat, best-of-n moves less. It
 # holds for the model itself, which `curve` estimates. `law` instead takes a world of only these 512 answers, drawn *with*
 # replacement, where the KL is exact.
 
@@ -315,12 +279,14 @@ laws = {n: {name: fit_law(roots[1:], gains[n][1:], name) for name in LAWS} for n
 misses = {n: {name: error_of(name, gains[n], len(NS)) for name in LAWS} for n in SIZES}
 ahead = {name: error_of(name, gains[1600], 7) for name in LAWS}
 straight = {n: np.std(gains[n][1:]) for n in SIZES}  # a constant would miss by this much
+
+# %%
 (alpha, beta), second_law = laws[1600].values()
 d_axis = np.linspace(0.01, max(roots), 60)
 fig = line_plot({"gold, gain": (roots, gains[1600]),
                  "d(α − βd)": (d_axis, law_at(d_axis, alpha, beta, "d(α − βd)")),
                  "d(α − β log d)": (d_axis, law_at(d_axis, *second_law, "d(α − β log d)"))},
-                title="Two parameters describe rise and fall",
+                title="Two parameters describe the fall, not the peak",
                 x_label="√KL of best-of-n (the upper bound), √nats",
                 y_label="gain in gold, points", note="1,600 labels, mean of 10 draws",
                 roles=dict(zip(LAWS, ("chosen", "rejected"), strict=True)))
@@ -329,7 +295,9 @@ for label in list(fig.axes[0].texts):  # the three lines end in one place: a leg
 fig.axes[0].legend(frameon=False)
 show(fig,
      "Line plot of the gain in gold against the root of KL with both fitted laws: each follows the "
-     "rise and the fall; the differences are small against the height of the curve.")
+     "fall; the first misses the height of the early peak.")
+
+# %%
 for name in LAWS:
     claim(f"{name} misses the mean curve by less than a third of its spread, at every label count",
           all(misses[n][name] < straight[n] / 3 for n in SIZES),
@@ -338,10 +306,16 @@ for name in LAWS:
 height = {n: a**2 / (4 * b) for n, (a, b) in ((n, laws[n]["d(α − βd)"]) for n in SIZES)}
 claim("the fitted peak of 10,000 labels is higher than that of 100", height[10000] > height[100],
       {n: f"{x:.3f} points" for n, x in height.items()}, kind="T")
+print("labels   peak, measured   peak of d(α − βd)   error of the law   error of the law for RL")
+for n in SIZES:
+    print(f"{n:6,}{gains[n].max():17.2f}{height[n]:20.2f}{misses[n]['d(α − βd)']:19.3f}"
+          f"{misses[n]['d(α − β log d)']:26.3f}")
+claim("at every label count the measured peak is higher than the peak of the fitted law",
+      all(gains[n].max() > height[n] for n in SIZES),
+      {n: f"{gains[n].max():.2f}, law {height[n]:.2f}" for n in SIZES}, kind="T")
 
 # %% [markdown]
-# Both laws describe the mean curve. The last number of a line is harder: *foretelling* the rest from small n. Which law
-# does it better changes with the seed.
+# Both laws describe the long fall. The first one misses the early peak: the measured gain there is larger than the law's at every label count. Foretelling the rest of a curve from small n is harder still (last number of the claims), and which law does it better changes with the seed. The law that was fitted to reinforcement learning is often the closer one here, although this is best-of-n: two parameters that fit are no evidence of a mechanism.
 
 # %% [markdown]
 # ## 17.3 Why it falls
@@ -388,7 +362,7 @@ claim("with heavy tails the expected truth rises, turns, and falls towards the m
 # Even freakish errors only push gold back *to its mean*. Ours fell far below. Can any other independent error do that?
 #
 # **No.** Fix an answer's error, within one prompt. The better its true value, the higher its proxy, the likelier it
-# is picked. So for every error the picked are weighted towards high gold, and the average over errors inherits that.
+# is picked. So for every error the picked are weighted towards high gold, and the average over errors inherits that (the lesson's third idea).
 # Best-of-n against *independent* error, of whatever shape, is on average never worse than blind drawing. We check it
 # exactly on small random worlds.
 
@@ -406,8 +380,7 @@ claim("in all little worlds with independent error, best-of-n gains or stays",
       worst_gain > -1e-12, {"worst gain": worst_gain})
 
 # %% [markdown]
-# So our proxy's errors are **not independent of the truth**. Change exactly that: split each answer's proxy into a
-# multiple of gold and the rest, its error, and shuffle the errors among the 512 answers of a prompt.
+# So our proxy's errors are *not independent of the truth*; in the lesson, shuffling them removes the fall. `shuffled` is kept as a control for the failure gallery.
 
 # %%
 def shuffled(score, name):
@@ -418,25 +391,8 @@ def shuffled(score, name):
     deal = torch.rand(error.shape, generator=run.fresh(name)).argsort(1)
     return slope * centred + error.gather(1, deal)
 
-
-fair = np.stack([pushed(shuffled(s, f"deal {k}")) for k, s in enumerate(proxies[1600])])
-show(line_plot({"gold": (roots, truth[1600].mean(0)),
-                "errors dealt out anew": (roots, fair.mean(0))},
-               title="The same errors, shuffled, are harmless", y_label="gold, points",
-               x_label="√KL of best-of-n (the upper bound), √nats",
-               bands={"gold": low_high(truth[1600]),
-                      "errors dealt out anew": low_high(fair)},
-               note="1,600 labels, 10 draws, ± 3 standard errors"),
-     "Line plot of gold against the root of KL: with the proxy's own errors gold falls below its "
-     "start, with the same errors shuffled among the answers it stays above it.")
-gap = fair[:, -1] - fair[:, 0]
-claim("with the errors shuffled, gold at n = 512 is above its start", low_high(gap)[0] > 0,
-      {"gain": gap.mean(), "lower end of the interval": low_high(gap)[0]}, kind="S")
-
 # %% [markdown]
-# **Where the errors sit.** Sort each prompt's answers by how *usual* they are: nats per token under the model that wrote
-# them. Usual answers resemble each other. Each unusual one is odd in its own way, so few labels say anything about it,
-# and the head extrapolates. Four equal groups, from the most usual to the rarest.
+# **How far out the rare answers lie.** Sort each prompt's answers by how *usual* they are: nats per token under the model that wrote them. The lesson showed that the rarest quarter is the worst and supplies most winners. Here is why a linear head errs there.
 
 # %%
 tokens = main.lengths[many].double()
@@ -451,64 +407,19 @@ def by_quarter(x):
     return torch.stack([x[quarter == q].view(16, 128).mean(1) for q in range(4)], 1).numpy()
 
 
-show(bars({name: spreads[:, q].mean() for q, name in enumerate(groups)},
-          title="The proxy scatters most among unusual answers",
-          x_label="quarter of the answers, by nats a token",
-          y_label="spread of the proxy within the quarter",
-          note="1,600 labels, mean of 10 draws", roles=dict.fromkeys(groups, "proxy")),
-     "Bar chart of the proxy's spread in four quarters of the answers, from usual to rare: the "
-     "spread is largest in the rarest quarter.")
 claim("the proxy scatters more over the rarest quarter than over the most usual one",
       low_high(spreads[:, 3] - spreads[:, 0])[0] > 0,
       dict(zip(groups, spreads.mean(0), strict=True)), kind="S")
 
 # %%
-worth = by_quarter(gold)
 reach = by_quarter((main.state[many] - main.state[many].mean(1, keepdim=True)).norm(dim=-1))
-claim("the rarest quarter is worth less than any other, over the prompts",
-      low_high(worth[:, 3:] - worth[:, :3])[1].max() < 0,
-      dict(zip(groups, worth.mean(0), strict=True)), kind="S")
-claim("and its states lie furthest from their prompt's mean",
+claim("the states of the rarest quarter lie furthest from their prompt's mean",
       low_high(reach[:, 3:] - reach[:, :3])[0].min() > 0,
       dict(zip(groups, reach.mean(0), strict=True)), kind="S")
+base, tokenizer = load("village-3m-sft")
 
 # %% [markdown]
-# That is the mechanism, and its name is **extremal** Goodhart: the relation between proxy and truth, learned on ordinary
-# answers, breaks at the extremes. A linear head's mistake grows with the distance from the middle, and rare answers,
-# which are bad ones, lie furthest out. Two further kinds: **causal**, the proxy measures a side effect (length), and we
-# push that; **adversarial**, somebody, or an optimiser, searches for the holes on purpose.
-#
-# Here is what wins at n = 512 by one of the proxies: every third of the sixteen winners, the worst first. Some winners
-# are bad, not all. Then the decisive test: take the rarest quarter away, and push again.
-
-# %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "sampled"}
-base, tokenizer = load("village-3m-sft")
-winning = [many[i, proxies[1600][0][i].argmax()] for i in range(16)]
-for i in sorted(range(16), key=lambda i: main.gold[winning[i]].item())[::3]:
-    row = winning[i]
-    prompt = stored.prompts[int(main.prompt[row])].split("\n")[0]
-    text = " / ".join(main.texts([row], tokenizer)[0].split("\n"))
-    print(f"PROMPT  {prompt[:90]}\n  proxy {proxies[1600][0][i].max():5.2f}  "
-          f"gold {main.gold[row]:5.2f}  {text[:70]}")
-
-# %%
-def fall(s, keep):
-    """Gold of the best by proxy of the answers to keep, minus their mean gold (over prompts)."""
-    best = gold.gather(1, s.where(keep, -torch.inf).argmax(1, keepdim=True))[:, 0]
-    return (best - gold.where(keep, torch.nan).nanmean(1)).mean().item()
-
-
-any_quarter = [torch.rand(512, generator=run.fresh(f"any {k}")).argsort() < 384
-               for k in range(DRAWS)]
-falls = {"all": np.array([fall(s, quarter < 4) for s in proxies[1600]]),
-         "without the rarest": np.array([fall(s, quarter < 3) for s in proxies[1600]]),
-         "without any quarter": np.array([fall(s, k.expand(16, 512)) for s, k in
-                                          zip(proxies[1600], any_quarter, strict=True)])}
-rare = np.mean([(quarter.gather(1, s.argmax(1, keepdim=True)) == 3).double().mean()
-                for s in proxies[1600]])
-claim("without the rarest quarter the favourite loses far less against a blind draw",
-      low_high(falls["without the rarest"] - falls["without any quarter"])[0] > 0,
-      {name: x.mean() for name, x in falls.items()} | {"share of winners from it": rare}, kind="S")
+# A linear head's mistake grows with the distance from the middle, and rare answers lie furthest out: *extremal* Goodhart.
 
 # %% [markdown]
 # **Overfitting is something else.** An overfitted model is right on its training pairs and wrong on new ones; fresh pairs
@@ -568,7 +479,7 @@ claim("30 steps of natural gradient without penalty are the best policy at a pen
 
 # %% [markdown]
 # So for this ideal optimiser a penalty does not *shift* the curve of gold against KL; it says where on it we stop. Gao et
-# al. measured it with PPO (K61): at a given KL a penalty bought more *proxy*, and no visible gain in gold.
+# al. measured it with PPO: at a given KL a penalty bought more *proxy*, and no visible gain in gold.
 #
 # Networks are not ideal. No village run at several penalties was recorded, so the answer below is for worlds of 40 texts
 # only: a real GPT-2 with one layer, four tokens and texts of at most three, small enough to follow the *exact* gradient
@@ -672,7 +583,7 @@ claim("at the KL of best-of-4, best-of-n has more gold than the optimum",
 # the lead is small or gone (the last number above).
 
 # %% [markdown]
-# ## 17.5 Remedies, and signals without the truth
+# ## 17.5 Remedies
 #
 # **Ensembles.** Split the 1,600 labels among five heads. Where they agree, believe them; where they differ, be careful:
 # take the minimum, or subtract their spread. The fair comparison is *one* head on all 1,600 labels.
@@ -687,9 +598,11 @@ for k in range(DRAWS):
     careful = reward_model.uncertainty_weighted(five, weight=2.0)
     for name, s in zip(arms, (proxies[1600][k], stats["mean"], stats["min"], careful), strict=True):
         arms[name].append(pushed(s.view(16, 512)))
+
+# %%
 arms = {name: np.stack(x) for name, x in arms.items()}
 show(line_plot({name: (roots, x.mean(0)) for name, x in arms.items()},
-               title="Doubt buys a later peak, not safety", y_label="gold, points",
+               title="Pessimism delays the fall; it does not prevent it", y_label="gold, points",
                x_label="√KL of best-of-n (the upper bound), √nats",
                roles=dict(zip(arms, ("gold", "other2", "policy", "other"), strict=True)),
                note="1,600 labels in all, mean of 10 draws"),
@@ -711,14 +624,8 @@ claim("and still ends below its start at n = 512", low_high(changes["minimum of 
 # %% [markdown]
 # At n = 512 the lead of the minimum over one head is within the noise.
 #
-# **Would a signal have warned us?** Three need no gold; we follow each along n for the answers that the proxy picks:
-#
-# 1. the proxy itself;
-# 2. a **second judge**: a head fitted to *other* labels of *other* pairs, never used to pick;
-# 3. the **rarity** of the picks, in nats per token under the model that wrote them; drawn upside down, as *likelihood*.
-#
-# Each proposes a stop: the n at which its signal is best. Which would you trust? Compare directions and turns, not heights:
-# each curve is divided by its own range.
+# **Signals.** The lesson compares three signals that need no gold: the proxy, a second judge, and the likelihood of the picks.
+# Here they are kept for the gallery, with one more comparison: a stop at a random n.
 
 # %%
 def code_of(two):
@@ -739,21 +646,11 @@ for s, second in zip(proxies[1600], seconds, strict=True):
     for name, value in zip(signals, (s, second, -rarity), strict=True):
         signals[name].append(pushed(s, value))
 signals = {name: np.stack(x) for name, x in signals.items()}
-shown = {"proxy": signals["proxy"].mean(0), "second judge": signals["second judge"].mean(0),
-         "likelihood": signals["rarity"].mean(0), "gold": truth[1600].mean(0)}
-shown = {name: (roots, (y - y[0]) / np.ptp(y)) for name, y in shown.items()}
-show(line_plot(shown, title="A second head keeps cheering; the likelihood turns with gold",
-               x_label="√KL of best-of-n (the upper bound), √nats",
-               y_label="change since n = 1, in its own range",
-               note="1,600 labels each, mean of 10 draws"),
-     "Line plot of four curves, each in its own range: proxy and second judge climb, gold and "
-     "the likelihood of the picks rise briefly and then fall together.")
+
+# %%
 kept_gold = {name: np.array([t[i] for t, i in zip(truth[1600], x.argmax(1), strict=True)])
              for name, x in signals.items()}
 best_gold, luck = truth[1600].max(1), truth[1600].mean(1)  # luck: an n at random
-claim("stopping by likelihood keeps more gold than stopping by the second judge",
-      low_high(kept_gold["rarity"] - kept_gold["second judge"])[0] > 0,
-      {name: x.mean() for name, x in kept_gold.items()}, kind="S")
 stops = {NS[i] for i in signals["rarity"].argmax(1)}
 claim("stopping by likelihood beats a stop at random", low_high(kept_gold["rarity"] - luck)[0] > 0,
       {"likelihood": kept_gold["rarity"].mean(), "its choice of n": f"{sorted(stops)}",
@@ -761,14 +658,7 @@ claim("stopping by likelihood beats a stop at random", low_high(kept_gold["rarit
        "best possible": best_gold.mean()}, kind="S")
 
 # %% [markdown]
-# The second judge has its own pairs and labels, yet applauds what the first picks. Both read **the same states** and
-# extrapolate alike: a judge is a second opinion only if it can be wrong *elsewhere* (failure 2). The likelihood knows
-# nothing of quality; it knows what is strange, and here the strange is where the trouble sits. Still, n = 2 always
-# would have done as well (last line above): this shows that the signal turns with gold, not that it adapts. And we, who
-# hold the truth, picked it from several that we tried.
-#
-# **A signal can be a reward.** Subtract rarity from the proxy, one spread for one spread. This is no KL penalty: that
-# only holds the policy to the reference's odds, this favours usual answers beyond them.
+# **A signal can be a reward.** Subtract rarity from the proxy, one standard deviation for one standard deviation. This is no KL penalty: that only holds the policy to the reference's odds, this favours usual answers beyond them.
 
 # %%
 strange = (rarity - rarity.mean(1, keepdim=True)) / rarity.std(1).mean()
@@ -1032,6 +922,7 @@ def both(two):
     ids, attention = pad_right([prompt_and_answer(row) for row in two.T.flatten().tolist()])
     return {"ids": ids, "attention": attention}
 
+# %%
 judge = reward_model.RewardModel(base)
 optimizer = torch.optim.AdamW(judge.parameters(), lr=1e-3, weight_decay=0.0)
 for step in every(20, len(learn) // 14):
@@ -1065,19 +956,20 @@ for _ in every(8, 24):
                     ("kl", stats["kl"].item()),
                     ("words", np.mean([len(x.split()) for x in texts]))):
         log[name].append(x)
+
+# %%
 def smooth(y, width=5):
     """Mean over a window of 2 · width + 1 steps, shorter at the ends."""
     return np.array([np.mean(y[max(0, i - width):i + width + 1]) for i in range(len(y))])
 
 
 shown = {name: smooth(log[name], 3) for name in ("proxy", "gold", "kl")}
-show(line_plot({"proxy": shown["proxy"], "gold": shown["gold"], "KL, nats": shown["kl"]},
-               title="Live: the proxy climbs as the policy drifts",
-               x_label="RLOO step (32 samples each)",
-               y_label="mean of the batch (points, nats)",
-               note="village-3m-sft, one run, mean over 7 steps"),
-     "Line plot of proxy, gold and KL against steps of a short RLOO run without penalty: the proxy "
-     "rises and flattens; the KL rises, then levels off; gold is drawn without a claim.")
+steps = range(len(log["proxy"]))
+show(panels({"proxy, score of the judge": {"proxy": (steps, shown["proxy"])},
+             "true reward, points": {"gold": (steps, shown["gold"])},
+             "KL to the start, nats": {"KL": (steps, shown["kl"])}},
+            title="Live: proxy and KL rise", x_label="RLOO step (32 samples each)",
+            note="one run, means over 7 steps"))
 late_proxy, early_proxy = np.mean(log["proxy"][-6:]), np.mean(log["proxy"][:6])
 claim("the proxy is higher in the last six steps than in the first six", late_proxy > early_proxy,
       {"first": early_proxy, "last": late_proxy}, kind="T")
@@ -1157,27 +1049,13 @@ claim("the larger n, the fewer answers are in play",
       {f"n={n}": in_play(p) for n, p in zip(NS, bon, strict=True)})
 
 # %% [markdown]
-# **Longer.** A recorded run of the same kind: 1,024 prompts with two answers each to label (equal ones dropped), new
-# requests in every step, more steps. It is *one* run, and its rate and length were chosen so that the turn can be seen:
-# it shows that this happens. Four more seeds of it lie in `data/runs/overoptimization_seeds.json`, and all of them turn.
+# **Longer.** The first of the lesson's five recorded runs: 1,024 prompts with two answers each to label (equal ones dropped),
+# new requests in every step, more steps. Its rate and length were chosen so that the turn can be seen.
 
 # %%
 record = recorded("overoptimization_village")
 long = {name: np.array(x) for name, x in record.curve.items()}
 slow = {name: smooth(x) for name, x in long.items()}
-show(line_plot({"proxy": (long["step"], slow["proxy"]), "gold": (long["step"], slow["gold"])},
-               title="Recorded: the learned reward climbs, the true one turns",
-               x_label="RLOO step (64 samples each)", y_label="mean reward, mean over 11 steps",
-               note=f"village-3m-sft, recorded, seed {record.seed}"),
-     "Line plot of proxy and gold against steps of a recorded RLOO run: the proxy climbs on, "
-     "gold rises for the first half of the run and then falls back.")
-turn = int(slow["gold"].argmax())
-claim("in the recorded run gold peaks before the end and loses ground after it",
-      bool(turn < len(slow["gold"]) - 10 and slow["gold"][-1] < slow["gold"][turn] - 0.2),
-      {"peak": slow["gold"][turn], "end": slow["gold"][-1], "step": turn}, kind="T")
-claim("while the proxy is higher at the end than at gold's peak",
-      bool(slow["proxy"][-1] > slow["proxy"][turn]),
-      {"at the peak": slow["proxy"][turn], "end": slow["proxy"][-1]}, kind="T")
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "hardware"}
 print(f"{record.command}   seed {record.seed}   {record.hardware}   {record.date}   "
@@ -1210,8 +1088,8 @@ claim("the law for RL, fitted to the recorded run, turns within it",
 # ## Failure gallery
 #
 # **1. The best checkpoint by proxy.** The reward is highest at the end, so the end is shipped. *Detector*: does a number
-# that nobody optimised, the likelihood of the picked texts, agree? (The same curves as in 17.5: no new evidence.) *Fix*:
-# choose by it, or by a few gold labels. A KL penalty only moves the end (K61).
+# that nobody optimised, the likelihood of the picked texts, agree? *Fix*:
+# choose by it, or by a few gold labels. A KL penalty only moves the end.
 
 # %%
 by_proxy = [int(x.argmax()) for x in liked[1600]]
@@ -1225,8 +1103,8 @@ claim("the detector rings for at least eight of ten such choices, and for at mos
       {"gold of the choice": shipped.mean(), "best": best_gold.mean()}, kind="S")
 
 # %% [markdown]
-# **2. Judges taken for independent.** Two heads with labels of their own, on one backbone. *Detector*: the score that the
-# second, centred within the prompt (C12), gives to the first one's winners, beside those of a *shuffled* copy of the first
+# **2. Judges taken for independent.** Two heads with labels of their own, on one backbone; the lesson shows that the second applauds the first. *Detector*: the score that the
+# second, centred within the prompt, gives to the first one's winners, beside those of a *shuffled* copy of the first
 # (17.3). *Fix*: judges with other backbones or other evidence; Eisenstein et al. find that ensembles which do not share
 # pretraining do better.
 
@@ -1263,7 +1141,7 @@ claim("the errors of two heads with 1,600 labels each are more alike than those 
 # %% [markdown]
 # **3. Gold used to choose, then reported.** Gold labels are dear, so four prompts are labelled at every checkpoint, the
 # best checkpoint is chosen and *its* number goes into the paper, with the luck of the choice. *Detector*: ask for
-# the number on other prompts, held out (K69). *Fix*: choose on one half, report on the other (exercise 17.5).
+# the number on other prompts, held out. *Fix*: choose on one half, report on the other (exercise 17.3, in the lesson).
 
 # %%
 per_prompt = np.stack([curve(s.flatten(), gold.flatten(), 512, NS).numpy() for s in proxies[1600]])
@@ -1351,10 +1229,10 @@ if available("smollm2-135m"):
 # %%
 long = recorded("smollm2_ppo")
 show(recorded_plot(long, {"proxy": "score", "gold": "gold"},
-                   title="Recorded: gold rises with the proxy, then dips",
+                   title="Recorded: gold rises with the proxy",
                    y_label="mean reward of the step's answers", note="smollm2-135m, LoRA, one run"),
      "Line plot of proxy and gold against the steps of a recorded PPO run of SmolLM2: the proxy "
-     "rises; gold rises steeply, then falls back in the last steps.")
+     "rises; gold rises with it, noisily.")
 gain, error = long.before_after()
 claim("recorded: the true reward of held-out answers rose by more than three standard errors",
       gain > 3 * error, {"gain": gain, "standard error": error}, kind="T")
@@ -1372,49 +1250,12 @@ claim("and nearly every harmless look-alike is refused, which earns 0 points",
 #
 # Each check says *which* idea was behind a wrong answer. Run a cell as it is and it says "to do".
 #
-# ### Exercise 17.1 · What is the promise worth? · difficulty 2 of 5 · 10 minutes (estimated) · needs: 17.3
-#
-# True values have mean `mean` and standard deviation `spread`, both normal; the proxy adds independent normal noise of
-# standard deviation `noise`. An answer scores `r`. What is its true value, on average? Before you write: what should come
-# out for huge noise, and what for none?
-
-# %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex17-1", "locked": false, "schema_version": 3, "solution": true, "task": false}
-def expected_truth(r, mean, spread, noise):
-    """Four numbers -> E[gold | proxy = r]."""
-    ### BEGIN SOLUTION
-    share = spread**2 / (spread**2 + noise**2)
-    return mean + share * (r - mean)
-    ### END SOLUTION
-
-
-# %% nbgrader={"grade": true, "grade_id": "ex17-1-check", "locked": true, "points": 2, "schema_version": 3, "solution": false, "task": false}
-check("17.1", expected_truth)
-### BEGIN HIDDEN TESTS
-check("17.1", expected_truth, hidden=True)
-### END HIDDEN TESTS
-
-# %% [markdown]
-# <details><summary>Hint 1: where to look</summary>
-#
-# Section 17.3 has mean zero and unit variance. Shift and scale.
-#
-# </details>
-# <details><summary>Hint 2: the step</summary>
-#
-# Of the distance to the mean, the truth keeps its share of the total *variance*.
-#
-# </details>
-#
-# *You should now be able to say* why the winner of any contest with noise disappoints.
-#
-# <!-- solution 17.1 -->
-#
-# ### Exercise 17.2 · The peak of the other law · difficulty 2 of 5 · 10 minutes (estimated) · needs: 17.2
+# ### Exercise 17.4 · The peak of the other law · difficulty 2 of 5 · 10 minutes (estimated) · needs: 17.2
 #
 # For reinforcement learning Gao et al. fit $R(d)=d(\alpha-\beta\log d)$ with $d=\sqrt{\mathrm{KL}}$. At how many **nats** is
 # its peak, and how high is it? On paper first; return both numbers, the nats first.
 
-# %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex17-2", "locked": false, "schema_version": 3, "solution": true, "task": false}
+# %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex17-4", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def rl_peak(alpha, beta):
     """Two numbers above 0 -> (KL in nats at the peak, gain there)."""
     ### BEGIN SOLUTION
@@ -1423,10 +1264,10 @@ def rl_peak(alpha, beta):
     ### END SOLUTION
 
 
-# %% nbgrader={"grade": true, "grade_id": "ex17-2-check", "locked": true, "points": 2, "schema_version": 3, "solution": false, "task": false}
-check("17.2", rl_peak)
+# %% nbgrader={"grade": true, "grade_id": "ex17-4-check", "locked": true, "points": 2, "schema_version": 3, "solution": false, "task": false}
+check("17.4", rl_peak)
 ### BEGIN HIDDEN TESTS
-check("17.2", rl_peak, hidden=True)
+check("17.4", rl_peak, hidden=True)
 ### END HIDDEN TESTS
 
 # %% [markdown]
@@ -1443,16 +1284,16 @@ check("17.2", rl_peak, hidden=True)
 #
 # *You should now be able to say* how to read the peak off two fitted numbers.
 #
-# <!-- solution 17.2 -->
+# <!-- solution 17.4 -->
 #
-# ### Exercise 17.3 · Stop without the truth · difficulty 3 of 5 · 15 minutes (estimated) · needs: 17.5
+# ### Exercise 17.5 · Stop without the truth · difficulty 3 of 5 · 15 minutes (estimated) · needs: 17.5
 #
 # You optimise a proxy and log, at each step, its score and that of a second judge (let us say, one with evidence of its
 # own). Gold is unknown. Write the rule: stop when the second judge has made no new best for `patience` steps in a row,
 # and say which step's checkpoint you *keep*, counted from 0: the one the judge liked best until then. If that never
 # happens, keep the best of the whole run. Careful: a run that was stopped has no later steps.
 
-# %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex17-3", "locked": false, "schema_version": 3, "solution": true, "task": false}
+# %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex17-5", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def stop_step(first, second, patience):
     """Two lists of scores, one a step, and a whole number -> the number of the step to keep."""
     ### BEGIN SOLUTION
@@ -1466,10 +1307,10 @@ def stop_step(first, second, patience):
     ### END SOLUTION
 
 
-# %% nbgrader={"grade": true, "grade_id": "ex17-3-check", "locked": true, "points": 2, "schema_version": 3, "solution": false, "task": false}
-check("17.3", stop_step)
+# %% nbgrader={"grade": true, "grade_id": "ex17-5-check", "locked": true, "points": 2, "schema_version": 3, "solution": false, "task": false}
+check("17.5", stop_step)
 ### BEGIN HIDDEN TESTS
-check("17.3", stop_step, hidden=True)
+check("17.5", stop_step, hidden=True)
 ### END HIDDEN TESTS
 
 # %% [markdown]
@@ -1486,9 +1327,9 @@ check("17.3", stop_step, hidden=True)
 #
 # *You should now be able to say* why "stop when the proxy stops" is too late.
 #
-# <!-- solution 17.3 -->
+# <!-- solution 17.5 -->
 #
-# ### Exercise 17.4 · Somebody planted a bug · difficulty 2 of 5 · 10 minutes (estimated) · needs: 17.5
+# ### Exercise 17.6 · Somebody planted a bug · difficulty 2 of 5 · 10 minutes (estimated) · needs: 17.5
 #
 # This pessimist believes the most doubtful of several judges. The judges' spreads are alike, their levels are not. The
 # code runs, and one judge decides alone:
@@ -1500,7 +1341,7 @@ check("17.3", stop_step, hidden=True)
 #
 # Repair it. `scores` is (judges, answers), all answers to one prompt.
 
-# %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex17-4", "locked": false, "schema_version": 3, "solution": true, "task": false}
+# %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex17-6", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def pessimist(scores):
     """(M, B) scores of M judges -> (B,) pessimistic scores."""
     ### BEGIN SOLUTION
@@ -1508,16 +1349,16 @@ def pessimist(scores):
     ### END SOLUTION
 
 
-# %% nbgrader={"grade": true, "grade_id": "ex17-4-check", "locked": true, "points": 2, "schema_version": 3, "solution": false, "task": false}
-check("17.4", pessimist)
+# %% nbgrader={"grade": true, "grade_id": "ex17-6-check", "locked": true, "points": 2, "schema_version": 3, "solution": false, "task": false}
+check("17.6", pessimist)
 ### BEGIN HIDDEN TESTS
-check("17.4", pessimist, hidden=True)
+check("17.6", pessimist, hidden=True)
 ### END HIDDEN TESTS
 
 # %% [markdown]
 # <details><summary>Hint 1: where to look</summary>
 #
-# Comparisons are blind to a constant (C12). What is each judge's zero?
+# Comparisons are blind to a constant. What is each judge's zero?
 #
 # </details>
 # <details><summary>Hint 2: the step</summary>
@@ -1528,44 +1369,8 @@ check("17.4", pessimist, hidden=True)
 #
 # *You should now be able to say* what must be fixed before reward models can be compared.
 #
-# <!-- solution 17.4 -->
+# <!-- solution 17.6 -->
 #
-# ### Exercise 17.5 · An honest report · difficulty 3 of 5 · 15 minutes (estimated) · needs: Failure gallery
-#
-# You bought gold labels: `table` holds the gold of every prompt (rows, an even number) at every checkpoint (columns). You
-# want to choose *one* checkpoint and to report its gold without the luck of the choice. Split the prompts into a first and
-# a second half: choose on one, report on the other, swap, and average the two reports.
-
-# %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex17-5", "locked": false, "schema_version": 3, "solution": true, "task": false}
-def honest_report(table):
-    """(prompts, checkpoints) gold -> one number."""
-    ### BEGIN SOLUTION
-    a, b = (half.mean(0) for half in table.chunk(2))
-    return (b[a.argmax()] + a[b.argmax()]) / 2
-    ### END SOLUTION
-
-
-# %% nbgrader={"grade": true, "grade_id": "ex17-5-check", "locked": true, "points": 2, "schema_version": 3, "solution": false, "task": false}
-check("17.5", honest_report)
-### BEGIN HIDDEN TESTS
-check("17.5", honest_report, hidden=True)
-### END HIDDEN TESTS
-
-# %% [markdown]
-# <details><summary>Hint 1: where to look</summary>
-#
-# How many numbers enter the choice, and how many of those enter the report? None may be in both.
-#
-# </details>
-# <details><summary>Hint 2: the step</summary>
-#
-# Two vectors of column means, one a half. The best column of each is looked up in the *other*.
-#
-# </details>
-#
-# *You should now be able to say* why the best number in a table is not the expected one.
-#
-# <!-- solution 17.5 -->
 #
 # ## Questionnaire
 #
@@ -1596,10 +1401,10 @@ check("17.5", honest_report, hidden=True)
 # All at commit a66b0bf, chapter 14.
 #
 # - **Does a penalty help at a given KL?** The book says that a larger KL penalty reduces over-optimization at a given KL
-#   distance (K61). The study that it cites reports otherwise: PPO moves along the same curve of gold against KL, as if
+#   distance. The study that it cites reports otherwise: PPO moves along the same curve of gold against KL, as if
 #   stopped earlier. Section 17.4 proves it for the natural gradient, and claims nothing on gold for small networks.
-# - **Direct methods fix β, not the KL** (chapter 12). They over-optimise too: Rafailov et al. 2024,
-#   [arXiv 2406.02900](https://arxiv.org/abs/2406.02900). Not measured here.
+# - **Direct methods fix β, not the KL distance** (chapter 12). That they over-optimise, the book says itself; Rafailov et al. 2024,
+#   [arXiv 2406.02900](https://arxiv.org/abs/2406.02900), measure it. Not measured here.
 #
 # ## Summary
 #

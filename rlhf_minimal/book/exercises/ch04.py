@@ -1,4 +1,4 @@
-"""Checks of chapter 4: the leash, the frontier, where a reward goes, what a discount does, what fits in memory."""
+"""Checks of chapter 4: the reward of a token, beta, a result to judge; then budgets, the frontier, discounts, memory."""
 
 import numpy
 import torch
@@ -36,8 +36,82 @@ def _beta(ref, reward, budget, kl=lambda best, ref: _kl(best, ref)):
     return float(numpy.exp(low))
 
 
+def leash_per_token(answer, rng):
+    """4.1: the KL penalty on every token of one answer, the score on the last."""
+    cases = []
+    for _ in range(24):
+        n, beta = int(rng.integers(2, 9)), float(rng.uniform(0.02, 0.5))
+        logp, ref, score = -rng.exponential(1.0, n), -rng.exponential(1.0, n), float(rng.normal(0, 2))
+        got = array(answer(score, *tensors(logp, ref), beta), (n,), "the answer")
+        cases.append((score, logp, ref, beta, got))
+
+    def is_(formula):
+        return all(numpy.allclose(got, formula(s, p - q, b, numpy.eye(len(p))[-1]), atol=1e-6) for s, p, q, b, got in cases)
+
+    if is_(lambda s, gap, b, last: s * last - b * gap):
+        return
+    if is_(lambda s, gap, b, last: s * last + b * gap):
+        raise Misconception("the penalty has the wrong sign: a token that became more likely must pay",
+                            "the leash pulls away")
+    if is_(lambda s, gap, b, last: s - b * gap):
+        raise Misconception("every token gets the whole score: the rewards of an answer then sum to more than it earned",
+                            "a score for every token")
+    if is_(lambda s, gap, b, last: (s - b * gap.sum()) * last):
+        raise Misconception("the whole penalty sits on the last token; each token pays for itself",
+                            "the penalty comes at the end")
+    if is_(lambda s, gap, b, last: s * last - b * gap * (1 - last)):
+        raise Misconception("the last token pays no penalty; it gets the score and pays as well", "the last token is free")
+    if is_(lambda s, gap, b, last: s * last - gap):
+        raise Misconception("beta is missing: each nat costs beta", "a nat costs one")
+    if is_(lambda s, gap, b, last: s * last[::-1] - b * gap):
+        raise Misconception("the score sits on the first token; it is known when the answer ends",
+                            "the score comes before the answer")
+    raise Misconception("the rewards are not -beta (logp - logp_ref), with the score added to the last one",
+                        "another reward")
+
+
+def beta_for_refusals(answer, rng):
+    """4.2: the beta at which the best of two answers' policies refuses with a given probability."""
+    cases = []
+    for _ in range(24):
+        p, gap = float(rng.uniform(0.05, 0.6)), float(rng.uniform(0.2, 3))
+        share = float(rng.uniform(p + 0.1, 0.97))
+        cases.append((share, p, gap, number(answer(share, p, gap), "beta")))
+
+    def is_(formula):
+        return all(abs(got - formula(s / (1 - s), p / (1 - p), gap)) < 1e-4 * abs(got) for s, p, gap, got in cases)
+
+    if is_(lambda wanted, had, gap: gap / numpy.log(wanted / had)):
+        return
+    if is_(lambda wanted, had, gap: numpy.log(wanted / had) / gap):
+        raise Misconception("upside down: this is 1 / beta", "reward times beta")
+    if is_(lambda wanted, had, gap: gap / numpy.log(wanted)):
+        raise Misconception("the odds under the reference are missing: the formula multiplies them",
+                            "the reference does not matter")
+    if is_(lambda wanted, had, gap: gap / numpy.log(wanted / (1 + wanted) * (1 + had) / had)):
+        raise Misconception("beta multiplies odds, p / (1 - p), not probabilities", "probabilities for odds")
+    raise Misconception("at this beta the best policy refuses with another probability", "other odds")
+
+
+def first_question(answer, rng):
+    """4.3: which one measurement would have found the over-refusal?"""
+    letter = answer()
+    if not isinstance(letter, str):
+        raise Misconception('return a letter, such as "a"', "the wrong kind of answer")
+    letter = letter.strip().lower().strip("()")
+    if letter == "c":
+        return
+    if letter == "a":
+        raise Misconception("more raters on the same prompts measure the wrong thing better", "more of the same")
+    if letter == "b":
+        raise Misconception("the held-out score rose in our run, too", "a proxy checks itself")
+    if letter == "d":
+        raise Misconception("in our run the KL was a few nats, and the look-alikes were refused", "a small KL means no harm")
+    raise Misconception("give one of a, b, c, d", "no such option")
+
+
 def beta_for_budget(answer, rng):
-    """4.1: the beta whose best policy spends exactly the budget."""
+    """4.4: the beta whose best policy spends exactly the budget."""
     cases = []
     for k in range(25):
         ref, reward = _world(rng, SIZES[k % len(SIZES)])
@@ -69,7 +143,7 @@ def beta_for_budget(answer, rng):
 
 
 def token_rewards(answer, rng):
-    """4.2: one score an answer, placed so that every token's reward-to-go is that score."""
+    """4.5: one score an answer, placed so that every token's reward-to-go is that score."""
     seen = []
     for k in range(24):
         rows, width = int(rng.integers(1, 6)), int(rng.integers(2, 8))
@@ -117,7 +191,7 @@ def _top_reward(ref, reward, kl):
 
 
 def too_good(answer, rng):
-    """4.3: which claimed (KL, reward) can no policy reach?"""
+    """4.6: which claimed (KL, reward) can no policy reach?"""
     cases = []  # (arguments, truth)
     for k in range(30):
         ref, reward = _world(rng, SIZES[k % len(SIZES)])
@@ -176,7 +250,7 @@ def _free(ref, reward, beta):
 
 
 def lora_bytes(answer, rng):
-    """4.4: memory of PPO with LoRA on one trunk and a frozen reward model."""
+    """4.7: memory of PPO with LoRA on one trunk and a frozen reward model."""
     cases = []
     for _ in range(24):
         n = int(rng.integers(10**5, 10**9))
@@ -210,7 +284,7 @@ def lora_bytes(answer, rng):
 
 
 def discount_weights(answer, rng):
-    """4.5: by which factor does the score of the finished answer reach each of its tokens?"""
+    """4.8: by which factor does the score of the finished answer reach each of its tokens?"""
     cases = []
     for k in range(24):
         length, gamma = int(rng.integers(2, 12)), 1.0 if k == 0 else float(rng.uniform(0.3, 0.99))
@@ -237,4 +311,5 @@ def discount_weights(answer, rng):
                         "another discount")
 
 
-CHECKS = {"4.1": beta_for_budget, "4.2": token_rewards, "4.3": too_good, "4.4": lora_bytes, "4.5": discount_weights}
+CHECKS = {"4.1": leash_per_token, "4.2": beta_for_refusals, "4.3": first_question, "4.4": beta_for_budget,
+          "4.5": token_rewards, "4.6": too_good, "4.7": lora_bytes, "4.8": discount_weights}

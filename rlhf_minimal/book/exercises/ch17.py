@@ -1,4 +1,4 @@
-"""Checks of chapter 17: what a promise is worth, where a law peaks, when to stop, whom to believe, what to report."""
+"""Checks of chapter 17: which checkpoint to ship, what a promise is worth, what to report, whom to believe, where a law peaks."""
 
 import math
 
@@ -14,8 +14,62 @@ def _like(cases, formula):
     return all(numpy.allclose(got, formula(*arguments), rtol=1e-6, atol=1e-8) for arguments, got in cases)
 
 
+class Asked:
+    """Gold labels of a simulated run's checkpoints, sold one by one."""
+
+    def __init__(self, gold, rng, most=100):
+        self.gold, self.rng, self.left, self.steps = gold, rng, most, []
+
+    def __call__(self, step, n):
+        """n labels of one checkpoint, as a list."""
+        step, n = int(step), int(n)
+        if not 0 <= step < len(self.gold):
+            raise Misconception(f"checkpoint {step} does not exist; they are 0 to {len(self.gold) - 1}", "no such checkpoint")
+        self.left -= n
+        if self.left < 0:
+            raise Misconception("more than 100 gold labels were asked for", "labels are free")
+        self.steps.append(step)
+        return (self.gold[step] + self.rng.normal(0, 1, n)).tolist()
+
+
+def a_run(rng):
+    """A simulated run -> proxy, KL and gold of every checkpoint; gold turns somewhere between a fifth and four fifths."""
+    n = int(rng.integers(40, 80))
+    distance = numpy.linspace(0, 1, n) ** rng.uniform(0.5, 2.5)
+    peak, height = rng.uniform(0.2, 0.8), rng.uniform(1, 3)
+    proxy = 3 * distance + rng.normal(0, 0.05, n)
+    return proxy, (rng.uniform(1, 5) * distance) ** 2, height * distance / peak * (2 - distance / peak)
+
+
+def keep(answer, rng):
+    """17.1: which checkpoint to ship, by proxy, KL and at most 100 gold labels."""
+    kept, lost = [], []
+    for _ in range(30):
+        proxy, kl, gold = a_run(rng)
+        ask = Asked(gold, rng)
+        step = number(answer(proxy.tolist(), kl.tolist(), ask), "the checkpoint")
+        if step != int(step) or not 0 <= step < len(gold):
+            raise Misconception(f"{step} is no checkpoint; they are 0 to {len(gold) - 1}", "no such checkpoint")
+        kept.append((int(step), proxy, kl, ask))
+        lost.append((gold.max() - gold[int(step)]) / gold.max())
+    if all(step == int(numpy.argmax(proxy)) for step, proxy, *_ in kept):
+        raise Misconception("this follows the proxy that was optimised; it climbs to the end", "stop when the proxy stops")
+    if all(step == len(proxy) - 1 for step, proxy, *_ in kept):
+        raise Misconception("this is the last checkpoint: the run is never stopped", "more training is better")
+    if all(step == 0 for step, *_ in kept):
+        raise Misconception("this ships the start: the first part of the way was worth walking", "any optimisation is harmful")
+    if not any(ask.steps for *_, ask in kept):
+        raise Misconception("no label was bought: proxy and KL say how far you are, not where the truth turned",
+                            "the distance knows the peak")
+    if all(len(set(ask.steps)) == 1 for *_, ask in kept):
+        raise Misconception("all labels went to one checkpoint: there is nothing to compare it with", "one look is enough")
+    if numpy.mean(lost) > 0.15:
+        raise Misconception(f"on average {100 * numpy.mean(lost):.0f} % of the best gain is lost: spread the looks over the whole "
+                            "way, evenly in the root of the KL, with enough labels at each", "the labels were spread badly")
+
+
 def expected_truth(answer, rng):
-    """17.1: the expected truth of an answer whose proxy is r, with any mean and any two spreads."""
+    """17.2: the expected truth of an answer whose proxy is r, with any mean and any two spreads."""
     cases = []
     for _ in range(24):
         arguments = rng.normal(0, 3), rng.normal(0, 2), rng.uniform(0.3, 3), rng.uniform(0.3, 3)  # r, mean, spread, noise
@@ -45,7 +99,7 @@ def expected_truth(answer, rng):
 
 
 def rl_peak(answer, rng):
-    """17.2: KL and gain at the peak of d (alpha - beta log d), d the root of the KL."""
+    """17.4: KL and gain at the peak of d (alpha - beta log d), d the root of the KL."""
     cases = []
     for _ in range(24):
         beta = float(rng.uniform(0.2, 1.5))
@@ -85,7 +139,7 @@ def _stop(second, patience):
 
 
 def stop_step(answer, rng):
-    """17.3: which checkpoint to keep, given the optimised proxy, a second judge and a patience."""
+    """17.5: which checkpoint to keep, given the optimised proxy, a second judge and a patience."""
     cases = []
     for k in range(30):
         n, patience = int(rng.integers(14, 40)), int(rng.integers(2, 5))
@@ -127,7 +181,7 @@ def stop_step(answer, rng):
 
 
 def pessimist(answer, rng):
-    """17.4: the minimum of several judges, each on a level of its own."""
+    """17.6: the minimum of several judges, each on a level of its own."""
     cases = []
     for _ in range(24):
         m, b = int(rng.integers(2, 6)), int(rng.integers(3, 12))
@@ -157,7 +211,7 @@ def pessimist(answer, rng):
 
 
 def honest_report(answer, rng):
-    """17.5: choose a checkpoint and report its gold without counting the luck of the choice."""
+    """17.3: choose a checkpoint and report its gold without counting the luck of the choice."""
     cases = []
     for k in range(24):
         n, steps = 2 * int(rng.integers(3, 12)), int(rng.integers(3, 9))
@@ -194,4 +248,4 @@ def honest_report(answer, rng):
     raise Misconception("this is not the crossed estimate", "another report")
 
 
-CHECKS = {"17.1": expected_truth, "17.2": rl_peak, "17.3": stop_step, "17.4": pessimist, "17.5": honest_report}
+CHECKS = {"17.1": keep, "17.2": expected_truth, "17.3": honest_report, "17.4": rl_peak, "17.5": stop_step, "17.6": pessimist}

@@ -1,0 +1,122 @@
+"""A proxy fitted to comparisons of stored answers, and what becomes of the true reward when it is pushed.
+
+The stored answers of `village-3m-sft` come in two parts that share no prompt: one is labelled, the other one is where a
+proxy is pushed. Nothing is sampled here, so that best-of-512 costs milliseconds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from ..best_of_n import curve
+from ..data.pool import Pool, pool
+from ..reward_model import fit_head
+
+
+@dataclass
+class Bench:
+    """P prompts with G stored answers each, and pairs of answers to other prompts for people to label."""
+
+    asked: Pool  # the P * G answers to push on
+    rows: Tensor  # (P, G) their places in `asked`
+    wide: Pool  # the answers that are labelled
+    pairs: Tensor  # (N, 2) places in `wide` of two different answers to one prompt
+    gold: Tensor  # (P, G) float64, true reward
+    state: Tensor  # (P, G, H) last hidden states of the model that wrote them
+    surprise: Tensor  # (P, G) float64, minus the mean log-probability per token, in nats
+    _felt: dict = field(default_factory=dict, repr=False)
+
+    def labels(self, person, n: int, generator: torch.Generator, *, without: Tensor | None = None) -> Tensor:
+        """n pairs as this person would label them -> (n, 2) places in `wide`: chosen, rejected.
+
+        without (M, 2): pairs that must not be among them. Raises ValueError where fewer than n pairs are left.
+        """
+        pairs = self.pairs if without is None else self.pairs[~torch.isin(self._code(self.pairs), self._code(without))]
+        if not 1 <= n <= len(pairs):
+            raise ValueError(f"n={n}: there are {len(pairs)} pairs to label; give 1 to {len(pairs)}")
+        if person.name not in self._felt:
+            self._felt[person.name] = self.wide.utilities(person)
+        two = pairs[torch.randperm(len(pairs), generator=generator)[:n]]
+        worth = self._felt[person.name][two]
+        first = torch.rand(n, generator=generator) < torch.sigmoid((worth[:, 0] - worth[:, 1]) / person.temperature)
+        return torch.where(first[:, None], two, two.flip(1))
+
+    def states(self, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Hidden states of the chosen and of the rejected answers, (n, H) each."""
+        return self.wide.state[labels[:, 0]], self.wide.state[labels[:, 1]]
+
+    def text(self, prompt: int, answer: int, tokenizer) -> str:
+        """One of the answers as text."""
+        return self.asked.texts([self.rows[prompt, answer]], tokenizer)[0]
+
+    def prompt(self, i: int) -> str:
+        """The i-th prompt as text."""
+        return self.asked.prompts[int(self.asked.prompt[self.rows[i, 0]])]
+
+    def _code(self, two: Tensor) -> Tensor:
+        """One number for each pair, whatever its order."""
+        return two.amin(1) * len(self.wide) + two.amax(1)
+
+
+def bench(each: int = 512, path=None) -> Bench:
+    """The prompts of the stored pool that have `each` answers, and all pairs of answers to *other* prompts.
+
+    Raises ValueError where no prompt has so many.
+    """
+    stored = pool(path)
+    asked, wide = stored.select(source="village-3m-sft"), stored.select(source="wide")
+    groups = [rows for rows in asked.groups().values() if len(rows) == each]
+    if not groups:
+        raise ValueError(f"no prompt has {each} answers; the pool has {sorted({len(x) for x in asked.groups().values()})}")
+    rows, reserved = torch.stack(groups), {stored.prompts[i] for i in asked.groups()}
+    two = torch.cat([g[torch.combinations(torch.arange(len(g)))] for g in wide.groups().values()])
+    two = two[(wide.ids[two[:, 0]] != wide.ids[two[:, 1]]).any(1)]
+    known = torch.tensor([text in reserved for text in stored.prompts])
+    surprise = -asked.logp[rows].double().sum(-1) / asked.lengths[rows]
+    return Bench(asked, rows, wide, two[~known[wide.prompt[two[:, 0]]]], asked.gold[rows].double(), asked.state[rows], surprise)
+
+
+def standardised(score: Tensor) -> Tensor:
+    """Scores (P, G), centred within each prompt, in units of their mean standard deviation within a prompt.
+
+    Comparisons say nothing about a prompt's level, so only differences within a prompt have a meaning.
+
+    >>> standardised(torch.tensor([[1.0, 3.0]]))[0].tolist() == [-0.5**0.5, 0.5**0.5]
+    True
+    """
+    centred = score.double() - score.double().mean(1, keepdim=True)
+    return centred / centred.std(1).mean()
+
+
+def fitted(bench: Bench, person, n: int, generator: torch.Generator, *, without: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """A linear head fitted to n labels of a person -> (its standardised scores (P, G), the labels (n, 2) that it read)."""
+    labels = bench.labels(person, n, generator, without=without)
+    weight = fit_head(*bench.states(labels), l2=0.03)
+    return standardised(bench.state @ weight.to(bench.state.dtype)), labels
+
+
+def fits(bench: Bench, person, n: int, generators, *, without=None) -> tuple[list[Tensor], list[Tensor]]:
+    """`fitted` once for each generator -> (scores, labels). without: for each of them, labels whose pairs it must not read."""
+    done = [fitted(bench, person, n, generator, without=without and without[k]) for k, generator in enumerate(generators)]
+    return [score for score, _ in done], [labels for _, labels in done]
+
+
+def pushed(score: Tensor | list[Tensor], value: Tensor, ns) -> Tensor:
+    """Expected value of the best of n by score, mean over prompts: (P, G), (P, G) -> (len(ns),) float64.
+
+    A list of scores gives a row for each: (len(score), len(ns)).
+
+    >>> pushed(torch.tensor([[0.0, 1.0]]), torch.tensor([[0.0, 1.0]]), [1, 2]).tolist()
+    [0.5, 1.0]
+    """
+    if isinstance(score, list):
+        return torch.stack([pushed(one, value, ns) for one in score])
+    return curve(score.flatten(), value.double().flatten(), score.shape[1], list(ns)).mean(0)
+
+
+def spread_by_quarter(scores: list[Tensor], quarter: Tensor) -> list[float]:
+    """Standard deviation of the scores within each quarter (numbers 0 to 3, (P, G)), mean over the proxies."""
+    return [torch.stack([score[quarter == q].std() for score in scores]).mean().item() for q in range(4)]

@@ -1,0 +1,73 @@
+"""Proxies fitted to labels of stored answers, and what best-of-n makes of them."""
+
+import pytest
+import torch
+
+from rlhf_minimal.evaluate import proxies
+from rlhf_minimal.village import Annotator
+
+
+@pytest.fixture(scope="module")
+def bench():
+    """The stored answers."""
+    return proxies.bench()
+
+
+def sure(**knobs):
+    """An annotator who hardly ever errs."""
+    return Annotator(name="sure", temperature=0.01, **knobs)
+
+
+def test_no_prompt_is_both_labelled_and_pushed(bench):
+    labelled = {bench.wide.prompts[i] for i in bench.wide.prompt[bench.pairs].flatten().tolist()}
+    assert not labelled & {bench.prompt(i) for i in range(len(bench.gold))}
+    assert bench.gold.shape == bench.surprise.shape == bench.rows.shape == bench.state.shape[:2] == (16, 512)
+    assert (bench.wide.prompt[bench.pairs[:, 0]] == bench.wide.prompt[bench.pairs[:, 1]]).all()
+
+
+def test_what_stands_beside_an_answer_is_its_own(bench):
+    row = bench.rows[3, 7]
+    assert bench.gold[3, 7] == bench.asked.gold[row].double()
+    count = int(bench.asked.lengths[row])
+    assert bench.surprise[3, 7].item() == pytest.approx(-bench.asked.logp[row, :count].double().mean().item())
+
+
+def test_labels_follow_the_person(bench):
+    chosen, rejected = bench.labels(sure(), 400, torch.Generator().manual_seed(0)).T
+    assert (bench.wide.gold[chosen] >= bench.wide.gold[rejected] - 0.1).all()
+    coin = Annotator(name="coin", temperature=1e6)
+    chosen, rejected = bench.labels(coin, 4000, torch.Generator().manual_seed(0)).T
+    differ = bench.wide.gold[chosen] != bench.wide.gold[rejected]
+    share = (bench.wide.gold[chosen] > bench.wide.gold[rejected])[differ].double().mean().item()
+    assert 0.45 < share < 0.55
+
+
+def test_pairs_that_must_not_be_labelled_again_are_not(bench):
+    generator = torch.Generator().manual_seed(0)
+    first = bench.labels(sure(), 5000, generator)
+    second = bench.labels(sure(), 5000, generator, without=first)
+    seen = {tuple(sorted(x)) for x in first.tolist()}
+    assert not seen & {tuple(sorted(x)) for x in second.tolist()}
+    with pytest.raises(ValueError, match="pairs to label"):
+        bench.labels(sure(), len(bench.pairs), generator, without=first)
+
+
+def test_a_proxy_of_the_truth_never_hurts_and_its_opposite_does(bench):
+    up = proxies.pushed(bench.gold, bench.gold, [1, 4, 512])
+    down = proxies.pushed(-bench.gold, bench.gold, [1, 4, 512])
+    assert up[0] < up[1] < up[2] and down[0] > down[1] > down[2]
+    assert up[0].item() == pytest.approx(bench.gold.mean().item())
+    assert up[2].item() == pytest.approx(bench.gold.amax(1).mean().item())
+
+
+def test_a_fitted_head_is_in_standard_units_and_better_than_none(bench):
+    score, labels = proxies.fitted(bench, Annotator(name="honest", temperature=1.0), 800, torch.Generator().manual_seed(0))
+    assert score.shape == (16, 512) and labels.shape == (800, 2)
+    assert score.mean(1).abs().max() < 1e-6 and score.std(1).mean().item() == pytest.approx(1)
+    centred = bench.gold - bench.gold.mean(1, keepdim=True)
+    assert (score * centred).sum() > 0
+
+
+def test_a_bench_needs_prompts_with_so_many_answers():
+    with pytest.raises(ValueError, match="no prompt has 5 answers"):
+        proxies.bench(5)
