@@ -151,11 +151,13 @@ def line_plot(lines, *, title, x_label, y_label, note="", roles=None, bands=None
     return fig
 
 
-def panels(parts, *, title, x_label, roles=None, bands=None, marks=None, side=False, note="", zero=True, alt=""):
+def panels(parts, *, title, x_label, roles=None, bands=None, marks=None, side=False, note="", zero=True, alt="",
+           ticks=None):
     """One x, several units: parts {y label with its unit: {curve: y or (x, y)}}, a panel each, one under the other.
 
     y of shape (seeds, steps) is drawn as mean and range. bands {y label: {curve: (low, high)}}. marks {x: text}: dotted
-    vertical lines. side=True sets the panels beside each other. One label has one look in all panels.
+    vertical lines. side=True sets the panels beside each other. ticks: what the places 0, 1, 2, … on the x axis are called.
+    One label has one look in all panels.
     """
     n = len(parts)
     shape, size = ((1, n), (4.4 * n, 3.6)) if side else ((n, 1), (6.8, 0.9 + (3.1 if n == 1 else 2.35 * n)))
@@ -174,6 +176,8 @@ def panels(parts, *, title, x_label, roles=None, bands=None, marks=None, side=Fa
         end_labels(ax, ends, looks)
     for ax in axes.flat if side else axes[-1]:
         ax.set_xlabel(x_label)
+        if ticks:
+            ax.set_xticks(range(len(ticks)), [f"{t:,}" if isinstance(t, int) else str(t) for t in ticks])
     fig.suptitle(title, x=0.01, ha="left", fontsize=13, fontweight="bold")
     _corner(fig, note, most)
     fig.alt = alt or short(f"{n} line plots with one x axis, {x_label}: {'; '.join(parts)}. {title}.")

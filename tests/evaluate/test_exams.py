@@ -1,11 +1,16 @@
 """The examination: measurements belong to their answers, families and best-of-n pick the right ones, intervals are clustered."""
 
+import math
+from dataclasses import replace
+
 import pytest
 import torch
 
 from rlhf_minimal import village
+from rlhf_minimal.book.records import training_curve
+from rlhf_minimal.chat import encode_pair
 from rlhf_minimal.data import batches, compare_answers
-from rlhf_minimal.evaluate.exams import Exam, clustered, constant, exam, requests, usual
+from rlhf_minimal.evaluate.exams import Exam, clustered, constant, continue_text, exam, judged, requests, two_digit_sums, usual
 from rlhf_minimal.models import copy_of, load
 from rlhf_minimal.rollout import completion_logps
 from rlhf_minimal.sampling import answer, sample
@@ -168,3 +173,48 @@ def test_compared_answers():
     assert len(compare_answers(rows, [wrong, right], undecided, n=2, skip_ties=False)) == 1
     with pytest.raises(ValueError, match="3 answers to 1 prompts"):
         compare_answers(rows, ["", "", ""], person, n=2)
+
+
+def test_sums_of_two_digits_and_features_of_answers():
+    rows = two_digit_sums(7, seed=2)
+    infos = [village.parse(r["prompt"]).info for r in rows]
+    assert len(rows) == 7 and {village.split_of(r["prompt"]) for r in rows} == {"test"}
+    assert all(10 <= info[k] <= 99 for info in infos for k in "ab")
+    right = [f"The result is {info['a'] + info['b']}." for info in infos[:-1]]
+    taken = replace(constant("The result is 7.", rows), texts=[*right, "The result is 7."])
+    assert taken.feature("result").tolist() == [1.0] * 6 + [0.0] and taken.share("sum", "result") == pytest.approx(6 / 7)
+
+
+def test_a_summary_holds_the_shares_of_each_family():
+    rows = requests(6, ("fact", "sum", "harmful"), seed=1)
+    refusals = constant("No, I do not help to do harm.", rows)
+    some = refusals.summary()
+    assert (some["facts right"], some["sums right"], some["harm refused"], some["ends by itself"]) == (0, 0, 1, 1)
+    assert some["KL, nats"] is None and some["true reward"][0] == pytest.approx(refusals.mean())
+
+
+def test_a_raw_exam_continues_the_words_of_the_request(start):
+    model, tokenizer = start
+    rows = requests(3)
+    got = exam(model, tokenizer, rows, raw=True, generator=seeded(), max_new_tokens=8)
+    ids = [tokenizer(r["prompt"]).input_ids for r in rows]
+    drawn = sample(model, ids, max_new_tokens=8, eos_id=tokenizer.eos_token_id, generator=seeded())
+    assert got.texts == drawn.texts(tokenizer) != exam(model, tokenizer, rows, generator=seeded(), max_new_tokens=8).texts
+    words = [r["prompt"] for r in rows]
+    assert torch.equal(continue_text(model, tokenizer, words, max_new_tokens=8, generator=seeded()).ids, drawn.ids)
+
+
+def test_a_judge_reads_texts_in_its_own_template(start):
+    model, tokenizer = start
+    some = constant("The fox eats cakes.", requests(3))
+    def judge(ids, attention):
+        return attention.sum(1)
+    lengths = [len(encode_pair(tokenizer, r["prompt"], "The fox eats cakes.")[0]) for r in some.rows]
+    assert judged(some, judge, tokenizer).score.tolist() == lengths and some.score is None
+
+
+def test_shipped_models_tell_how_they_were_trained():
+    base = training_curve("village-3m")
+    assert base[0] == pytest.approx(math.log(1152), abs=0.1) and base[-1] < 1 < training_curve("village-3m-sft")[0]
+    with pytest.raises(ValueError, match="no training curve of 'gpt2'"):
+        training_curve("gpt2")
