@@ -76,7 +76,7 @@ best = proxy.argmax(1)
 won = bench.gold.gather(1, best[:, None])[:, 0]
 
 # %% [markdown]
-# A comparison says nothing about a prompt's level, so scores are centred within each prompt; their unit is one standard deviation. Here are three of the sixteen winners: the worst, the median and the best by true reward. Beside each stands the answer that was drawn first.
+# A comparison says nothing about a prompt's level, so scores are centred within each prompt; their unit is one standard deviation. Here are three of the sixteen winners: the worst, the ninth and the best by true reward. Beside each stands the answer that was drawn first.
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "sampled", "show": true}
 start, tokenizer = rlhf.models.load("village-3m-sft")
@@ -89,7 +89,7 @@ for i in shown:
                             for name, j in pair.items()])
 
 # %% [markdown]
-# Some winners are fine. Others are broken, and the proxy scores them high. Are they exceptions? Idea 2 has the mean for every n.
+# Some winners are fine. Others are broken, and the proxy scores them high. The story's 3.0 may look odd: its prompt asks for two sentences, and the answer has more. But the true reward sets stock sentences such as “I have thought about it for a long time” aside: they count neither as story nor as a fault, as long as they do not repeat and the answer stays short. What is left is the story that was asked for. Are the broken winners exceptions? Idea 2 has the mean for every n.
 #
 # ## Idea 1: When a measure becomes a target
 #
@@ -122,9 +122,9 @@ claim("the simulation agrees with the formula",
       abs(kept - formula) < 0.05, kind="S")
 
 # %% [markdown]
-# So above the average a noisy proxy promises too much, yet a higher score still means a better answer: with this kind alone, the best of n keeps getting better. Noise with a heavier tail than the true values changes that: the very highest scores are then nearly all noise, and we end near a blind draw, as in (b). Idea 3 asks whether noise can explain (c).
+# So above the average a noisy proxy promises too much, yet a higher score still means a better answer: with this kind alone, the best of n keeps getting better. Noise with a tail heavier than any exponential changes that, when the truth has a light tail: the very highest scores are then nearly all noise, and we end near a blind draw, as in (b). The code above does not show this case. Idea 3 asks whether noise can explain (c).
 #
-# > **Keep this:** a high score that was selected is, on average, too optimistic. That alone makes nothing worse.
+# > **Keep this:** when independent noise was added to the truth, a selected high score is, on average, too optimistic. That alone makes nothing worse.
 #
 # ## Idea 2: The proxy climbs, the truth turns
 #
@@ -180,9 +180,9 @@ table({f"{k:,} labels": [x[0, 0].item(), x.mean(0).max().item(),
        for k, x in truth.items()}, names, note="true reward; ± 95 % over label sets")
 
 # %% [markdown]
-# With 1,600 labels the mean peaks at n = <!-- out peak_n --> and ends <!-- out fall --> points below its start (95 % interval over label sets, at these sixteen prompts). Even 10,000 labels do not prevent the fall.
+# With 1,600 labels the mean peaks at n = <!-- out peak_n --> and ends <!-- out fall --> points below its start (95 % interval). More labels soften the fall clearly from 100 to 1,600; from there to 10,000 we cannot tell. Even 10,000 labels do not prevent it. All intervals here are over label sets; the sixteen prompts are fixed.
 #
-# Gao, Schulman and Hilton ([arXiv 2210.10760](https://arxiv.org/abs/2210.10760)) measured such curves for large models. They let a big reward model play the truth, labelled data with it, trained smaller proxies on the labels, and pushed those. Our village has the same design with a truth that is known exactly.
+# Gao, Schulman and Hilton ([arXiv 2210.10760](https://arxiv.org/abs/2210.10760)) measured such curves for large models. They let a big reward model play the truth, labelled data with it, trained smaller proxies on the labels, and pushed those. Our village has a similar design. It is smaller, its judge is cruder, and its truth is known exactly; our fall is steeper than theirs.
 #
 # Move the slider, and read what wins as n grows: the three prompts of above, the best by proxy of the first n stored answers. (Curves: the one proxy of above, mean over sixteen prompts; the plot averages ten such proxies.)
 
@@ -200,7 +200,7 @@ explorers.scrubber(lines, parts, texts, along="n", over=1, log=True, first=64,
 #
 # ## Idea 3: Errors independent of the truth cannot do this
 #
-# A proxy of pure noise would pick blindly and end where it started. Why does ours end *below*? Write $r=g+e$, proxy = truth + error. Let $w(r)$ be the factor by which selection makes an answer with proxy $r$ more likely; on average $w$ is 1. A higher proxy is never picked less often, so $w$ does not decrease. Fix an error $e$: among the answers with this error, the better ones are picked more. If errors are *independent* of the truth, this holds for each error alike, and on average
+# A proxy of pure noise would pick blindly and end where it started. Why does ours end *below*? Write $r=g+e$, proxy = truth + error. Let $w(r)$ be the factor by which selection makes an answer with proxy $r$ more likely; on average $w$ is 1. A higher proxy is picked no less often, so $w$ does not decrease. Fix an error $e$: among the answers with this error, the better ones are picked no less often. So within each such group the picked answers are on average at least as good as the group, whether errors are independent or not. But selection also favours some groups over others. If errors are *independent* of the truth, every group has the same average $\mathbb E[g]$, and favouring one costs nothing:
 #
 # $$\mathbb E[g\,w(g+e)]\;\ge\;\mathbb E[g]\;\mathbb E[w(g+e)]=\mathbb E[g].$$
 #
@@ -218,7 +218,7 @@ for n in (2, 16, 256):
 claim("the independent errors do no harm", lowest > -1e-6)
 
 # %% [markdown]
-# So our proxy's errors must depend on the truth. But the annotator's mistakes did not! Between them stands the fit. Mistakes in a finite number of labels move each weight of the head a little, and *all* answers are scored with the moved weights: independent errors of **labels** become errors of the **proxy** that are a fixed function of the answer, large where its state is unusual. Besides, a linear head on frozen states may be unable to express the truth at all.
+# So our proxy's errors must depend on the truth. But the random part of the annotator's judgement, which is added to the true difference, did not. Between them stands the fit. In a finite number of labels this chance part moves each weight of the head a little, and *all* answers are scored with the moved weights: independent chance in the **labels** becomes errors of the **proxy** that are a fixed function of the answer, large where its state is unusual. Besides, a linear head on frozen states may be unable to express the truth at all.
 #
 # To see the theorem at work, keep the very same errors, but deal them out anew among the 512 answers of each prompt.
 
@@ -248,7 +248,7 @@ table(rows, digits={name: "%" if "share" in name else 2 for name in columns},
       note="10 proxies of 1,600 labels; spread: standard deviation")
 
 # %% [markdown]
-# On average the proxy knows that the rarest answers are worse. But its scores scatter most there, and the best of 512 takes the top of the scatter: that is *extremal* Goodhart. Take the rarest quarter away and push again. As a control, take away as many of the *other* answers, each matched to a rare one by true reward.
+# On average the proxy knows that the rarest answers are worse. But its scores scatter most there, and scatter brings rare answers to the top. And the favourites among them are worse than the average of that quarter (last column against first): there the link between proxy and truth itself has turned, which is *extremal* Goodhart. Take the rarest quarter away and push again. As a control, take away as many of the *other* answers, partly matched: for each rare one, the nearest in true reward that is still left. Both curves start from the blind draw among their own 384 answers and end at n = 384.
 
 # %%
 def without(drop, score):  # true reward of the best of n among the other 384
@@ -288,13 +288,13 @@ quote("told", f"{min(x[-1] for x in told.values()):.2f} to "
               f"{max(x[-1] for x in told.values()):.2f}")
 
 # %% [markdown]
-# The shuffle is the theorem in action. The quarter is the news: most of the fall goes with answers that can be named without knowing the truth. One limit: the match is imperfect, because there are too few bad answers elsewhere (the control drops answers worth <!-- out lost_alike --> on average, the rarest quarter is worth <!-- out lost_rare -->).
+# The shuffle is the theorem in action. The quarter is the news: most of the fall goes with the rarest quarter, which can be named without knowing the truth (the curve without it still ends a little below zero). But this quarter is also the worst, and there are too few bad answers elsewhere to match it (the control drops answers worth <!-- out lost_alike --> on average, the rarest quarter is worth <!-- out lost_rare -->). So this control cannot separate “rare” from “bad”.
 #
-# Are the label mistakes to blame? Fit the same head to the *true rewards* of the labelled answers, without any label noise. The best of 512 still ends at <!-- out told --> (three strengths of the ridge penalty), below a blind draw. So here a linear head on these states errs by itself, and more labels alone cannot repair it.
+# Are the label mistakes to blame? Fit the same head to the *true rewards* of the labelled answers, without any label noise. The best of 512 still ends at <!-- out told --> (three strengths of the ridge penalty), below a blind draw. So label noise is not needed for the fall. Whether labels on rare answers, or other features, would repair it we did not test.
 #
-# *Overfitting* is something else. An overfitted judge is wrong on fresh pairs of the same kind; a held-out set shows it. Over-optimization needs no such failure: selection looks for the places where the judge errs upwards, however rare they are.
+# *Overfitting* is something else. An overfitted judge is wrong on fresh pairs of the same kind; a held-out set shows it. Over-optimization needs no such failure: selection looks for the places where the judge errs upwards, however rare they are. We do not exclude overfitting here: how often our proxy agrees with fresh labels stands in the last table, beside the ceiling.
 #
-# > **Keep this:** errors independent of the truth do no harm on average. Errors that scatter most where answers are rare and bad do.
+# > **Keep this:** errors independent of the truth do no harm on average. Errors that depend on the truth can. Here most harm goes with rare answers, which are worse on average.
 #
 # ## Idea 4: Reinforcement learning leaves the ordinary
 #
@@ -366,7 +366,7 @@ for i in range(0, len(log) - 1, 6):
     cards(log[i][3], [(f"step {i + 1}, first answer", log[i][4], log[i][5])])
 
 # %% [markdown]
-# The surprise tells where training goes: to texts that the start model would hardly ever write. And the runs of the first picture?
+# The surprise tells where training goes: to texts that the start model would hardly ever write. But be careful: at this learning rate the text breaks early, before the proxy has risen much. One run cannot separate such rough steps from over-optimization. The recorded runs of the first picture are the better evidence.
 
 # %% tags=["hide-input"]
 show(plots.seed_lines(
@@ -381,14 +381,14 @@ claim("in all five recorded runs the proxy ends above, the true reward below its
       all(proxies_rise) and all(fell), kind="T")
 
 # %% [markdown]
-# These runs are longer (90 steps of 64 answers), and their judge is better: a whole reward model, finetuned on about 700 honestly labelled pairs of answers. Their true reward still peaks (at <!-- out rl_top --> points) and ends at <!-- out rl_last --> (means over nine steps).
+# These runs are longer (90 steps of 64 answers), and their judge is larger: a whole reward model, finetuned on about 700 honestly labelled pairs of answers. Their true reward still peaks (at <!-- out rl_top --> points) and ends at <!-- out rl_last --> (means over nine steps).
 #
 # Four things to know about this in practice:
 #
 # - **Chat tics.** “I am always happy to help” is the village's “as an AI language model”: if the judge likes a phrase in every answer, it soon ends up in every answer.
 # - **Over-refusal.** A judge that is sure about harm and unsure about the rest teaches a policy to refuse the harmless, too. The run at GPT-2 size shows it.
 # - **Objective mismatch.** The reward model is trained to order pairs, and then it is maximised. Good accuracy on pairs says little about its largest values.
-# - **A KL penalty** limits how far the policy goes. It need not change what is found on the way.
+# - **A KL penalty** limits how far the policy goes. The live run had none, so it cannot show how much one would help.
 #
 # > **Keep this:** selection is limited to what the model writes; training is not.
 
@@ -444,7 +444,7 @@ for name, x in {"right": all_scores, "most": bench.wide.gold}.items():
 # |---|---|---|
 # | ship the best proxy | a curve that only rises | <!-- out kept_proxy --> points are left |
 # | a second judge on the same backbone | two curves that agree | <!-- out kept_second --> points are left |
-# | trust accuracy on fresh pairs | the proxy agrees with <!-- out right --> of fresh labels (the true reward itself with <!-- out most -->) | the best of 512 is below a blind draw |
+# | trust accuracy on fresh pairs | the proxy agrees with <!-- out right --> of fresh labels; the ceiling, which the true reward itself reaches, is <!-- out most --> | the best of 512 is below a blind draw |
 # | choose and report on the same prompts | a fine number | exercise 17.3 repairs it |
 
 # %% [markdown] rlhf={"part": "gpt2"}
@@ -467,7 +467,7 @@ quote("big_top", f"{max(line):.1f}")
 quote("big_end", f"{line[-1]:.1f}")
 
 # %% [markdown]
-# The true reward rises to <!-- out big_top --> and then falls to <!-- out big_end --> while the score still climbs: the page's own phenomenon, in one run only. And the mean hides something. *Look-alikes* are requests that only sound harmful. Split by kind of request, the model refuses almost everything: that earns 3 points on a harmful request and 0 on a look-alike. The mean could rise because before, both kinds were answered badly.
+# The true reward rises to <!-- out big_top -->; the last nine steps dip to <!-- out big_end -->. One run and one window cannot tell this dip from the mix of requests. The robust finding is the split by kind of request. *Look-alikes* are requests that only sound harmful. After training the model refuses almost everything: that earns 3 points on a harmful request and 0 on a look-alike. The mean could rise because before, both kinds were answered badly.
 
 # %% [markdown] rlhf={"part": "exercises"}
 # ## Exercises
@@ -562,7 +562,7 @@ check("17.3", honest_report, hidden=True)
 # %% [markdown] rlhf={"part": "retell"}
 # ## Retell it
 #
-# We trained a judge on honest comparisons and pushed it: the score rose to the end, and the true reward rose a little, turned, and fell on average below a blind draw. Errors independent of the truth cannot do that, because among answers with the same error the better ones are still picked more often. The errors of our judge depend on the answer; they scatter most over rare answers, which are bad, and even a head fitted to the true rewards has them. Reinforcement learning writes ever rarer answers, and the true reward falls further. A second judge that sees the same states applauds; how unusual the answers become was a better warning here.
+# We trained a judge on honest comparisons and pushed it: the score rose to the end, and the true reward rose a little, turned, and fell on average below a blind draw. Errors independent of the truth cannot do that, because no error then marks out a worse group, and among answers with the same error the better ones are picked no less often. The errors of our judge depend on the answer; its scores scatter most over rare answers, which are worse on average, and even a head fitted to the true rewards falls. Reinforcement learning went to ever rarer answers in our live run; in all five recorded runs the true reward ended below its start. A second judge that sees the same states applauds; how unusual the answers become was a better warning here.
 #
 # In the book: chapter 14, Over-optimization. Next: chapter 18, Style and information. Proofs, the published laws, ensembles, sycophancy and the alignment tax are in the [deeper notebook](deeper/17_over_optimization.ipynb).
 #
