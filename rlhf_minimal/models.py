@@ -13,18 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from . import SHIPPED
-from .families import (  # noqa: F401 (they are also names of this file)
-    base_of,
-    check_causal,
-    check_steady,
-    context_length,
-    in_mode,
-    switch_length,
-    switch_off,
-    text_config,
-    unwrap,
-    vocab_size,
-)
+from .families import check_causal, check_steady, context_length, in_mode, switch_off, unwrap, vocab_size  # noqa: F401
 
 Tokenizer = Any  # a transformers tokenizer; a name of our own, since loading its class takes seconds
 
