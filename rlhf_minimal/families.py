@@ -210,3 +210,16 @@ def same_up_to(share: float, a: Tensor, b: Tensor) -> bool:
 def noise(model: nn.Module) -> float:
     """How far two ways of computing the same logits may differ, in their standard deviations."""
     return 2e-3 if next(model.parameters()).dtype in (torch.float32, torch.float64) else 5e-2
+
+
+def mark_padding(model: nn.Module, tokenizer: Any) -> None:
+    """Give a reward model another special token than EOS to pad with.
+
+    Transformers' own class scores the last id that is no pad: with pad = EOS, the token before the end. Without another
+    special token (GPT-2) that class takes single rows only.
+    """
+    end = tokenizer.eos_token_id
+    others = [t.content for i, t in sorted(tokenizer.added_tokens_decoder.items()) if t.special and i != end]
+    if others:
+        tokenizer.pad_token = others[0]
+    model.config.pad_token_id = tokenizer.pad_token_id if others else None

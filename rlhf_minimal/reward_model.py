@@ -17,7 +17,7 @@ from .aggregate import mean_over_rows
 from .equations import implements
 from .families import check_causal
 from .forward import hidden_states
-from .models import ScalarHead, Tokenizer, backbone, disable_dropout
+from .models import ScalarHead, backbone, disable_dropout
 from .optim import update
 from .tensors import as_float, check_answers, check_no_nan, check_shapes, check_share, last_index
 
@@ -313,16 +313,3 @@ def step(
     chosen, rejected = model(batch["ids"], batch["attention"]).chunk(2)
     loss, stats = pairwise_loss(chosen, rejected, **settings)
     return stats | {"grad_norm": update(loss, optimizer, max_norm=max_norm)}
-
-
-def mark_padding(model: nn.Module, tokenizer: Tokenizer) -> None:
-    """Give a reward model another special token than EOS to pad with.
-
-    Transformers' own class scores the last id that is no pad: with pad = EOS, the token before the end. Without another
-    special token (GPT-2) that class takes single rows only.
-    """
-    end = tokenizer.eos_token_id
-    others = [t.content for i, t in sorted(tokenizer.added_tokens_decoder.items()) if t.special and i != end]
-    if others:
-        tokenizer.pad_token = others[0]
-    model.config.pad_token_id = tokenizer.pad_token_id if others else None

@@ -260,11 +260,13 @@ def timeline(events: list, alt=""):
     return fig
 
 
-GOODHART = (  # name, words, true value at each proxy, how far the points scatter
-    ("regressional", "A high score is partly luck:\nless than promised,\nstill a gain.", lambda x: 0.5 * x, 0.35),
-    ("extremal", "The link was learned\nwhere answers are usual;\nfar out it breaks.", lambda x: x - 0.8 * max(0, x) ** 2, 0.18),
-    ("causal", "Push the score by something\nthat does not cause quality:\nthe truth does not move.", lambda x: 0.0, 0.18),
-    ("adversarial", "Somebody who gains\nfrom the score\nlooks for its holes.", lambda x: x if x < 1.3 else -1.2, 0.18),
+GOODHART = (  # name, words, true reward at each proxy before and under pressure, how far the points scatter
+    ("regressional", "A high score is partly luck:\nless than promised, still a gain.", lambda x: 0.5 * x, lambda x: 0.5 * x, 0.35),
+    ("extremal", "The link was learned where answers\nare usual; far out it breaks.",
+     lambda x: x - 0.8 * max(0, x) ** 2, lambda x: x - 0.8 * max(0, x) ** 2, 0.18),
+    ("causal", "Pushed is something that goes along\nwith quality but does not cause it.",
+     lambda x: 0.9 * x, lambda x: 0.2, 0.22),
+    ("adversarial", "Somebody who gains from the score\nlooks for its holes.", lambda x: x, lambda x: x if x < 1.3 else -1.2, 0.18),
 )
 
 
@@ -273,21 +275,22 @@ def goodhart(alt=""):
     import random
 
     rng = random.Random(0)
-    fig, ax = canvas(8.8, 3.5, alt or "Drawing of four sketched clouds, true value against proxy. Regressional: a line that is "
+    fig, ax = canvas(6.8, 6.2, alt or "Drawing of four sketched clouds, true reward against proxy. Regressional: a line that is "
                      "less steep. Extremal: it bends down at the right. Causal: flat when pushed. Adversarial: a hole far right")
-    for k, (name, words, truth, wide) in enumerate(GOODHART):
-        left, low, w, h = 0.2 + 2.15 * k, 1.15, 1.9, 1.75
-        note(ax, left + w / 2, 3.2, name, 12, bold=True, color=BLACK)
+    for k, (name, words, before, after, wide) in enumerate(GOODHART):
+        left, low, w, h = 0.35 + 3.3 * (k % 2), 4.2 - 2.95 * (k // 2), 2.8, 1.45
+        note(ax, left + w / 2, low + h + 0.25, name, 13, bold=True, color=BLACK)
         arrow(ax, (left, low), (left + w, low))
         arrow(ax, (left, low), (left, low + h))
-        note(ax, left + w, low - 0.14, "proxy", 9.5, "right")
-        note(ax, left + 0.08, low + h - 0.02, "truth", 9.5, "left")
+        note(ax, left + w, low - 0.14, "proxy", 10.5, "right")
+        note(ax, left + 0.08, low + h - 0.02, "true reward", 10.5, "left")
         for i in range(70):
             x = -2 + 4 * i / 69 if name != "adversarial" or i % 5 == 0 else min(1.2, rng.gauss(-0.3, 0.8))
-            y = truth(x) + rng.gauss(0, wide)
+            y = (after if x > 1 else before)(x) + rng.gauss(0, wide)
             ax.plot(left + w * (x + 2.2) / 4.5, low + h * (max(y, -2.3) + 2.4) / 4.8, "o",
-                    color=ORANGE if x > 1.2 else BLUE, markersize=2.6, alpha=0.8)
-        note(ax, left + w / 2, 0.5, words, 9.2)
+                    color=ORANGE if x > 1 else BLUE, markersize=3, alpha=0.8)
+        note(ax, left + w / 2, low - 0.62, words, 11)
+    note(ax, 3.4, 0.14, "blue: before anybody pushes; amber: what is reached by pushing the proxy", 11)
     return fig
 
 
@@ -325,6 +328,34 @@ def answers(prompts: list, texts: dict, scores: dict | None = None, *, title="",
         y -= tall[i] + 0.1
     if note_below:
         note(ax, fig.get_figwidth() - 0.15, 0.16, note_below, 9.5, "right")
+    return fig
+
+
+def answers_and_bars(prompt: str, texts: dict, bars: dict, *, title="", alt=""):
+    """One prompt, answered under each other {name: text}; beside it a panel of bars for each of {title: {name: number}}."""
+    fig, ax = canvas(10.6, 4.1, alt or f"One request with the answers of {', '.join(texts)} under each other; beside them bars: "
+                     + "; ".join(bars))
+    wide, high = 4.5, 4.1 - (0.45 if title else 0.1)
+    if title:
+        note(ax, 0.15, 3.86, title, 13, "left", bold=True, color=BLACK)
+    box(ax, 0.15, high - 0.55, wide, 0.45, prompt, "data", 11.5, bold=True)
+    step = (high - 0.65) / len(texts)
+    for i, (name, text) in enumerate(texts.items()):
+        low = high - 0.65 - step * (i + 1)
+        words = textwrap.wrap(textwrap.shorten(" ".join(text.split()), 125, placeholder=" …") or "(nothing)", 52)
+        note(ax, 0.2, low + step - 0.18, name, 10.5, "left", bold=True, color=QUIET)
+        box(ax, 0.15, low + 0.08, wide, step - 0.4, "", "plain")
+        note(ax, 0.28, low + 0.08 + (step - 0.4) / 2, "\n".join(words), 10.5, "left", color="#111111")
+    each = 4.3 / len(bars)
+    for k, (head, values) in enumerate(bars.items()):
+        names = list(values)
+        side = fig.add_axes(((6.25 + each * k) / 10.6, 0.09, (each - 0.3) / 10.6, 0.68))
+        side.barh(range(len(names))[::-1], list(values.values()), color=[GREY, *[BLUE] * (len(names) - 1)], height=0.62)
+        side.axvline(0, color="#9aa0aa", linewidth=0.8)
+        side.set_title(head, fontsize=10.5, fontweight="normal")
+        side.margins(x=0.08)
+        side.set_yticks(range(len(names))[::-1], names if k == 0 else [""] * len(names), fontsize=10)
+        side.tick_params(length=0, labelsize=10)
     return fig
 
 

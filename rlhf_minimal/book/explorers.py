@@ -224,12 +224,12 @@ def beta_kinds(worlds: dict, betas=(0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 5
 
 
 def scrubber(run, parts: dict, texts: dict | None = None, *, title="the run, step by step", over=9, most=20,
-             along="step", log=False) -> Explorer:
+             along="step", log=False, first=None) -> Explorer:
     """Scrub through a recorded run: parts {y label: {label: column}} with a mark at the step, and what the model wrote then.
 
     A column of a run over seeds is drawn as one line a seed. texts {step: [(prompt, text, gold)]}; a run with `samples`
     [{"step", "prompt", "completion", "gold"}] brings its own. run: recorded, or its columns {"step": …, column: …}.
-    along: what a step is called; log: with a log scale.
+    along: what a step is called; log: with a log scale; first: where the slider starts.
     """
     run = Recorded(name="this run", curve=run) if isinstance(run, dict) else run
     texts = _texts_by_step(run) if texts is None else texts
@@ -244,7 +244,8 @@ def scrubber(run, parts: dict, texts: dict | None = None, *, title="the run, ste
         _marked_curves(ax, curves, data["steps"], f"{along} (means over {over})" if over > 1 else along, log)
 
     def say(data):
-        blocks = [cards_markup(prompt, [(f"{along} {data['steps'][0]}", text, gold)]) for prompt, text, gold in data["texts"]]
+        name = f"{along} = {data['steps'][0]}"
+        blocks = [cards_markup(prompt, [(name, text, gold)]) for prompt, text, gold in data["texts"]]
         return "\n".join(f"{prompt}: {said(text, 220)}" for prompt, text, _ in data["texts"]), "".join(blocks)
 
     def still():
@@ -252,7 +253,8 @@ def scrubber(run, parts: dict, texts: dict | None = None, *, title="the run, ste
         draw({"steps": [steps[0], steps[len(steps) // 2], steps[-1]]}, ax)
         return fig
 
-    return Explorer(compute, draw, say if texts else None, title=title, start={along: steps[0]}, size=(6.8, 3), still=still,
+    start = {along: first or steps[0]}
+    return Explorer(compute, draw, say if texts else None, title=title, start=start, size=(6.8, 3), still=still,
                     alt=short(f"Line plots of {', '.join(parts)} against {along}; vertical lines mark the first, the middle and "
                               f"the last value: {title}"), **{along: steps})
 
@@ -281,7 +283,9 @@ def _marked_curves(ax, curves, steps, x_label, log=False):
         panel.set_xlabel(x_label)
         if log:
             panel.set_xscale("log", base=2)
-        panel.legend(frameon=False, fontsize=11)
+            panel.set_xticks([1, 8, 64, 512], ["1", "8", "64", "512"])
+        if len(lines) > 1:
+            panel.legend(frameon=False, fontsize=11)
 
 
 def answers(stored: dict, *, title="one prompt, one stage") -> Explorer:

@@ -77,9 +77,10 @@ def end_labels(ax, ends, styles):
     """
     if len(ends) > 5:
         return ax.legend(frameon=False)
+    ax.figure.draw_without_rendering()  # the layout decides how high a panel is
     low, high = ax.get_ylim()
     inches = ax.get_position().height * ax.figure.get_figheight()  # a line of text needs a fifth of an inch
-    places = spread([y for _, y in ends.values()], max(0.062, 0.19 / inches) * (high - low))
+    places = spread([y for _, y in ends.values()], max(0.062, 0.22 / inches) * (high - low))
     right, span = max(x for x, _ in ends.values()), ax.get_xlim()[1] - ax.get_xlim()[0]
     for (label, (x, y)), place in zip(ends.items(), places, strict=True):
         away = abs(place - y) > 1e-9 or x < right - 0.02 * span
@@ -150,11 +151,13 @@ def line_plot(lines, *, title, x_label, y_label, note="", roles=None, bands=None
     return fig
 
 
-def panels(parts, *, title, x_label, roles=None, bands=None, marks=None, side=False, note="", zero=True, alt=""):
+def panels(parts, *, title, x_label, roles=None, bands=None, marks=None, side=False, note="", zero=True, alt="",
+           ticks=None):
     """One x, several units: parts {y label with its unit: {curve: y or (x, y)}}, a panel each, one under the other.
 
     y of shape (seeds, steps) is drawn as mean and range. bands {y label: {curve: (low, high)}}. marks {x: text}: dotted
-    vertical lines. side=True sets the panels beside each other. One label has one look in all panels.
+    vertical lines. side=True sets the panels beside each other. ticks: what the places 0, 1, 2, … on the x axis are called.
+    One label has one look in all panels.
     """
     n = len(parts)
     shape, size = ((1, n), (4.4 * n, 3.6)) if side else ((n, 1), (6.8, 0.9 + (3.1 if n == 1 else 2.35 * n)))
@@ -173,6 +176,8 @@ def panels(parts, *, title, x_label, roles=None, bands=None, marks=None, side=Fa
         end_labels(ax, ends, looks)
     for ax in axes.flat if side else axes[-1]:
         ax.set_xlabel(x_label)
+        if ticks:
+            ax.set_xticks(range(len(ticks)), [f"{t:,}" if isinstance(t, int) else str(t) for t in ticks])
     fig.suptitle(title, x=0.01, ha="left", fontsize=13, fontweight="bold")
     _corner(fig, note, most)
     fig.alt = alt or short(f"{n} line plots with one x axis, {x_label}: {'; '.join(parts)}. {title}.")
@@ -237,16 +242,20 @@ def best_of_n(ns, parts, *, title, note="", **look):
             sets = max(sets, rows)
     told = [note] if note else []
     told += [f"line: mean, band: range of {sets} label sets"] if sets > 1 else []
-    return panels(placed, title=title, x_label="√KL of best-of-n (upper bound), √nats", note=" · ".join(told), zero=False,
-                  bands=bands, marks={roots[ns.index(n)]: f"n = {n}" for n in (2, 16, 128) if n in ns}, **look)
+    named = [i for i, n in enumerate(ns) if n not in (64, 256) or n == ns[-1]]  # they stand too close for all names
+    fig = panels(placed, title=title, x_label="n, placed at the root of the KL bound of best-of-n", note=" · ".join(told),
+                 zero=None, bands=bands, **look)
+    for ax in fig.axes:
+        ax.set_xticks([roots[i] for i in named], [str(ns[i]) for i in named])
+    return fig
 
 
 def seed_lines(run, parts, *, title, over=9, note="", alt=""):
-    """A recorded run over seeds, panels beside each other: parts {y label: column}; one thin line a seed, a dot at its top.
+    """A recorded run over seeds, a panel under the other: parts {y label: column}; one thin line a seed, a dot at its top.
 
     The thick line is the mean over the seeds; every point is a mean over `over` steps.
     """
-    fig, axes = plt.subplots(1, len(parts), figsize=(4.4 * len(parts), 3.6), layout="constrained", squeeze=False)
+    fig, axes = plt.subplots(len(parts), 1, figsize=(6.8, 1 + 2.3 * len(parts)), layout="constrained", sharex=True, squeeze=False)
     for ax, (unit, column) in zip(axes.flat, parts.items(), strict=True):
         x, rows = _smooth(run, column, over)
         color = ROLES.get(column, ROLES["policy"])["color"]
@@ -256,10 +265,10 @@ def seed_lines(run, parts, *, title, over=9, note="", alt=""):
             ax.plot(x[top], y[top], "o", color=color, markersize=6)
         ax.plot(x, over_seeds(rows)[0], color=color, linewidth=3)
         ax.set_title(unit, fontsize=11.5, fontweight="normal", color="#444b57")
-        ax.set_xlabel(f"step (means over {over})")
+    axes[-1, 0].set_xlabel(f"step (means over {over})")
     fig.suptitle(title, x=0.01, ha="left", fontsize=13, fontweight="bold")
     _corner(fig, note or f"thin: {len(rows)} seeds, dot: highest point; thick: their mean")
-    fig.alt = alt or short(f"Line plots beside each other, one thin line a seed: {', '.join(parts)}. {title}.")
+    fig.alt = alt or short(f"Line plots, one thin line a seed: {', '.join(parts)}. {title}.")
     return fig
 
 
@@ -300,5 +309,5 @@ def _zero(ax, zero):
     low, high = ax.get_ylim()
     if zero and not low <= 0 <= high:
         ax.set_ylim(min(low, 0), max(high, 0))
-    elif not low <= 0 <= high:
+    elif zero is not None and not low <= 0 <= high:
         ax.set_ylabel(ax.get_ylabel() + "\n(axis without 0)")

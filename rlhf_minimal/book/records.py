@@ -90,3 +90,13 @@ def recorded(name: str) -> Recorded:
         known = sorted(p.stem for p in path.parent.glob("*.json"))
         raise ValueError(f"no complete recorded run {name!r}, it lacks {lacks}; data/runs has {known}")
     return Recorded(**{**raw, "name": name})
+
+
+def training_curve(name: str) -> list[float]:
+    """The logged losses of a shipped village model's own training, in nats per token, every twentieth step."""
+    path = SHIPPED / "models" / name / "training.json"
+    if not path.exists():
+        known = sorted(p.parent.name for p in (SHIPPED / "models").glob("*/training.json"))
+        raise ValueError(f"no training curve of {name!r}; there are those of {', '.join(known)}")
+    record = json.loads(path.read_text(encoding="utf-8"))
+    return [loss for _, loss in record["curve"]]

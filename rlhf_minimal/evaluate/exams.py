@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from .. import village
 from ..best_of_n import select
-from ..rollout import completion_logps
-from ..sampling import answer
+from ..data import collate_demonstrations
+from ..rollout import Rollout, completion_logps
+from ..sampling import answer, sample
 
 
 @dataclass
@@ -31,6 +32,7 @@ class Exam:
     ended: Tensor  # (B,) 1 where the model ended the answer itself
     length: Tensor  # (B,) tokens, the end included
     score: Tensor | None = None  # (B,) of the judge
+    rollout: Rollout | None = None  # the sampled rows, where all of them are here
     kl: Tensor | None = None  # (B,) log-ratio to the reference, summed over the answer, in nats
 
     def of(self, *families: str) -> Exam:
@@ -40,12 +42,22 @@ class Exam:
             raise ValueError(f"no request of {', '.join(families)}; the exam has {sorted({r['family'] for r in self.rows})}")
         return self.take(torch.tensor(keep), self.n)
 
-    def row(self) -> dict:
-        """A row of the table that compares arms: score, true reward with its interval, both by kind, and refusals."""
+    def row(self, start: Exam | None = None) -> dict:
+        """A row of the table that compares arms: score, true reward by kind, refusals, KL, and the difference to `start`."""
         harmful, lookalike = self.of("harmful"), self.of("lookalike")
-        return {"score": None if self.score is None else self.mean("score"), "true reward": self.interval(),
-                "harmful": harmful.mean(), "look-alikes": lookalike.mean(),
-                "look-alikes refused": lookalike.mean("refuses"), "KL": None if self.kl is None else self.mean("kl")}
+        return {"score": None if self.score is None else self.mean("score"),
+                "harmful": harmful.mean(), "look-alikes": lookalike.mean(), "look-alikes refused": lookalike.mean("refuses"),
+                "both kinds": self.mean(), "minus SFT": None if start is None or start is self else self.interval(minus=start),
+                "KL": None if self.kl is None else self.mean("kl")}
+
+    def gap(self, what: str = "score") -> tuple[float, float]:
+        """(a refusal's advantage over help, half width of its 95 % interval), inside each request that got answers of both."""
+        found = []
+        for start in range(0, len(self.texts), self.n):
+            deeds = self.take(torch.arange(start, start + self.n), self.n).by_deed()
+            if "refuse" in deeds and "help" in deeds:
+                found.append(deeds["refuse"].mean(what) - deeds["help"].mean(what))
+        return clustered(torch.tensor(found))
 
     def by_deed(self) -> dict[str, Exam]:
         """The answers sorted by what they do: "help" (with harm too), "refuse", "other". A deed that nobody did is left out."""
@@ -59,7 +71,7 @@ class Exam:
     def take(self, index: Tensor, n: int) -> Exam:
         """The answers of some places, `n` to a request."""
         chosen = {k: v[index] for k, v in vars(self).items() if isinstance(v, Tensor)}
-        return replace(self, rows=[self.rows[i] for i in index], texts=[self.texts[i] for i in index], n=n, **chosen)
+        return replace(self, rows=[self.rows[i] for i in index], texts=[self.texts[i] for i in index], n=n, rollout=None, **chosen)
 
     def best_of(self, n: int, by: str = "score") -> Exam:
         """One answer to each request: of its first `n`, the one for which `by` ("score", "gold", …) is highest."""
@@ -68,26 +80,66 @@ class Exam:
         first = torch.arange(len(self.texts)).view(-1, self.n)[:, :n].flatten()
         return self.take(first[select(getattr(self, by)[first], n)], 1)
 
+    def share(self, family: str, feature: str) -> float:
+        """Share of the answers to requests of a family that have a village feature, such as "truth" or "result", in full."""
+        return (self.of(family).feature(feature) == 1).double().mean().item()
+
     def mean(self, what: str = "gold") -> float:
         """Average of a measurement over all answers."""
         return getattr(self, what).double().mean().item()
 
-    def interval(self, what: str = "gold") -> tuple[float, float]:
-        """(mean, half width of its 95 % interval), clustered over requests."""
-        per_request = getattr(self, what).double().view(-1, self.n).mean(1)
-        return clustered(per_request)
+    def per_request(self, what: str = "gold") -> Tensor:
+        """(requests,) average over the answers to one request."""
+        return getattr(self, what).double().view(-1, self.n).mean(1)
+
+    def interval(self, what: str = "gold", *, minus: Exam | None = None) -> tuple[float, float]:
+        """(mean, half width of its 95 % interval) over requests, the families drawn apart.
+
+        minus: another exam with the same requests; then it is the mean of the paired differences.
+        """
+        asked, values = self.rows[::self.n], self.per_request(what)
+        if minus is not None:
+            if [row["prompt"] for row in asked] != [row["prompt"] for row in minus.rows[::minus.n]]:
+                raise ValueError("the two exams have different requests; give both the same rows")
+            values = values - minus.per_request(what)
+        return clustered(values, [row["family"] for row in asked])
+
+    def feature(self, name: str) -> Tensor:
+        """(B,) a feature of every answer that the village knows, such as "truth" or "result"; 0 where it does not apply."""
+        return torch.tensor([float(village.features(row["prompt"], text).get(name, 0.0))
+                             for row, text in zip(self.rows, self.texts, strict=True)])
+
+    def summary(self) -> dict[str, object]:
+        """What a table of models shows: true reward with its interval, shares of facts, sums, refusals and ends, tokens, KL."""
+        return {"true reward": self.interval(), "facts right": self.share("fact", "truth"),
+                "sums right": self.share("sum", "result"),
+                "harm refused": self.of("harmful").mean("refuses"), "ends by itself": self.mean("ended"),
+                "tokens": self.mean("length"), "KL, nats": None if self.kl is None else self.mean("kl")}
 
 
-def clustered(values: Tensor) -> tuple[float, float]:
-    """(mean, half width of the 95 % interval) of independent values (N,), N at least 2.
+def clustered(values: Tensor, strata: list | None = None) -> tuple[float, float]:
+    """(mean, half width of the 95 % interval) of independent values (N,), at least 2 in each stratum.
+
+    strata: N names. How many values a stratum has was fixed beforehand, so differences between strata are not noise.
 
     >>> mean, half = clustered(torch.tensor([0.0, 2.0]))  # standard error 1
     >>> round(mean, 2), round(half, 2)
     (1.0, 1.96)
+    >>> clustered(torch.tensor([0.0, 3.0, 0.0, 3.0]), ["a", "b", "a", "b"])
+    (1.5, 0.0)
     """
-    if len(values) < 2:
-        raise ValueError(f"{len(values)} values; an interval needs at least 2")
-    return values.mean().item(), 1.96 * values.std().item() / len(values) ** 0.5
+    names = list(strata or [""] * len(values))
+    parts = [values[[i for i, other in enumerate(names) if other == name]].double() for name in dict.fromkeys(names)]
+    if min(map(len, parts), default=0) < 2:
+        raise ValueError(f"{len(values)} values in {len(parts)} strata; an interval needs at least 2 in each")
+    variance = sum(len(part) * part.var().item() for part in parts) / len(values) ** 2
+    return values.double().mean().item(), 1.96 * variance ** 0.5
+
+
+def two_digit_sums(n: int, *, split: str = "test", seed: int = 0) -> list[dict]:
+    """n requests for the sum of two numbers of two digits."""
+    rows = village.prompts(3 * n + 9, split=split, families=("sum",), seed=seed, distinct=False)
+    return [row for row in rows if all(10 <= village.parse(row["prompt"]).info[k] <= 99 for k in "ab")][:n]
 
 
 def requests(n: int, families: tuple[str, ...] = ("harmful", "lookalike"), *, split: str = "test", seed: int = 0) -> list[dict]:
@@ -99,28 +151,41 @@ def requests(n: int, families: tuple[str, ...] = ("harmful", "lookalike"), *, sp
 @torch.no_grad()
 def exam(
     model: nn.Module, tokenizer, rows: list[dict], *, n: int = 1, max_new_tokens: int = 48, temperature: float = 1.0,
-    stop: str | None = None, judge: Callable | None = None, reference: nn.Module | None = None,
+    stop: str | None = None, raw: bool = False, judge: Callable | None = None, reference: nn.Module | None = None,
     generator: torch.Generator | None = None,
 ) -> Exam:
     """Let a model answer `rows` (as `requests` gives them), n times each, and measure every answer.
 
-    stop: cut an answer before this string, for a base model that does not end by itself. judge: a function of the rollout
+    stop: cut an answer before this string, for a base model that does not end by itself. raw: the model gets the words of
+    the request alone, without a template: a base model continues them. judge: a function of the rollout
     -> scores (B,). reference: a model; then `kl` is the log-ratio of the sampled answer to it.
     """
-    rollout = answer(model, tokenizer, [row["prompt"] for row in rows], n=n, max_new_tokens=max_new_tokens,
-                     temperature=temperature, generator=generator)
+    ask = continue_text if raw else answer
+    rollout = ask(model, tokenizer, [row["prompt"] for row in rows], n=n, max_new_tokens=max_new_tokens,
+                  temperature=temperature, generator=generator)
     texts = [text.split(stop)[0] if stop else text for text in rollout.texts(tokenizer)]
     asked = [row for row in rows for _ in range(n)]
     kl = None
     if reference is not None:
         kl = ((rollout.logp_old - completion_logps(reference, rollout, temperature=temperature)) * rollout.mask).sum(1)
     return Exam(
-        rows=asked, texts=texts, n=n,
+        rows=asked, texts=texts, n=n, rollout=rollout,
         gold=torch.tensor([village.gold(row["prompt"], text) for row, text in zip(asked, texts, strict=True)]),
         refuses=torch.tensor([float(village.refuses(text)) for text in texts]),
         ended=rollout.ended.float(), length=rollout.mask.sum(1),
         score=None if judge is None else judge(rollout), kl=kl,
     )
+
+
+@torch.no_grad()
+def judged(some: Exam, judge: nn.Module, tokenizer) -> Exam:
+    """The same answers with the scores of a reward model, which reads request and answer in the tokenizer's template.
+
+    Answers of models with different templates become comparable: each is read as a text that ended.
+    """
+    rows = [{"prompt": row["prompt"], "completion": text} for row, text in zip(some.rows, some.texts, strict=True)]
+    batch = collate_demonstrations(rows, tokenizer)
+    return replace(some, score=judge(batch["ids"], batch["attention"]))
 
 
 def usual(model: nn.Module, tokenizer, prompts: list[str], *, n: int = 64, **sampling) -> list[str]:
@@ -139,3 +204,16 @@ def constant(text: str, rows: list[dict], *, score: Tensor | None = None) -> Exa
                 gold=torch.tensor([village.gold(row["prompt"], text) for row in rows]),
                 refuses=torch.full((count,), float(village.refuses(text))), ended=torch.ones(count),
                 length=torch.full((count,), float(len(text.split()))), score=score)
+
+
+def continue_text(
+    model: nn.Module, tokenizer, texts: list[str], *, n: int = 1, max_new_tokens: int = 64, temperature: float = 1.0,
+    generator: torch.Generator | None = None,
+) -> Rollout:
+    """`sample` for plain text, without a template: what a base model writes after it.
+
+    `rollout.texts(tokenizer)` gives the continuations. Raises as `sample`.
+    """
+    ids = [tokenizer(text).input_ids for text in texts]
+    return sample(model, ids, n=n, max_new_tokens=max_new_tokens, eos_id=tokenizer.eos_token_id, temperature=temperature,
+                  generator=generator)

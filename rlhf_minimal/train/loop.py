@@ -128,7 +128,7 @@ def report(job: "Job", out: Path, step: int, stats: dict, samples: list[dict] | 
 
 def export(job: "Job", out: Path) -> None:
     """The trained model, adapters merged, and its tokenizer: all of it or nothing, config.json last."""
-    from .. import models, reward_model
+    from .. import families, models
     state = job.accelerator.get_state_dict(job.model) if not job.settings.lora else None  # with FSDP all processes take part
     if job.accelerator.is_main_process:
         new = out / "checkpoints" / "model"
@@ -136,7 +136,7 @@ def export(job: "Job", out: Path) -> None:
         model = models.merge_adapters(job.model)
         if job.algorithm.head == "score":
             model, state = model.model, state and {name.removeprefix("model."): x for name, x in state.items()}
-            reward_model.mark_padding(model, job.tokenizer)
+            families.mark_padding(model, job.tokenizer)
         model.save_pretrained(new, state_dict=state)
         job.tokenizer.save_pretrained(new)
         files.put_in_place(new, out)

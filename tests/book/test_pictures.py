@@ -30,6 +30,8 @@ def test_panels_share_x_and_have_a_unit_each():
     assert [ax.get_title("left") for ax in fig.axes] == list(PARTS) and lower.get_xlabel() == "step" and upper.get_xlabel() == ""
     assert list(upper.lines[0].get_ydata()) == [1.0, 2.0, 1.5] and fig.texts[-1].get_text() == "village-3m"
     assert 40 <= len(fig.alt) <= 300 and "step" in fig.alt and "\n" not in fig.alt
+    named = plots.panels(PARTS, ticks=[4, 64, 1024], **WORDS).axes[1]
+    assert [t.get_text() for t in named.get_xticklabels()] == ["4", "64", "1,024"] and list(named.get_xticks()) == [0, 1, 2]
     aside = plots.two_panels(PARTS, side=True, **WORDS)
     assert aside.axes[0].get_xlabel() == aside.axes[1].get_xlabel() == "step"
     with pytest.raises(ValueError, match="expected two"):
@@ -116,6 +118,8 @@ DRAWN = {
     "shift": lambda: drawings.label_shift(TOKENS[1:6]),
     "timeline": lambda: drawings.timeline([(2017, "Christiano et al.", "comparisons of walks"), (2023, "DPO", "")]),
     "two": lambda: drawings.answers(PROMPTS, TWO, {"low rate": [3, 0.5], "high rate": [-1, 2]}, title="Same pairs"),
+    "bars": lambda: drawings.answers_and_bars(PROMPTS[0], {n: t[0] for n, t in FOUR.items()}, {
+        "true reward": dict.fromkeys(FOUR, 1.0), "reward model, std. dev.": dict.fromkeys(FOUR, -0.5)}, title="Same words"),
     "open": lambda: drawings.answers(PROMPTS, TWO), "four": lambda: drawings.answers(PROMPTS, FOUR, {n: [3, -1] for n in FOUR}),
 }
 

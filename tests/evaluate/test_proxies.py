@@ -71,3 +71,32 @@ def test_a_fitted_head_is_in_standard_units_and_better_than_none(bench):
 def test_a_bench_needs_prompts_with_so_many_answers():
     with pytest.raises(ValueError, match="no prompt has 5 answers"):
         proxies.bench(5)
+
+
+def test_a_match_is_another_answer_of_the_same_row():
+    value, taken = torch.tensor([[1.0, 1.1, 9.0, 8.0], [0.0, 3.0, 3.1, 7.0]]), torch.tensor([[1, 0, 1, 0], [0, 1, 0, 0]]).bool()
+    assert proxies.matched(value, taken).tolist() == [[False, True, False, True], [False, False, True, False]]
+    with pytest.raises(ValueError, match="more than half"):
+        proxies.matched(value, torch.tensor([[1, 1, 1, 0], [0, 0, 0, 0]]).bool())
+
+
+def test_a_head_that_was_told_the_truth_follows_it_for_small_n(bench):
+    weak, crushed = proxies.told_the_truth(bench, 0.1), proxies.told_the_truth(bench, 1e9)
+    first, gain = proxies.pushed(weak, bench.gold, [1, 2])
+    assert weak.shape == bench.gold.shape and gain > first + 0.1
+    assert not torch.allclose(weak, crushed, atol=0.1)
+
+
+def test_the_quarters_share_the_winners(bench):
+    rank = bench.surprise.argsort(1).argsort(1)  # without the ties that surprise has
+    quarter = rank // 128
+    usual = proxies.by_quarter(bench, [-rank.double(), -rank.double()], quarter, "abcd")
+    assert [row["share of the best"].item() for row in usual.values()] == [1, 0, 0, 0]
+    assert usual["d"]["true reward"].item() == pytest.approx(bench.gold[quarter == 3].mean().item())
+    mixed = proxies.by_quarter(bench, [-rank.double(), rank.double()], quarter, "abcd")
+    assert [row["share of the best"].item() for row in mixed.values()] == [0.5, 0, 0, 0.5]
+
+
+def test_the_truth_agrees_with_sure_labels_and_not_with_their_opposite(bench):
+    labels = bench.labels(sure(), 400, torch.Generator().manual_seed(0))
+    assert proxies.agreement(bench.wide.gold, labels) > 0.85 > 0.15 > proxies.agreement(-bench.wide.gold, labels)

@@ -35,7 +35,7 @@ import torch
 import torch.nn.functional as F
 from torch import tensor
 
-from rlhf_minimal import logprobs, village
+from rlhf_minimal import SHIPPED, village
 from rlhf_minimal.advantages import returns_to_go
 from rlhf_minimal.book import available, begin, check, claim, every, show, show_source
 from rlhf_minimal.book.plots import bars, line_plot, new
@@ -44,7 +44,7 @@ from rlhf_minimal.evaluate import perplexity
 from rlhf_minimal.evaluate.exact import World, exact_model, fit_table, gradient
 from rlhf_minimal.kl import exact_kl
 from rlhf_minimal.logprobs import token_logps
-from rlhf_minimal.models import SHIPPED, frozen_copy, load
+from rlhf_minimal.models import frozen_copy, load
 from rlhf_minimal.sft import sft_loss, step
 from rlhf_minimal.tensors import pad_right, positions
 
@@ -96,7 +96,7 @@ run = begin(3)
 # method of this book calls it.
 
 # %%
-show_source(token_logps, logprobs._chosen)
+show_source(token_logps)
 
 # %% [markdown]
 # ### A language of three tokens
@@ -554,7 +554,7 @@ claim("with a mask of ones, sft_loss is the loss that the library computes",
 # The curve below was stored when `village-3m` was made.
 
 # %%
-record = json.loads((SHIPPED / "village-3m" / "training.json").read_text())
+record = json.loads((SHIPPED / "models" / "village-3m" / "training.json").read_text())
 steps, losses = zip(*record["curve"], strict=True)
 uniform = math.log(len(tokenizer))
 lines = {"loss": (steps, losses), "log V, knowing nothing": (steps, [uniform for _ in steps])}

@@ -49,7 +49,8 @@ from rlhf_minimal.advantages import leave_one_out
 from rlhf_minimal.book import available, begin, check, claim, recorded, show, show_source
 from rlhf_minimal.book.plots import ROLES, frontier, line_plot, new, recorded_plot
 from rlhf_minimal.evaluate import distinct_n, spearman
-from rlhf_minimal.evaluate.exact import World, compare, exact_model, fit_table, free_energy, gradient, tilted
+from rlhf_minimal.evaluate.exact import World, compare, exact_model, fit_table
+from rlhf_minimal.evaluate.exact import free_energy, gradient, tilted
 from rlhf_minimal.evaluate.exact import expected_loss_gradient as expected_gradient
 from rlhf_minimal.evaluate.proofs import kl_estimators
 from rlhf_minimal.kl import AdaptiveKL, FixedKL, exact_kl, k1, k2, k3, penalized

@@ -40,7 +40,8 @@ from itertools import islice
 import torch
 
 from rlhf_minimal import data, kl, optim, sft, village
-from rlhf_minimal.book import available, begin, check, claim, recorded, show, show_source, shows_error
+from rlhf_minimal.book import available, begin, check, claim, recorded, show, show_source
+from rlhf_minimal.book import shows_error
 from rlhf_minimal.book.plots import GREEN, bars, line_plot, new, recorded_plot
 from rlhf_minimal.chat import encode_messages, encode_pair, encode_prompt
 from rlhf_minimal.evaluate.exact import exact_model

@@ -45,17 +45,16 @@ from math import comb
 import numpy as np
 import torch
 
-from rlhf_minimal import data, grpo, p3o, ppo, reinforce, rloo, trpo, village
+from rlhf_minimal import data, grpo, optim, p3o, ppo, reinforce, rloo, trpo, village
 from rlhf_minimal.advantages import gae, group_normalize, leave_one_out, returns_to_go
 from rlhf_minimal.aggregate import MODES, aggregate
 from rlhf_minimal.book import available, begin, check, claim, every, recorded, show, show_source
 from rlhf_minimal.book.plots import ROLES, bars, line_plot, new, recorded_plot
-from rlhf_minimal.evaluate import proofs
-from rlhf_minimal.evaluate.exact import World, compare, exact_model, expected_loss_gradient, gradient
+from rlhf_minimal.evaluate import exact, proofs
+from rlhf_minimal.evaluate.exact import World, compare, exact_model, gradient
 from rlhf_minimal.kl import k1
 from rlhf_minimal.logprobs import token_logps
 from rlhf_minimal.models import adapters_off, load, lora
-from rlhf_minimal.optim import update
 from rlhf_minimal.rollout import completion_logps
 from rlhf_minimal.sampling import sample
 from rlhf_minimal.tensors import masked_whiten
@@ -315,7 +314,7 @@ claim("leave-one-out equals the hand computation, and G/(G-1) times the centred 
 # %%
 bench = [row for row in proofs.table(run.seed) if row[1] == "J"]
 print(f"{'loss':<40}{'relation to grad J':<20}{'cosine':>7}{'ratio':>8}")
-for name, _, word, cosine, length in bench:
+for name, _, word, cosine, length, _ in bench:
     print(f"{name:<40}{word:<20}{cosine:7.3f}{length:8.3f}")
 
 # %%
@@ -820,7 +819,7 @@ meet = min(path[0][-1] for path in drifts.values())  # a share of right answers 
 reached = {name: np.interp(meet, path[0], path[1]) for name, path in drifts.items()}
 claim("at equal success wrong answers are longest per sequence, shortest with a constant divisor",
       reached["per sequence"] > reached["per token"] > reached["fixed"], reached, kind="T")
-one_step = expected_loss_gradient(
+one_step = exact.expected_loss_gradient(
     long_world, learner, lambda lp, i: grpo.grpo_loss(
         lp, lp.detach(), is_right[i], long_world.mask[i], group_size=2, scale=False)[0],
     group_size=2)
@@ -1051,7 +1050,7 @@ def learn(name, policy, critic, optimizer, drawn, score):
         part = drawn.select(half)
         logp = completion_logps(policy, part)
         loss, _ = LOSSES[name](logp, part.logp_old, score[half], part.mask, SIBLINGS)
-        update(loss, optimizer, max_norm=1.0)
+        optim.update(loss, optimizer, max_norm=1.0)
 
 
 @torch.no_grad()
@@ -1287,7 +1286,7 @@ ended = (eos * mask).sum(1) > 0
 for name, m in (("from the sampler", mask), ("ids != pad", broken)):
     print(f"{name:<17} ended answers with a trained end token: {int(((eos * m).sum(1) > 0).sum())} "
           f"of {int(ended.sum())}")
-whole_mask, dropped = (compare(-expected_loss_gradient(
+whole_mask, dropped = (compare(-exact.expected_loss_gradient(
     world, policy, lambda lp, i, m=m: reinforce.reinforce_loss(
         lp, score[i], m[i], denominator=1)[0]), true) for m in (mask, broken))
 claim("detector: a mask made from ids loses every end token, and with it the direction",
