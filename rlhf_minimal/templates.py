@@ -102,7 +102,8 @@ def encode_text(tokenizer: Any, text: str, *, special: bool) -> list[int]:
 def speller(core: Any) -> Any:
     """The same tokenizer without any added token: every text comes out as ordinary text."""
     content = json.loads(core.to_str())
-    return type(core).from_str(json.dumps(content | {"added_tokens": [], "post_processor": None, "padding": None, "truncation": None}))
+    content |= {"added_tokens": [], "post_processor": None, "padding": None, "truncation": None}
+    return type(core).from_str(json.dumps(content))
 
 
 _WARNED: WeakKeyDictionary = WeakKeyDictionary()
