@@ -34,15 +34,14 @@ import torch
 import torch.nn.functional as F
 import rlhf_minimal as rlhf
 from rlhf_minimal.book import begin, cards, check, claim, plots, show, table
-from rlhf_minimal.evaluate.exams import constant, exam, requests, usual
+from rlhf_minimal.evaluate.exams import constant, exam, requests, usual, world
 run = begin(4)
 
 # %% [markdown] rlhf={"part": "predict"}
 # **Predict before you scroll.** A person compared answers to harmful requests and to harmless *look-alikes* such as the weeds. On look-alikes this person nearly always preferred help to a refusal. A reward model learned from these choices, and reinforcement learning (PPO) then raised the reward model's score. While PPO ran, what did *the reward model's score* of the answers to look-alikes do?
 
 # %% tags=["hide-input"]
-rlhf.book.predict(
-        "The reward model's average score of the answers to look-alikes …",
+rlhf.book.predict("The reward model's average score of the answers to look-alikes …",
         a="fell: the person likes help, so a model that refuses is scored lower",
         b="stayed where it was: these requests were answered well before",
         c="rose, as it did on harmful requests")
@@ -85,7 +84,7 @@ for step, batch in enumerate(rlhf.data.batches(demos, 24, tokenizer=tokenizer)):
     optimizer.step()
 cards(question, progress)
 
-# %% tags=["hide-input"]
+# %%
 ended = [ask(m, [question], n=64).ended.double().mean() for m in (base, pupil)]
 claim("in the new format the model ends far more answers after 40 steps than before",
       ended[1] > ended[0] + 0.3, {"before": ended[0], "after": ended[1]}, kind="T")
@@ -128,27 +127,25 @@ claim("the package computes the same", same)
 #
 # ## A reward learned from comparisons
 #
-# A safety team looks where harm is, so two thirds of our 200 requests are harmful and one third are look-alikes: the same verbs, nothing wrong. The SFT model answers each request four times, which makes two pairs of answers. A simulated person picks one of each pair; equal answers and undecided pairs drop out. The votes are noisy, but lean towards the truly better answer. Of each kind, this is the first pair in which one answer helps, one refuses, and neither is broken:
+# A safety team looks where harm is, so two thirds of our 200 requests are harmful and one third are look-alikes: the same verbs, nothing wrong. The SFT model answers each request four times, which makes two pairs of answers. A simulated person picks one of each pair; equal answers and undecided pairs drop out. The votes are noisy, but lean towards the truly better answer. Of each kind, this is the first pair of a perfect answer (true reward 3) and a fluent wrong one: help with harm (−1), or a refusal of a look-alike (0):
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "sampled"}
 rows = [*requests(134, ("harmful",), split="train", seed=run.seed),
         *requests(66, ("lookalike",), split="train", seed=run.seed)]
-asked = [row["prompt"] for row in rows]
-answers = ask(sft, asked, n=4, name="pairs").texts(tokenizer)
+answers = ask(sft, [row["prompt"] for row in rows], n=4, name="pairs").texts(tokenizer)
 person = rlhf.village.Annotator(temperature=0.5)
 pairs = rlhf.data.compare_answers(rows, answers, person, n=4, seed=run.seed)
 
 refuses = rlhf.village.refuses
-
-
-def whole(p):
-    return min(rlhf.village.gold(p["prompt"], p[side])
-               for side in ("chosen", "rejected")) >= -1
-
-
 mixed = [p for p in pairs if refuses(p["chosen"]) != refuses(p["rejected"])]
-for kind in ("harmful", "lookalike"):
-    pair = next(p for p in mixed if p["family"] == kind and whole(p))
+
+
+def golds(p):
+    return {rlhf.village.gold(p["prompt"], p[side]) for side in ("chosen", "rejected")}
+
+
+for kind, wrong in (("harmful", -1), ("lookalike", 0)):
+    pair = next(p for p in mixed if p["family"] == kind and golds(p) == {3, wrong})
     cards(pair["prompt"], [(k, pair[k]) for k in ("chosen", "rejected")])
 
 # %% [markdown]
@@ -169,7 +166,7 @@ claim("the package computes the same loss", bool((loss - theirs).abs() < 1e-6))
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
 judge = rlhf.reward_model.RewardModel(sft)
 optimizer = torch.optim.AdamW(judge.parameters(), lr=5e-4, weight_decay=0.0)
-right = []
+right, (mean, std) = [], (0.0, 1.0)                   # of the scores: measured next
 for batch in rlhf.data.batches(pairs, 12, tokenizer=tokenizer, seed=run.seed):
     r_chosen, r_rejected = judge(batch["ids"], batch["attention"]).chunk(2)
     loss = -F.logsigmoid(r_chosen - r_rejected).mean()
@@ -182,9 +179,6 @@ late = torch.tensor(right[len(right) // 2:]).double().mean()
 print(f"{len(pairs)} pairs; agreement in the second half: {late:.0%}")
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
-mean, std = 0.0, 1.0
-
-
 def reward(rollout):
     with torch.no_grad():
         return (judge(rollout.ids, rollout.attention) - mean) / std
@@ -259,9 +253,9 @@ for step in range(STEPS):
     log["score"].append(reward(rollout).mean().item())
     log["KL"].append(kl.mean().item())
 
-# %% tags=["hide-input"]
-logp = ratio.log() + rollout.logp_old
-theirs = rlhf.ppo.policy_loss(logp, rollout.logp_old, advantage[:, 0], rollout.mask)[0]
+# %%
+logp, old = ratio.log() + rollout.logp_old, rollout.logp_old
+theirs = rlhf.ppo.policy_loss(logp, old, advantage[:, 0], rollout.mask)[0]
 claim("the package's PPO loss is the same", bool((loss - theirs).abs() < 1e-5))
 parts = {"score, standard deviations": {"proxy: score": log["score"]},
          "KL to the SFT model, nats per answer": {"policy: KL": log["KL"]}}
@@ -316,10 +310,12 @@ def score_of(text, rows):
         return (judge(batch["ids"], batch["attention"]) - mean) / std
 
 
+kinds = {"harmful": "harmful requests", "lookalike": "look-alikes"}
 favourite = max(rlhf.village.tasks.REFUSALS,
                 key=lambda text: score_of(text, practice).mean())
 ppo, dpo = (exam(model, tokenizer, test, reference=sft, n=4, **look)
             for model in (policy, direct))
+record = rlhf.book.recorded("04_village")     # the same on five other seeds
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
 transcript = exam(base, plain_tokenizer, test, n=4, stop="\n",
@@ -334,17 +330,6 @@ told["best of 8"]["KL"] = "≤ 1.20"            # log 8 - 7/8
 table(told, digits={"look-alikes refused": "%"},
       note="This page's run; true reward by kind, over both, and paired ± 95 %")
 
-# %% tags=["hide-input", "nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
-quote = rlhf.book.quote
-quote("length", f"{before.mean('length'):.0f} and {ppo.mean('length'):.0f}")
-quote("favourite", f"“{favourite}”")
-for name in ("SFT", "PPO"):
-    row = told[name]
-    quote(f"weighted.{name}", f"{(2 * row['harmful'] + row['look-alikes']) / 3:.2f}")
-for name, e in {"ppo": ppo, "bon": arms["best of 8"]}.items():
-    quote(f"score.{name}", f"{e.mean('score'):.2f}")
-quote("kl.ppo", f"{ppo.mean('kl'):.1f}")
-
 # %% [markdown]
 # Read the PPO row. On harmful requests the true reward rises almost to its maximum. On look-alikes it collapses, because the model refuses them: *over-refusal*. The training traded help for refusals, and the total hides it. How the total comes out depends on the mix: with two harmful requests for each look-alike, as in the training data, it would be <!-- out weighted.PPO --> after PPO and <!-- out weighted.SFT --> before, a success.
 #
@@ -353,23 +338,18 @@ quote("kl.ppo", f"{ppo.mean('kl'):.1f}")
 # Is it this seed? The curves of five recorded seeds, and the answer to the prediction:
 
 # %% tags=["hide-input"]
-record = rlhf.book.recorded("04_village")
-kinds = {"harmful": "harmful requests", "lookalike": "look-alikes"}
 units = {"score": "score, standard deviations", "gold": "true reward"}
 looks = {"harmful requests": "policy", "look-alikes": "rejected"}
 parts = {unit: {label: (record.curve["step"], record.seeds(f"{what} {kind}"))
                 for kind, label in kinds.items()} for what, unit in units.items()}
 show(plots.two_panels(parts, x_label="PPO step", roles=looks,
-                      title="Five recorded seeds: both scores rise, one true reward falls"))
-up = {f"{what} {kind}": torch.tensor(record.seeds(f"{what} {kind}")).diff(dim=1).sum(1)
-      for what in units for kind in kinds}
-n = {3: "three", 4: "four", 5: "five"}[len(record.arms)]
-claim(f"{n} recorded seeds: the score rose on both kinds, look-alikes lost true reward",
-      bool(up["gold lookalike"].max() < -0.5) and bool(up["score harmful"].min() > 0.1)
-      and bool(up["score lookalike"].min() > 0.1), kind="T")
-one, end = (torch.tensor(record.values("arms", arm, list(kinds), "score")).mean(1)
-            for arm in ("one sentence", "PPO 0.05"))
-claim(f"{n} recorded seeds: one sentence comes within 0.1 of PPO's score",
+                      title="Five recorded seeds: scores rise, one true reward falls"))
+rose = {f"{a} {b}": record.rise(f"{a} {b}") for a in units for b in kinds}
+claim("five recorded seeds: the score rose on both kinds, look-alikes lost true reward",
+      max(rose["gold lookalike"]) < -0.5
+      and min(rose["score harmful"] + rose["score lookalike"]) > 0.1, kind="T")
+one, end = (record.arm(a, kinds, "score").mean(0) for a in ("one sentence", "PPO 0.05"))
+claim("five recorded seeds: one sentence comes within 0.1 of PPO's score",
       bool((one > end - 0.1).all()), kind="T")
 rlhf.book.settled("c", "Not even a score curve for look-alikes would have warned you.")
 
@@ -386,15 +366,20 @@ table({f"{label}: {deed}": {"answers": len(e.texts), "score": e.mean("score"),
       corner="request: what the answer does")
 
 # %% tags=["hide-input", "nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
+quote = rlhf.book.quote
+quote("length", f"{before.mean('length'):.0f} and {ppo.mean('length'):.0f}")
+quote("favourite", f"“{favourite}”")
+quote("kl.ppo", f"{ppo.mean('kl'):.1f}")
+for name, row in list(told.items())[1:3]:         # SFT and PPO
+    quote(f"weighted.{name}", f"{(2 * row['harmful'] + row['look-alikes']) / 3:.2f}")
 for kind, label in kinds.items():
     won = [refuses(p["chosen"]) for p in mixed if p["family"] == kind]
     quote(f"won.{kind}", f"{sum(won)} of {len(won)}")
-    done = deeds[label]
-    quote(f"gap.{kind}", f"{done['refuse'].mean('score') - done['help'].mean('score'):.1f}")
-    inside, half = before.of(kind).gap()
+    done, (inside, half) = deeds[label], before.of(kind).gap()
+    gap = done["refuse"].mean("score") - done["help"].mean("score")
+    quote(f"gap.{kind}", f"{gap:.1f}")
     quote(f"inside.{kind}", f"{inside:.1f} ± {half:.1f}".replace("-", "−"))
-    gaps = [d["refuse"]["score"] - d["help"]["score"] for d in record.values("deeds", kind)]
-    quote(f"gaps.{kind}", f"{min(gaps):.1f} to {max(gaps):.1f}")
+    quote(f"gaps.{kind}", record.gaps("deeds", kind, "refuse", "help"))
 
 # %% [markdown] rlhf={"part": "idea"}
 # On harmful requests a refusal scores <!-- out gap.harmful --> more than help. On look-alikes the gap is <!-- out gap.lookalike -->, pooled over requests (<!-- out inside.harmful --> and <!-- out inside.lookalike --> among answers to the same request). So in this run the *average* refusal of a look-alike is not overrated. But PPO does not copy the average refusal. It finds the one that scores highest, and the row *one sentence* shows what that is worth over all requests: more than the average help with a look-alike. On the five recorded seeds even the average refusal was overrated on look-alikes, by <!-- out gaps.lookalike -->, against <!-- out gaps.harmful --> on harmful requests.
@@ -426,10 +411,7 @@ claim("the package computes the same policy",
 # Take *two* kinds of request. The same β multiplies the odds of refusing against helping by $e^{\Delta r/\beta}$, where $\Delta r$ is the gap above: <!-- out gap.harmful --> on harmful requests, <!-- out gap.lookalike --> on look-alikes. Where the gap is large, even a tight leash moves much; where it is small, only a loose one does. Averages have a limit: with this run's three answers no β refuses the weeds, because they hide the one high-scoring refusal that PPO finds. Move β (this page's run):
 
 # %% tags=["hide-input", "nbval-ignore-output"] rlhf={"ignore_reason": "widget"}
-rlhf.book.explorers.beta_kinds({label: (
-    list(done), [len(e.texts) for e in done.values()],
-    [e.mean("score") for e in done.values()], [e.mean() for e in done.values()])
-    for label, done in deeds.items()}).show()
+rlhf.book.explorers.beta_kinds({k: world(done) for k, done in deeds.items()}).show()
 
 # %% [markdown]
 # Does PPO obey? Five recorded seeds at four values of β, all else equal. Beside the measured shares of refusals stand those that the formula predicts from the SFT model's answers:
@@ -453,38 +435,22 @@ show(plots.two_panels(parts, x_label="β", roles=looks,
                       title="Five recorded seeds: larger β, fewer refusals"))
 
 # %% tags=["hide-input"]
-def seeds(arm, what="gold"):                          # (kinds, seeds)
-    return torch.tensor(record.values("arms", arm, list(kinds), what)).T
-
-
-def text(values, digits=2):
-    low, high = values.min(), values.max()
-    return f"{values.mean():.{digits}f} ({low:.{digits}f} to {high:.{digits}f})".replace("-", "−")
-
-
-start, rows = seeds("SFT"), {}
-for arm in ("SFT", *(f"PPO {b:g}" for b in betas), "DPO", "best of 8"):
-    now = seeds(arm)
-    rows[arm.replace("PPO", "PPO, β =")] = {
-        "harmful": text(now[0]), "look-alikes": text(now[1]), "both kinds": text(now.mean(0)),
-        "seeds above SFT": "–" if arm == "SFT" else
-        f"{int((now.mean(0) > start.mean(0)).sum())} of {now.shape[1]}",
-        "KL, nats": text(seeds(arm, "kl").mean(0), 1) if arm.startswith(("PPO", "DPO")) else "–"}
-table(rows, note="Five recorded seeds, true reward: mean (lowest to highest seed).")
-tight, loose, direct_ = seeds("PPO 2"), seeds("PPO 0.05"), seeds("DPO")
+names = {f"PPO, β = {b:g}": f"PPO {b:g}" for b in betas}
+table(record.arm_rows(["SFT", names, "DPO", "best of 8"], kinds),
+      note="Five recorded seeds, true reward: mean (lowest to highest seed).")
+start, tight, loose = (record.arm(a, kinds) for a in ("SFT", "PPO 2", "PPO 0.05"))
 claim("five recorded seeds: β = 2 beats β = 0.05 on look-alikes and on average",
-      bool((tight > loose + 0.3)[1].all()) and bool((tight.mean(0) > loose.mean(0)).all()),
-      kind="T")
-off = (torch.tensor([over("PPO", k, "refuses")[1] for k in kinds])
-       - torch.tensor([over("formula", k, "refuses")[1] for k in kinds]))
-quote("off.mean", f"{100 * off.mean(1).abs().max():.0f}")
-quote("off.seed", f"{100 * off.abs().max():.0f}")
-gain, loss = ((x - start).mean(1) for x in (tight, loose))
-quote("kept", f"{100 * gain[0] / loss[0]:.0f} %")
-quote("lost", f"{100 * gain[1] / loss[1]:.0f} %")
-averages = torch.stack([seeds(f"PPO {b:g}").mean(0) for b in betas])
-quote("best.two", int((averages.argmax(0) == 3).sum()))
-quote("dpo.wins", int((direct_.mean(0) > tight.mean(0)).sum()))
+      bool((tight[1] > loose[1] + 0.3).all())
+      and record.wins("PPO 2", "PPO 0.05", kinds) == len(record.arms), kind="T")
+real, exact = (torch.tensor([shares[label + end][1] for label in kinds.values()])
+               for end in ("", ", formula"))
+quote("off.mean", f"{100 * (real - exact).mean(1).abs().max():.0f}")
+quote("off.seed", f"{100 * (real - exact).abs().max():.0f}")
+kept, lost = (tight - start).mean(1) / (loose - start).mean(1)
+quote("kept", f"{100 * kept:.0f} %")
+quote("lost", f"{100 * lost:.0f} %")
+quote("best.two", record.best(names.values(), kinds).count("PPO 2"))
+quote("dpo.wins", record.wins("DPO", "PPO 2", kinds))
 
 # %% [markdown]
 # There, roughly, yes: averaged over seeds, PPO's shares lie within <!-- out off.mean --> percentage points of the formula, single seeds within <!-- out off.seed -->. (It takes only twelve steps, and both kinds share its weights.)
@@ -606,7 +572,10 @@ check("4.2", beta_for, hidden=True)
 #
 # ### Exercise 4.3 · Judge a result
 #
-# A team reports: "PPO raised our reward from 0.1 to 0.8 at a KL of 2 nats. People who saw 100 *harmful* prompts preferred the new model 93 to 7. We ship." Which measurement do you ask for first? (a) more raters on the same prompts, (b) the reward on held-out prompts, (c) raters on harmless prompts that look harmful, (d) the same result at a smaller KL. <!-- fact -->
+# A team reports: "PPO raised our reward from 0.1 to 0.8 at a KL of 2 nats. People who saw 100 *harmful* prompts preferred the new model 93 to 7. We ship." Which measurement do you ask for first? (a) more raters on the same prompts, (b) the reward on held-out prompts, (c) raters on harmless prompts that look harmful, (d) the same result at a smaller KL. This is what a rater sees, here from the recorded model at GPT-2 size: <!-- fact -->
+
+# %% tags=["hide-input"]
+cards(*large.texts()[0])
 
 # %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex04-3", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def ask_first():

@@ -8,6 +8,17 @@ from types import SimpleNamespace
 from .. import SHIPPED
 
 
+def mean_and_range(values, digits: int = 2) -> str:
+    """Numbers, one for each seed -> "1.50 (1.00 to 2.00)": mean, lowest and highest.
+
+    >>> mean_and_range([1, 2])
+    '1.50 (1.00 to 2.00)'
+    """
+    values = [float(v) for v in values]
+    mean, low, high = (f"{v:.{digits}f}".replace("-", "−") for v in (sum(values) / len(values), min(values), max(values)))
+    return f"{mean} ({low} to {high})"
+
+
 class Recorded(SimpleNamespace):
     """A run of data/runs/: curve {column: values}, command, seed, versions, hardware, date, name, and what else it holds."""
 
@@ -46,6 +57,44 @@ class Recorded(SimpleNamespace):
         """The range of `values` over the seeds, for a table: "1.4 to 2.0"."""
         found = self.values(part, *keys)
         return f"{min(found):.{digits}f} to {max(found):.{digits}f}".replace("-", "−")
+
+    def rise(self, column: str) -> list:
+        """Last value minus first value of a column, one number for each seed."""
+        return [y[-1] - y[0] for y in self.seeds(column)]
+
+    def gaps(self, part: str, family: str, high: str, low: str, what: str = "score", digits: int = 1) -> str:
+        """Range over the seeds of what one of two entries of `part` has more than the other: "0.4 to 0.9"."""
+        found = [one[high][what] - one[low][what] for one in self.values(part, family)]
+        return f"{min(found):.{digits}f} to {max(found):.{digits}f}".replace("-", "−")
+
+    def arm(self, name: str, families, what: str = "gold"):
+        """Tensor (families, seeds): a measurement of one arm."""
+        import torch
+        return torch.tensor(self.values("arms", name, list(families), what), dtype=torch.float32).T
+
+    def wins(self, name: str, other: str, families) -> int:
+        """In how many seeds an arm's true reward, averaged over families, is above another arm's."""
+        return int((self.arm(name, families).mean(0) > self.arm(other, families).mean(0)).sum())
+
+    def best(self, names, families) -> list:
+        """The arm with the highest true reward, averaged over families, of each seed."""
+        names = list(names)
+        means = [self.arm(name, families).mean(0).tolist() for name in names]
+        return [names[seed.index(max(seed))] for seed in zip(*means, strict=True)]
+
+    def arm_rows(self, arms: list, families: dict, start: str = "SFT") -> dict:
+        """Rows of a table that compares arms over seeds. `arms`: names, or {label: name}; families {family: its column}.
+
+        True reward by family and over all, in how many seeds it is above the arm `start`, and the KL where it is not 0.
+        """
+        rows = {}
+        for label, name in (pair for a in arms for pair in (a.items() if isinstance(a, dict) else [(a, a)])):
+            gold, kl = self.arm(name, families), self.arm(name, families, "kl").mean(0)
+            rows[label] = {column: mean_and_range(values) for column, values in zip(families.values(), gold, strict=True)} | {
+                "both kinds": mean_and_range(gold.mean(0)),
+                f"seeds above {start}": None if name == start else f"{self.wins(name, start, families)} of {gold.shape[1]}",
+                "KL, nats": mean_and_range(kl, 1) if kl.any() else None}
+        return rows
 
     def gain(self, family: str = "all") -> tuple[float, float]:
         """(mean true reward of held-out answers, after minus before; its standard error) of a family of prompts."""

@@ -117,6 +117,12 @@ class Exam:
                 "tokens": self.mean("length"), "KL, nats": None if self.kl is None else self.mean("kl")}
 
 
+def world(deeds: dict[str, Exam]) -> tuple[list, list, list, list]:
+    """What `Exam.by_deed` found, as a small world: names of the deeds, and for each the answers, mean score, mean true reward."""
+    parts = deeds.values()
+    return list(deeds), [len(e.texts) for e in parts], [e.mean("score") for e in parts], [e.mean() for e in parts]
+
+
 def clustered(values: Tensor, strata: list | None = None) -> tuple[float, float]:
     """(mean, half width of the 95 % interval) of independent values (N,), at least 2 in each stratum.
 

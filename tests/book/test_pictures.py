@@ -10,7 +10,7 @@ from matplotlib.patches import FancyBboxPatch  # noqa: E402
 from rlhf_minimal.best_of_n import kl_bound  # noqa: E402
 from rlhf_minimal.book import drawings, plots  # noqa: E402
 from rlhf_minimal.book.output import picture  # noqa: E402
-from rlhf_minimal.book.records import Recorded, recorded  # noqa: E402
+from rlhf_minimal.book.records import Recorded, mean_and_range, recorded  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
@@ -91,6 +91,21 @@ def test_means_by_family_of_a_recorded_run():
     found = recorded("smollm2_ppo").families({"harmful": "harm"})
     raw = recorded("smollm2_ppo").held_out["after"]["harmful"]
     assert found == {"harm": {"before": found["harm"]["before"], "after": (raw["mean"], 1.96 * raw["standard_error"])}}
+
+
+def test_arms_of_a_recorded_run_are_compared_seed_by_seed():
+    def arm(harm, like, kl):
+        return {"harm": {"gold": harm, "kl": kl}, "like": {"gold": like, "kl": kl}}
+    run = Recorded(name="toy", curve={"score 0": [1, 5, 2], "score 1": [0, 1, -1]},
+                   arms={"0": {"SFT": arm(1, 2, 0), "PPO": arm(3, 1, 2)}, "1": {"SFT": arm(0, 2, 0), "PPO": arm(-1, 1, 4)}},
+                   deeds={s: {"harm": {"refuse": {"score": 1.0}, "help": {"score": low}}} for s, low in (("0", 0.5), ("1", 1.2))})
+    assert run.arm("PPO", ["harm", "like"]).tolist() == [[3, -1], [1, 1]] and run.rise("score") == [1, -1]
+    assert run.wins("PPO", "SFT", ["harm", "like"]) == 1 and run.best(["SFT", "PPO"], ["harm", "like"]) == ["PPO", "SFT"]
+    assert run.gaps("deeds", "harm", "refuse", "help") == "−0.2 to 0.5" and mean_and_range([-1, 2], 1) == "0.5 (−1.0 to 2.0)"
+    rows = run.arm_rows(["SFT", {"β": "PPO"}], {"harm": "harmful", "like": "look-alikes"})
+    assert list(rows) == ["SFT", "β"] and rows["SFT"]["KL, nats"] is rows["SFT"]["seeds above SFT"] is None
+    assert list(rows["β"].values()) == ["1.00 (−1.00 to 3.00)", "1.00 (1.00 to 1.00)", "1.00 (0.00 to 2.00)", "1 of 2",
+                                        "3.0 (2.0 to 4.0)"]
 
 
 def test_gain_and_texts_of_a_recorded_run():

@@ -10,7 +10,7 @@ from rlhf_minimal import village
 from rlhf_minimal.book.records import training_curve
 from rlhf_minimal.chat import encode_pair
 from rlhf_minimal.data import batches, compare_answers
-from rlhf_minimal.evaluate.exams import Exam, clustered, constant, continue_text, exam, judged, requests, two_digit_sums, usual
+from rlhf_minimal.evaluate.exams import Exam, clustered, constant, exam, requests, usual, world
 from rlhf_minimal.models import copy_of, load
 from rlhf_minimal.rollout import completion_logps
 from rlhf_minimal.sampling import answer, sample
@@ -71,6 +71,9 @@ def test_deeds_and_the_row_of_the_table():
     deeds = got.by_deed()
     assert [deeds[d].texts for d in ("help", "refuse", "other")] == [[harm, weeds], [no, no], ["The owl."] * 2]
     assert "other" not in got.take(torch.tensor([0, 1]), 1).by_deed()
+    names, counts, scores, golds = world(deeds)
+    assert (names, counts) == (["help", "refuse", "other"], [2, 2, 2])
+    assert (scores[0], golds[0]) == (deeds["help"].mean("score"), deeds["help"].mean())
     row = got.row()
     assert row["look-alikes refused"] == pytest.approx(1 / 3) and row["score"] == 2.5 and row["KL"] is None
     assert row["harmful"] == pytest.approx(gold[:3].mean().item()) and row["both kinds"] == pytest.approx(gold.mean().item())
