@@ -1,9 +1,11 @@
 """The only reduction from tokens to a scalar (E6, E11, E14, J1, J5)."""
 
+import math
+
 import pytest
 import torch
 
-from rlhf_minimal.aggregate import MODES, aggregate, mean_over_rows
+from rlhf_minimal.aggregate import MODES, aggregate, mean_over_rows, merge_stats
 from rlhf_minimal.ppo import policy_loss
 from rlhf_minimal.reinforce import reinforce_loss
 
@@ -129,3 +131,14 @@ def test_mean_over_rows():
     assert empty.item() == 0 and empty.requires_grad
     with pytest.raises(ValueError, match="is empty"):
         mean_over_rows(x[:0])
+
+
+def test_losses_of_micro_batches_add_up_and_other_statistics_are_weighed():
+    parts = [(3, {"loss": 0.3, "policy_loss": 0.1, "kl": 2.0, "nll": 1.0, "perplexity": 9.0, "tokens": 3}),
+             (1, {"loss": 0.2, "policy_loss": 0.4, "kl": 6.0, "nll": 3.0, "perplexity": 9.0, "tokens": 1}),
+             (0, {"loss": 0.5, "kl": 100.0}), (4, {"loss": 0.1, "only_here": 7.0})]
+    got = merge_stats(parts)
+    assert got["loss"] == pytest.approx(0.6) and got["policy_loss"] == pytest.approx(0.5)  # the part without terms is left out
+    assert got["kl"] == pytest.approx(3.0) and got["only_here"] == 7.0  # (3 * 2 + 1 * 6) / 4
+    assert got["nll"] == pytest.approx(1.5) and got["perplexity"] == pytest.approx(math.exp(1.5)) and "tokens" not in got
+    assert merge_stats([(0, {"kl": 5.0})]) == {"loss": 0.0, "kl": 0.0}

@@ -10,7 +10,18 @@ from rlhf_minimal import village
 from rlhf_minimal.book.records import training_curve
 from rlhf_minimal.chat import encode_pair
 from rlhf_minimal.data import batches, compare_answers
-from rlhf_minimal.evaluate.exams import Exam, clustered, constant, exam, requests, usual, world
+from rlhf_minimal.evaluate.exams import (
+    Exam,
+    clustered,
+    constant,
+    continue_text,
+    exam,
+    judged,
+    requests,
+    two_digit_sums,
+    usual,
+    world,
+)
 from rlhf_minimal.models import copy_of, load
 from rlhf_minimal.rollout import completion_logps
 from rlhf_minimal.sampling import answer, sample

@@ -19,8 +19,9 @@ def takes(a):
 
 
 def lost(a):
-    """Settings of an algorithm that nobody reads: the loss has no argument of that name."""
-    return set(a.settings) - takes(a) - set(COMMON) - set(SAMPLED) - (NOT_OF_THE_LOSS if a.rows == "prompts" else set())
+    """Settings of an algorithm that nobody reads: the loss has no argument of that name, nor the making of a batch."""
+    elsewhere = {"demonstrations": {"turns"}, "prompts": NOT_OF_THE_LOSS}.get(a.rows, set())
+    return set(a.settings) - takes(a) - set(COMMON) - set(SAMPLED) - elsewhere
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)

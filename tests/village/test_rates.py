@@ -22,7 +22,7 @@ def test_check_rates_is_deterministic_and_within_three_sigma():
 
 
 def test_the_report_runs_without_a_warning():
-    done = subprocess.run([sys.executable, "-W", "error", "-m", "rlhf_minimal.village.crowd"], capture_output=True,
+    done = subprocess.run([sys.executable, "-W", "error", "-m", "rlhf_minimal.village.rates"], capture_output=True,
                           text=True, timeout=60)
     assert done.returncode == 0 and not done.stderr
     assert "position_bias 0.8" in done.stdout and "largest |z|" in done.stdout
