@@ -45,8 +45,17 @@ def to_messages(prompt: str | Messages) -> Messages:
     return [dict(m) for m in prompt]
 
 
+def check_characters(text: str) -> None:
+    """Raise ValueError on half a character, which no tokenizer takes."""
+    if half := re.search("[\ud800-\udfff]", text):
+        raise ValueError(f"place {half.start()} of the text {text[:40]!r} holds a lone surrogate, half of a character; "
+                         "read the file again with its own encoding, or replace it")
+
+
 def is_plain(tokenizer: Tokenizer, messages: Messages) -> bool:
     """Whether the template may see the contents: there is one, and none of them holds the text of a guarded token."""
+    for m in messages:
+        check_characters(m["content"])
     known = facts(tokenizer)
     guards = [known.answers if m["role"] == "assistant" else known.guarded for m in messages]
     return bool(tokenizer.chat_template) and not any(
