@@ -195,7 +195,7 @@ def test_a_tuple_as_condition_is_a_type_error(root):
 
 @pytest.mark.parametrize("wide", [".*", r"(?m)^.*measured.*$", r"(?m)^ *measured: .*$", r"(?s)^  measured: .*$"])
 def test_a_widened_sanitiser_is_found(wide, tmp_path, monkeypatch):
-    import test_tools
+    from tests.notebooks import test_tools
     (tmp_path / "tools").mkdir()
     (tmp_path / "tools/sanitize.cfg").write_text(f"regex: {wide}\nreplace: x\n")
     test_tools.test_the_sanitiser_masks_measured_lines_and_nothing_else()
