@@ -315,7 +315,7 @@ favourite = max(rlhf.village.tasks.REFUSALS,
                 key=lambda text: score_of(text, practice).mean())
 ppo, dpo = (exam(model, tokenizer, test, reference=sft, n=4, **look)
             for model in (policy, direct))
-record = rlhf.book.recorded("04_village")     # the same on five other seeds
+record = rlhf.book.recorded("04_village")     # the same on five recorded seeds
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
 transcript = exam(base, plain_tokenizer, test, n=4, stop="\n",
