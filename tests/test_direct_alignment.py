@@ -588,3 +588,18 @@ def test_one_length_of_zero_among_others_is_refused():
     pairs = [torch.tensor([-1.0, -2.0])] * 4
     with pytest.raises(ValueError):
         da.dpo_nll_loss(*pairs, lengths=torch.tensor([3, 0]))
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2, 1.0])
+def test_cpo_by_hand_with_flipped_labels(smoothing):
+    margin = 0.5 * (-3.0 - -5.0)
+    want = -(1 - smoothing) * math.log(1 / (1 + math.exp(-margin))) - smoothing * math.log(1 / (1 + math.exp(margin))) + 0.3 * 3.0
+    got, _ = da.cpo_loss(torch.tensor([-3.0]), torch.tensor([-5.0]), beta=0.5, alpha=0.3, label_smoothing=smoothing)
+    assert got.item() == pytest.approx(want, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", ["dpo_loss", "rdpo_loss", "ipo_loss", "hinge_loss", "apo_zero_loss", "apo_down_loss"])
+def test_the_reference_gets_no_gradient(name):
+    four = [torch.tensor([x], requires_grad=True) for x in (-3.0, -5.0, -3.5, -4.5)]
+    getattr(da, name)(*four)[0].backward()
+    assert all(x.grad is not None for x in four[:2]) and all(x.grad is None for x in four[2:])

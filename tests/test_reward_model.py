@@ -447,3 +447,20 @@ def test_an_empty_part_has_statistics_of_0():
     loss, stats = pairwise_loss(none, none, denominator=3)
     loss.backward()
     assert loss.item() == 0 and {x.item() for x in stats.values()} == {0.0} and len(stats) == 5
+
+
+def test_the_best_linear_reward_minimises_the_smoothed_loss_with_its_margin():
+    generator = torch.Generator().manual_seed(0)
+    chosen, rejected = (torch.randn(40, 3, generator=generator, dtype=torch.float64) for _ in range(2))
+    settings = dict(label_smoothing=0.2, margin=0.3)
+    w = fit_head(chosen, rejected, l2=0.0, **settings).double()
+
+    def loss(w):
+        return pairwise_loss(chosen @ w, rejected @ w, margin=torch.full((40,), 0.3, dtype=torch.float64), label_smoothing=0.2)[0]
+
+    best = loss(w).item()
+    for i in range(3):
+        for shift in (-0.05, 0.05):
+            moved = w.clone()
+            moved[i] += shift
+            assert loss(moved).item() > best
