@@ -11,7 +11,7 @@ from datasets import Dataset
 
 from ..chat import Messages, encode_prompt, end_ids
 from ..models import Tokenizer
-from .collate import _plain, encode_row
+from .collate import encode_row, plain_prompt
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def check_row(
 ) -> tuple[bool, bool]:
     """Whether one row is cut, and whether an answer loses its end. ValueError for a row that cannot be trained on."""
     if kind == "prompts":
-        ids = encode_prompt(tokenizer, _plain(row["prompt"]))
+        ids = encode_prompt(tokenizer, plain_prompt(row["prompt"]))
         known_ids(ids, vocabulary, "prompt")
         return len(ids) > max_len, False
     answers = [row[side] for side in ("chosen", "rejected")] if kind == "pairs" else [row["completion"]]
@@ -113,7 +113,7 @@ def check_prompts(
     long = 0
     for place, prompt in enumerate(prompts):
         try:
-            length = len(encode_prompt(tokenizer, _plain(prompt)))
+            length = len(encode_prompt(tokenizer, plain_prompt(prompt)))
         except ValueError as error:
             raise ValueError(f"row {numbers[place] if numbers else place + 1} cannot be read by {name}: {error}") from error
         long += bool(room) and length > room

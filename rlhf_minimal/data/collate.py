@@ -72,14 +72,14 @@ def answer_turns(tokenizer: Tokenizer, prompt: str | Messages, ids: list[int]) -
         return mask
     for i, turn in enumerate(prompt):
         if turn["role"] == "assistant" and turn.get("weight") != 0 and i and prompt[i - 1]["role"] == "user":
-            part, learned = encode_pair(tokenizer, _plain(prompt[:i]), turn["content"])
+            part, learned = encode_pair(tokenizer, plain_prompt(prompt[:i]), turn["content"])
             same = next((k for k, (x, y) in enumerate(zip(part, ids, strict=False)) if x != y), min(len(part), len(ids)))
             if same >= len(part) - 1:  # the end of a turn may be another one inside a conversation
                 mask[:same] = [max(x, y) for x, y in zip(mask[:same], learned[:same], strict=True)]
     return mask
 
 
-def _plain(prompt):
+def plain_prompt(prompt):
     """The turns without marks such as weight, as a template is to see them."""
     return prompt if isinstance(prompt, str) else [{"role": m["role"], "content": m["content"]} for m in prompt]
 
@@ -99,7 +99,7 @@ def cut_prompt(tokenizer: Tokenizer, prompt: str | Messages, ids: list[int], roo
     if len(ids) <= room:
         return list(range(len(ids)))
     head = turn_head(tokenizer)
-    last = encode_prompt(tokenizer, _plain(to_messages(prompt))[-1:])
+    last = encode_prompt(tokenizer, plain_prompt(to_messages(prompt))[-1:])
     bos = 1 if head[:1] == [tokenizer.bos_token_id] and ids[:1] == head[:1] else 0
     keep = bos
     if room - bos < len(last) - bos and last[:len(head)] == head:  # the cut falls into the last turn
@@ -121,9 +121,9 @@ def encode_row(
     """
     if max_len is not None and max_len < 2:
         raise ValueError(f"max_len is {max_len}; a pair needs 2 tokens or more")
-    before = encode_prompt(tokenizer, _plain(prompt))
+    before = encode_prompt(tokenizer, plain_prompt(prompt))
     known = answer_turns(tokenizer, prompt, before) if turns == "all" else [0] * len(before)
-    pairs = [encode_pair(tokenizer, _plain(prompt), answer) for answer in answers]
+    pairs = [encode_pair(tokenizer, plain_prompt(prompt), answer) for answer in answers]
     after = [(ids[len(before):], mask[len(before):]) for ids, mask in pairs]
     longest = max(len(ids) for ids, _ in after)
     if max_len is None or len(before) + longest <= max_len:
@@ -175,7 +175,7 @@ def prompts_ids(rows: Sequence[dict], tokenizer: Tokenizer, max_len: int | None 
     _need(rows, "prompt")
     if max_len is not None and max_len < 1:
         raise ValueError(f"max_len is {max_len}; a prompt needs at least 1 token")
-    ids = [encode_prompt(tokenizer, _plain(r["prompt"])) for r in rows]
+    ids = [encode_prompt(tokenizer, plain_prompt(r["prompt"])) for r in rows]
     if max_len is None:
         return ids
     return [[x[i] for i in cut_prompt(tokenizer, r["prompt"], x, max_len)] for r, x in zip(rows, ids, strict=True)]
