@@ -1,0 +1,119 @@
+"""A labelling interface inside a notebook: two answers, five buttons, a field for keys; the store is `data.labels`.
+
+Every label is on the disk before the next pair is shown. After a restart of the kernel the same cell goes on where it stopped.
+"""
+
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from ..data.labels import KEYS, Labels, Shown
+from .output import FONT, LINE, SOFT, escape, interactive, publish
+
+NAMES = {"first": "1 · left is better", "second": "2 · right is better", "tie": "t · tie", "skip": "s · skip", "undo": "u · undo"}
+ALT = "Two answers to one prompt beside each other; below them the buttons left, right, tie, skip and undo"
+
+
+def card(text: str, head: str) -> str:
+    """One answer, as HTML."""
+    return (f"<div style='{FONT};border:1px solid {LINE};border-radius:8px;padding:10px 14px;min-height:64px;flex:1 1 220px;"
+            f"box-sizing:border-box'><b>{head}</b><br><span class='rlhf-text'>{escape(text)}</span></div>")
+
+
+def markup(shown: Shown | None, progress: str) -> str:
+    """The pair as it stands above the buttons, as HTML."""
+    if shown is None:
+        return f"<div class='rlhf-pair' style='{FONT}'>{escape(progress)}<br><b>All pairs have a label. Thank you.</b></div>"
+    return (f"<div class='rlhf-pair' data-pair='{shown.pair}' style='{FONT};max-width:760px'>"
+            f"<div style='opacity:.75'>{escape(progress)}</div>"
+            f"<div style='background:{SOFT};border-radius:8px;padding:8px 14px;margin:8px 0'><b>{escape(shown.prompt)}</b></div>"
+            f"<div style='display:flex;flex-wrap:wrap;gap:10px'>{card(shown.first, '1')}{card(shown.second, '2')}</div></div>")
+
+
+class Interface:
+    """The widgets for some labels; `box` is what a notebook displays.
+
+    keys: the field that takes the keys 1, 2, t, s, u while it has the focus. It is never emptied: what is typed is read once,
+    however fast, and no key is taken for the pair before.
+    """
+
+    def __init__(self, labels: Labels, clock: Callable[[], float] = time.monotonic):
+        import ipywidgets
+
+        self.labels, self.clock = labels, clock
+        self.view, self.message = ipywidgets.HTML(), ipywidgets.HTML()
+        self.buttons = {}
+        for name, text in NAMES.items():
+            button = ipywidgets.Button(description=text, layout={"width": "auto"})
+            button.add_class(f"rlhf-{name}")
+            button.on_click(lambda _, name=name: self.act(name))
+            self.buttons[name] = button
+        self.keys = ipywidgets.Text(placeholder="click here, then type 1, 2, t, s or u", layout={"width": "300px"})
+        self.keys.add_class("rlhf-keys")
+        self.keys.observe(self._typed, "value")
+        row = ipywidgets.Box([*self.buttons.values()], layout={"flex_flow": "row wrap"})
+        self.box = ipywidgets.VBox([self.view, row, self.keys, self.message])
+        self.box.add_class("rlhf-labelling")
+        self.draw()
+
+    def draw(self) -> None:
+        """Show the next pair and start its clock."""
+        self.view.value = markup(self.labels.shown(), self.labels.progress())
+        self.began = self.clock()
+
+    def act(self, name: str) -> None:
+        """One answer, or undo. What goes wrong is said under the buttons; nothing that was saved is lost."""
+        try:
+            key = next(key for key, value in KEYS.items() if value == name)
+            done = self.labels.press(key, self.clock() - self.began)
+            self.message.value = "" if done else f"<span style='{FONT}'>There is nothing to {name} here.</span>"
+        except (OSError, ValueError) as error:
+            self.message.value = f"<span style='{FONT};color:#D55E00'>Not saved: {escape(error)}</span>"
+        self.draw()
+
+    def _typed(self, change: dict) -> None:
+        old, new = change["old"], change["new"]
+        for key in new[len(old):] if new.startswith(old) else "":
+            if key.lower() in KEYS:
+                self.act(KEYS[key.lower()])
+            elif not key.isspace():
+                self.message.value = f"<span style='{FONT}'>{escape(key)} means nothing here: 1, 2, t, s or u.</span>"
+
+
+def label(pairs: Iterable[dict], out: str | Path, *, seed: int = 0, rater: str = "") -> Labels:
+    """Show the interface for these pairs and return the labels, which grow as somebody clicks.
+
+    out: such as mine.jsonl; see `data.labels.Labels`. Where nobody sits at the notebook (a build, a test), a still picture of
+    the first pair stands in its place, and the labels go to a temporary folder: no file of a reader is touched.
+    """
+    if interactive():
+        from IPython.display import display
+
+        labels = Labels(pairs, out, seed=seed, rater=rater)
+        display(Interface(labels).box)
+        return labels
+    labels = Labels(pairs, Path(tempfile.mkdtemp()) / "scripted.jsonl", seed=seed, rater="scripted")
+    shown = labels.shown()
+    buttons = "".join(f"<span style='border:1px solid {LINE};border-radius:4px;padding:4px 12px;background:{SOFT}'>{text}</span>"
+                      for text in NAMES.values())
+    publish(f"{ALT}.\n{labels.progress()}\n{shown.prompt}\n  1: {shown.first}\n  2: {shown.second}",
+            f"<div role='img' aria-label='{ALT}' style='margin:10px 0'>{markup(shown, labels.progress())}"
+            f"<div style='{FONT};display:flex;flex-wrap:wrap;gap:8px;margin:10px 0'>{buttons}</div></div>")
+    return labels
+
+
+def or_script(labels: Labels, answer: Callable[[str, str, str], str], *, least: int = 20) -> tuple[Labels, str]:
+    """(the labels, whose they are in words): the person's if there are at least `least`, else those of a script.
+
+    answer(prompt, first, second) -> first, second, tie or skip. The script labels every pair, in a temporary folder: labels of
+    a person and of a script are never mixed, and the person's file stays as it is.
+    """
+    few = len(labels.given)
+    if few >= least:
+        return labels, f"your {few} labels"
+    scripted = Labels(labels.pairs, Path(tempfile.mkdtemp()) / "scripted.jsonl", seed=labels.seed, rater="scripted")
+    while (shown := scripted.shown()) is not None:
+        scripted.give(answer(shown.prompt, shown.first, shown.second), seconds=0.0)
+    why = f"you gave {few}, at least {least} are needed" if few else "nobody labelled here"
+    return scripted, f"{len(scripted.given)} labels by a script ({why})"
