@@ -3,6 +3,8 @@
 Every label is on the disk before the next pair is shown. After a restart of the kernel the same cell goes on where it stopped.
 """
 
+import html
+import json
 import tempfile
 import time
 from collections.abc import Callable, Iterable
@@ -12,6 +14,13 @@ from ..data.labels import KEYS, Labels, Shown
 from .output import FONT, LINE, SOFT, escape, interactive, publish
 
 NAMES = {"first": "1 · left is better", "second": "2 · right is better", "tie": "t · tie", "skip": "s · skip", "undo": "u · undo"}
+# A key clicks its button, once for each pair that is shown: a key that comes too early labels nothing. (A text widget would do
+# without a script, but it loses letters when they come faster than the kernel answers.)
+PRESS = ("const name=%s[event.key.toLowerCase()],root=this.closest('.rlhf-labelling');"
+         "if(name&&!event.repeat&&!event.ctrlKey&&!event.metaKey&&!event.altKey){event.preventDefault();event.stopPropagation();"
+         "const turn=root.querySelector('.rlhf-pair').dataset.turn;"
+         "if(this.turn!==turn){this.turn=turn;root.querySelector('.rlhf-'+name).click()}}"
+         "else if(event.key.length===1&&!event.ctrlKey&&!event.metaKey)event.preventDefault()" % json.dumps(KEYS))
 ALT = "Two answers to one prompt beside each other; below them the buttons left, right, tie, skip and undo"
 
 
@@ -21,11 +30,11 @@ def card(text: str, head: str) -> str:
             f"box-sizing:border-box'><b>{head}</b><br><span class='rlhf-text'>{escape(text)}</span></div>")
 
 
-def markup(shown: Shown | None, progress: str) -> str:
-    """The pair as it stands above the buttons, as HTML."""
+def markup(shown: Shown | None, progress: str, turn: int = 0) -> str:
+    """The pair as it stands above the buttons, as HTML. turn: another number each time that something is shown."""
     if shown is None:
-        return f"<div class='rlhf-pair' style='{FONT}'>{escape(progress)}<br><b>All pairs have a label. Thank you.</b></div>"
-    return (f"<div class='rlhf-pair' data-pair='{shown.pair}' style='{FONT};max-width:760px'>"
+        return f"<div class='rlhf-pair' data-turn='{turn}' style='{FONT}'>{escape(progress)}<br><b>All pairs have a label. Thank you.</b></div>"
+    return (f"<div class='rlhf-pair' data-pair='{shown.pair}' data-turn='{turn}' style='{FONT};max-width:760px'>"
             f"<div style='opacity:.75'>{escape(progress)}</div>"
             f"<div style='background:{SOFT};border-radius:8px;padding:8px 14px;margin:8px 0'><b>{escape(shown.prompt)}</b></div>"
             f"<div style='display:flex;flex-wrap:wrap;gap:10px'>{card(shown.first, '1')}{card(shown.second, '2')}</div></div>")
@@ -34,14 +43,13 @@ def markup(shown: Shown | None, progress: str) -> str:
 class Interface:
     """The widgets for some labels; `box` is what a notebook displays.
 
-    keys: the field that takes the keys 1, 2, t, s, u while it has the focus. It is never emptied: what is typed is read once,
-    however fast, and no key is taken for the pair before.
+    Below the buttons is a field that takes the keys 1, 2, t, s, u while it has the focus.
     """
 
     def __init__(self, labels: Labels, clock: Callable[[], float] = time.monotonic):
         import ipywidgets
 
-        self.labels, self.clock = labels, clock
+        self.labels, self.clock, self.turn = labels, clock, 0
         self.view, self.message = ipywidgets.HTML(), ipywidgets.HTML()
         self.buttons = {}
         for name, text in NAMES.items():
@@ -49,9 +57,9 @@ class Interface:
             button.add_class(f"rlhf-{name}")
             button.on_click(lambda _, name=name: self.act(name))
             self.buttons[name] = button
-        self.keys = ipywidgets.Text(placeholder="click here, then type 1, 2, t, s or u", layout={"width": "300px"})
-        self.keys.add_class("rlhf-keys")
-        self.keys.observe(self._typed, "value")
+        self.keys = ipywidgets.HTML(f"<input class='rlhf-keys' data-lm-suppress-shortcuts='true' onkeydown='{html.escape(PRESS)}' "
+                                    "aria-label='Keys: 1, 2, t, s, u' placeholder='click here, then use the keys 1 2 t s u' "
+                                    f"style='{FONT};width:290px;padding:4px 8px'>")
         row = ipywidgets.Box([*self.buttons.values()], layout={"flex_flow": "row wrap"})
         self.box = ipywidgets.VBox([self.view, row, self.keys, self.message])
         self.box.add_class("rlhf-labelling")
@@ -59,7 +67,8 @@ class Interface:
 
     def draw(self) -> None:
         """Show the next pair and start its clock."""
-        self.view.value = markup(self.labels.shown(), self.labels.progress())
+        self.turn += 1
+        self.view.value = markup(self.labels.shown(), self.labels.progress(), self.turn)
         self.began = self.clock()
 
     def act(self, name: str) -> None:
@@ -71,14 +80,6 @@ class Interface:
         except (OSError, ValueError) as error:
             self.message.value = f"<span style='{FONT};color:#D55E00'>Not saved: {escape(error)}</span>"
         self.draw()
-
-    def _typed(self, change: dict) -> None:
-        old, new = change["old"], change["new"]
-        for key in new[len(old):] if new.startswith(old) else "":
-            if key.lower() in KEYS:
-                self.act(KEYS[key.lower()])
-            elif not key.isspace():
-                self.message.value = f"<span style='{FONT}'>{escape(key)} means nothing here: 1, 2, t, s or u.</span>"
 
 
 def label(pairs: Iterable[dict], out: str | Path, *, seed: int = 0, rater: str = "") -> Labels:

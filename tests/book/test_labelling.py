@@ -1,9 +1,12 @@
 """The labelling interface of a notebook, without a browser: buttons, keys, and what is shown (tests/browser has the clicks)."""
 
+import html
+import json
+
 import pytest
 
 from rlhf_minimal.book import labelling
-from rlhf_minimal.data.labels import Labels
+from rlhf_minimal.data.labels import KEYS, Labels
 
 PAIRS = [{"prompt": f"Question {i}?", "answers": [f"Left {i} <b>.", f"Right {i}."]} for i in range(30)]
 
@@ -18,28 +21,23 @@ def answers(interface):
     return [row["answer"] for row in interface.labels.given]
 
 
-def test_buttons_and_keys_go_to_one_store(interface):
-    interface.buttons["first"].click()
-    interface.keys.value = "2"
-    interface.keys.value = "2t"
-    interface.buttons["skip"].click()
-    interface.keys.value = "2tu1"  # two keys in one message: each is read once
+def test_buttons_label_and_take_back(interface):
+    for name in ("first", "second", "tie", "skip", "undo", "first"):
+        interface.buttons[name].click()
     assert answers(interface) == ["first", "second", "tie", "first"]
-    assert 'data-pair=\'4\'' in interface.view.value and "4 of 30" in interface.view.value
+    assert "data-pair='4' data-turn='7'" in interface.view.value and "4 of 30" in interface.view.value
     assert all(row["seconds"] == 1.0 for row in interface.labels.given[:3])
 
 
-def test_deleting_what_was_typed_labels_nothing(interface):
-    for value in ("1", "", "2", "22", "2"):
-        interface.keys.value = value
-    assert answers(interface) == ["first", "second", "second"]
+def test_the_field_for_keys_names_every_button(interface):
+    field = html.unescape(interface.keys.value)
+    assert json.dumps(KEYS) in field and set(KEYS.values()) == set(interface.buttons)
+    assert all(f"rlhf-{name}" in button._dom_classes for name, button in interface.buttons.items())
 
 
-def test_a_key_without_meaning_says_so(interface):
-    interface.keys.value = "x"
-    assert "means nothing" in interface.message.value and answers(interface) == []
-    interface.keys.value = "xu"
-    assert "nothing to undo" in interface.message.value
+def test_undo_with_nothing_to_undo_says_so(interface):
+    interface.buttons["undo"].click()
+    assert "nothing to undo" in interface.message.value and answers(interface) == []
 
 
 def test_what_cannot_be_saved_is_said_and_not_counted(interface):
