@@ -5,12 +5,13 @@ Every label is on the disk before the next pair is shown. After a restart of the
 
 import html
 import json
+import random
 import tempfile
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from ..data.labels import KEYS, Labels, Shown
+from ..data.labels import KEYS, Labels, Shown, as_pairs
 from .output import FONT, LINE, SOFT, escape, interactive, publish
 
 NAMES = {"first": "1 · left is better", "second": "2 · right is better", "tie": "t · tie", "skip": "s · skip", "undo": "u · undo"}
@@ -102,6 +103,18 @@ def label(pairs: Iterable[dict], out: str | Path, *, seed: int = 0, rater: str =
             f"<div role='img' aria-label='{ALT}' style='margin:10px 0'>{markup(shown, labels.progress())}"
             f"<div style='{FONT};display:flex;flex-wrap:wrap;gap:8px;margin:10px 0'>{buttons}</div></div>")
     return labels
+
+
+def answered(pairs: Iterable[dict], answer: Callable[[str, str, str], str], seed: int = 0) -> list[dict]:
+    """The preferences, rows prompt, chosen, rejected, of a script that labels pairs in memory; ties and skipped pairs are left out."""
+    rng, rows = random.Random(seed), []
+    for row in as_pairs(pairs):
+        two = [row["chosen"], row["rejected"]][:: 1 if rng.random() < 0.5 else -1]
+        said = answer(row["prompt"], *two)
+        if said in ("first", "second"):
+            chosen, rejected = two[:: 1 if said == "first" else -1]
+            rows.append({"prompt": row["prompt"], "chosen": chosen, "rejected": rejected})
+    return rows
 
 
 def or_script(labels: Labels, answer: Callable[[str, str, str], str], *, least: int = 20) -> tuple[Labels, str]:
