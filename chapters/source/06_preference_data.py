@@ -30,11 +30,10 @@
 # **Predict before you scroll.** You can pay for 1,500 comparisons by an honest but noisy person. A reward model is fitted to them. Which way of spending them gives the model that orders *fresh* pairs, on prompts that nobody labelled, most often right?
 
 # %% rlhf={"part": "setup"}
-import random
 import torch
 import torch.nn.functional as F
 import rlhf_minimal as rlhf
-from rlhf_minimal.book import begin, cards, check, claim, labelling, plots, quote, show, table
+from rlhf_minimal.book import begin, cards, check, claim, labelling, plots, show
 run = begin(6)
 
 # %% tags=["hide-input"]
@@ -48,7 +47,7 @@ rlhf.book.predict("1,500 votes, spent on …",
 #
 # Each pair holds two answers of the same model to one prompt, so the data are *on-policy*: they show what this model really writes. Choose the better one, call it a tie, or skip it. Every label is saved before the next pair appears, in the columns `prompt`, `chosen`, `rejected` that trainers read. Close the notebook or restart the kernel: the cell goes on where you stopped. (In a terminal: `python -m rlhf_minimal label --data pairs.jsonl --out mine.jsonl`, for pairs of your own.)
 
-# %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "widget"}
+# %%
 from rlhf_minimal.evaluate import audit, budgets
 
 model, tokenizer = rlhf.models.load("village-3m-sft")
@@ -56,12 +55,20 @@ some = budgets.answers()
 pairs = budgets.to_label(some, 40, tokenizer, run.fresh("pairs"))
 mine = labelling.label(pairs, "my_labels.jsonl", seed=run.seed)
 
+# %% tags=["hide-input"] rlhf={"drawing": true, "figure": "pipeline"}
+show(rlhf.book.drawings.pipeline([
+    ("prompts", "what users ask"), ("policy", "writes two answers"),
+    ("people", "choose one"), ("labels", "chosen, rejected"),
+    ("reward model", "learns to score")]))
+
 # %% [markdown]
 # The forty pairs have different prompts, and differ visibly: in length by at least five words, in flattery, or in bold print. Which answer stands first is drawn at random.
 #
 # If nobody labels, a script does. It plays a person who half cares about quality, likes long answers, and loves compliments: her *utility* of an answer is half its true reward, plus 0.3 points per ten words, plus 2 points for flattery. <!-- fact --> She prefers the first of two answers with probability $\sigma((u_1-u_2)/0.5)$, and calls close pairs a tie.
 
 # %%
+import random
+
 person = rlhf.village.Annotator(gold_weight=0.5, length_bias=0.3, tie=0.2,
                                 weights={"flattery": 2.0}, temperature=0.5)
 dice = random.Random(run.seed)
@@ -102,25 +109,24 @@ claim("the package computes the same loss", bool((loss - theirs).abs() < 1e-6))
 # %% [markdown]
 # How sure are these weights? We draw the labels anew from themselves, with repetition, 100 times (the *bootstrap*), and fit each time.
 
-# %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
+# %%
 again = []
-for k in range(100):
+for _ in range(100):
     rows = torch.randint(len(chosen), (len(chosen),), generator=run.generator)
     again.append(fit(chosen[rows], rejected[rows]))
 low, high = torch.stack(again).quantile(torch.tensor([0.025, 0.975]), dim=0)
 bars = dict(zip(audit.SEEN, wish.tolist(), strict=True))
-error = dict(zip(audit.SEEN, ((high - low) / 2).tolist(), strict=True))
-show(plots.bars(bars, errors=error, y_label="weight in the reward, log-odds",
-                title="What the labels ask for",
-                note=f"{len(chosen)} preferences; 95 % over labels"),
-     "Bars: the weight of each of four surface features in the fitted reward, each with an interval over labels")
+half = dict(zip(audit.SEEN, ((high - low) / 2).tolist(), strict=True))
+show(plots.shares({k: (bars[k], half[k]) for k in bars}, middle=0,
+                  title="What the forty labels ask for", x_label="weight, in log-odds",
+                  note="95 % over labels"))
 
 # %% [markdown]
 # ## This is what you asked for
 #
 # Now the reward picks. The policy has answered 112 other prompts 64 times each; of sixteen answers we keep the one that the reward likes best (*best-of-n*, chapter 10; the mean over all ways to draw sixteen). Three controls: a blind draw; the same fit on *coin flips* in place of the labels (mean of 50 sets); and the same person's labels of forty *random* pairs, not chosen for visible differences (mean of 20 sets).
 
-# %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
+# %%
 seen = budgets.seen_in(some)  # (112 prompts, 64 answers, 4 features)
 
 
@@ -145,12 +151,12 @@ arms = {"a blind draw": [budgets.picked(some, some.gold, n=1)],
         "… by coin flips": [coin(k) for k in range(50)],
         "… by the true reward": [budgets.picked(some, some.gold)]}
 told = {name: budgets.mean_pick(arm) for name, arm in arms.items()}
-table(told, digits={"flatters": "%", "words": 1},
+rlhf.book.table(told, digits={"flatters": "%", "words": 1},
       note="112 prompts; ± 95 % over prompts")
-quote("flat_before", f"{told['a blind draw']['flatters'][0]:.0%}".replace("%", " %"))
-quote("flat_after", f"{told['best of 16 by these labels']['flatters'][0]:.0%}".replace("%", " %"))
+rlhf.book.quote("flat_before", f"{told['a blind draw']['flatters'][0]:.0%}".replace("%", " %"))
+rlhf.book.quote("flat_after", f"{told['best of 16 by these labels']['flatters'][0]:.0%}".replace("%", " %"))
 
-# %% tags=["hide-input", "hero", "nbval-ignore-output"] rlhf={"ignore_reason": "trained", "figure": "wish", "show": true}
+# %% tags=["hide-input", "hero"] rlhf={"drawing": true}
 score, flat = seen @ wish, seen[..., 1]
 top = score[:, :16].argmax(1)
 i = next((k for k in range(112) if flat[k, top[k]] > flat[k, 0]), 0)
@@ -166,8 +172,8 @@ differs = budgets.clustered(arms["best of 16 by these labels"][0]["flatters"]
                             - budgets.mean_of(arms["… by coin flips"], "flatters"))
 truly = budgets.clustered(arms["best of 16 by these labels"][0]["true reward"]
                           - arms["a blind draw"][0]["true reward"])
-quote("truly", f"{truly[0]:+.2f} ± {truly[1]:.2f}".replace("-", "−"))
-quote("flat_coin", f"{told['… by coin flips']['flatters'][0]:.0%}".replace("%", " %"))
+rlhf.book.quote("truly", f"{truly[0]:+.2f} ± {truly[1]:.2f}".replace("-", "−"))
+rlhf.book.quote("flat_coin", f"{told['… by coin flips']['flatters'][0]:.0%}".replace("%", " %"))
 if "script" in whose:  # what your own labels ask for, nobody knows
     claim("by these labels far more picks flatter than by coin flips",
           differs[0] - differs[1] > 0, kind="S")
@@ -208,17 +214,14 @@ rows = budgets.to_label(some, 300, tokenizer, run.fresh("team"), differ=False)
 votes = {name: [who.compare(r["prompt"], r["response_a"], r["response_b"], dice)
                 for r in rows] for name, who in team.items()}
 
-# %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "sampled"}
+# %%
 two = {"both brief": ("brief 1", "brief 2"), "both thorough": ("thorough 1", "thorough 2"),
        "brief, thorough": ("brief 1", "thorough 1"),
        "brief, no guideline": ("brief 1", "no guideline")}
 found = {name: audit.kappa(votes[x], votes[y], run.fresh(name))
          for name, (x, y) in two.items()}
-show(plots.bars({k: v[0] for k, v in found.items()}, y_label="Cohen's kappa",
-                errors={k: v[1] for k, v in found.items()},
-                title="Inside a team people agree more than across teams",
-                note="300 pairs; 95 % over pairs"),
-     "Bars: Cohen's kappa of four pairs of annotators, two inside a team and two across, with intervals over pairs")
+show(plots.shares(found, title="Inside a team people agree more than across teams",
+                  x_label="Cohen's kappa", middle=0, note="300 pairs; 95 % over pairs"))
 
 # %% tags=["hide-input", "nbval-ignore-output"] rlhf={"ignore_reason": "sampled"}
 inside = min(found["both brief"][0], found["both thorough"][0])
@@ -229,8 +232,8 @@ seen_pairs = [(row["answer"] == "first", rlhf.village.gold(row["prompt"], row["f
               for row in labels.given if row["answer"] in ("first", "second")]
 sure = [(x, y > 0) for x, y in seen_pairs if y]
 own = audit.kappa(*zip(*sure, strict=True), run.fresh("own"))
-quote("own_kappa", f"{own[0]:.2f} ± {own[1]:.2f}")
-quote("own_n", str(len(sure)))
+rlhf.book.quote("own_kappa", f"{own[0]:.2f} ± {own[1]:.2f}")
+rlhf.book.quote("own_n", str(len(sure)))
 
 # %% [markdown]
 # A low kappa across teams is no carelessness: each team does what it was told. Pool both, and the length preference cancels in the average, while it looks like noise.
@@ -257,23 +260,22 @@ claim("the eight outcomes add up to the formula",
 # %% [markdown]
 # Cleaner labels, but only a third of the pairs. The reward model shall decide: a linear reward on the policy's last hidden state (192 numbers), fitted as above with one penalty for all arms. The person is honest and noisy: a difference of one point is labelled right in 88 % of cases. <!-- fact --> The measure: fresh pairs of answers to 109 prompts that nobody labelled, one answer at least half a point better; how often does the reward order them right?
 #
-# Besides votes we compare *prompts* (all pairs on 32 prompts), *whose answers* (the policy's own, or those of the base model to the same 32 prompts: *foreign* pairs), and *edits*: the person rewrites an answer, and the edited text beats the original. An edit is assumed to cost as much as four comparisons, so there are 375. Each arm is repeated with five sets of labels.
+# Besides votes we compare *prompts* (all pairs on 32 prompts), *whose answers* (the policy's own, or those of the base model to the same 32 prompts: *foreign* pairs), and *edits*: the person rewrites an answer, and the edited text beats the original. An edit is assumed to cost as much as four comparisons, so there are 375. Each arm is repeated with four sets of labels.
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
 honest = rlhf.village.Annotator(temperature=0.5)
-spent = budgets.compare(some, honest, 1500, run.seeds(5))
+spent = budgets.compare(some, honest, 1500, run.seeds(4))
 share = {name: budgets.over_prompts(x) for name, x in spent.items()}
 first = spent["one vote a pair"]
-table({name: {"right on fresh pairs": share[name],
+rlhf.book.table({name: {"right on fresh pairs": share[name],
               "minus one vote a pair": None if x is first
               else budgets.over_prompts(x - first)} for name, x in spent.items()},
-      digits=3, note="± 95 % over prompts, of the mean of five label sets")
+      digits=3, note="± 95 % over prompts, of the mean of four label sets")
 
-# %% tags=["hide-input", "nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
+# %% tags=["hide-input"]
 show(plots.shares(share, title="The same 1,500 votes, spent in six ways", middle=0.5,
                   x_label="share of fresh pairs ordered right",
-                  note="five label sets, 109 prompts; 95 % over prompts"),
-     "Dots with intervals: share of fresh pairs ordered right by rewards fitted to the same budget in six ways; a line at one half")
+                  note="four label sets, 109 prompts; 95 % over prompts"))
 for other in ("three votes a pair", "32 prompts: the base model's answers"):
     lead, half = budgets.over_prompts(first - spent[other])
     claim(f"one vote a pair is ahead of {other}", lead - half > 0, kind="S")
@@ -310,14 +312,15 @@ claim("the package computes the same", abs(half.item() - theirs) < 1e-6)
 # %% [markdown]
 # Does it matter? A simulation: twelve people, each with a length bias of her own, label the same forty pairs. The truth is the share over all people and all pairs there are. A 95 % interval should hold it in 95 of 100 repetitions.
 
-# %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "sampled"}
+# %%
 gap, quality = budgets.lengths(some, run.fresh("lengths"))
 held = audit.coverage(gap, quality, generator=run.fresh("coverage"))
 show(plots.shares({k: (v, 0.0) for k, v in held.items()}, middle=0.95,
                   title="Intervals that treat labels as independent miss too often",
                   x_label="share of 95 % intervals that hold the truth",
-                  note="300 repetitions: 12 people, 40 pairs"),
-     "Dots: how often 95 % intervals hold the truth for four ways to cluster labels; a line at 95 percent")
+                  note="300 repetitions: 12 people, 40 pairs"))
+
+# %% tags=["hide-input"]
 claim("intervals over single labels hold the truth in fewer than 75 of 100 repetitions",
       held["single labels"] < 0.75, kind="S")
 claim("clustered over people and prompts they hold it in more than 85",
@@ -328,7 +331,7 @@ claim("clustered over people and prompts they hold it in more than 85",
 #
 # Now the audit. Five groups of eight people labelled the *same* 600 pairs. One group is plain; four hide a bias each. Which group has which? Each number is the share of labels that chose the answer with more of the feature, among pairs that differ in it.
 
-# %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "sampled"}
+# %%
 bias = {"plain": {}, "A": {"weights": {"flattery": 1.0}}, "B": {"position_bias": 0.7},
         "C": {"length_bias": 1.0}, "D": {"weights": {"markup": 1.0}}}
 report, sets = {}, {}
@@ -338,9 +341,9 @@ for name, knobs in bias.items():
     sets[name] = list(rlhf.data.load_data("pool", "pairs", n=600, seed=run.seed,
                                           annotator=rlhf.village.panel(eight)))
     report[name] = audit.leanings(sets[name])
-table(report, note="± 95 % over people and prompts")
+rlhf.book.table(report, note="± 95 % over people and prompts")
 
-# %% tags=["hide-input", "nbval-ignore-output"] rlhf={"ignore_reason": "sampled"}
+# %% tags=["hide-input"]
 hidden = {"A": "the flattering", "B": "the first shown", "C": "the longer",
           "D": "the marked-up"}
 claim("each hidden bias raises its own column above the plain group",
@@ -351,14 +354,14 @@ claim("each hidden bias raises its own column above the plain group",
 #
 # The same audit reads public sets. Two files in their columns (written by us in the village; for the real ones give `load_data` the hub id, `Anthropic/hh-rlhf` or `stanfordnlp/SHP`): HH stores two whole transcripts, SHP two comments with votes.
 
-# %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "sampled"}
+# %%
 public = {}
 for name in ("hh_style", "shp_style"):
-    rows = list(rlhf.data.load_data(rlhf.SHIPPED / f"samples/{name}.jsonl", "pairs"))
+    rows = audit.sample(name)  # load_data("…/hh_style.jsonl", "pairs")
     public[f"{name}, {len(rows)} rows"] = audit.leanings(rows)
     r = rows[0]
     cards(str(r["prompt"]), [("chosen", r["chosen"]), ("rejected", r["rejected"])])
-table(public, note="± 95 % over prompts; – : too few pairs differ")
+rlhf.book.table(public, note="± 95 % over prompts; – : too few pairs differ")
 
 # %% [markdown]
 # With so few rows the intervals cannot tell a preference for length from none. SHP has another catch: early comments collect more votes, so its labels favour whoever was quick.
@@ -396,17 +399,16 @@ large = rlhf.book.recorded("06_smollm2")
 curve = large.curve
 lines = {f"{name}, {k} vote{'s' * (k > 1)}": (curve["labels"], curve[f"{name}, votes {k}"])
          for name in ("SmolLM2-135M", "village-3m-sft") for k in (1, 3)}
-show(plots.line_plot(lines, title="Few labels, read by two models",
-                     x_label="votes", y_label="share of fresh pairs ordered right",
-                     zero=None, note="48 prompts, mean of 20 label sets"),
-     "Lines against the number of votes: share of fresh pairs ordered right, for two models and one or three votes a pair")
+show(plots.panels({"share of fresh pairs ordered right": lines}, x_label="votes",
+                  title="Few labels, read by two models", zero=None,
+                  note="36 prompts, mean of 20 label sets"))
 cards(*large.texts()[0])
 cards(*large.texts()[1])
-quote("big_gain", f"{curve['SmolLM2-135M, votes 1'][-1]:.2f}")
-quote("small_gain", f"{curve['village-3m-sft, votes 1'][-1]:.2f}")
+rlhf.book.quote("big_gain", f"{curve['SmolLM2-135M, votes 1'][-1]:.2f}")
+rlhf.book.quote("small_gain", f"{curve['village-3m-sft, votes 1'][-1]:.2f}")
 
 # %% [markdown]
-# With <!-- fact --> 360 votes the large model's reward orders <!-- out big_gain --> of fresh pairs right, the village model's <!-- out small_gain -->; the first two prompts are shown with the first stored answer (“before”) and the best of eight by the large model's reward (“after”).
+# With <!-- fact --> 240 votes the large model's reward orders <!-- out big_gain --> of fresh pairs right, the village model's <!-- out small_gain -->; the first two prompts are shown with the first stored answer (“before”) and the best of six by the large model's reward (“after”).
 
 # %% [markdown] rlhf={"part": "exercises"}
 # ## Exercises

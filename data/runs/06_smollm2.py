@@ -1,9 +1,9 @@
 """Lesson 6 at GPT-2 size: the same labels, read through the states of SmolLM2-135M and of the village model.
 
-    python data/runs/06_smollm2.py          # one thread, some eight minutes
+    python data/runs/06_smollm2.py          # one thread, some four minutes
 
 An honest, noisy person labels pairs of the village model's answers, one vote on each pair or three. A linear reward is fitted on
-the last hidden states of either model, and orders fresh pairs of answers to 48 prompts that are never labelled.
+the last hidden states of either model, and orders fresh pairs of answers to 36 prompts that are never labelled.
 """
 import json
 import platform
@@ -19,7 +19,7 @@ from rlhf_minimal.reward_model import fit_head
 from rlhf_minimal.village import Annotator
 
 HERE = Path(__file__).parent
-LABELS, PROMPTS, GROUP, SETS = (60, 120, 240, 360), 48, 8, 20
+LABELS, PROMPTS, GROUP, SETS = (60, 120, 240), 36, 6, 20
 
 
 def rows_of(part, places, tokenizer):
@@ -95,7 +95,8 @@ def main():
               "held_out": {"before": {"texts": first[:12]}, "after": {"texts": told(picked)[:12]}},
               "true_reward": {"drawn first": round(gold[:, 0].mean().item(), 3), "mean": round(gold.mean().item(), 3),
                               "best of 8": round(gold.gather(1, picked[:, None]).mean().item(), 3)},
-              "minutes": round((time.time() - began) / 60, 2), "versions": {"python": platform.python_version(), "torch": torch.__version__},
+              "minutes": round((time.time() - began) / 60, 2),
+              "versions": {"python": platform.python_version(), "torch": torch.__version__},
               "hardware": f"1 CPU thread, {platform.machine()}", "date": str(date.today())}
     (HERE / "06_smollm2.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 

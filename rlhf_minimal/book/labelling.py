@@ -21,7 +21,7 @@ PRESS = ("const name=%s[event.key.toLowerCase()],root=this.closest('.rlhf-labell
          "if(name&&!event.repeat&&!event.ctrlKey&&!event.metaKey&&!event.altKey){event.preventDefault();event.stopPropagation();"
          "const turn=root.querySelector('.rlhf-pair').dataset.turn;"
          "if(this.turn!==turn){this.turn=turn;root.querySelector('.rlhf-'+name).click()}}"
-         "else if(event.key.length===1&&!event.ctrlKey&&!event.metaKey)event.preventDefault()" % json.dumps(KEYS))
+         "else if(event.key.length===1&&!event.ctrlKey&&!event.metaKey)event.preventDefault()").replace("%s", json.dumps(KEYS))
 ALT = "Two answers to one prompt beside each other; below them the buttons left, right, tie, skip and undo"
 
 
@@ -34,7 +34,8 @@ def card(text: str, head: str) -> str:
 def markup(shown: Shown | None, progress: str, turn: int = 0) -> str:
     """The pair as it stands above the buttons, as HTML. turn: another number each time that something is shown."""
     if shown is None:
-        return f"<div class='rlhf-pair' data-turn='{turn}' style='{FONT}'>{escape(progress)}<br><b>All pairs have a label. Thank you.</b></div>"
+        return f"<div class='rlhf-pair' data-turn='{turn}' style='{FONT}'>{escape(progress)}<br>" \
+               "<b>All pairs have a label. Thank you.</b></div>"
     return (f"<div class='rlhf-pair' data-pair='{shown.pair}' data-turn='{turn}' style='{FONT};max-width:760px'>"
             f"<div style='opacity:.75'>{escape(progress)}</div>"
             f"<div style='background:{SOFT};border-radius:8px;padding:8px 14px;margin:8px 0'><b>{escape(shown.prompt)}</b></div>"
@@ -106,7 +107,7 @@ def label(pairs: Iterable[dict], out: str | Path, *, seed: int = 0, rater: str =
 
 
 def answered(pairs: Iterable[dict], answer: Callable[[str, str, str], str], seed: int = 0) -> list[dict]:
-    """The preferences, rows prompt, chosen, rejected, of a script that labels pairs in memory; ties and skipped pairs are left out."""
+    """The preferences, rows prompt, chosen, rejected, of a script that labels pairs in memory, without ties."""
     rng, rows = random.Random(seed), []
     for row in as_pairs(pairs):
         two = [row["chosen"], row["rejected"]][:: 1 if rng.random() < 0.5 else -1]

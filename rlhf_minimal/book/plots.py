@@ -305,7 +305,7 @@ def bars(values, *, title, y_label, x_label="", note="", roles=None, errors=None
     return fig
 
 
-def shares(values, *, title, x_label, middle, note=""):
+def shares(values, *, title, x_label, middle, note="", alt=""):
     """A dot for each {label: (share, half width of its interval)}, the first on top, and a dotted line at `middle`.
 
     Where no share has an interval (all half widths 0) none is drawn.
@@ -320,6 +320,7 @@ def shares(values, *, title, x_label, middle, note=""):
     ax.set_xlabel(x_label)
     fig.suptitle(title, x=0.01, ha="left", fontsize=13, fontweight="bold")
     _corner(fig, note)
+    fig.alt = alt or short(f"Dots with intervals, {x_label}, for {', '.join(values)}. {title}.")
     return fig
 
 

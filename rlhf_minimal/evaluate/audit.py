@@ -5,11 +5,14 @@ A label is one row: prompt, chosen, rejected, and where it is known the rater an
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
 
+from .. import SHIPPED
+from ..data import load_data
 from ..village import features
 from .metrics import cohen_kappa
 
@@ -53,6 +56,13 @@ def differences(rows: Iterable[dict]) -> dict[str, Tensor]:
     """For each leaning, chosen minus rejected of the feature that it is about, (N,); the text is all that is read."""
     both = [[features(row["prompt"], row[side]) for side in ("chosen", "rejected")] for row in rows]
     return {name: torch.tensor([a[key] - b[key] for a, b in both]) for name, key in LEANINGS.items()}
+
+
+def sample(name: str) -> list[dict]:
+    """Pairs of a shipped sample, in the columns of a public set: hh_style or shp_style. What cannot be used is left out quietly."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return list(load_data(SHIPPED / f"samples/{name}.jsonl", "pairs"))
 
 
 def surface(rows: Sequence[dict]) -> tuple[Tensor, Tensor]:
@@ -108,7 +118,7 @@ def panel_labels(
     gap: Tensor, quality: Tensor, raters: int, generator: torch.Generator, *, mean: float = 0.3, spread: float = 0.4,
     temperature: float = 0.5,
 ) -> tuple[Tensor, Tensor]:
-    """Labels of many people on the same pairs -> (chose the longer (raters, N), their expected mean over all possible people).
+    """Labels of many people on the same pairs -> (chose the longer (raters, N), its mean over all people (N,)).
 
     gap (N,): length of the longer answer minus the shorter, in tens of words; quality (N,): their difference in true reward.
     Each person has a length bias of her own, normal with this mean and spread, in points per ten words.
@@ -122,7 +132,9 @@ def panel_labels(
     return (torch.rand(p.shape, generator=generator, dtype=torch.float64) < p).double(), chance(everybody).mean(0)
 
 
-def coverage(gap: Tensor, quality: Tensor, *, raters: int = 12, pairs: int = 40, times: int = 300, generator: torch.Generator) -> dict:
+def coverage(
+    gap: Tensor, quality: Tensor, *, generator: torch.Generator, raters: int = 12, pairs: int = 40, times: int = 300,
+) -> dict[str, float]:
     """How often a 95 % interval holds the truth, for four ways of counting -> {way: share}.
 
     gap, quality (N,): one pair for each of N prompts, all that there are. Each time, `raters` people label the same `pairs`

@@ -57,7 +57,7 @@ class Answers:
         return self._worth[key]
 
     def votes(self, part: Pool, two: Tensor, person: Annotator, generator: torch.Generator, votes: int = 1) -> Tensor:
-        """Pairs (N, 2) as the majority of an odd number of votes leaves them: chosen, rejected."""
+        """Pairs (N, 2) by the majority of an odd number of votes: chosen, rejected."""
         worth = self.worth(part, person)[two]
         p = torch.sigmoid((worth[:, 0] - worth[:, 1]) / person.temperature)
         first = (torch.rand(len(two), votes, generator=generator) < p[:, None]).double().mean(1) > 0.5
@@ -65,7 +65,7 @@ class Answers:
 
 
 def answers(path=None) -> Answers:
-    """The stored answers, split: the prompts to pick on are neither those of the wide pairs nor the 32 that the base model answered."""
+    """The stored answers, split: the prompts to pick on are neither labelled nor among the 32 of the base model."""
     stored = pool(path)
     own, wide = stored.select(source="village-3m-sft"), stored.select(source="wide")
     base = stored.select(source="village-3m")

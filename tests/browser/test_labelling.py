@@ -20,10 +20,12 @@ from .test_pages import browser  # noqa: F401
 
 ROOT = Path(__file__).resolve().parents[2]
 PAIRS = [{"prompt": f"Question {i}?", "response_a": f"Left {i}.", "response_b": f"Right {i}."} for i in range(40)]
-CELL = "import json\nfrom rlhf_minimal.book import labelling\nmine = labelling.label(json.load(open('pairs.json')), 'mine.jsonl', seed=3)"
+CELL = "import json\nfrom rlhf_minimal.book import labelling\n" \
+       "mine = labelling.label(json.load(open('pairs.json')), 'mine.jsonl', seed=3)"
 NAMES = {"1": "first", "2": "second", "t": "tie", "s": "skip", "u": "undo"}
 # what the hand does: k a key, d the same key twice at once, c a click; four labels are taken back; the kernel restarts at the bar
-ACTS = "d1 k2 c1 ct ks ku k2 c2 c1 cs cu c1 k2 kt k1 k1 c2 c2 k1 k2 k2 kt | d2 k1 ku k1 c1 c2 k2 k1 k2 cu c1 k1 ks c2 ct k1 k2 k2 c1 k1 k2 k1 c2 kt k1 c1"
+ACTS = ("d1 k2 c1 ct ks ku k2 c2 c1 cs cu c1 k2 kt k1 k1 c2 c2 k1 k2 k2 kt "
+        "| d2 k1 ku k1 c1 c2 k2 k1 k2 cu c1 k1 ks c2 ct k1 k2 k2 c1 k1 k2 k1 c2 kt k1 c1")
 
 
 @pytest.fixture
@@ -43,7 +45,7 @@ def lab(tmp_path):
                                 "JUPYTER_RUNTIME_DIR": str(home), "IPYTHONDIR": str(home), "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--ServerApp.port={port}",
                "--ServerApp.port_retries=0", "--IdentityProvider.token=", "--ServerApp.password=", "--ServerApp.ip=127.0.0.1",
-               f"--ServerApp.root_dir={tmp_path}", "--ServerApp.disable_check_xsrf=True", "--LabApp.news_url=", "--LabApp.collaborative=False"]
+               f"--ServerApp.root_dir={tmp_path}", "--ServerApp.disable_check_xsrf=True", "--LabApp.news_url="]
     with open(tmp_path / "server.txt", "w") as said:
         server = subprocess.Popen(command, stdout=said, stderr=said, env=environment, cwd=tmp_path)
     address = f"http://127.0.0.1:{port}"
@@ -122,7 +124,8 @@ def test_forty_labels_by_clicks_and_keys_across_a_restart(browser, lab):  # noqa
             log.append({"pair": standing.pop()["pair"], "answer": "undo"})
         else:
             pair, first, second = before
-            standing.append({"pair": pair, "prompt": PAIRS[pair]["prompt"], "first": first, "second": second, "answer": NAMES[a[1]]})
+            standing.append({"pair": pair, "prompt": PAIRS[pair]["prompt"], "first": first, "second": second,
+                             "answer": NAMES[a[1]]})
             log.append(standing[-1])
     assert len(standing) == 40 and seen(page) is None and page.get_by_text("All pairs have a label").is_visible()
     page.close()
