@@ -15,9 +15,9 @@
 #
 # **With a fixed labelling budget, which pairs should people compare, and how many votes does each pair need?**
 #
-# ![A request with two answers under each other, one drawn first and one chosen by a reward that was fitted to forty labels; beside them a bar for each surface feature that this reward counts](figures/06_hero.png)
+# ![A request with two answers under each other, one drawn blindly and one chosen by a reward that was fitted to forty labels; beside them bars over 112 prompts: how many answers flatter, and their true reward](figures/06_hero.png)
 #
-# Somebody labelled forty pairs of answers. From these labels alone we fitted a reward that sees four surface features, and let it pick the best of sixteen answers: it picks what that person asked for. On this page you label forty pairs yourself, see what your labels ask for, and find out how to spend a larger budget.
+# Somebody compared forty pairs of answers; a reward was fitted to these labels alone, and picks the best of sixteen answers. On this page you label forty pairs yourself, see what *your* labels ask for, and find out how to spend a larger budget.
 #
 # <details><summary>What you need, what it costs, how quality is known</summary>
 # Chapter 5 (what preferences are); a little PyTorch. <!-- costs -->. Nothing is downloaded. Model: <code>village-3m-sft</code>, three million parameters, and its stored answers. The <i>true reward</i> is a formula of this toy world, which a real team never sees: 3 points for a perfect answer (a true fact, a refusal of a harmful request, a story that fits), 0 where the task is missed, −1 for help with harm, −1.5 for broken text, −0.25 for flattery. Length and bold print count nothing. In the stored notebook a script labels in your place, and the page says so. Book: <a href="https://rlhfbook.com">rlhfbook.com</a>, the chapter on preference data. Seed 0.
@@ -62,15 +62,15 @@ show(rlhf.book.drawings.pipeline([
     ("reward model", "learns to score")]))
 
 # %% [markdown]
-# The forty pairs have different prompts, and differ visibly: in length by at least five words, in flattery, or in bold print. Which answer stands first is drawn at random.
+# The forty pairs have different prompts: facts, opinions, stories, summaries, harmful requests and harmless ones that only sound harmful. The two answers differ visibly: in length by at least five words, in flattery, or in bold print. Which answer stands first is drawn at random.
 #
-# If nobody labels, a script does. It plays a person who half cares about quality, likes long answers, and loves compliments: her *utility* of an answer is half its true reward, plus 0.3 points per ten words, plus 2 points for flattery. <!-- fact --> She prefers the first of two answers with probability $\sigma((u_1-u_2)/0.5)$, and calls close pairs a tie.
+# If nobody labels, a script does. It plays a person who half cares about quality, likes long answers, and loves compliments: her *utility* of an answer is half its true reward, plus 0.3 points per ten words, plus 3 points for flattery. <!-- fact --> She prefers the first of two answers with probability $\sigma((u_1-u_2)/0.5)$, and calls close pairs a tie.
 
 # %%
 import random
 
 person = rlhf.village.Annotator(gold_weight=0.5, length_bias=0.3, tie=0.2,
-                                weights={"flattery": 2.0}, temperature=0.5)
+                                weights={"flattery": 3.0}, temperature=0.5)
 dice = random.Random(run.seed)
 
 
@@ -159,13 +159,16 @@ rlhf.book.quote("flat_after", f"{told['best of 16 by these labels']['flatters'][
 # %% tags=["hide-input", "hero"] rlhf={"drawing": true}
 score, flat = seen @ wish, seen[..., 1]
 top = score[:, :16].argmax(1)
-i = next((k for k in range(112) if flat[k, top[k]] > flat[k, 0]), 0)
-place = some.rows[i]
-text, best = some.asked.texts([place[0], place[top[i]]], tokenizer)
-asked = some.asked.prompts[int(some.asked.prompt[place[0]])]
+asked = [some.asked.prompts[int(k)] for k in some.asked.prompt[some.rows[:, 0]]]
+i = next((k for k in range(112) if flat[k, top[k]] > flat[k, 0]
+          and len(asked[k]) < 45), 0)
+text, best = some.asked.texts([some.rows[i, 0], some.rows[i, top[i]]], tokenizer)
+both = {"blind draw": told["a blind draw"],
+        "best of 16": told["best of 16 by these labels"]}
 show(rlhf.book.drawings.answers_and_bars(
-    asked, {"drawn first": text, "best of 16 by the forty labels": best},
-    {"what the labels ask for (weight)": bars}))
+    asked[i], {"blind draw": text, "best of 16 by the forty labels": best},
+    {"answers that flatter, %": {k: 100 * v["flatters"][0] for k, v in both.items()},
+     "true reward, points": {k: v["true reward"][0] for k, v in both.items()}}))
 
 # %% tags=["hide-input", "nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
 differs = budgets.clustered(arms["best of 16 by these labels"][0]["flatters"]
@@ -179,7 +182,7 @@ if "script" in whose:  # what your own labels ask for, nobody knows
           differs[0] - differs[1] > 0, kind="S")
 
 # %% [markdown]
-# **This is what you asked for.** Of blind draws <!-- out flat_before --> flatter, of the picks <!-- out flat_after -->. Coin flips give <!-- out flat_coin -->: a random weight on flattery is positive half of the time. And was it good? Picks minus blind draws, prompt by prompt, the true reward changes by <!-- out truly --> points. The reward did its work; the labels asked for something else. (The prompt in the picture is the first of the 112 on which the pick flatters and the first answer does not.) The forty pairs that differ visibly did no better here than forty random ones.
+# **This is what you asked for.** Of blind draws <!-- out flat_before --> flatter, of the picks <!-- out flat_after -->. Coin flips give <!-- out flat_coin -->: a random weight on flattery is positive half of the time. And was it good? Picks minus blind draws, prompt by prompt, the true reward changes by <!-- out truly --> points. Not all of that loss is taste: coin flips lose more, because any pick by style alone finds odd answers. But the labels chose the direction, and they did not ask for truth. (In the picture stands the first short prompt of the 112 on which the pick flatters and the blind draw does not.) The forty pairs that differ visibly did no better here than forty random ones.
 #
 # ## Idea 1: How much do two people agree?
 #
@@ -207,8 +210,8 @@ def member(name, bias):
     return rlhf.village.Annotator(name=name, length_bias=bias, temperature=0.5)
 
 
-team = {"brief 1": member("brief", -1.0), "brief 2": member("brief", -1.0),
-        "thorough 1": member("long", 1.0), "thorough 2": member("long", 1.0),
+team = {"brief 1": member("brief", -2.0), "brief 2": member("brief", -2.0),
+        "thorough 1": member("long", 2.0), "thorough 2": member("long", 2.0),
         "no guideline": member("plain", 0.0)}
 rows = budgets.to_label(some, 300, tokenizer, run.fresh("team"), differ=False)
 votes = {name: [who.compare(r["prompt"], r["response_a"], r["response_b"], dice)
@@ -494,7 +497,7 @@ check("6.3", chose_the_longer, hidden=True)
 # %% [markdown] rlhf={"part": "retell"}
 # ## Retell it
 #
-# Forty labels are enough to say loudly what somebody wants, and a reward fitted to them picks exactly that, good or not. Two people agree beyond chance when they share a guideline, and much less when they do not. With a fixed budget, one noisy vote on many prompts taught more here than three votes on a third of the pairs, and the model's own answers taught more than those of a model that writes differently. Labels of one person and of one prompt belong together, so honest intervals are clustered over both. With them, hidden tastes for length, flattery, bold print and the first place show in a table.
+# Forty labels already say what somebody wants, and a reward fitted to them picks that, good or not. Two people agree beyond chance when they share a guideline, and much less when they do not. With a fixed budget, one noisy vote on many prompts taught more here than three votes on a third of the pairs, and the model's own answers taught more than those of a model that writes differently. Labels of one person and of one prompt belong together, so honest intervals are clustered over both. With them, hidden tastes for length, flattery, bold print and the first place show in a table.
 #
 # In the book: the chapter on preference data. Next: chapter 7, Reward modeling.
 #

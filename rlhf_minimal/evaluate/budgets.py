@@ -21,6 +21,7 @@ from ..reward_model import fit_head, last_states
 from ..village import Annotator
 from .exams import clustered
 
+READABLE = ("fact", "opinion", "harmful", "lookalike", "story", "summary")  # families whose answers a person can judge at sight
 EACH = 64  # stored answers to a prompt on which a reward is tried
 
 
@@ -107,15 +108,17 @@ def of_few(part: Pool, n: int, generator: torch.Generator) -> Tensor:
 
 
 def to_label(some: Answers, n: int, tokenizer, generator: torch.Generator, *, differ: bool = True) -> list[dict]:
-    """n pairs for a person, one for each prompt: rows with prompt, response_a, response_b.
+    """n pairs for a person, one for each prompt of the `READABLE` families: rows with prompt, response_a, response_b.
 
     differ: only pairs that differ in what can be seen at once: flattery, bold print, or at least five words.
     """
     part = some.wide
     seen = part.features[:, [part.feature_names.index(name) for name in ("words", "flattery", "markup")]]
     gap = (seen[some.pairs[:, 0]] - seen[some.pairs[:, 1]]).abs()
-    visible = (gap >= torch.tensor([5.0, 0.5, 0.5])).any(1)
-    two = one_each(part.prompt, some.pairs[visible] if differ else some.pairs, generator)[:n]
+    fit = torch.tensor([family in READABLE for family in part.families])[part.prompt[some.pairs[:, 0]]]
+    if differ:
+        fit &= (gap >= torch.tensor([5.0, 0.5, 0.5])).any(1)
+    two = one_each(part.prompt, some.pairs[fit], generator)[:n]
     texts = [part.texts(side.tolist(), tokenizer) for side in two.T]
     return [{"prompt": part.prompts[int(part.prompt[i])], "response_a": a, "response_b": b}
             for i, a, b in zip(two[:, 0].tolist(), *texts, strict=True)]
