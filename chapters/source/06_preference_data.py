@@ -45,7 +45,7 @@ rlhf.book.predict("1,500 votes, spent on …",
 # %% [markdown] rlhf={"part": "phenomenon"}
 # ## Label forty pairs
 #
-# Each pair holds two answers of the same model to one prompt, so the data are *on-policy*: they show what this model really writes. Choose the better one, call it a tie, or skip it. Every label is saved before the next pair appears, in the columns `prompt`, `chosen`, `rejected` that trainers read. Close the notebook or restart the kernel: the cell goes on where you stopped. (In a terminal: `python -m rlhf_minimal label --data pairs.jsonl --out mine.jsonl`, for pairs of your own.)
+# Each pair holds two answers of the same model to one prompt, so the data are *on-policy*: they show what this model really writes. Choose the better one, call it a tie, or skip it. Every label is saved before the next pair appears, in the columns `prompt`, `chosen`, `rejected` that trainers read. Close the notebook or restart the kernel: the cell goes on where you stopped. For pairs of your own there is a command, `python -m rlhf_minimal label --data pairs.jsonl --out mine.jsonl`; paid services such as Amazon SageMaker Ground Truth offer the same with many annotators.
 
 # %%
 from rlhf_minimal.evaluate import audit, budgets
@@ -168,7 +168,8 @@ both = {"blind draw": told["a blind draw"],
 show(rlhf.book.drawings.answers_and_bars(
     asked[i], {"blind draw": text, "best of 16 by the forty labels": best},
     {"answers that flatter, %": {k: 100 * v["flatters"][0] for k, v in both.items()},
-     "true reward, points": {k: v["true reward"][0] for k, v in both.items()}}))
+     "true reward, points": {k: v["true reward"][0] for k, v in both.items()}},
+    title="Forty labels, and what a reward fitted to them picks"))
 
 # %% tags=["hide-input", "nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
 differs = budgets.clustered(arms["best of 16 by these labels"][0]["flatters"]
@@ -182,7 +183,7 @@ if "script" in whose:  # what your own labels ask for, nobody knows
           differs[0] - differs[1] > 0, kind="S")
 
 # %% [markdown]
-# **This is what you asked for.** Of blind draws <!-- out flat_before --> flatter, of the picks <!-- out flat_after -->. Coin flips give <!-- out flat_coin -->: a random weight on flattery is positive half of the time. And was it good? Picks minus blind draws, prompt by prompt, the true reward changes by <!-- out truly --> points. Not all of that loss is taste: coin flips lose more, because any pick by style alone finds odd answers. But the labels chose the direction, and they did not ask for truth. (In the picture stands the first short prompt of the 112 on which the pick flatters and the blind draw does not.) The forty pairs that differ visibly did no better here than forty random ones.
+# **This is what you asked for.** Of blind draws <!-- out flat_before --> flatter, of the picks <!-- out flat_after -->. Coin flips give <!-- out flat_coin -->: a random weight on flattery is positive half of the time. And was it good? Picks minus blind draws, prompt by prompt, the true reward changes by <!-- out truly --> points. Not all of that loss is taste: coin flips lose more, because any pick by style alone finds odd answers. But the labels chose the direction, and they did not ask for truth. (In the picture stands the first short prompt of the 112 on which the pick flatters and the blind draw does not.) Choosing pairs instead of drawing them is called *active learning*; our simple rule, pairs that differ visibly, did no better here than forty random ones.
 #
 # ## Idea 1: How much do two people agree?
 #

@@ -73,3 +73,8 @@ def test_enough_labels_of_a_person_are_used(tmp_path):
     assert used is labels and whose == "your 3 labels"
     used, whose = labelling.or_script(labels, lambda *_: "first", least=4)
     assert used is not labels and "you gave 3" in whose and len(Labels(PAIRS, tmp_path / "mine.jsonl").given) == 3
+
+
+def test_a_script_labels_in_memory_and_leaves_ties_out():
+    rows = labelling.answered(PAIRS, lambda prompt, first, second: "tie" if "7" in prompt else "first" if "Left" in first else "second")
+    assert len(rows) == 27 and all("Left" in row["chosen"] and "Right" in row["rejected"] for row in rows)

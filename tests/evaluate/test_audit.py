@@ -77,3 +77,18 @@ def test_surface_and_kappa():
     a, b = [1, 1, 0, 0, 1, 0, 1, 0], [1, 1, 0, 0, 1, 1, 0, 0]
     value, half = audit.kappa(a, b, torch.Generator().manual_seed(0))
     assert value == cohen_kappa(a, b) and 0.1 < half < 1
+
+
+def test_public_sets_are_read_and_audited():
+    hh, shp = audit.sample("hh_style"), audit.sample("shp_style")
+    assert len(hh) == 11 and len(shp) == 24 and all({"prompt", "chosen", "rejected"} <= set(row) for row in hh + shp)
+    assert all(row["chosen"] != row["rejected"] for row in shp) and "the longer" in audit.leanings(shp)
+
+
+def test_people_with_a_length_bias_choose_the_longer_more_often():
+    gap, quality = torch.ones(400).double(), torch.zeros(400).double()
+    dice = torch.Generator().manual_seed(0)
+    shares = [audit.panel_labels(gap, quality, 30, dice, mean=mean)[0].mean().item() for mean in (-0.5, 0.0, 0.5)]
+    assert shares[0] < 0.45 < shares[1] < 0.55 < shares[2]
+    liked, expected = audit.panel_labels(gap, quality, 400, dice)
+    assert liked.mean().item() == pytest.approx(expected.mean().item(), abs=0.05)
