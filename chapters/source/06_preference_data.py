@@ -20,7 +20,7 @@
 # Somebody compared forty pairs of answers; a reward was fitted to these labels alone, and picks the best of sixteen answers. On this page you label forty pairs yourself, see what *your* labels ask for, and find out how to spend a larger budget.
 #
 # <details><summary>What you need, what it costs, how quality is known</summary>
-# Chapter 5 (what preferences are); a little PyTorch. <!-- costs -->. Nothing is downloaded. Model: <code>village-3m-sft</code>, three million parameters, and its stored answers. The <i>true reward</i> is a formula of this toy world, which a real team never sees: 3 points for a perfect answer (a true fact, a refusal of a harmful request, a story that fits), 0 where the task is missed, −1 for help with harm, −1.5 for broken text, −0.25 for flattery. Length and bold print count nothing. In the stored notebook a script labels in your place, and the page says so. Book: <a href="https://rlhfbook.com">rlhfbook.com</a>, the chapter on preference data. Seed 0.
+# Chapter 5 (what preferences are); a little PyTorch. <!-- costs -->. Nothing is downloaded. Model: <code>village-3m-sft</code>, three million parameters, and its stored answers. The <i>true reward</i> is a formula of this toy world, which a real team never sees: 3 points for a perfect answer (a true fact, a refusal of a harmful request, a story that fits), 0 where the task is missed, −1 for help with harm, −1.5 for broken text, −0.25 for flattery. Length and bold print count nothing. In the stored notebook a script labels in your place, and the page says so. Book: <a href="https://rlhfbook.com">rlhfbook.com</a>, chapter 11 there (Preference data). Seed 0.
 # <!-- edition -->
 # </details>
 #
@@ -183,7 +183,7 @@ if "script" in whose:  # what your own labels ask for, nobody knows
           differs[0] - differs[1] > 0, kind="S")
 
 # %% [markdown]
-# **This is what you asked for.** Of blind draws <!-- out flat_before --> flatter, of the picks <!-- out flat_after -->. Coin flips give <!-- out flat_coin -->: a random weight on flattery is positive half of the time. And was it good? Picks minus blind draws, prompt by prompt, the true reward changes by <!-- out truly --> points. Not all of that loss is taste: coin flips lose more, because any pick by style alone finds odd answers. But the labels chose the direction, and they did not ask for truth. (In the picture stands the first short prompt of the 112 on which the pick flatters and the blind draw does not.) Choosing pairs instead of drawing them is called *active learning*; our simple rule, pairs that differ visibly, did no better here than forty random ones.
+# Of blind draws <!-- out flat_before --> flatter, of the picks <!-- out flat_after -->. Coin flips give <!-- out flat_coin -->: a random weight on flattery is positive half of the time. And was it good? Picks minus blind draws, prompt by prompt, the true reward changes by <!-- out truly --> points. Not all of that loss is taste: coin flips lose more, so picking by style alone costs true reward here, whatever the direction. But the labels chose the direction, and they did not ask for truth. (In the picture stands the first short prompt of the 112 on which the pick flatters and the blind draw does not.) Choosing pairs instead of drawing them is called *active learning*; our simple rule, pairs that differ visibly, did no better here than forty random ones.
 #
 # ## Idea 1: How much do two people agree?
 #
@@ -275,6 +275,9 @@ rlhf.book.table({name: {"right on fresh pairs": share[name],
               "minus one vote a pair": None if x is first
               else budgets.over_prompts(x - first)} for name, x in spent.items()},
       digits=3, note="± 95 % over prompts, of the mean of four label sets")
+apart, half = budgets.over_prompts(spent["32 prompts: its own answers"]
+                                   - spent["32 prompts: the base model's answers"])
+rlhf.book.quote("foreign", f"{apart:.3f} ± {half:.3f}")
 
 # %% tags=["hide-input"]
 show(plots.shares(share, title="The same 1,500 votes, spent in six ways", middle=0.5,
@@ -283,16 +286,16 @@ show(plots.shares(share, title="The same 1,500 votes, spent in six ways", middle
 for other in ("three votes a pair", "32 prompts: the base model's answers"):
     lead, half = budgets.over_prompts(first - spent[other])
     claim(f"one vote a pair is ahead of {other}", lead - half > 0, kind="S")
-rlhf.book.settled("a", "Many prompts with one noisy vote each teach most.")
+rlhf.book.settled("a", "Many prompts with one noisy vote each taught most.")
 
 # %% [markdown]
-# One noisy vote on many prompts wins here: a new prompt teaches more than a second opinion. Whose answers they are matters, too: on the same 32 prompts, the base model's answers teach least, because the reward must rank the policy's answers, and theirs look different. A quarter as many edits come close to three votes a pair; how they compare per hour hangs on the assumed price. None of these numbers is high: fifteen hundred labels are few for 192 weights. Three votes are still worth their price for a *test set*, where a wrong label cannot be averaged out.
+# One noisy vote on many prompts wins here: a new prompt teaches more than a second opinion. Whose answers they are may matter, too: on the same 32 prompts, the policy's own answers are ahead of the base model's by <!-- out foreign -->. The reward must rank the policy's answers, and the base model's look different. A quarter as many edits come close to three votes a pair; how they compare per hour hangs on the assumed price. None of these numbers is high: fifteen hundred labels are few for 192 weights. Three votes are still worth their price for a *test set*, where a wrong label cannot be averaged out.
 #
 # | a label | thumbs | rating | comparison | graded comparison | ranking of four | edit |
 # |---|---|---|---|---|---|---|
 # | assumed cost, in comparisons <!-- fact --> | 0.5 | 0.7 | 1 | 1.2 | 2.4 | 4 |
 #
-# > **Keep this:** for training, buy more prompts before more votes, and let your own policy write the answers.
+# > **Keep this:** for training, buy more prompts before more votes; let your own policy write the answers, and measure whether it helps.
 #
 # ## Idea 3: What do the labels favour?
 #
@@ -354,7 +357,11 @@ claim("each hidden bias raises its own column above the plain group",
       all(report[k][v][0] > report["plain"][v][0] for k, v in hidden.items()), kind="S")
 
 # %% [markdown]
-# Compare each row with *plain*, not with one half. Honest people reject broken text, and nothing says that quality and length are unrelated. Only the order shown must be even, because it was drawn at random. <details><summary>Who is who</summary>A likes flattery, B whatever stands first, C length, D bold print.</details>
+# Compare each row with *plain*, not with one half. Honest people reject broken text, and nothing says that quality and length are unrelated. Only the order shown must be even, because it was drawn at random.
+#
+# <details><summary>Who is who</summary>
+# A likes flattery, B whatever stands first, C length, D bold print.
+# </details>
 #
 # The same audit reads public sets. Two files in their columns (written by us in the village; for the real ones give `load_data` the hub id, `Anthropic/hh-rlhf` or `stanfordnlp/SHP`): HH stores two whole transcripts, SHP two comments with votes.
 
@@ -392,6 +399,9 @@ drawn = [float(row["chosen_first"]) for row in sets["plain"]]
 for name, truth in {"chosen always first": sorted_first, "order drawn": drawn}.items():
     same = sum(x == y for x, y in zip(always, truth, strict=True)) / 600
     print(f"{name}: agreement {same:.2f}")
+
+# %% [markdown]
+# With a fixed order, somebody who reads nothing looks perfect. With a drawn order the agreement falls to one half, as it should.
 
 # %% [markdown] rlhf={"part": "gpt2"}
 # ## At GPT-2 size
@@ -498,8 +508,8 @@ check("6.3", chose_the_longer, hidden=True)
 # %% [markdown] rlhf={"part": "retell"}
 # ## Retell it
 #
-# Forty labels already say what somebody wants, and a reward fitted to them picks that, good or not. Two people agree beyond chance when they share a guideline, and much less when they do not. With a fixed budget, one noisy vote on many prompts taught more here than three votes on a third of the pairs, and the model's own answers taught more than those of a model that writes differently. Labels of one person and of one prompt belong together, so honest intervals are clustered over both. With them, hidden tastes for length, flattery, bold print and the first place show in a table.
+# Forty labels already say what somebody wants, and a reward fitted to them picks that, good or not. Two people agree beyond chance when they share a guideline, and much less when they do not. With a fixed budget, one noisy vote on many prompts taught more here than three votes on a third of the pairs, and the model's own answers taught no less than those of a model that writes differently. Labels of one person and of one prompt belong together, so honest intervals are clustered over both. With them, hidden tastes for length, flattery, bold print and the first place show in a table.
 #
-# In the book: the chapter on preference data. Next: chapter 7, Reward modeling.
+# In the book: chapter 11, Preference data. Next: chapter 7, Reward modeling.
 #
 # <!-- nav -->
