@@ -404,25 +404,35 @@ for name, truth in {"chosen always first": sorted_first, "order drawn": drawn}.i
 # With a fixed order, somebody who reads nothing looks perfect. With a drawn order the agreement falls to one half, as it should.
 
 # %% [markdown] rlhf={"part": "gpt2"}
-# ## At GPT-2 size
+# ## At GPT-2 size: one word decides the label
 #
-# A recorded measurement: labels by the same honest person on the village model's answers, read through the hidden states (576 numbers) of SmolLM2-135M, which was taught the village's manner. One vote on each pair, or three on a third of the pairs.
+# Some pairs have an order only because of one word in the prompt. Both stories below are good; asked for a *gloomy* story the first is right, asked for a *calm* one the second. Store such a pair without the word, and its label is a coin. Could a language model label them? A recorded measurement on SmolLM2-135M, taught the village's manner: for twelve such pairs, the log-probability of the first story minus that of the second.
 
 # %%
 large = rlhf.book.recorded("06_smollm2")
+one = large.pairs[0]
+cards(f"{one['prompts'][0]} ({one['moods'][1]}: the second)",
+      [("first story", one["stories"][0]), ("second story", one["stories"][1])])
 curve = large.curve
-lines = {f"{name}, {k} vote{'s' * (k > 1)}": (curve["labels"], curve[f"{name}, votes {k}"])
-         for name in ("SmolLM2-135M", "village-3m-sft") for k in (1, 3)}
-show(plots.panels({"share of fresh pairs ordered right": lines}, x_label="votes",
-                  title="Few labels, read by two models", zero=None,
-                  note="36 prompts, mean of 20 label sets"))
-cards(*large.texts()[0])
-cards(*large.texts()[1])
-rlhf.book.quote("big_gain", f"{curve['SmolLM2-135M, votes 1'][-1]:.2f}")
-rlhf.book.quote("small_gain", f"{curve['village-3m-sft, votes 1'][-1]:.2f}")
+first, second = (torch.tensor(curve[k]) for k in ("first mood", "second mood"))
+parts = {"margin of the first story, nats":
+         {"asked for the first": (curve["pair"], first.tolist()),
+          "asked for the second": (curve["pair"], second.tolist()),
+          "asked for none": (curve["pair"], curve["no mood"])},
+         "what the word changes, nats": {"first minus second": (
+             curve["pair"], (first - second).tolist())}}
+
+# %%
+show(plots.panels(parts, x_label="pair, sorted by its margin without the word",
+                  title="The story itself weighs more than the word",
+                  note="SmolLM2-135M, 12 pairs"))
+right = int((first > 0).sum() + (second < 0).sum())
+rlhf.book.quote("by_sign", f"{right} of 24")
+rlhf.book.quote("by_change", f"{int((first > second).sum())} of 12")
+rlhf.book.quote("nats", f"{(first - second).mean():.1f}")
 
 # %% [markdown]
-# With <!-- fact --> 240 votes the large model's reward orders <!-- out big_gain --> of fresh pairs right, the village model's <!-- out small_gain -->; the first two prompts are shown with the first stored answer (“before”) and the best of six by the large model's reward (“after”).
+# By the sign of the margin the model decides <!-- out by_sign --> cases right, no better than a coin: some stories are simply more probable, whatever was asked. But the word is heard: it moves the margin in the right direction in <!-- out by_change --> pairs, by <!-- out nats --> nats on average. What carries over: compare the same answers across prompts before you trust a score. What does not: at this size the raw log-probability is no annotator.
 
 # %% [markdown] rlhf={"part": "exercises"}
 # ## Exercises
