@@ -153,8 +153,9 @@ arms = {"a blind draw": [budgets.picked(some, some.gold, n=1)],
 told = {name: budgets.mean_pick(arm) for name, arm in arms.items()}
 rlhf.book.table(told, digits={"flatters": "%", "words": 1},
       note="112 prompts; ± 95 % over prompts")
-rlhf.book.quote("flat_before", f"{told['a blind draw']['flatters'][0]:.0%}".replace("%", " %"))
-rlhf.book.quote("flat_after", f"{told['best of 16 by these labels']['flatters'][0]:.0%}".replace("%", " %"))
+for name, arm in {"flat_before": "a blind draw", "flat_coin": "… by coin flips",
+                  "flat_after": "best of 16 by these labels"}.items():
+    rlhf.book.quote(name, f"{100 * told[arm]['flatters'][0]:.0f} %")
 
 # %% tags=["hide-input", "hero"] rlhf={"drawing": true}
 score, flat = seen @ wish, seen[..., 1]
@@ -177,10 +178,8 @@ differs = budgets.clustered(arms["best of 16 by these labels"][0]["flatters"]
 truly = budgets.clustered(arms["best of 16 by these labels"][0]["true reward"]
                           - arms["a blind draw"][0]["true reward"])
 rlhf.book.quote("truly", f"{truly[0]:+.2f} ± {truly[1]:.2f}".replace("-", "−"))
-rlhf.book.quote("flat_coin", f"{told['… by coin flips']['flatters'][0]:.0%}".replace("%", " %"))
-if "script" in whose:  # what your own labels ask for, nobody knows
-    claim("by these labels far more picks flatter than by coin flips",
-          differs[0] - differs[1] > 0, kind="S")
+claim("by the script's labels more picks flatter than by coin flips",
+      "script" not in whose or differs[0] - differs[1] > 0, kind="S")
 
 # %% [markdown]
 # Of blind draws <!-- out flat_before --> flatter, of the picks <!-- out flat_after -->. Coin flips give <!-- out flat_coin -->: a random weight on flattery is positive half of the time. And was it good? Picks minus blind draws, prompt by prompt, the true reward changes by <!-- out truly --> points. Not all of that loss is taste: coin flips lose more, so picking by style alone costs true reward here, whatever the direction. But the labels chose the direction, and they did not ask for truth. (In the picture stands the first short prompt of the 112 on which the pick flatters and the blind draw does not.) Choosing pairs instead of drawing them is called *active learning*; our simple rule, pairs that differ visibly, did no better here than forty random ones.
@@ -219,7 +218,8 @@ votes = {name: [who.compare(r["prompt"], r["response_a"], r["response_b"], dice)
                 for r in rows] for name, who in team.items()}
 
 # %%
-two = {"both brief": ("brief 1", "brief 2"), "both thorough": ("thorough 1", "thorough 2"),
+two = {"both brief": ("brief 1", "brief 2"),
+       "both thorough": ("thorough 1", "thorough 2"),
        "brief, thorough": ("brief 1", "thorough 1"),
        "brief, no guideline": ("brief 1", "no guideline")}
 found = {name: audit.kappa(votes[x], votes[y], run.fresh(name))

@@ -76,5 +76,8 @@ def test_enough_labels_of_a_person_are_used(tmp_path):
 
 
 def test_a_script_labels_in_memory_and_leaves_ties_out():
-    rows = labelling.answered(PAIRS, lambda prompt, first, second: "tie" if "7" in prompt else "first" if "Left" in first else "second")
+    def answer(prompt, first, second):
+        return "tie" if "7" in prompt else "first" if "Left" in first else "second"
+
+    rows = labelling.answered(PAIRS, answer)
     assert len(rows) == 27 and all("Left" in row["chosen"] and "Right" in row["rejected"] for row in rows)
