@@ -86,9 +86,9 @@ print(whose, dict(sorted(labels.counts().items())))
 # What do these labels ask for? Suppose the reward is a weighted sum of four things that can be counted, $r=w\cdot f$: words, flattery, bold print, broken text. The Bradley–Terry model says that the chosen answer wins with probability $\sigma(r_c-r_r)$, where $\sigma$ is the logistic function and $r_c$, $r_r$ are the rewards of the chosen and the rejected answer. We make what happened likely, and add a small penalty on $w$, because forty labels cannot carry large weights:
 
 # %%
-def fit(chosen, rejected, steps=100):
+def fit(chosen, rejected, steps=60):
     weight = torch.zeros(chosen.shape[1], requires_grad=True)
-    optimizer = torch.optim.Adam([weight], lr=0.1)
+    optimizer = torch.optim.Adam([weight], lr=0.2)
     for _ in range(steps):
         margin = (chosen - rejected) @ weight
         loss = -F.logsigmoid(margin).mean() + 0.01 * weight.square().sum()
@@ -124,7 +124,7 @@ show(plots.shares({k: (bars[k], half[k]) for k in bars}, middle=0,
 # %% [markdown]
 # ## This is what you asked for
 #
-# Now the reward picks. The policy has answered 112 other prompts 64 times each; of sixteen answers we keep the one that the reward likes best (*best-of-n*, chapter 10; the mean over all ways to draw sixteen). Three controls: a blind draw; the same fit on *coin flips* in place of the labels (mean of 50 sets); and the same person's labels of forty *random* pairs, not chosen for visible differences (mean of 20 sets).
+# Now the reward picks. The policy has answered 112 other prompts 64 times each; of sixteen answers we keep the one that the reward likes best (*best-of-n*, chapter 10; the mean over all ways to draw sixteen). Three controls: a blind draw; the same fit on *coin flips* in place of the labels (mean of 50 sets); and the same person's labels of forty *random* pairs, not chosen for visible differences (mean of 10 sets).
 
 # %%
 seen = budgets.seen_in(some)  # (112 prompts, 64 answers, 4 features)
@@ -147,12 +147,12 @@ def any_pairs(k):
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
 arms = {"a blind draw": [budgets.picked(some, some.gold, n=1)],
         "best of 16 by these labels": [picks(wish)],
-        "… by 40 labels of random pairs": [any_pairs(k) for k in range(20)],
+        "… by 40 labels of random pairs": [any_pairs(k) for k in range(10)],
         "… by coin flips": [coin(k) for k in range(50)],
         "… by the true reward": [budgets.picked(some, some.gold)]}
 told = {name: budgets.mean_pick(arm) for name, arm in arms.items()}
 rlhf.book.table(told, digits={"flatters": "%", "words": 1},
-      note="112 prompts; ± 95 % over prompts")
+                note="112 prompts; ± 95 % over prompts")
 for name, arm in {"flat_before": "a blind draw", "flat_coin": "… by coin flips",
                   "flat_after": "best of 16 by these labels"}.items():
     rlhf.book.quote(name, f"{100 * told[arm]['flatters'][0]:.0f} %")
@@ -264,17 +264,18 @@ claim("the eight outcomes add up to the formula",
 # %% [markdown]
 # Cleaner labels, but only a third of the pairs. The reward model shall decide: a linear reward on the policy's last hidden state (192 numbers), fitted as above with one penalty for all arms. The person is honest and noisy: a difference of one point is labelled right in 88 % of cases. <!-- fact --> The measure: fresh pairs of answers to 109 prompts that nobody labelled, one answer at least half a point better; how often does the reward order them right?
 #
-# Besides votes we compare *prompts* (all pairs on 32 prompts), *whose answers* (the policy's own, or those of the base model to the same 32 prompts: *foreign* pairs), and *edits*: the person rewrites an answer, and the edited text beats the original. An edit is assumed to cost as much as four comparisons, so there are 375. Each arm is repeated with four sets of labels.
+# Besides votes we compare *prompts* (all pairs on 32 prompts), *whose answers* (the policy's own, or those of the base model to the same 32 prompts: *foreign* pairs), and *edits*: the person rewrites an answer, and the edited text beats the original. An edit is assumed to cost as much as four comparisons, so there are 375. Each arm is repeated with four sets of labels; the edits are one set.
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
 honest = rlhf.village.Annotator(temperature=0.5)
 spent = budgets.compare(some, honest, 1500, run.seeds(4))
 share = {name: budgets.over_prompts(x) for name, x in spent.items()}
-first = spent["one vote a pair"]
-rlhf.book.table({name: {"right on fresh pairs": share[name],
-              "minus one vote a pair": None if x is first
-              else budgets.over_prompts(x - first)} for name, x in spent.items()},
-      digits=3, note="± 95 % over prompts, of the mean of four label sets")
+first, rows = spent["one vote a pair"], {}
+for name, x in spent.items():
+    behind = None if x is first else budgets.over_prompts(x - first[:len(x)])
+    rows[name] = {"right on fresh pairs": share[name], "minus one vote a pair": behind}
+rlhf.book.table(rows, digits=3,
+                note="± 95 % over prompts; mean of four label sets (edits: one)")
 apart, half = budgets.over_prompts(spent["32 prompts: its own answers"]
                                    - spent["32 prompts: the base model's answers"])
 rlhf.book.quote("foreign", f"{apart:.3f} ± {half:.3f}")

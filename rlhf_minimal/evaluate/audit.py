@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -15,6 +16,8 @@ from .. import SHIPPED
 from ..data import load_data
 from ..village import features
 from .metrics import cohen_kappa
+
+_features = lru_cache(maxsize=8192)(features)  # several groups may have labelled the same answers
 
 LEANINGS = {"the longer": "words", "the flattering": "flattery", "the marked-up": "markup", "the broken": "ungrammatical"}
 
@@ -54,7 +57,7 @@ def two_way(values: Tensor, raters: Sequence, prompts: Sequence) -> tuple[float,
 
 def differences(rows: Iterable[dict]) -> dict[str, Tensor]:
     """For each leaning, chosen minus rejected of the feature that it is about, (N,); the text is all that is read."""
-    both = [[features(row["prompt"], row[side]) for side in ("chosen", "rejected")] for row in rows]
+    both = [[_features(str(row["prompt"]), row[side]) for side in ("chosen", "rejected")] for row in rows]
     return {name: torch.tensor([a[key] - b[key] for a, b in both]) for name, key in LEANINGS.items()}
 
 
@@ -67,7 +70,7 @@ def sample(name: str) -> list[dict]:
 
 def surface(rows: Sequence[dict]) -> tuple[Tensor, Tensor]:
     """What can be counted in the chosen and in the rejected answers, (N, 4) each: `SEEN`, with words in tens."""
-    sides = [[features(row["prompt"], row[side]) for row in rows] for side in ("chosen", "rejected")]
+    sides = [[_features(str(row["prompt"]), row[side]) for row in rows] for side in ("chosen", "rejected")]
     chosen, rejected = (torch.tensor([[counted(f)[k] for k in SEEN] for f in side]).view(-1, len(SEEN)) for side in sides)
     return chosen, rejected
 

@@ -166,15 +166,19 @@ def edits(some: Answers, two: Tensor, person: Annotator, seed: int) -> tuple[Ten
 
 
 def states(model, tokenizer, rows: list[dict]) -> Tensor:
-    """Last hidden states (N, H) of rows with prompt and completion."""
-    batch = collate_demonstrations(rows, tokenizer)
-    return last_states(model, batch["ids"], batch["attention"])
+    """Last hidden states (N, H) of rows with prompt and completion; short rows go together, so that little is padded."""
+    order = sorted(range(len(rows)), key=lambda i: len(rows[i]["prompt"]) + len(rows[i]["completion"]))
+    found = []
+    for k in range(0, len(order), 64):
+        batch = collate_demonstrations([rows[i] for i in order[k:k + 64]], tokenizer)
+        found.append(last_states(model, batch["ids"], batch["attention"]))
+    return torch.cat(found)[torch.tensor(order).argsort()]
 
 
-def ways(some: Answers, person: Annotator, n: int, seed: int) -> Iterator[tuple[str, Tensor, Tensor]]:
+def ways(some: Answers, person: Annotator, n: int, seed: int, *, edited: bool = True) -> Iterator[tuple[str, Tensor, Tensor]]:
     """n labels, spent in six ways -> (name, states of the chosen, states of the rejected answers).
 
-    An edit costs as much as four comparisons (`village.EFFORT`), so there are n / 4 of them.
+    An edit costs as much as four comparisons (`village.EFFORT`), so there are n / 4 of them; `edited=False` leaves them out.
     """
     def fresh() -> torch.Generator:
         return torch.Generator().manual_seed(seed)
@@ -186,7 +190,8 @@ def ways(some: Answers, person: Annotator, n: int, seed: int) -> Iterator[tuple[
     for name, part in some.few.items():
         chosen = some.votes(part, of_few(part, n, fresh()), person, fresh())
         yield f"32 prompts: {name}", part.state[chosen[:, 0]], part.state[chosen[:, 1]]
-    yield ("edits", *edits(some, two[:n // 4], person, seed))
+    if edited:
+        yield ("edits", *edits(some, two[:n // 4], person, seed))
     coin = torch.rand(n, generator=fresh()) < 0.5
     chosen = torch.where(coin[:, None], two[:n], two[:n].flip(1))
     yield "coin flips", wide.state[chosen[:, 0]], wide.state[chosen[:, 1]]
@@ -210,10 +215,13 @@ def right(some: Answers, weight: Tensor, fresh: list[Tensor], least: int = 20) -
 
 
 def compare(some: Answers, person: Annotator, n: int, seeds, fit: Callable = fit_head) -> dict[str, Tensor]:
-    """{way: (seeds, P) share of fresh pairs ordered right}; the ridge penalty is 0.03 for all."""
+    """{way: (seeds, P) share of fresh pairs ordered right}; the ridge penalty is 0.03 for all.
+
+    Edits have to be read by the model, which takes longest: there is one set of them, of the first seed.
+    """
     fresh, found = fresh_pairs(some), {}
-    for seed in seeds:
-        for name, chosen, rejected in ways(some, person, n, seed):
+    for k, seed in enumerate(seeds):
+        for name, chosen, rejected in ways(some, person, n, seed, edited=k == 0):
             found.setdefault(name, []).append(right(some, fit(chosen, rejected, l2=0.03), fresh))
     return {name: torch.stack(rows) for name, rows in found.items()}
 
