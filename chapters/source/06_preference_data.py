@@ -33,7 +33,7 @@
 import torch
 import torch.nn.functional as F
 import rlhf_minimal as rlhf
-from rlhf_minimal.book import begin, cards, check, claim, labelling, plots, show
+from rlhf_minimal.book import begin, cards, check, claim, plots, show
 run = begin(6)
 
 # %% tags=["hide-input"]
@@ -48,6 +48,7 @@ rlhf.book.predict("1,500 votes, spent on …",
 # Each pair holds two answers of the same model to one prompt, so the data are *on-policy*: they show what this model really writes. Choose the better one, call it a tie, or skip it. Every label is saved before the next pair appears, in the columns `prompt`, `chosen`, `rejected` that trainers read. Close the notebook or restart the kernel: the cell goes on where you stopped. For pairs of your own there is a command, `python -m rlhf_minimal label --data pairs.jsonl --out mine.jsonl`; paid services such as Amazon SageMaker Ground Truth offer the same with many annotators.
 
 # %%
+from rlhf_minimal.book import labelling
 from rlhf_minimal.evaluate import audit, budgets
 
 model, tokenizer = rlhf.models.load("village-3m-sft")
@@ -283,7 +284,9 @@ rlhf.book.quote("foreign", f"{apart:.3f} ± {half:.3f}")
 # %% tags=["hide-input"]
 show(plots.shares(share, title="The same 1,500 votes, spent in six ways", middle=0.5,
                   x_label="share of fresh pairs ordered right",
-                  note="four label sets, 109 prompts; 95 % over prompts"))
+                  note="four label sets, 109 prompts; 95 % over prompts",
+                  alt="Dots with intervals: share of fresh pairs ordered right, for six "
+                  "ways to spend the same votes; a line at one half"))
 for other in ("three votes a pair", "32 prompts: the base model's answers"):
     lead, half = budgets.over_prompts(first - spent[other])
     claim(f"one vote a pair is ahead of {other}", lead - half > 0, kind="S")
@@ -440,7 +443,7 @@ rlhf.book.quote("nats", f"{(first - second).mean():.1f}")
 #
 # ### Exercise 6.1 · Kappa that gives half credit
 #
-# Labels may be 0 (second), 0.5 (tie) or 1 (first). Confusing a tie with a preference is half as bad as confusing the two preferences. *Weighted kappa* is $\kappa_w=1-D_o/D_e$: the observed mean of $|a-b|$ over the items, divided by the mean expected if both labelled independently, that is, over all combinations of a label of the one with a label of the other.
+# Labels may be 0 (second), 0.5 (tie) or 1 (first). <!-- fact --> Confusing a tie with a preference is half as bad as confusing the two preferences. *Weighted kappa* is $\kappa_w=1-D_o/D_e$: the observed mean of $|a-b|$ over the items, divided by the mean expected if both labelled independently, that is, over all combinations of a label of the one with a label of the other.
 
 # %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex6-1", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def weighted_kappa(a, b):
@@ -467,7 +470,7 @@ check("6.1", weighted_kappa, hidden=True)
 #
 # ### Exercise 6.2 · The ceiling of measured accuracy
 #
-# A reward model that is right on a share `model` of pairs is tested against labels that are right on a share `label`, independently. How often does it agree with the labels? First say what a perfect model scores, and whether 0.68 against such labels can be a good model.
+# A reward model that is right on a share `model` of pairs is tested against labels that are right on a share `label`, independently. How often does it agree with the labels? First say what a perfect model scores, and whether 0.68 <!-- fact --> against such labels can be a good model.
 
 # %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex6-2", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def measured_accuracy(model, label):
@@ -492,7 +495,12 @@ check("6.2", measured_accuracy, hidden=True)
 #
 # ### Exercise 6.3 · Find the bug in the audit
 #
-# A colleague's audit says that labels hardly favour length: `(chosen > rejected).mean()`. Many of the answers have equal lengths. Repair it: the share of labels that chose the longer answer, among the pairs where one is longer.
+# A colleague's audit says that labels hardly favour length: `(chosen > rejected).mean()`. Many of the answers have equal lengths, such as those below. Repair it: the share of labels that chose the longer answer, among the pairs where one is longer.
+
+# %%
+same = next(r for r in sets["plain"]
+            if len(r["chosen"].split()) == len(r["rejected"].split()))
+cards(same["prompt"], [("chosen", same["chosen"]), ("rejected", same["rejected"])])
 
 # %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex6-3", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def chose_the_longer(chosen, rejected):
