@@ -285,8 +285,8 @@ rlhf.book.quote("foreign", f"{apart:.3f} ± {half:.3f}")
 show(plots.shares(share, title="The same 1,500 votes, spent in six ways", middle=0.5,
                   x_label="share of fresh pairs ordered right",
                   note="four label sets, 109 prompts; 95 % over prompts",
-                  alt="Dots with intervals: share of fresh pairs ordered right, for six "
-                  "ways to spend the same votes; a line at one half"))
+                  alt="Dots with intervals: share of fresh pairs ordered right, for "
+                  "six ways to spend the same votes; a line at one half"))
 for other in ("three votes a pair", "32 prompts: the base model's answers"):
     lead, half = budgets.over_prompts(first - spent[other])
     claim(f"one vote a pair is ahead of {other}", lead - half > 0, kind="S")
