@@ -32,13 +32,14 @@ ROOT, PACKAGE = Path(__file__).resolve().parents[2], "rlhf_minimal"
 MODULES = (
     "tensors", "logprobs", "kl", "advantages", "aggregate", "sampling", "decoding", "rollout", "sft", "reinforce", "rloo", "ppo",
     "grpo", "reward_model", "process_reward", "best_of_n", "evaluate.metrics", "direct_alignment", "trpo", "p3o", "ilql",
-    "distillation", "filtering",
+    "distillation", "filtering", "forward", "optim", "families", "templates",
 )
 ALSO = {  # tests of the nearest users of a module, where they say more about it than its own file
-    "tensors": ["aggregate", "advantages"], "logprobs": ["forward"], "decoding": ["sampling"], "rollout": ["sampling"],
-    "grpo": ["ppo"], "rloo": ["grpo"],
+    "tensors": ["aggregate", "advantages"], "logprobs": ["forward"], "decoding": ["sampling", "laws.families"],
+    "rollout": ["sampling"], "grpo": ["ppo"], "rloo": ["grpo"], "forward": ["logprobs", "laws.families"],
+    "families": ["models", "laws.families"], "templates": ["chat", "laws.templates"],
 }
-SLOW = ("learns", "chi_square")  # tests that take seconds are left out; that can only lower the score
+SLOW = ("learns", "chi_square", "keeps_the_laws")  # tests that take seconds are left out; that can only lower the score
 LAWS = ("bad_input", "contract", "defaults", "denominators", "doctests", "empty_and_infinite", "padding", "steps")
 
 
