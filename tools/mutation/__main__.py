@@ -219,14 +219,18 @@ def main(argv=None):
     importlib.import_module("transformers.models.gpt2.modeling_gpt2")  # once, before all the forks
     importlib.import_module("torch").set_num_threads(1)
     work, left_out = stored_report.work(args.files, args.sample, args.seed, again=args.again)
+    some = [] if len(args.files) == len(MODULES) else ["--files", *args.files]
+    drawn = None if args.sample is None else " ".join([*some, f"--sample {args.sample} --seed {args.seed}"])
     results = {}
     for module, numbers in work.items():
         verdicts, failing = {}, []
         if numbers:
             verdicts, failing = in_fork(lambda m=module, n=numbers: run_module(m, n, args.jobs, args.no_tests))
         results[module] = stored_report.summary(module, numbers, verdicts, left_out[module], again=args.again)
-        stored_report.report(results, module, failing, store=args.store, path=args.json)
-    print(stored_report.table(results))
+        stored_report.report(results, module, failing, store=args.store, path=args.json,
+                             drawn=stored_report.stored()[module]["drawn"] if args.again else drawn)
+    killed, run = (sum(r[key] for r in results.values()) for key in ("killed", "mutants"))
+    print(stored_report.table(results), f"{killed + sum(r['timeout'] for r in results.values())} of {run} killed", sep="\n\n")
 
 
 if __name__ == "__main__":
