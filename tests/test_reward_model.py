@@ -471,11 +471,15 @@ def test_a_best_answer_that_is_not_on_top_is_not_counted():
     assert plackett_luce_loss(scores, torch.tensor([[0, 1, 2]] * 4))[1]["accuracy"] == 0.5
 
 
-def test_fit_head_finds_the_minimum_where_full_newton_steps_would_jump_to_and_fro():
+@pytest.mark.parametrize("l2, smoothing", [(1e-3, 0.0), (1e-4, 0.05), (1e-5, 0.1)])
+def test_fit_head_finds_the_minimum_where_full_newton_steps_would_jump_to_and_fro(l2, smoothing):
     """All pairs alike, a margin of 6: at 0 the loss is steep and hardly curved, so that a full step goes far beyond."""
-    l2, chosen, rejected = 1e-3, torch.ones(4, 1, dtype=torch.float64), torch.zeros(4, 1, dtype=torch.float64)
-    w = fit_head(chosen, rejected, margin=6.0, l2=l2).item()
-    assert 1 / (1 + math.exp(w - 6.0)) == pytest.approx(l2 * w, abs=1e-8) and 6 < w < 20
-    p = 1 / (1 + math.exp(-6.0))
-    first = p / (p * (1 - p) + l2)  # the full step: its loss is higher than at 0
-    assert math.log1p(math.exp(6 - first)) + l2 / 2 * first**2 > math.log1p(math.exp(6.0))
+    def sigmoid(x):
+        return 1 / (1 + math.exp(-x))
+
+    chosen, rejected = torch.ones(4, 1, dtype=torch.float64), torch.zeros(4, 1, dtype=torch.float64)
+    w = fit_head(chosen, rejected, margin=6.0, l2=l2, label_smoothing=smoothing).item()
+    slope = smoothing * sigmoid(6.0 + w) - (1 - smoothing) * sigmoid(6.0 - w) + l2 * w
+    assert abs(slope) < 1e-9 and 6 < w < 20
+    p = sigmoid(6.0)
+    assert (1 - 2 * smoothing) * p / (p * (1 - p) + l2) > 200  # the full step from 0

@@ -204,3 +204,9 @@ def test_numbers_and_tensors_go_together_in_any_place():
     assert got.shape == (2, 3) and got.dtype == torch.float64
     assert got.tolist() == [[pass_at_k(4, c, k) for k in (1, 2, 3)] for c in (1, 2)]
     assert pass_hat_k(torch.tensor([4, 5]), 2, 2).tolist() == [pass_hat_k(4, 2, 2), pass_hat_k(5, 2, 2)]
+
+
+def test_by_default_there_are_ten_bins():
+    """0.05 and 0.095 lie in the first of ten, whose mean is off by (0.145 - 1) / 2; 0.105 lies in the second."""
+    assert expected_calibration_error([0.05, 0.095], [0, 1]) == pytest.approx(0.855 / 2)
+    assert expected_calibration_error([0.05, 0.105], [0, 1]) == pytest.approx((0.05 + 0.895) / 2)
