@@ -76,7 +76,9 @@ def summary(module, numbers, verdicts, left_out, again=False):
     words = list(verdicts.values())
     alive = [sites[i] for i in sorted(verdicts) if verdicts[i] == "survived"]
     rows = [{"line": s.line, "function": s.function, "original": s.before, "mutation": s.after} for s in alive]
-    total = stored()[module]["mutants"] if again else len(words)
+    total = len(words)
+    if again:  # those that were killed before too, without survivors that are listed as equivalent since
+        total += stored()[module]["mutants"] - len(survivors_of(module))
     late = words.count("timeout") + (stored()[module]["timeout"] if again else 0)
     return {"of": len(sites) - left_out, "mutants": total, "killed": total - late - len(rows), "timeout": late,
             "equivalent": left_out, "digest": digest, "survived": rows}
