@@ -49,6 +49,8 @@ def survivors_of(module):
     before = stored().get(module)
     if before is None or before["digest"] != found(module)[1]:
         raise RuntimeError(f"{module} was not measured as it is now; leave --again out")
+    if before["drawn"]:  # with its survivors repaired, a draw says nothing of the mutants that were not drawn
+        raise RuntimeError(f"{module} was measured on a draw, {before['drawn']}; draw anew with another seed")
     return {(row["function"], row["original"], row["mutation"]) for row in before["survived"]}
 
 
@@ -161,6 +163,7 @@ def report(results, module, failing, *, store=False, path=None, drawn=None):
     how = [f"- `{COMMAND} {d} --store`, drawn at random: {', '.join(names)}" for d, names in draws.items() if d]
     how += [f"- `{COMMAND} --store --files ...`, all mutants: {', '.join(draws[None])}"] if draws[None] else []
     text = "# Mutation score\n\n" + "\n".join(how) + "\n\nThe score of all is the mean of the modules' scores, weighted by "
-    text += f"their numbers of mutants.\n\n{table(modules)}\n\n## Survivors\n\n"
+    text += "their numbers of mutants. A draw is stored as it came out: tests written since for its survivors do not count.\n\n"
+    text += f"{table(modules)}\n\n## Survivors\n\n"
     text += "\n".join(f"- `{line}`" for line in survivors(modules)) or "None."
     (HERE / "score.md").write_text(text + "\n")
