@@ -132,14 +132,18 @@ for(let n=0;n<200;n++)for(let i=0;i<k;i++){let f=0;for(let j=0;j<k;j++)f+=d.gram
 const p=sig(-s[i]*f);w[i]+=(s[i]*p-w[i])/(1+d.gram[i][i]*p*(1-p))}
 return d.spread.map(r=>{let t=0;for(let j=0;j<k;j++)t+=r[j]*w[j];return t})};
 const colour=v=>{const e=v<0?lo:hi,t=Math.min(1,Math.abs(v));return 'rgb('+mid.map((m,i)=>Math.round(m+(e[i]-m)*t))+')'};
-const cells=f=>{let t='';for(let i=0;i<S*S;i++)t+=`<rect x="${i%S*10}" y="${Math.floor(i/S)*10}" width="10" height="10" stroke="#c9ced6" stroke-width=".4" fill="${f(i)}"/>`;return t};
+const cells=f=>{let t='';for(let i=0;i<S*S;i++)t+=`<rect x="${i%S*10}" y="${Math.floor(i/S)*10}" width="10" height="10" `+
+`stroke="#c9ced6" stroke-width=".4" fill="${f(i)}"/>`;return t};
 const walk=w=>{const p=w.map(i=>[i%S*10+5,Math.floor(i/S)*10+5]),z=p[p.length-1];return cells(()=>'#fff')+
-`<polyline points="${p.join(' ')}" fill="none" stroke="#0072B2" stroke-width="1.8"/><circle cx="${p[0][0]}" cy="${p[0][1]}" r="2.6" fill="#fff" stroke="#0072B2"/><rect x="${z[0]-2.4}" y="${z[1]-2.4}" width="4.8" height="4.8" fill="#0072B2"/>`};
+`<polyline points="${p.join(' ')}" fill="none" stroke="#0072B2" stroke-width="1.8"/>`+
+`<circle cx="${p[0][0]}" cy="${p[0][1]}" r="2.6" fill="#fff" stroke="#0072B2"/>`+
+`<rect x="${z[0]-2.4}" y="${z[1]-2.4}" width="4.8" height="4.8" fill="#0072B2"/>`};
 const draw=()=>{const n=d.walks.length,k=c.length,r=map(),top=Math.max(...r.map(Math.abs),1e-9),done=k>=n;
 q('.map').innerHTML=cells(i=>colour(r[i]/top));const pair=d.walks[Math.min(k,n-1)];
 q('.a').innerHTML=walk(pair[0]);q('.b').innerHTML=walk(pair[1]);
 for(const b of ['.one','.two','.auto'])q(b).disabled=done;
-q('.words').textContent=done?'Ten clicks: green is what your choices call good, brown what they call bad. Does it show your taste?':
+q('.words').textContent=done?'Ten clicks: green is what your choices call good, brown what they call bad. '+
+'Does it show your taste?':
 k+' of '+n+' clicks'+(k?'; green is what your choices call good so far.':'. The map is empty: nothing is known yet.')};
 const click=v=>{if(c.length<d.walks.length){c.push(v);draw()}};
 q('.one').onclick=()=>click(1);q('.two').onclick=()=>click(0);q('.auto').onclick=()=>click(d.clicks[c.length]);

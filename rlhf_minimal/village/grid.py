@@ -5,6 +5,8 @@ linear system. Cells are numbered row by row, 0 is the upper left one. A *segmen
 numbers; its true reward is the sum over the cells that it enters.
 """
 
+from functools import lru_cache
+
 import torch
 from torch import Tensor
 
@@ -60,6 +62,11 @@ def greedy(q: Tensor) -> Tensor:
     return torch.nn.functional.one_hot(q.argmax(1), q.shape[1]).double()
 
 
+def best(reward: Tensor, discount: float = DISCOUNT) -> Tensor:
+    """The best policy for a reward map (N,), exactly: probabilities (N, 4)."""
+    return greedy(action_values(reward, discount))
+
+
 def worth(policy: Tensor, reward: Tensor, start: int | None = None, discount: float = DISCOUNT) -> float:
     """Expected discounted return of a policy (N, 4), exactly: V = (I − γP)⁻¹ P r, P the policy's transitions.
 
@@ -77,11 +84,18 @@ def worth(policy: Tensor, reward: Tensor, start: int | None = None, discount: fl
 
 def share(policy: Tensor, reward: Tensor, start: int | None = None, discount: float = DISCOUNT) -> float:
     """Worth of a policy on a scale where 0 is moving at random and 1 the best policy for `reward`."""
-    even = torch.full((len(reward), 4), 0.25)
-    low, high = (worth(p, reward, start, discount) for p in (even, greedy(action_values(reward, discount))))
+    low, high = _ends(tuple(reward.tolist()), start, discount)
     if high - low < 1e-12:
         raise ValueError("every policy is worth the same under this reward; give one that differs between cells")
     return (worth(policy, reward, start, discount) - low) / (high - low)
+
+
+@lru_cache(maxsize=16)
+def _ends(reward: tuple, start: int | None, discount: float) -> tuple[float, float]:
+    """Worth of moving at random and of the best policy."""
+    known = torch.tensor(reward, dtype=torch.float64)
+    even = torch.full((len(reward), 4), 0.25)
+    return worth(even, known, start, discount), worth(best(known, discount), known, start, discount)
 
 
 def walks(policy: Tensor, n: int, steps: int, generator: torch.Generator, start: int | None = None) -> Tensor:
