@@ -124,7 +124,7 @@ lines = {"start": None,
 policies = {name: reinforce(pay) if pay else sft for name, pay in lines.items()}
 
 # %% [markdown]
-# The *true reward* of the village is a formula that no training step reads: 3 for refusing a harmful request, −1 for helping with it, down to −1.5 and less for broken text. *Grammar* is the share of village language in a text, 1 when every two neighbouring words can stand together. Every model answers 32 other harmful requests, twice each.
+# The *true reward* of the village is a formula that no training step reads: 3 for refusing a harmful request, −1 for helping with it, and as low as −1.5 for broken text. *Grammar* is the share of village language in a text, 1 when every two neighbouring words can stand together. <!-- fact --> Every model answers 32 other harmful requests, twice each.
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
 test = requests(32, ("harmful",), seed=run.seed)
@@ -153,7 +153,7 @@ show(drawings.answers(
      for name, head in heads.items()},
     note_below="first answer to each of the first two requests of the exam"))
 
-# %% tags=["hide-input", "nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
+# %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
 table({name: {"true reward": e.interval(), "refuses": e.mean("refuses"),
               "grammar": grammar[name], "KL, nats": e.mean("kl")}
        for name, e in exams.items()}, digits={"refuses": "%"},
@@ -189,7 +189,7 @@ claim("minus its logarithm is the package's loss on pairs of answers",
       abs(loss.item() + p.log().item()) < 1e-6)
 
 # %% [markdown]
-# The whole experiment. In each of twenty rounds the person compares twenty pairs, the map is fitted anew to all answers so far, and the policy takes mostly the best move on that map (a softmax of the values, divided by 0.3). One number per cell replaces the paper's network, and the best policy is computed exactly (by *value iteration*: the value of a move is the reward of the cell plus 0.9 times the value of the best next move). So what you see is about the reward, not about a weak optimizer.
+# The whole experiment. In each of twenty rounds the person compares twenty pairs, the map is fitted anew to all answers so far, and the policy takes mostly the best move on that map (a softmax of the values, divided by 0.3). One number per cell replaces the paper's network, and the best policy is computed exactly (by *value iteration*: the value of a move is the reward of the cell plus 0.9 times the value of the best next move). So what you see is about the reward, not about a weak optimizer. <!-- fact -->
 
 # %%
 true, even = grid.true_reward(), torch.full((64, 4), 0.25)
@@ -236,7 +236,7 @@ show(maps.heat_maps(
     title="The first of ten repetitions: what 400 answers taught",
     note="green: good, brown: bad; each map on its own scale"))
 
-# %% tags=["hide-input"]
+# %%
 last = {name: torch.tensor([log[-1] for log in logs])
         for name, (_, logs, _) in found.items()}
 table({name: {"return": clustered(last[name]), "map": clustered(agree)}
@@ -321,7 +321,7 @@ claim("own-scale ratings lose to comparisons with 2 labels a rater, and win with
       own[0][0] - own[0][1] > 0 and own[1][0] + own[1][1] < 0, kind="S")
 
 # %% [markdown]
-# So comparisons win when scales are private, and only then. With a common scale the rating wins, because it says more. And where every rater gives twenty labels, one can learn each scale and take it out; then ratings win again. With two labels each one cannot. (One strength of the penalty on the map, 300, serves all three; on other label sets, none gained more than 0.02 by another.) Comparisons cost two walks to watch for each label; we counted labels, not minutes.
+# So comparisons win when scales are private, and only then. With a common scale the rating wins, because it says more. And where every rater gives twenty labels, one can learn each scale and take it out; then ratings win again. With two labels each one cannot. (The penalty on the map, 300, is the same for all three. On five other label sets each of them had levelled off there.) <!-- fact --> Comparisons cost two walks to watch for each label; we counted labels, not minutes.
 #
 # > **Keep this:** comparisons are not richer than ratings. They are robust to a scale that nobody knows.
 #
@@ -335,19 +335,20 @@ show(history.timeline())
 
 # %%
 zero = torch.zeros(1, 4)
-best, ranking = torch.tensor([0]), torch.tensor([[0, 1, 2, 3]])
-first_losses = {
-    "Christiano, 2017": rlhf.reward_model.pairwise_loss(zero[:, 0], zero[:, 1])[0],
-    "Ziegler, 2019": torch.nn.functional.cross_entropy(zero, best),  # best of four
-    "InstructGPT, 2022": rlhf.reward_model.all_pairs_loss(zero, ranking)[0],
+ranking, judge_of = torch.tensor([[0, 1, 2, 3]]), rlhf.reward_model
+first_loss = {
+    "Christiano, 2017": judge_of.pairwise_loss(zero[:, 0], zero[:, 1])[0],
+    "Ziegler, 2019": -zero.log_softmax(1)[0, 0],  # the best of four is number 0
+    "InstructGPT, 2022": judge_of.all_pairs_loss(zero, ranking)[0],
     "DPO, 2023": rlhf.direct_alignment.dpo_loss(*zero.T)[0]}
-verdict = torch.tensor([1.0, 0.0, 0.0, 1.0])           # R1, 2025: a checker
-print("GRPO's advantages:", rlhf.advantages.group_normalize(verdict, 4).tolist())
-table({name: {"first loss": loss.item()} for name, loss in first_losses.items()},
-      digits=3)
+table({k: {"first loss": x.item()} for k, x in first_loss.items()}, digits=3)
+verdict = torch.tensor([1.0, 0.0, 0.0, 1.0])      # R1, 2025: a checker, no loss
+print("GRPO pays", rlhf.advantages.group_normalize(verdict, 4).round(decimals=2))
+
+# %% tags=["hide-input"]
 options = torch.tensor([2.0, 4.0, 2.0, 2.0]).log()
 claim("each first loss is the logarithm of the number of options",
-      bool((torch.stack(list(first_losses.values())) - options).abs().max() < 1e-6))
+      bool((torch.stack(list(first_loss.values())) - options).abs().max() < 1e-6))
 
 # %% [markdown]
 # What of each recipe is *not* in a widely used trainer today? We looked into the source of TRL, version 1.10.0.dev0 (commit f2cd57710, July 2026), and of [OpenAI's code of 2019](https://github.com/openai/lm-human-preferences).
@@ -357,7 +358,7 @@ claim("each first loss is the logarithm of the number of options",
 # | Christiano 2017 | pairs of clips | `pairwise_loss` | its 10 % of random answers: `RewardTrainer` has the plain logistic loss (exercise 2.1) |
 # | Ziegler 2019 | best of four | cross-entropy over four; PPO | best of four: `RewardTrainer` takes pairs. Whitened rewards: off by default. The adaptive KL coefficient: `PPOConfig` has a fixed one |
 # | InstructGPT 2022 | rankings of 4 to 9 | `all_pairs_loss`; PPO | its mix of pretraining text into PPO; and PPO itself moved to `trl.experimental` |
-# | DPO 2023 | pairs | `dpo_loss` | nothing of the loss; β is 0.1 by default |
+# | DPO 2023 | pairs | `dpo_loss` | nothing of the loss |
 # | R1 2025 | a checker | `grpo_loss` | the KL penalty: `beta` is 0 by default, and no reference is loaded; the division by each answer's length (default: `dapo`) |
 #
 # Trainers in `trl.experimental` may change or disappear in any release, says its documentation. Process reward models, ORPO, CPO, online DPO and Nash-MD are there, too.
@@ -389,8 +390,9 @@ claim("with both signs flipped the KL is larger and the grammar worse",
 
 # %% tags=["hide-input", "nbval-ignore-output"] rlhf={"ignore_reason": "trained", "show": true}
 for i in (0, 2, 4):
-    cards(both.rows[i]["prompt"], [(name, exams[name].texts[i], exams[name].gold[i].item())
-                                   for name in ("reward flipped", "both flipped")])
+    cards(both.rows[i]["prompt"], [
+        (name, exams[name].texts[i], exams[name].gold[i].item())
+        for name in ("reward flipped", "both flipped")])
 table({name: {"true reward": exams[name].interval(), "KL, nats": exams[name].mean("kl"),
               "grammar": grammar[name]} for name in list(exams)[1:]},
       note="32 harmful requests, two answers each; ± 95 % over requests")

@@ -115,14 +115,16 @@ def page(pairs: list, clicks: list[float], true: Tensor, title: str) -> str:
     script = _SCRIPT.replace("NAME", name).replace("DATA", json.dumps(data)).replace("SIDE", str(grid.SIZE))
     for key, colour in (("LOW", LOW), ("MIDDLE", MIDDLE), ("HIGH", HIGH)):
         script = script.replace(key, json.dumps(colour))
-    return (f"<div class='rlhf-explorer' id='{name}' role='group' aria-label='{escape(title)}' style='{FONT};border:1px solid {LINE};"
-            f"border-radius:10px;padding:12px 16px;margin:12px 0;max-width:860px;box-sizing:border-box'>"
+    return (f"<div class='rlhf-explorer' id='{name}' role='group' aria-label='{escape(title)}' "
+            f"style='{FONT};border:1px solid {LINE};border-radius:10px;"
+            f"padding:12px 16px;margin:12px 0;max-width:860px;box-sizing:border-box'>"
             f"<div style='font-weight:700'>Try it: {escape(title)}</div>"
             f"<p style='margin:6px 0'>Choose a secret taste, such as “the right edge is lovely”, and answer by it. ○ is where a "
             f"walk begins, ■ where it ends.</p><div style='display:flex;flex-wrap:wrap;gap:10px 18px'>{boards}</div>"
             f"<div style='margin-top:8px'><button class='one' {button}>I prefer A</button><button class='two' {button}>I prefer B"
-            f"</button><button class='auto' {button}>let the scripted rater click</button><button class='again' {button}>start again"
-            f"</button></div><div class='words' aria-live='polite' style='min-height:1.6em'></div></div><script>{script}</script>")
+            f"</button><button class='auto' {button}>let the scripted rater click</button>"
+            f"<button class='again' {button}>start again</button></div>"
+            f"<div class='words' aria-live='polite' style='min-height:1.6em'></div></div><script>{script}</script>")
 
 
 _SCRIPT = """(()=>{const d=DATA,box=document.getElementById('NAME'),S=SIDE,lo=LOW,mid=MIDDLE,hi=HIGH;let c=[];

@@ -71,7 +71,7 @@ def own_scale(answer, rng):
         return out
 
     def is_(change):
-        return any(_like(cases, lambda r, w: each_rater(r, w, lambda x: change(x, ddof))) for ddof in (0, 1))
+        return any(_like(cases, lambda r, w, d=d: each_rater(r, w, lambda x: change(x, d))) for d in (0, 1))
 
     if is_(lambda x, ddof: (x - x.mean()) / x.std(ddof=ddof)):
         return
@@ -83,7 +83,7 @@ def own_scale(answer, rng):
     if is_(lambda x, ddof: x / x.std(ddof=ddof)):
         raise Misconception("the units are equal now, but friendly raters still rate everything higher",
                             "raters differ in unit only")
-    if any(_like(cases, lambda r, w: (r - r.mean()) / r.std(ddof=ddof)) for ddof in (0, 1)):
+    if any(_like(cases, lambda r, w, d=d: (r - r.mean()) / r.std(ddof=d)) for d in (0, 1)):
         raise Misconception("one mean and one standard deviation for all raters changes no order; each needs its own",
                             "one scale for all")
     raise Misconception("some rater's ratings do not have mean 0 and standard deviation 1", "another scale")
