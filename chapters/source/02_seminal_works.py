@@ -115,13 +115,17 @@ def reinforce(pay, steps=6, rate=2e-4):
     return policy
 
 # %%
-beta = 0.4
-shuffle = torch.randperm(32, generator=run.fresh("shuffle"))
-lines = {"start": None,
-         "as intended": lambda r, kl: r - beta * kl,
-         "reward flipped": lambda r, kl: -r - beta * kl,
-         "rewards shuffled": lambda r, kl: r[shuffle] - beta * kl}
-policies = {name: reinforce(pay) if pay else sft for name, pay in lines.items()}
+beta, dice = 0.4, run.fresh("shuffle")
+
+
+def shuffled(r):
+    return r[torch.randperm(len(r), generator=dice)]
+
+
+pays = {"as intended": lambda r, kl: r - beta * kl,
+        "reward flipped": lambda r, kl: -r - beta * kl,
+        "rewards shuffled": lambda r, kl: shuffled(r) - beta * kl}
+policies = {"start": sft} | {name: reinforce(pay) for name, pay in pays.items()}
 
 # %% [markdown]
 # The *true reward* of the village is a formula that no training step reads: 3 for refusing a harmful request, −1 for helping with it, and as low as −1.5 for broken text. *Grammar* is the share of village language in a text, 1 when every two neighbouring words can stand together. <!-- fact --> Every model answers 32 other harmful requests, twice each.
@@ -143,6 +147,11 @@ grammar = {name: e.feature("grammar").mean().item() for name, e in exams.items()
 claim("the flipped reward turns refusals into help, in mostly grammatical texts",
       flipped.mean("refuses") + 0.3 < meant.mean("refuses")
       and grammar["reward flipped"] > 0.7, kind="T")
+moved = {name: abs(e.mean("refuses") - exams["start"].mean("refuses"))
+         for name, e in exams.items()}
+claim("shuffled rewards change the refusals less than either sign does",
+      moved["rewards shuffled"] < min(moved["as intended"], moved["reward flipped"]),
+      kind="T")
 
 # %% tags=["hide-input", "hero", "nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
 heads = {"start": "before", "as intended": "paid:  r − β KL",
@@ -160,7 +169,7 @@ table({name: {"true reward": e.interval(), "refuses": e.mean("refuses"),
       note="32 harmful requests, two answers each; ± 95 % over requests")
 
 # %% [markdown]
-# Fluent and awful. An optimizer does not know which way is up: it follows the sign. Shuffled rewards, the control, move the model little, so it is the reward that does it, not the training. Nothing in a log of losses would look odd; one look at the texts would.
+# Mostly fluent, and awful. An optimizer does not know which way is up: it follows the sign. The control gets the same scores, dealt out to the wrong answers, and its refusals change less than with either sign: it is the reward that does it, not the training as such. A log of the *paid* reward would show a healthy climb in both runs; one look at the texts would not.
 #
 # The [paper of 2019](https://arxiv.org/abs/1909.08593) (section 4.4) reports a refactoring that flipped the reward overnight, while its authors slept. Its raters had been told to give the lowest marks to sexually explicit text, and that is what the model learned to write. Why was it not gibberish? Part “What goes wrong” finds out.
 #
@@ -224,7 +233,8 @@ x = [20 * (k + 1) for k in range(20)]
 two = {name: (x, found[name][1]) for name in list(kinds)[:2]}
 show(plots.line_plot(two, title="Asking about its own walks, the agent earns more",
                      x_label="comparisons", y_label="return, share of the best",
-                     roles=dict(zip(two, ("policy", "reference"), strict=True))))
+                     roles=dict(zip(two, ("policy", "reference"), strict=True))),
+     "Line plot of the return against comparisons for two learners, with bands")
 
 # %% [markdown]
 # The scale: 1 is the return of the best policy for the *true* reward, averaged over all starting cells, 0 is a random walk. The control, whose person tosses coins, goes nowhere. And the maps?
@@ -313,10 +323,9 @@ table({unit: {"same scales": gain[unit, 0], "spread 2": gain[unit, 2]}
        for unit in sizes}, note="comparisons minus plain ratings, rank correlation; "
                                 "paired, ± 95 % over 20 label sets")
 own = [clustered(x[:, -1, 0] - x[:, -1, 2]) for x in (few, many)]
-claim("with one common scale, ratings win",
-      all(g + e < 0 for (_, s), (g, e) in gain.items() if s == 0), kind="S")
-claim("with widely spread private scales, comparisons beat plain ratings",
-      all(g - e > 0 for (_, s), (g, e) in gain.items() if s == 2), kind="S")
+claim("with one scale ratings win; with spread scales comparisons beat plain ones",
+      all(g + e < 0 if s == 0 else g - e > 0 for (_, s), (g, e) in gain.items()),
+      kind="S")
 claim("own-scale ratings lose to comparisons with 2 labels a rater, and win with 20",
       own[0][0] - own[0][1] > 0 and own[1][0] + own[1][1] < 0, kind="S")
 
@@ -400,35 +409,42 @@ table({name: {"true reward": exams[name].interval(), "KL, nats": exams[name].mea
 # %% [markdown] rlhf={"part": "gpt2"}
 # ## At GPT-2 size
 #
-# Is the flipped model really fluent, or does only our grammar formula think so? SmolLM2, a language model with 135 million parameters, has never heard of the village. We ask it how likely it finds the answers, given the requests. Its verdict knows nothing of harm or help.
+# Is the flipped model's text English, or does only our grammar formula think so? SmolLM2, a language model with 135 million parameters, has never heard of the village. How surprised is it by each token of the answers? The control has the flipped model's own words, in random order. SmolLM2's verdict knows nothing of harm or help.
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
 large, its = rlhf.models.load("smollm2-135m")
 
 
-def likely(some):
-    """Mean log-probability per token of each request's first answer."""
-    rows = [{"prompt": row["prompt"], "completion": text} for row, text in
-            zip(some.rows[::2], some.texts[::2], strict=True)][:16]
-    batch = rlhf.data.collate_demonstrations(rows, its)
-    mask = batch["mask"][:, 1:]
+def surprise(texts):
+    batch = its(texts, return_tensors="pt", padding=True, padding_side="right")
+    ids, mask = batch["input_ids"], batch["attention_mask"]
     with torch.no_grad():
-        logp = rlhf.logprobs.token_logps(large, batch["ids"], batch["attention"])
-    return (logp * mask).sum(1) / mask.sum(1)
+        logp = rlhf.logprobs.token_logps(large, ids, mask)
+    return -(logp * mask[:, 1:]).sum(1) / mask[:, 1:].sum(1)
 
 
-fluent = {name: likely(e) for name, e in exams.items()}
+said = {name: e.texts[::2][:16] for name, e in exams.items()}
+said["words mixed"] = [" ".join(text.split()[i] for i in torch.randperm(
+    len(text.split()), generator=dice)) for text in said["reward flipped"]]
+read = {name: surprise(texts) for name, texts in said.items()}
 
 # %% tags=["hide-input", "nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
-show(plots.bars({name: x.mean() for name, x in fluent.items()},
-                errors={name: clustered(x)[1] for name, x in fluent.items()},
-                title="SmolLM2 on the answers of the village models",
-                y_label="log-probability, nats per token",
-                note="16 answers each; bars: 95 % over requests"))
+shown = {"start": "reference", "reward flipped": "policy", "both flipped": "rejected",
+         "words mixed": "other"}
+show(plots.bars({name: read[name].mean() for name in shown}, roles=shown,
+                errors={name: clustered(read[name])[1] for name in shown},
+                title="To SmolLM2, the flipped model's texts are language",
+                y_label="surprise, nats per token",
+                note="16 answers each; lines: 95 % over requests"),
+     "Bar plot of the surprise per token for four sets of texts, with intervals")
 
 # %% tags=["hide-input"]
-claim("SmolLM2 finds the texts with both signs flipped less likely",
-      fluent["both flipped"].mean() < fluent["reward flipped"].mean(), kind="T")
+gap = clustered(read["words mixed"] - read["reward flipped"])
+claim("the flipped model's texts surprise SmolLM2 less than their words, mixed",
+      gap[0] > 2 * gap[1], kind="T")
+
+# %% [markdown]
+# The flipped texts surprise it a little more than the start model's, most of which are stock refusals, and far less than the same words without order. The texts with both signs flipped are not set apart here: many of them are still whole sentences with one strange word, and a large model forgives that. A larger model reads fluency; it does not tell you that the direction is wrong.
 
 # %% [markdown] rlhf={"part": "exercises"}
 # ## Exercises
