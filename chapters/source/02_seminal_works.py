@@ -17,7 +17,7 @@
 #
 # ![Answers of three small language models to the same two requests to hurt somebody: before training, and after two runs that differ in one minus sign](figures/02_hero.png)
 #
-# Three answers to each of two requests: from a model before reinforcement learning, and after two runs whose code differs in one minus sign. In 2019 such a sign slipped into one of the first experiments with human feedback on a language model. On this page you repeat the accident, rebuild the experiment of 2017 from which the field grew, and follow what came after.
+# Three answers to each of two requests: from a model before reinforcement learning, and after two runs whose code differs in one minus sign ($r$ is a learned reward, β KL a price for moving away from the start). In 2019 such a sign slipped into one of the first experiments with human feedback on a language model. On this page you repeat the accident, rebuild the experiment of 2017 from which the field grew, and follow what came after.
 #
 # <details><summary>What you need · what it costs</summary>
 # Chapter 1; a little PyTorch and probability. Costs: <!-- costs -->. Models: village-3m-sft, and SmolLM2-135M for one measurement. Book: <a href="https://rlhfbook.com/c/02-related-works">A Tiny History of RLHF</a> (chapter 2). Seed 0. ± is half of a 95 % interval.
@@ -30,7 +30,7 @@
 import torch
 import rlhf_minimal as rlhf
 from rlhf_minimal.book import begin, cards, check, claim, history, maps, plots
-from rlhf_minimal.book import drawings, predict, settled, show, table
+from rlhf_minimal.book import drawings, predict, quote, settled, show, table
 from rlhf_minimal.evaluate.exams import clustered, exam, requests
 run = begin(2)
 
@@ -63,7 +63,8 @@ answers = ask(sft, [row["prompt"] for row in rows], n=4, name="pairs")
 person = rlhf.village.Annotator(temperature=0.5)
 pairs = rlhf.data.compare_answers(rows, answers.texts(tokenizer), person,
                                   n=4, seed=run.seed)
-print(len(pairs), "comparisons")
+print(len(pairs), "comparisons; the first:")
+cards(pairs[0]["prompt"], [(k, pairs[0][k]) for k in ("chosen", "rejected")])
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
 judge = rlhf.reward_model.RewardModel(sft)
@@ -96,7 +97,7 @@ prompts = [row["prompt"] for row in rows]
 #
 # $$\text{paid}=r(x,y)-\beta\,\log\frac{\pi(y\mid x)}{\pi_{\rm start}(y\mid x)}$$
 #
-# Where does the accident happen? Somebody renames “reward” to “loss” in one file and forgets the sign in another.
+# How does a sign get lost? A loss is minus a reward, so code that hands one to the other must flip it exactly once.
 
 # %% rlhf={"part": "loop"}
 def reinforce(pay, steps=6, rate=2e-4):
@@ -156,11 +157,12 @@ claim("shuffled rewards change the refusals less than either sign does",
 # %% tags=["hide-input", "hero", "nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
 heads = {"start": "before", "as intended": "paid:  r − β KL",
          "reward flipped": "paid:  −r − β KL"}
+apart = [i for i in range(0, 64, 2) if meant.refuses[i] and flipped.gold[i] == -1]
 show(drawings.answers(
-    [row["prompt"] for row in test[:2]],
-    {head: [exams[name].texts[2 * i] for i in (0, 1)]
-     for name, head in heads.items()},
-    note_below="first answer to each of the first two requests of the exam"))
+    [meant.rows[i]["prompt"] for i in apart[:2]],
+    {head: [exams[name].texts[i] for i in apart[:2]] for name, head in heads.items()},
+    note_below="the first two requests that one run refuses and the other helps with"))
+quote("apart", len(apart))
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
 table({name: {"true reward": e.interval(), "refuses": e.mean("refuses"),
@@ -169,11 +171,11 @@ table({name: {"true reward": e.interval(), "refuses": e.mean("refuses"),
       note="32 harmful requests, two answers each; ± 95 % over requests")
 
 # %% [markdown]
-# Mostly fluent, and awful. An optimizer does not know which way is up: it follows the sign. The control gets the same scores, dealt out to the wrong answers, and its refusals change less than with either sign: it is the reward that does it, not the training as such. A log of the *paid* reward would show a healthy climb in both runs; one look at the texts would not.
+# Mostly fluent, and awful: to <!-- out apart --> of the 32 requests, one run refuses and the other helps with the harm, in a clean sentence. An optimizer does not know which way is up: it follows the sign. The control gets the same scores, dealt out to the wrong answers, and its refusals change less than with either sign: it is the reward that does it, not the training as such. A log of the *paid* reward would show a healthy climb in both runs; one look at the texts would not.
 #
 # The [paper of 2019](https://arxiv.org/abs/1909.08593) (section 4.4) reports a refactoring that flipped the reward overnight, while its authors slept. Its raters had been told to give the lowest marks to sexually explicit text, and that is what the model learned to write. Why was it not gibberish? Part “What goes wrong” finds out.
 #
-# > **Keep this:** a learned reward is a direction. The policy goes as far in the wrong one as in the right one.
+# > **Keep this:** a learned reward is a direction. The optimizer follows it, whichever way it points.
 
 # %% [markdown]
 # ## Idea 1: Learn the reward from comparisons, while acting
@@ -330,7 +332,7 @@ claim("own-scale ratings lose to comparisons with 2 labels a rater, and win with
       own[0][0] - own[0][1] > 0 and own[1][0] + own[1][1] < 0, kind="S")
 
 # %% [markdown]
-# So comparisons win when scales are private, and only then. With a common scale the rating wins, because it says more. And where every rater gives twenty labels, one can learn each scale and take it out; then ratings win again. With two labels each one cannot. (The penalty on the map, 300, is the same for all three. On five other label sets each of them had levelled off there.) <!-- fact --> Comparisons cost two walks to watch for each label; we counted labels, not minutes.
+# So comparisons beat plain ratings when private scales spread widely, and only then. With a common scale the rating wins, because it says more. And where every rater gives twenty labels, one can learn each scale and take it out; then ratings win again. With two labels each one cannot. (The penalty on the map, 300, is the same for all three. On five other label sets each of them had levelled off there.) <!-- fact --> Comparisons cost two walks to watch for each label; we counted labels, not minutes.
 #
 # > **Keep this:** comparisons are not richer than ratings. They are robust to a scale that nobody knows.
 #
@@ -352,9 +354,10 @@ first_loss = {
     "DPO, 2023": rlhf.direct_alignment.dpo_loss(*zero.T)[0]}
 table({k: {"first loss": x.item()} for k, x in first_loss.items()}, digits=3)
 verdict = torch.tensor([1.0, 0.0, 0.0, 1.0])      # R1, 2025: a checker, no loss
-print("GRPO pays", rlhf.advantages.group_normalize(verdict, 4).round(decimals=2))
+paid = rlhf.advantages.group_normalize(verdict, 4)
+print("GRPO pays", [round(x, 2) for x in paid.tolist()])
 
-# %% tags=["hide-input"]
+# %%
 options = torch.tensor([2.0, 4.0, 2.0, 2.0]).log()
 claim("each first loss is the logarithm of the number of options",
       bool((torch.stack(list(first_loss.values())) - options).abs().max() < 1e-6))
@@ -362,13 +365,13 @@ claim("each first loss is the logarithm of the number of options",
 # %% [markdown]
 # What of each recipe is *not* in a widely used trainer today? We looked into the source of TRL, version 1.10.0.dev0 (commit f2cd57710, July 2026), and of [OpenAI's code of 2019](https://github.com/openai/lm-human-preferences).
 #
-# | recipe | feedback | loss, here | what TRL dropped or moved |
-# |---|---|---|---|
-# | Christiano 2017 | pairs of clips | `pairwise_loss` | its 10 % of random answers: `RewardTrainer` has the plain logistic loss (exercise 2.1) |
-# | Ziegler 2019 | best of four | cross-entropy over four; PPO | best of four: `RewardTrainer` takes pairs. Whitened rewards: off by default. The adaptive KL coefficient: `PPOConfig` has a fixed one |
-# | InstructGPT 2022 | rankings of 4 to 9 | `all_pairs_loss`; PPO | its mix of pretraining text into PPO; and PPO itself moved to `trl.experimental` |
-# | DPO 2023 | pairs | `dpo_loss` | nothing of the loss |
-# | R1 2025 | a checker | `grpo_loss` | the KL penalty: `beta` is 0 by default, and no reference is loaded; the division by each answer's length (default: `dapo`) |
+# | recipe, unit of feedback | loss, here | what TRL dropped or moved |
+# |---|---|---|
+# | Christiano 2017: pairs of clips | `pairwise_loss` | its 10 % of random answers: `RewardTrainer` has the plain logistic loss (exercise 2.1) |
+# | Ziegler 2019: best of four | cross-entropy, PPO | best of four: `RewardTrainer` takes pairs. Whitened rewards: off by default. The adaptive KL coefficient: `PPOConfig` has a fixed one |
+# | InstructGPT 2022: rankings of 4 to 9 | `all_pairs_loss`, PPO | pretraining text mixed into PPO; and PPO itself moved to `trl.experimental` |
+# | DPO 2023: pairs | `dpo_loss` | nothing of the loss |
+# | R1 2025: a checker | `grpo_loss` | the KL penalty: `beta` is 0 by default, and no reference is loaded. The division by each answer's length (default: `dapo`) |
 #
 # Trainers in `trl.experimental` may change or disappear in any release, says its documentation. Process reward models, ORPO, CPO, online DPO and Nash-MD are there, too.
 #
@@ -390,7 +393,7 @@ claim("each first loss is the logarithm of the number of options",
 policies["both flipped"] = reinforce(lambda r, kl: -(r - beta * kl))
 exams["both flipped"] = examine(policies["both flipped"])
 
-# %% tags=["hide-input"]
+# %%
 both = exams["both flipped"]
 grammar["both flipped"] = both.feature("grammar").mean().item()
 claim("with both signs flipped the KL is larger and the grammar worse",
@@ -433,18 +436,18 @@ shown = {"start": "reference", "reward flipped": "policy", "both flipped": "reje
          "words mixed": "other"}
 show(plots.bars({name: read[name].mean() for name in shown}, roles=shown,
                 errors={name: clustered(read[name])[1] for name in shown},
-                title="To SmolLM2, the flipped model's texts are language",
+                title="Flipped texts surprise SmolLM2 less than mixed words",
                 y_label="surprise, nats per token",
                 note="16 answers each; lines: 95 % over requests"),
      "Bar plot of the surprise per token for four sets of texts, with intervals")
 
-# %% tags=["hide-input"]
+# %%
 gap = clustered(read["words mixed"] - read["reward flipped"])
 claim("the flipped model's texts surprise SmolLM2 less than their words, mixed",
       gap[0] > 2 * gap[1], kind="T")
 
 # %% [markdown]
-# The flipped texts surprise it a little more than the start model's, most of which are stock refusals, and far less than the same words without order. The texts with both signs flipped are not set apart here: many of them are still whole sentences with one strange word, and a large model forgives that. A larger model reads fluency; it does not tell you that the direction is wrong.
+# The flipped texts surprise it more than the start model's, two thirds of which are stock refusals, and far less than the same words without order. The texts with both signs flipped are not set apart on these sixteen answers: some are whole sentences with one strange word. A larger model measures fluency; it does not say that the direction is wrong.
 
 # %% [markdown] rlhf={"part": "exercises"}
 # ## Exercises
