@@ -180,7 +180,7 @@ table({name: {"true reward": e.interval(), "refuses": e.mean("refuses"),
 # %% [markdown]
 # ## Idea 1: Learn the reward from comparisons, while acting
 #
-# [Christiano and others (2017)](https://arxiv.org/abs/1706.03741) trained walking robots and Atari players without a reward function. People compared pairs of *segments*, clips of one or two seconds. A *segment* σ here is six steps on the green. The person's satisfaction with it is the sum of the rewards of its steps, and the better sum wins more often:
+# [Christiano and others (2017)](https://arxiv.org/abs/1706.03741) trained simulated robots and Atari players without a reward function. Some goals are hard to specify and easy to recognise: a robot learned a backflip from 900 comparisons. <!-- fact --> People compared pairs of *segments*, clips of one or two seconds. A *segment* σ here is six steps on the green. The person's satisfaction with it is the sum of the rewards of its steps, and the better sum wins more often:
 #
 # $$\hat P(\sigma^1\succ\sigma^2)=\frac{\exp\sum_t\hat r(s^1_t,a^1_t)}{\exp\sum_t\hat r(s^1_t,a^1_t)+\exp\sum_t\hat r(s^2_t,a^2_t)}$$
 #
@@ -337,6 +337,8 @@ claim("own-scale ratings lose to comparisons with 2 labels a rater, and win with
 # > **Keep this:** comparisons are not richer than ratings. They are robust to a scale that nobody knows.
 #
 # ## Idea 3: What survived, and what was dropped
+#
+# Games gave their own reward: the score for DQN on Atari (2015), victory for OpenAI Five on Dota 2 and AlphaStar on StarCraft II (both 2019). Language has no score. This is the line of papers that learned one from people, and later from models and checkers.
 
 # %% tags=["hide-input"] rlhf={"part": "idea", "drawing": true, "figure": "timeline"}
 show(history.timeline())
