@@ -1,12 +1,11 @@
-"""Maps of the village green, the explorer in which the reader rates, and the timeline."""
+"""Maps of the village green and the explorer in which the reader rates."""
 
 import json
 import re
 
-import pytest
 import torch
 
-from rlhf_minimal.book import history, maps
+from rlhf_minimal.book import maps
 from rlhf_minimal.village import grid
 
 
@@ -49,18 +48,3 @@ def test_heat_maps_say_what_they_show():
     fig = maps.heat_maps({"true reward": grid.true_reward(), "learned": grid.true_reward()}, title="Two maps",
                          walks={"learned": [torch.tensor([0, 1, 2])]})
     assert len(fig.axes) == 2 and "true reward, learned" in fig.alt
-
-
-def test_the_timeline_is_whole_and_in_order():
-    rows = history.papers()
-    years = [int(row["year"]) for row in rows]
-    assert years == sorted(years) and years[0] == 2008 and len(rows) >= 12
-    assert all(row["source"].startswith("https://") for row in rows)
-    assert "Christiano" in history.timeline().alt
-
-
-def test_a_broken_row_is_named(tmp_path, monkeypatch):
-    (tmp_path / "timeline.csv").write_text("|".join(history.COLUMNS) + "\n2030|Nobody||loss|nothing|yes|https://x\n")
-    monkeypatch.setattr(history, "SHIPPED", tmp_path)
-    with pytest.raises(ValueError, match="Nobody"):
-        history.papers()
