@@ -5,18 +5,19 @@ Nothing here learns. A label is made by drawing one reader from a crowd for ever
 
 from __future__ import annotations
 
-import random
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .. import data, village
 from ..best_of_n import curve
-from ..reward_model import last_states
+from ..reward_model import last_states, pairwise_loss, plackett_luce_loss, rating_loss
 from ..sampling import sample
-from ..village import Crowd, ending
+from ..village import Crowd, Reader, ending
+from ..village.annotator import EULER
 
 ENDS = ("happy", "sad")
 
@@ -105,9 +106,25 @@ def write(
 
 
 # --- what readers say -------------------------------------------------------------------------------------------------
-def pairs(some: Stories, n: int, seed: int) -> tuple[Tensor, Tensor]:
-    """n pairs of a happy and a sad story, which is first by chance: two (n,) tensors of rows."""
-    generator = torch.Generator().manual_seed(seed)
+def _people(some: Stories, crowd: Crowd, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """Who answers each of n questions (n,); what every story is worth to each member (members, N); their noise."""
+    plain = all(r.tie == r.flip == r.position_bias == 0 and r.drift is None for r in crowd.annotators)
+    if not plain or not all(isinstance(r, Reader) for r in crowd.annotators):
+        raise ValueError("the crowd holds somebody who is no plain village.Reader; ties, flips, position bias and drift are for "
+                         "Annotator.compare and its like")
+    who = torch.multinomial(torch.tensor(crowd.shares, dtype=torch.float32), n, replacement=True, generator=generator)
+    worth = torch.tensor([[r.worth(end, gold) for end, gold in zip(some.ends, some.gold.tolist(), strict=True)]
+                          for r in crowd.annotators])
+    noise = torch.tensor([max(r.temperature, 1e-9) for r in crowd.annotators])
+    return who, worth, noise
+
+
+def _gumbel(shape, generator: torch.Generator) -> Tensor:
+    return -(-torch.rand(shape, generator=generator, dtype=torch.float64).clamp(1e-12, 1 - 1e-12).log()).log()
+
+
+def pairs(some: Stories, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """n pairs of a happy and a sad story, which is first by chance: two (n,) tensors of rows. ValueError without one of each."""
     sides = [[i for i, end in enumerate(some.ends) if end == name] for name in ENDS]
     if not all(sides):
         raise ValueError(f"{len(sides[0])} happy and {len(sides[1])} sad stories; a pair needs one of each")
@@ -119,47 +136,90 @@ def pairs(some: Stories, n: int, seed: int) -> tuple[Tensor, Tensor]:
 def compare(some: Stories, crowd: Crowd, n: int, seed: int) -> tuple[Tensor, Tensor, list[str]]:
     """n comparisons of a happy and a sad story, each by one reader of the crowd -> rows chosen, rows rejected (n,), who.
 
-    who: the `group` of the reader. A tie is decided by chance.
+    The first is chosen with probability sigmoid((u1 - u2) / temperature), as `Reader.compare` does. who: the `group` of the
+    reader. Raises ValueError where somebody in the crowd is no plain `village.Reader`.
     """
-    rng, (first, second) = random.Random(seed), pairs(some, n, seed)
-    quality, chose, who = some.gold.tolist(), [], []
-    for a, b in zip(first.tolist(), second.tolist(), strict=True):
-        reader = crowd.draw(rng)
-        answer = reader.compare("", *(reader.worth(some.ends[i], quality[i]) for i in (a, b)), rng)
-        chose.append(rng.random() < 0.5 if answer == 0.5 else answer == 1.0)
-        who.append(reader.group)
-    won = torch.tensor(chose)
-    return torch.where(won, first, second), torch.where(won, second, first), who
+    generator = torch.Generator().manual_seed(seed)
+    (first, second), (who, worth, noise) = pairs(some, n, generator), _people(some, crowd, n, generator)
+    won = torch.rand(n, generator=generator) < ((worth[who, first] - worth[who, second]) / noise[who]).sigmoid()
+    groups = [crowd.annotators[k].group for k in who.tolist()]
+    return torch.where(won, first, second), torch.where(won, second, first), groups
 
 
 def rank(some: Stories, crowd: Crowd, n: int, seed: int, *, size: int = 4) -> Tensor:
-    """n rankings of `size` random stories, best first: (n, size) rows."""
-    rng, quality, lists = random.Random(seed), some.gold.tolist(), []
-    for _ in range(n):
-        rows, reader = rng.sample(range(len(some)), size), crowd.draw(rng)
-        order = reader.rank("", [reader.worth(some.ends[i], quality[i]) for i in rows], rng)
-        lists.append([rows[i] for i in order])
-    return torch.tensor(lists)
+    """n rankings of `size` random stories, best first: (n, size) rows. Sorted by u / temperature + Gumbel noise (Plackett-Luce)."""
+    generator = torch.Generator().manual_seed(seed)
+    who, worth, noise = _people(some, crowd, n, generator)
+    rows = torch.rand(n, len(some), generator=generator).topk(size, 1)[1]
+    felt = worth[who[:, None], rows] / noise[who, None] + _gumbel(rows.shape, generator)
+    return rows.gather(1, felt.argsort(1, descending=True))
 
 
-def rate(some: Stories, crowd: Crowd, n: int, seed: int, *, levels: int = 5) -> tuple[Tensor, Tensor]:
-    """n ratings of single stories from 1 to `levels` -> rows (n,), ratings (n,) float."""
-    rng, quality, rows, stars = random.Random(seed), some.gold.tolist(), [], []
-    for _ in range(n):
-        i, reader = rng.randrange(len(some)), crowd.draw(rng)
-        rows.append(i)
-        stars.append(reader.stars(reader.worth(some.ends[i], quality[i]), rng, levels=levels))
-    return torch.tensor(rows), torch.tensor(stars, dtype=torch.float32)
+def rate(some: Stories, crowd: Crowd, n: int, seed: int, *, levels: int = 5, reach: float = 2.0) -> tuple[Tensor, Tensor]:
+    """n readers, each rates a happy and a sad story from 1 to `levels` -> rows (n, 2), ratings (n, 2) float, in mixed order.
+
+    Felt is the utility with noise, temperature times a centred Gumbel, as `Reader.rate`; -reach to reach is cut into levels of
+    equal width, and what lies outside gets the lowest or the highest rating. Two equal ratings are a tie.
+    """
+    if isinstance(levels, bool) or not isinstance(levels, int) or levels < 2:
+        raise ValueError(f"levels is {levels!r}; give 5, 8, or any whole number > 1")
+    generator = torch.Generator().manual_seed(seed)
+    rows, (who, worth, noise) = torch.stack(pairs(some, n, generator), 1), _people(some, crowd, n, generator)
+    felt = worth[who[:, None], rows] + noise[who, None] * (_gumbel(rows.shape, generator) - EULER)
+    scale, offset = (torch.tensor([getattr(r, k) for r in crowd.annotators])[who, None] for k in ("scale", "offset"))
+    stars = 1 + ((offset + scale * felt + reach) / (2 * reach) * levels).floor()
+    return rows, stars.clamp(1, levels).float()
 
 
 def thumbs(some: Stories, crowd: Crowd, n: int, seed: int) -> tuple[Tensor, Tensor]:
-    """n thumbs, up for a felt utility above 0 -> rows (n,), 1.0 for up and 0.0 for down (n,)."""
-    rng, quality, rows, up = random.Random(seed), some.gold.tolist(), [], []
-    for _ in range(n):
-        i, reader = rng.randrange(len(some)), crowd.draw(rng)
-        rows.append(i)
-        up.append(float(reader.thumbs("", reader.worth(some.ends[i], quality[i]), rng, threshold=0.0)))
-    return torch.tensor(rows), torch.tensor(up)
+    """n thumbs, up with probability sigmoid(u / temperature) -> rows (n,) of happy and sad stories, 1.0 for up, 0.0 for down."""
+    generator = torch.Generator().manual_seed(seed)
+    (rows, _), (who, worth, noise) = pairs(some, n, generator), _people(some, crowd, n, generator)
+    up = torch.rand(n, generator=generator) < (worth[who, rows] / noise[who]).sigmoid()
+    return rows, up.float()
+
+
+def fit(states: Tensor, loss: Callable[[Tensor], Tensor], *, l2: float = 0.2, steps: int = 60) -> Tensor:
+    """The linear reward that makes loss(scores of all N rows) + l2 |w|^2 smallest, with a constant that is not penalised.
+
+    states (N, H), standardised; loss: scores (N,) -> a number, convex. Quasi-Newton (L-BFGS). Returns the weight (H,).
+    """
+    weight, constant = torch.zeros(states.shape[1], requires_grad=True), torch.zeros(1, requires_grad=True)
+    optimizer = torch.optim.LBFGS([weight, constant], max_iter=steps, line_search_fn="strong_wolfe")
+
+    def closure():
+        optimizer.zero_grad()
+        total = loss(states @ weight + constant) + l2 * weight.square().sum()
+        total.backward()
+        return total
+
+    optimizer.step(closure)
+    return weight.detach()
+
+
+def five_questions(some: Stories, crowd: Crowd, n: int, seed: int, *, l2: float = 0.2) -> dict[str, tuple[Tensor, float | None]]:
+    """One crowd asked in five ways, n answers each -> {question: (weight of the reward that fits best, share of ties)}.
+
+    Comparisons: Bradley-Terry. Rankings of four: Plackett-Luce. Thumbs: logistic regression. Ratings from 1 to 5 and from 1
+    to 8: least squares on the ratings in units of their standard deviation. A ranking counts as one answer, a rating as well.
+    """
+    x = some.states
+
+    def bt(score, chosen, rejected):
+        return pairwise_loss(score[chosen], score[rejected])[0]
+
+    chosen, rejected, _ = compare(some, crowd, n, seed)
+    order = rank(some, crowd, n, seed)
+    liked, up = thumbs(some, crowd, n, seed)
+    found = {"comparison": (fit(x, lambda s: bt(s, chosen, rejected), l2=l2), None),
+             "ranking of four": (fit(x, lambda s: plackett_luce_loss(s[order], torch.arange(4).expand(n, 4))[0], l2=l2), None),
+             "thumb": (fit(x, lambda s: F.binary_cross_entropy_with_logits(s[liked], up), l2=l2), None)}
+    for levels in (5, 8):
+        rows, stars = rate(some, crowd, n // 2, seed, levels=levels)
+        y = (stars - stars.mean()) / stars.std()
+        weight = fit(x, lambda s, rows=rows, y=y: rating_loss(s[rows].flatten(), y.flatten())[0], l2=l2)
+        found[f"rating, 1 to {levels}"] = weight, (stars[:, 0] == stars[:, 1]).double().mean().item()
+    return found
 
 
 # --- what becomes of it -----------------------------------------------------------------------------------------------

@@ -5,7 +5,6 @@ with opposite tastes can disagree for ever, and neither makes a mistake.
 """
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -77,14 +76,3 @@ class Reader(Annotator):
         if isinstance(completion, str):
             return self.worth(ending(completion), gold(prompt, completion) if self.gold_weight else 0.0)
         return super().utility(prompt, completion, date)
-
-    def stars(self, worth: float, rng: random.Random, *, levels: int = 5) -> int:
-        """A rating of 1 to `levels` for a story of this worth: the felt utility from -1 to 1, in equal steps.
-
-        `offset` and `scale` are this reader's own use of the scale: generous readers have a high offset. What is felt below -1
-        or above 1 gets the lowest or the highest rating. Raises ValueError for fewer than two levels.
-        """
-        if isinstance(levels, bool) or not isinstance(levels, int) or levels < 2:
-            raise ValueError(f"levels is {levels!r}; give 5, 8, or any whole number > 1")
-        felt = self.rate("", worth, rng)
-        return min(levels, max(1, 1 + int((felt + 1) / 2 * levels // 1)))
