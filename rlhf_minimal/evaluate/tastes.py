@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from .. import data, village
 from ..best_of_n import curve
-from ..reward_model import last_states, pairwise_loss, plackett_luce_loss, rating_loss
+from ..reward_model import fit_head, last_states, pairwise_loss, plackett_luce_loss, rating_loss
 from ..sampling import sample
 from ..village import Crowd, Reader, ending
 from ..village.annotator import EULER
@@ -103,6 +103,41 @@ def write(
     told = [texts[i] for i in chosen]
     gold = torch.tensor([village.gold(a, b) for a, b in zip(asked, told, strict=True)])
     return stories(asked, told, last_states(model, out.ids[chosen], out.attention[chosen]), gold)
+
+
+def example(some: Stories) -> tuple[str, list[tuple[str, str, float]]]:
+    """A request that leaves the mood open, and a happy and a sad story for it, both perfect: for `book.cards`.
+
+    Raises ValueError where no request got both.
+    """
+    found: dict[str, dict[str, tuple[str, str, float]]] = {}
+    for request, text, end, gold in zip(some.requests, some.texts, some.ends, some.gold.tolist(), strict=True):
+        if gold > 2.99 and end in ENDS and not village.parse(request).info["mood"]:
+            found.setdefault(request, {}).setdefault(end, (f"a {end} end", text, gold))
+            if len(found[request]) == 2:
+                return request, [found[request][name] for name in ENDS]
+    raise ValueError(f"none of {len(set(some.requests))} requests got a perfect story of both endings; give more stories")
+
+
+@torch.no_grad()
+def told_when_asked(
+    model: nn.Module, tokenizer, rows: list[dict], *, n: int = 6, max_new_tokens: int = 56,
+    generator: torch.Generator | None = None,
+) -> dict[str, float]:
+    """{ending: how often a model tells it when the request names the mood, among its happy and sad stories}: nothing is trained.
+
+    rows: as `open_requests` gives them; n stories for each row and mood.
+    """
+    shares = {}
+    for end in ENDS:
+        asked = [{**row, "prompt": row["prompt"].replace(" a story", f" a {village.MOODS[end]} story")} for row in rows]
+        if any(not village.parse(row["prompt"]).info.get("mood") for row in asked):
+            raise ValueError("a row is no request for a story with an open mood; give those of open_requests")
+        out = sample(model, data.prompts_ids(asked, tokenizer), n=n, max_new_tokens=max_new_tokens,
+                     eos_id=tokenizer.eos_token_id, generator=generator)
+        found = [ending(text) for text in out.texts(tokenizer)]
+        shares[end] = found.count(end) / max(1, sum(found.count(name) for name in ENDS))
+    return shares
 
 
 # --- what readers say -------------------------------------------------------------------------------------------------
@@ -223,6 +258,20 @@ def five_questions(some: Stories, crowd: Crowd, n: int, seed: int, *, l2: float 
 
 
 # --- what becomes of it -----------------------------------------------------------------------------------------------
+def scores(old: Stories, new: Stories, crowd: Crowd, seeds: Iterable[int], *, n: int = 20_000, l2: float = 0.2) -> Tensor:
+    """The scores of `new` stories, (seeds, N): for each seed a linear reward fitted to n comparisons of `old` ones by a crowd."""
+    found = []
+    for seed in seeds:
+        chosen, rejected, _ = compare(old, crowd, n, seed)
+        found.append(new.states @ fit_head(old.states[chosen], old.states[rejected], l2=l2))
+    return torch.stack(found)
+
+
+def served(happy: float, sad: float, share: float) -> dict[str, float]:
+    """Readers who get the ending they like: `happy` of the happy camp (`share` of all), `sad` of the other, and all together."""
+    return {"happy camp": happy, "sad camp": sad, "all readers": share * happy + (1 - share) * sad}
+
+
 def best_of(some: Stories, score: Tensor, keep: int, ns: Iterable[int]) -> Tensor:
     """Share of happy ends among the best of n by `score`: (requests, len(ns)), each n averaged over all subsets of the stories."""
     return curve(score, some.happy, keep, list(ns))
