@@ -356,7 +356,7 @@ claim("one number: the loss of a coin, log 2; two numbers: the entropy of the la
 # "Fit Bradley–Terry, take the best" is one rule of voting among many. If all pairs are compared equally often, its order is that of the *Borda count*: a point for every option that a person puts below. *Plurality* counts first places. A *Condorcet winner* beats every other option by majority. Two rules answer with a lottery. The *random ballot* draws one person and follows that person's first choice. The *maximal lottery*, also called Nash policy, is the mixture that no other mixture beats by majority. It needs no score, and self-play finds it: options that beat the present mixture gain.
 
 # %%
-def self_play(P, rounds=10_000, rate=0.1):        # P[a, b]: share who prefer a to b
+def self_play(P, rounds=20_000, rate=0.1):        # P[a, b]: share who prefer a to b
     play, mean = torch.ones(len(P)).double() / len(P), 0
     for _ in range(rounds):
         play = play * (rate * (P - P.T) @ play).exp()
