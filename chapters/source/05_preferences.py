@@ -36,10 +36,12 @@ from rlhf_minimal.evaluate import tastes, votes
 run = begin(5)
 
 # %% tags=["hide-input"] rlhf={"part": "predict"}
-rlhf.book.predict("60 % of the labels prefer the happy end. Of the stories that the fitted reward picks, "
-                  "best of sixteen, how many end happily?",
-                  a="about as many as labels: 50 to 65 %", b="more, but not nearly all: 65 to 80 %",
-                  c="more than 80 %", d="fewer than half: the model writes more sad ends")
+rlhf.book.predict("60 % of the labels prefer the happy end. Of the stories that the fitted "
+                  "reward picks, best of sixteen, how many end happily?",
+                  a="about as many as labels: 50 to 65 %",
+                  b="more, but not nearly all: 65 to 80 %",
+                  c="more than 80 %",
+                  d="fewer than half, for the model writes more sad ends")
 
 # %% [markdown] rlhf={"part": "phenomenon"}
 # ## A taste is not a mistake
@@ -50,8 +52,6 @@ rlhf.book.predict("60 % of the labels prefer the happy end. Of the stories that 
 model, tokenizer = rlhf.models.load("village-3m-sft")
 read = tastes.stored(tokenizer)                    # stories that readers will compare
 cards(*tastes.example(read))
-
-# %%
 for end in ("happy", "sad"):
     gold = read.gold[[i for i, e in enumerate(read.ends) if e == end]]
     print(f"{end:5}  {len(gold)} stories, mean true reward {gold.mean():.2f}")
@@ -95,7 +95,7 @@ states = old.states[chosen], old.states[rejected]
 theirs = rlhf.reward_model.fit_head(*states, l2=0.2)      # Newton's method
 both = torch.stack([old.states @ weight, old.states @ theirs])
 claim("the package fits the same reward (correlation of the scores above 0.99)",
-      torch.corrcoef(both)[0, 1] > 0.99, {"correlation": torch.corrcoef(both)[0, 1].item()})
+      torch.corrcoef(both)[0, 1] > 0.99)
 
 # %% [markdown]
 # Now the model answers sixteen new requests that leave the mood open. For each we keep its first sixteen stories with a happy or a sad end.
@@ -107,7 +107,8 @@ base = new.happy.mean().item()
 print(f"{len(new)} stories; one try ends happily in {base:.0%}")
 
 # %% tags=["hide-input", "hero", "nbval-ignore-output"] rlhf={"ignore_reason": "sampled"}
-show(camps.squares([("What readers like", "100 readers", 0.6), ("Stories before", "one try of the model", base),
+show(camps.squares([("What readers like", "100 readers", 0.6),
+                    ("Stories before", "one try of the model", base),
                     ("Stories after", "best of 16 by the fitted reward", None)]))
 
 # %% [markdown]
@@ -118,21 +119,19 @@ score = new.states @ weight
 first = torch.arange(0, len(new), 16)              # the first try of each request
 best = first + score.view(16, 16).argmax(1)
 for i, j in list(zip(first.tolist(), best.tolist(), strict=True))[:3]:
-    cards(new.requests[i], [(f"{name}: {new.ends[k]} end", new.texts[k])
-                            for name, k in (("first try", i), ("best of 16", j))])
-
-# %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "sampled"}
+    tries = (("first try", i), ("best of 16", j))
+    cards(new.requests[i], [(f"{k}: {new.ends[t]} end", new.texts[t]) for k, t in tries])
 ns, seeds = (1, 2, 4, 8, 16), run.seeds(5)         # five sets of labels from now on
 pooled = tastes.scores(old, new, people, seeds)    # (5, 256)
 curve = torch.stack([tastes.best_of(new, s, 16, ns) for s in pooled])
 after = curve[:, :, -1].mean().item()
-show(camps.squares([("What readers like", "100 readers", 0.6), ("Stories before", "one try", base),
-                    ("Stories after", "best of 16, five sets of labels", after)]))
+show(camps.squares([("Before: one try", "", base), ("After: best of 16", "", after)]))
 
 # %% tags=["hide-input"]
-claim("more than 80 % of the best of 16 end happily (mean over five sets of labels and 16 requests)",
+claim("more than 80 % of the best of 16 end happily (five sets of labels, 16 requests)",
       after > 0.8, {"share": after}, kind="T")
-rlhf.book.settled("c", "More than 80 % end happily, although the model wrote more sad ends and four in ten readers like them.")
+rlhf.book.settled("c", "More than 80 % end happily, although the model wrote more sad ends "
+                  "and four in ten readers like them.")
 
 # %% [markdown] rlhf={"part": "idea"}
 # ## Choosing the best forgets how large the majority was
@@ -178,40 +177,31 @@ for name, crowd in crowds.items():
     found = tastes.scores(old, new, crowd, seeds)
     curves[name] = torch.stack([tastes.best_of(new, s, 16, ns) for s in found])
 
-# %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "sampled"}
-looks = {"60 / 40": "policy", "90 / 10": "chosen", "coin flips": "reference",
-         "60 / 40, quality counts": "gold"}
-show(plots.panels({"share of happy ends": {k: c.mean(1).tolist() for k, c in curves.items()}},
-                  title="60 / 40 and 90 / 10 end in nearly the same place", x_label="n, best of n",
-                  ticks=ns, roles=looks))
-measured = [sum(tastes.tilted_share(new, s, 16, b).mean().item() for s in pooled) / 5
-            for b in (1, 0.5, 0.3, 0.2, 0.1)]
-exact = [after_tilt(base, 0.6, b) for b in (1, 0.5, 0.3, 0.2, 0.1)]
-show(plots.panels({"share of happy ends": {"formula": exact, "policy: measured": measured}},
-                  title="A smaller β amplifies the majority", x_label="β",
-                  ticks=("1", "0.5", "0.3", "0.2", "0.1"), roles={"formula": "reference"}))
-
 # %% tags=["hide-input", "nbval-ignore-output"] rlhf={"ignore_reason": "sampled"}
-quote, happy_rows = rlhf.book.quote, new.happy > 0
-inside = [s[happy_rows].mean() - s[~happy_rows].mean() for s in pooled]
-quote("margin", f"{sum(inside) / 5:.2f}")
-for name, c in curves.items():
-    mean, half = rlhf.evaluate.exams.clustered(c[:, :, -1].mean(0))
-    sets = c[:, :, -1].mean(1)
-    quote(f"best {name}".replace(" ", ".").replace("/", "-").replace(",", ""),
-          f"{100 * mean:.0f} ± {100 * half:.0f} % ({100 * sets.min():.0f} to {100 * sets.max():.0f} % over the sets of labels)")
+looks = {"60 / 40": "policy", "90 / 10": "chosen", "coin flips": "reference",
+         "60 / 40, quality counts": "gold", "formula": "reference"}
+ends_at, β = {name: c[:, :, -1] for name, c in curves.items()}, (1, 0.5, 0.3, 0.2, 0.1)
+share_label = "share of happy ends"
+show(plots.panels({share_label: {k: c.mean(1).tolist() for k, c in curves.items()}}, ticks=ns,
+                  title="The majority takes over, large or small", x_label="n, best of n", roles=looks))
+table({name: {"best of 16": "{:.0f} ± {:.0f} %".format(*(100 * x for x in rlhf.evaluate.exams.clustered(c.mean(0)))),
+              "sets of labels": f"{100 * c.mean(1).min():.0f} to {100 * c.mean(1).max():.0f} %"}
+       for name, c in ends_at.items()}, corner="share of happy ends, by labels")
+tilts = torch.stack([torch.stack([tastes.tilted_share(new, s, 16, b).mean() for b in β]) for s in pooled])
+exact, measured = [after_tilt(base, 0.6, b) for b in β], tilts.mean(0).tolist()
+show(plots.panels({share_label: {"formula": exact, "policy: measured": tilts.tolist()}}, roles=looks,
+                  title="A smaller β amplifies the majority", x_label="β", ticks=[f"{b:g}" for b in β]))
+gaps = [s[new.happy > 0].mean() - s[new.happy < 1].mean() for s in pooled]
+rlhf.book.quote("margin", f"{sum(gaps) / 5:.2f}")
 inside = tastes.compare(read, crowds["60 / 40, quality counts"], 20_000, run.seed)[0]
-quote("fussy.labels", f"{100 * read.happy[inside].mean():.0f} %")
+rlhf.book.quote("fussy", f"{100 * read.happy[inside].mean():.0f} %")
 
 # %% [markdown]
-# | labels | best of 16: happy ends |
-# |---|---|
-# | 60 / 40 | <!-- out best.60.-.40 --> |
-# | 90 / 10 | <!-- out best.90.-.10 --> |
-# | 60 / 40, quality counts (<!-- out fussy.labels --> of the labels are happy) | <!-- out best.60.-.40.quality.counts --> |
-# | coin flips | <!-- out best.coin.flips --> |
+# ± is half of a 95 % interval over the 16 requests; the last column is the range over five sets of labels.
 #
-# The size of the majority is gone. The measured dots lie below the formula because the fitted margin is <!-- out margin --> instead of .41: the penalty of the fit shrinks it. And labels that know *nothing* do not leave every story set alone: single sets of coin flips drift to either side, because the best of 16 amplifies whatever direction the noise left behind. <!-- fact -->
+# The size of the majority is gone. Readers to whom quality counts, too, choose the happy end in only <!-- out fussy --> of their labels, need more tries, and arrive nearly as far. What keeps all curves below 100 % are mistakes of the reward, which the best of sixteen seeks out (chapter 17). And labels that know *nothing* do not leave the stories alone: single sets of coin flips drift to either side, because best-of-16 amplifies whatever direction the noise left behind.
+#
+# The measured shares lie below the formula because the fitted margin is <!-- out margin --> instead of .41: the penalty of the fit shrinks it. <!-- fact -->
 #
 # **Is that unfair? Count readers, not stories.** Suppose that every reader asks for a story, and gets what the policy gives. How many get the ending they like? The last row trains nothing: the reader *says* which mood is wanted.
 
@@ -229,12 +219,15 @@ serve = {name: tastes.served(to_happy, to_sad, 0.6) for name, to_happy, to_sad i
     ("one policy, best of 16", after, 1 - after),
     ("a reward for each camp, best of 16", own["happy"], 1 - own["sad"]),
     ("the request names the mood, one try", asked["happy"], asked["sad"]))}
-table(serve, digits="%", corner="readers who get the ending they like")
+table(serve, digits="%", corner="readers who get the ending they like",
+      note="Among stories with a happy or a sad end; one page's run, 16 requests.")
 
 # %% tags=["hide-input"]
-camp_wise, one = serve["a reward for each camp, best of 16"], serve["one policy, best of 16"]
-claim("one policy leaves the sad camp below 20 %; a reward for each camp serves both above 80 %",
-      one["sad camp"] < 0.2 and min(camp_wise["sad camp"], camp_wise["happy camp"]) > 0.8, kind="T")
+split, one = serve["a reward for each camp, best of 16"], serve["one policy, best of 16"]
+claim("best of 16 from 60 / 40 and from 90 / 10 differ by less than 15 points",
+      (ends_at["60 / 40"].mean() - ends_at["90 / 10"].mean()).abs() < 0.15, kind="T")
+claim("one policy serves less than 20 % of the sad camp, a reward for each camp over 80 % of both",
+      one["sad camp"] < 0.2 and min(split["sad camp"], split["happy camp"]) > 0.8, kind="T")
 
 # %% [markdown] rlhf={"part": "idea"}
 # This is uncomfortable. A policy that repeats the vote *looks* fair and gives about half of all readers the wrong story, because it does not know who asks. Best-of-16 pleases more people in total and abandons the rest. What helps both camps is knowing *who is asking*, and pooled labels do not contain that.
@@ -284,13 +277,14 @@ table(rows, digits="%", corner="happy ends, best of 16, if the sad camp …",
       note="Mean of two sets of 20,000 answers. Ties, in the first crowd: one reader, two equal ratings.")
 
 # %% tags=["hide-input"]
-claim("comparison, ranking and thumb: the 60 % lose in both crowds",
-      all(rows[k][c] < 0.2 for k in ("comparison", "ranking of four", "thumb") for c in ("less noise", "cares more")), kind="T")
-claim("ratings from 1 to 8: the 60 % win against a camp with less noise, and lose against one that cares more",
-      rows["rating, 1 to 8"]["less noise"] > 0.5 > 0.2 > rows["rating, 1 to 8"]["cares more"], kind="T")
+told = [{k: row[c] for k, row in rows.items()} for c in ("less noise", "cares more")]
+claim("comparison, ranking, thumb: the 60 % lose to both kinds of firm camp",
+      all(of[k] < 0.2 for of in told for k in ("comparison", "ranking of four", "thumb")), kind="T")
+claim("ratings from 1 to 8: the 60 % win if the others have less noise, not if they care more",
+      told[0]["rating, 1 to 8"] > 0.5 and told[1]["rating, 1 to 8"] < 0.2, kind="T")
 
 # %% [markdown]
-# Comparisons, rankings and thumbs cannot tell the two crowds apart, for any amount of data: their probabilities hold only $d/\tau$. Ratings can, because noise averages out and strength does not. They have a price of their own: coarse scales make ties, and whoever uses the scale more widely counts more.
+# Comparisons, rankings and thumbs cannot tell the two crowds apart, for any amount of data: in this model of choice their probabilities hold only $d/\tau$. Ratings can, as far as their scale reaches (here, utilities from −2 to 2 in equal steps), because noise averages out and strength does not. They have a price of their own: coarse scales make ties, and whoever uses the scale more widely counts more. <!-- fact -->
 #
 # Should those who care more win? That is a question to people, not to a loss. On questions with a right answer, less noise may come from care, and more weight is welcome. On a matter of taste it only makes firm people louder. Move the camps:
 
@@ -323,7 +317,7 @@ for n in (3, 5, 7, 9):
 # %% [markdown]
 # That a score *exists* does not mean that Bradley–Terry finds it. It also demands sizes: log-odds must add up along every path. Take the two camps, with quiet ends in the middle for both: all three comparisons are 60 to 40. Then happy over sad should be $.41+.41$ in log-odds, which is 69 %, and the readers say 60 %. <!-- fact -->
 #
-# And in a *balanced* cycle, each majority two thirds, one number learns nothing. Two numbers per ending would do: let $u\times v=u_1v_2-u_2v_1$ be the margin.
+# And from a *balanced* cycle, in which each majority is two thirds, one number per ending learns nothing. Two numbers would do, with the margin $u\times v=u_1v_2-u_2v_1$ in place of a difference:
 
 # %%
 i, j = torch.tensor([0, 1, 2]), torch.tensor([1, 2, 0])      # each beats the next
@@ -341,13 +335,14 @@ for margin in (lambda u: u[i, 0] - u[j, 0],
     losses.append(loss.item())
 
 # %%
-entropy = -(2 / 3 * torch.tensor(2 / 3).log() + 1 / 3 * torch.tensor(1 / 3).log()).item()
-print(f"one number {losses[0]:.3f}   two numbers {losses[1]:.3f}   the best possible {entropy:.3f}")
+thirds = torch.tensor([2 / 3, 1 / 3])
+entropy = -(thirds * thirds.log()).sum().item()
+print(f"one number {losses[0]:.3f}, two {losses[1]:.3f}, the best possible {entropy:.3f}")
 claim("one number: the loss of a coin, log 2; two numbers: the entropy of the labels",
       abs(losses[0] - 0.693147) < 1e-3 and abs(losses[1] - entropy) < 1e-3)
 
 # %% [markdown] rlhf={"part": "idea"}
-# Then why does every reward model use one number? Because one number can be maximised. With three options and few people cycles are rare; with many options they become common. <!-- fact -->
+# Then why does every reward model use one number? Because one number can be maximised. With three options cycles are rare, as the counts above show; if orders are random, they become the rule as the number of options grows.
 #
 # *Keep this: a score that agrees with every majority exists exactly when the majorities do not go round.*
 #
@@ -379,24 +374,19 @@ for name, ballots in electorates.items():
 show(camps.rules(answers))
 
 # %% tags=["hide-input"]
-worst, same = 0.0, True
-for ballots in electorates.values():
-    names, share = votes.options(ballots), votes.majorities(ballots)
-    P = torch.tensor([[0.5 if a == b else float(share[a, b]) for b in names] for a in names]).double()
-    lottery = torch.tensor([float(x) for x in votes.maximal_lottery(ballots).values()]).double()
-    worst = max(worst, (self_play(P) - lottery).abs().max().item())
-    fitted = rlhf.evaluate.ratings.bradley_terry(P * (1 - torch.eye(3).double()))[0]
-    points = torch.tensor([float(x) for x in votes.borda(ballots).values()])
-    same = same and bool((fitted.argsort() == points.argsort()).all())
-claim("self-play finds the exact maximal lottery of all three electorates, within 0.02", worst < 0.02, {"off": worst})
-claim("Bradley–Terry on equally many labels of each pair orders the options as Borda does", same)
-claim("fewer than nineteen people never have three different winners of plurality, Borda and Condorcet",
+tables = {name: votes.table(ballots) for name, ballots in electorates.items()}
+lotteries = [torch.tensor([float(x) for x in a["maximal lottery"].values()]) for a in answers.values()]
+off = [(self_play(P) - p).abs().max() for P, p in zip(tables.values(), lotteries, strict=True)]
+claim("self-play finds the exact maximal lottery of all three electorates, within 0.02", max(off) < 0.02)
+claim("Bradley–Terry on equally many labels of each pair orders the options as Borda does",
+      all(votes.fits_borda(ballots) for ballots in electorates.values()))
+claim("with fewer than nineteen people, plurality, Borda and Condorcet never have three winners",
       not any(votes.three_winners(n) for n in range(3, 19)))
 
 # %% [markdown]
 # Two things surprise. The maximal lottery keeps several answers **only where no option beats all others**. With two camps it is as one-sided as best-of-n: happy wins 60 to 40, so it is always happy. It cures cycles, not the silence of the minority. (A KL penalty softens it, as above.) The random ballot keeps every camp, at the price that we counted: many readers get the wrong story. And nineteen people are enough for three rules with three winners. <!-- fact -->
 #
-# Arrow proved in 1951 that with three or more options no rule for making one order out of many avoids every such oddity, unless one person decides alone. *Keep this: "what people prefer" is a fact plus a rule, and Bradley–Terry has chosen the rule for you.* <!-- fact -->
+# Arrow proved in 1951 that this is no accident. With three or more options, no rule that makes one order out of many can follow every unanimous wish, judge each pair by that pair alone, and not be the order of one single person. *Keep this: "what people prefer" is a fact plus a rule, and Bradley–Terry has chosen the rule for you.* <!-- fact -->
 
 # %% tags=["hide-input"] rlhf={"drawing": true, "figure": "road"}
 show(camps.road())
@@ -421,7 +411,7 @@ table({"accuracy": {"all": right.mean(), "ceiling": 0.6, "happy camp": of["happy
                     "sad camp": of["sad"]}}, digits="%")
 
 # %% tags=["hide-input"]
-claim("pooled accuracy stays below 65 %, and the sad camp is predicted worse than a coin would",
+claim("pooled accuracy stays below 65 %, and the sad camp is predicted worse than by a coin",
       right.mean() < 0.65 and of["sad"] < 0.3, kind="T")
 
 # %% [markdown] rlhf={"part": "gpt2"}

@@ -138,13 +138,17 @@ def labels(people: float, first: float, second: float) -> float:
 
 def explorer(shares=(50, 60, 75), noise=(3, 1, 0.3), betas=(1, 0.1)) -> Explorer:
     """Move the share of people who like happy ends (at temperature 1), the temperature of the others, and beta."""
-    def compute(people, other, β):
+    names = ("people", "noise", "β")
+
+    def compute(**at):
+        people, other, beta = (at[name] for name in names)
         p = labels(people / 100, 1.0, other)
-        odds = (p / (1 - p)) ** (1 / β)
-        return {"people": people / 100, "labels": p, "policy": odds / (1 + odds), "best": float(p > 0.5), "beta": β, "other": other}
+        odds = (p / (1 - p)) ** (1 / beta)
+        return {"people": people / 100, "labels": p, "policy": odds / (1 + odds), "best": float(p > 0.5), "beta": beta,
+                "other": other}
 
     def draw(data, ax):
-        names = ("people", "labels", f"policy, β = {data['beta']:g}", "best of many")
+        rows = ("people", "labels", f"policy, β = {data['beta']:g}", "best of many")
         for y, value in zip((3, 2, 1, 0), (data["people"], data["labels"], data["policy"], data["best"]), strict=True):
             ax.barh(y, value, color=COLOURS["happy"], height=0.62)
             ax.barh(y, 1 - value, left=value, color=COLOURS["sad"], height=0.62)
@@ -154,12 +158,13 @@ def explorer(shares=(50, 60, 75), noise=(3, 1, 0.3), betas=(1, 0.1)) -> Explorer
         ax.set(xlim=(0, 1), xticks=[])
         ax.set_title(f"{100 * data['people']:.0f} % like happy ends (temperature 1), others: temperature {data['other']:g}",
                      fontsize=11.5, loc="left")
-        ax.set_yticks((3, 2, 1, 0), names)
+        ax.set_yticks((3, 2, 1, 0), rows)
         ax.tick_params(length=0)
         for side in ("bottom", "left"):
             ax.spines[side].set_visible(False)
 
-    return Explorer(compute, draw, title="two camps, how firmly the others choose, and β", size=(6.8, 2.7),
-                    start={"people": 60, "other": 0.3, "β": 0.1}, people=list(shares), other=list(noise), β=list(betas),
+    return Explorer(compute, draw, title="people: % who like happy ends; noise: temperature of the others; β of the policy", size=(6.8, 2.7),
+                    start=dict(zip(names, (60, 0.3, 0.1), strict=True)),
+                    **dict(zip(names, (list(shares), list(noise), list(betas)), strict=True)),
                     alt=short("Bars at three settings: share of people, of labels, of a policy's stories and of the best of many "
                               "that are happy; the share of labels can be on the other side than the share of people"))

@@ -18,6 +18,8 @@ from math import factorial, prod
 import torch
 from torch import Tensor
 
+from .ratings import bradley_terry
+
 Ballots = Mapping[tuple[str, ...], int]
 
 
@@ -156,6 +158,31 @@ def _solve(rows: list[list[Fraction]], right: list[Fraction]) -> list[Fraction] 
             if r != i and table[r][i]:
                 table[r] = [x - table[r][i] * y for x, y in zip(table[r], table[i], strict=True)]
     return [row[-1] for row in table]
+
+
+def table(ballots: Ballots) -> Tensor:
+    """(K, K) float64: the share of the people who prefer the row's option to the column's, 1/2 on the diagonal.
+
+    >>> table({("happy", "sad"): 60, ("sad", "happy"): 40}).tolist()
+    [[0.5, 0.6], [0.4, 0.5]]
+    """
+    names, share = options(ballots), majorities(ballots)
+    return torch.tensor([[0.5 if a == b else float(share[a, b]) for b in names] for a in names], dtype=torch.float64)
+
+
+def fits_borda(ballots: Ballots) -> bool:
+    """True where Bradley-Terry, fitted to equally many comparisons of each pair, orders the options as Borda's points do.
+
+    Needs a finite fit, so no option that everybody puts first or last.
+
+    >>> fits_borda({("happy", "sad"): 60, ("sad", "happy"): 40})
+    True
+    """
+    wins = table(ballots)
+    fitted = bradley_terry(wins - wins.diag().diag())[0].tolist()
+    points = list(borda(ballots).values())
+    pairs = list(permutations(range(len(points)), 2))
+    return all((fitted[i] > fitted[j] + 1e-3) == (points[i] > points[j]) for i, j in pairs)
 
 
 # --- all small electorates with three options -------------------------------------------------------------------------

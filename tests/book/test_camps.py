@@ -31,12 +31,12 @@ def test_rules_say_every_share_and_the_missing_winner():
 def test_the_explorer_computes_at_every_corner():
     explorer = camps.explorer()
     for values in explorer.corners():
-        data = explorer.compute(**values)
+        data, (people, other, beta) = explorer.compute(**values), values.values()
         assert 0 <= data["policy"] <= 1 and data["best"] in (0.0, 1.0)
-        crowd = Crowd((Reader(likes=("happy", "sad")), Reader(likes=("sad", "happy"), temperature=values["other"])),
-                      (values["people"] / 100, 1 - values["people"] / 100))
+        crowd = Crowd((Reader(likes=("happy", "sad")), Reader(likes=("sad", "happy"), temperature=other)),
+                      (people / 100, 1 - people / 100))
         exact = sum(w * r.probability("", r.worth("happy"), r.worth("sad"))
                     for w, r in zip(crowd.shares, crowd.annotators, strict=True))
         assert data["labels"] == pytest.approx(exact)
-        if values["β"] == 1:
+        if beta == 1:
             assert data["policy"] == pytest.approx(data["labels"])
