@@ -37,11 +37,11 @@ run = begin(5)
 
 # %% tags=["hide-input"] rlhf={"part": "predict"}
 rlhf.book.predict("60 % of the labels prefer the happy end. Of the stories that the fitted "
-                  "reward picks, best of sixteen, how many end happily?",
+                  "reward picks as best of sixteen, how many end happily?",
                   a="about as many as labels: 50 to 65 %",
                   b="more, but not nearly all: 65 to 80 %",
                   c="more than 80 %",
-                  d="fewer than half, for the model writes more sad ends")
+                  d="fewer than half")
 
 # %% [markdown] rlhf={"part": "phenomenon"}
 # ## A taste is not a mistake
@@ -112,7 +112,7 @@ show(camps.squares([("What readers like", "100 readers", 0.6),
                     ("Stories after", "best of 16 by the fitted reward", None)]))
 
 # %% [markdown]
-# *Best-of-16* returns the story with the highest reward. Three requests, the first try and the pick:
+# *Best-of-16* returns the story with the highest reward. The first three requests, with the first try and the pick:
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "sampled", "show": true}
 score = new.states @ weight
@@ -130,8 +130,7 @@ show(camps.squares([("Before: one try", "", base), ("After: best of 16", "", aft
 # %% tags=["hide-input"]
 claim("more than 80 % of the best of 16 end happily (five sets of labels, 12 requests)",
       after > 0.8, {"share": after}, kind="T")
-rlhf.book.settled("c", "More than 80 % end happily, although the model wrote more sad ends "
-                  "and four in ten readers like them.")
+rlhf.book.settled("c", "More than 80 % end happily, although four in ten like sad ends.")
 
 # %% [markdown] rlhf={"part": "idea"}
 # ## Choosing the best forgets how large the majority was
@@ -184,10 +183,10 @@ ends_at, β = {name: c[:, :, -1] for name, c in curves.items()}, (1, 0.5, 0.3, 0
 share_label = "share of happy ends"
 show(plots.panels({share_label: {k: c.mean(1).tolist() for k, c in curves.items()}}, ticks=ns,
                   title="The majority takes over, large or small", x_label="n, best of n", roles=looks))
-table({name: {"best of 16": "{:.0f} ± {:.0f} %".format(*(100 * x for x in rlhf.evaluate.exams.clustered(c.mean(0)))),
-              "sets of labels": f"{100 * c.mean(1).min():.0f} to {100 * c.mean(1).max():.0f} %"}
-       for name, c in ends_at.items()}, corner="share of happy ends, by labels")
-tilts = torch.stack([torch.stack([tastes.tilted_share(new, s, 16, b).mean() for b in β]) for s in pooled])
+table({name: tastes.spread(c) for name, c in ends_at.items()}, corner="labels",
+      note="Share of happy ends. ±: 95 % interval over the 12 requests.")
+tilts = torch.stack([torch.stack([tastes.tilted_share(new, s, 16, b).mean() for b in β])
+                     for s in pooled])
 exact, measured = [after_tilt(base, 0.6, b) for b in β], tilts.mean(0).tolist()
 show(plots.panels({share_label: {"formula": exact, "policy: measured": tilts.tolist()}}, roles=looks,
                   title="A smaller β amplifies the majority", x_label="β", ticks=[f"{b:g}" for b in β]))
@@ -197,40 +196,33 @@ inside = tastes.compare(read, crowds["60 / 40, quality counts"], 20_000, run.see
 rlhf.book.quote("fussy", f"{100 * read.happy[inside].mean():.0f} %")
 
 # %% [markdown]
-# ± is half of a 95 % interval over the 12 requests; the last column is the range over five sets of labels.
-#
-# The size of the majority is gone. Readers to whom quality counts, too, choose the happy end in only <!-- out fussy --> of their labels, need more tries, and arrive nearly as far. What keeps all curves below 100 % are mistakes of the reward, which the best of sixteen seeks out (chapter 17). And labels that know *nothing* do not leave the stories alone: single sets of coin flips drift to either side, because best-of-16 amplifies whatever direction the noise left behind.
+# The size of the majority is gone. Readers to whom quality counts, too, choose the happy end in only <!-- out fussy --> of their labels, need more tries, and arrive nearly as far. Sad ends that remain are mistakes of the reward, which the best of sixteen seeks out (chapter 17). And labels that know *nothing* do not leave the stories alone: single sets of coin flips drift to either side, because best-of-16 amplifies whatever direction the noise left behind.
 #
 # The measured shares lie below the formula because the fitted margin is <!-- out margin --> instead of .41: the penalty of the fit shrinks it. <!-- fact -->
 #
 # **Is that unfair? Count readers, not stories.** Suppose that every reader asks for a story, and gets what the policy gives. How many get the ending they like? The last row trains nothing: the reader *says* which mood is wanted.
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "sampled"}
-own = {}
-for name in ("happy", "sad"):
-    rows = torch.tensor([group == name for group in who])
-    pick = new.states @ fit(chosen[rows], rejected[rows])
-    own[name] = tastes.best_of(new, pick, 16, [16]).mean()
+labelled = chosen, rejected, who
+own = {name: tastes.own_reward(old, new, *labelled, name) for name in ("happy", "sad")}
 asked = tastes.told_when_asked(model, tokenizer, tastes.open_requests(12), n=4,
                                generator=run.fresh("asked"))
-serve = {name: tastes.served(to_happy, to_sad, 0.6) for name, to_happy, to_sad in (
-    ("one story, no choice", base, 1 - base),
-    ("one policy, β = 1", measured[0], 1 - measured[0]),
-    ("one policy, best of 16", after, 1 - after),
-    ("a reward for each camp, best of 16", own["happy"], 1 - own["sad"]),
-    ("the request names the mood, one try", asked["happy"], asked["sad"]))}
+serve = {"one story, no choice": base, "one policy, β = 1": measured[0],
+         "one policy, best of 16": after, "a reward for each camp, best of 16": own,
+         "the request names the mood, one try": asked}
+serve = {name: tastes.served(got, 0.6) for name, got in serve.items()}
 table(serve, digits="%", corner="readers who get the ending they like",
-      note="Among stories with a happy or a sad end; this page's run, 12 requests.")
+      note="Stories with a happy or a sad end; this page's run, 12 requests.")
 
 # %% tags=["hide-input"]
 split, one = serve["a reward for each camp, best of 16"], serve["one policy, best of 16"]
 claim("best of 16 from 60 / 40 and from 90 / 10 differ by less than 15 points",
       (ends_at["60 / 40"].mean() - ends_at["90 / 10"].mean()).abs() < 0.15, kind="T")
-claim("one policy serves less than 20 % of the sad camp, a reward for each camp over 80 % of both",
+claim("one policy serves under 20 % of the sad camp, a reward for each camp over 80 % of both",
       one["sad camp"] < 0.2 and min(split["sad camp"], split["happy camp"]) > 0.8, kind="T")
 
 # %% [markdown] rlhf={"part": "idea"}
-# This is uncomfortable. A policy that repeats the vote *looks* fair and gives about half of all readers the wrong story, because it does not know who asks. Best-of-16 pleases more people in total and abandons the rest. What helps both camps is knowing *who is asking*, and pooled labels do not contain that.
+# This is uncomfortable. A policy (the model that answers) that repeats the vote *looks* fair and gives about half of all readers the wrong story, because it does not know who asks. Best-of-16 pleases more people in total and abandons the rest. What helps both camps is knowing *who is asking*, and pooled labels do not contain that. (Saying it in the request is the cheapest cure, but this small model hardly heeds the word.)
 #
 # *Keep this: β decides how far a majority is amplified; best-of-n ignores its size.*
 #
@@ -243,11 +235,12 @@ claim("one policy serves less than 20 % of the sad camp, a reward for each camp 
 # %%
 firm = torch.tensor([1 / 1.0, -1 / 0.3]).sigmoid()
 share = 0.6 * firm[0] + 0.4 * firm[1]
-print(f"60 x {firm[0]:.2f} + 40 x {firm[1]:.2f} = {100 * share:.0f} of 100 labels are happy")
+print(f"60 x {firm[0]:.2f} + 40 x {firm[1]:.2f} = {100 * share:.0f} of 100 are happy")
 
 unsure = camp(("happy", "sad"), temperature=1.0)
 noise = Crowd((unsure, camp(("sad", "happy"), temperature=0.3)), (0.6, 0.4))
-cares = Crowd((unsure, camp(("sad", "happy"), temperature=1.0, strength=1 / 0.3)), (0.6, 0.4))
+strong = camp(("sad", "happy"), temperature=1.0, strength=1 / 0.3)
+cares = Crowd((unsure, strong), (0.6, 0.4))
 request, (one, other) = tastes.example(read)
 p = [crowd.probability(request, one[1], other[1]) for crowd in (noise, cares)]
 claim("both crowds of the next table choose a happy end with this probability",
@@ -274,11 +267,12 @@ for column, crowd in (("less noise", noise), ("cares more", cares)):
 for row in rows.values():
     row.update({k: sum(v) / 2 for k, v in row.items() if isinstance(v, list)})
 table(rows, digits="%", corner="happy ends, best of 16, if the sad camp …",
-      note="Mean of two sets of 20,000 answers. Ties, in the first crowd: one reader, two equal ratings.")
+      note="Two sets of 20,000 answers. Ties (first crowd): two equal ratings.")
 
 # %% tags=["hide-input"]
 told = [{k: row[c] for k, row in rows.items()} for c in ("less noise", "cares more")]
-blind = all(of[k] < 0.2 for of in told for k in ("comparison", "ranking of four", "thumb"))
+kinds = ("comparison", "ranking of four", "thumb")
+blind = all(of[k] < 0.2 for of in told for k in kinds)
 claim("ratings from 1 to 8 tell the two crowds apart; comparisons, rankings and thumbs do not",
       blind and told[0]["rating, 1 to 8"] > 0.5 and told[1]["rating, 1 to 8"] < 0.2, kind="T")
 
@@ -311,7 +305,7 @@ print(len(small), "electorates,", sum(map(votes.has_cycle, small)), "with a cycl
 claim("a score that agrees with every majority exists exactly where there is no cycle",
       all(votes.score_exists(e) != votes.has_cycle(e) for e in small))
 for n in (3, 5, 7, 9):
-    print(f"{n} people with random orders: a cycle in {float(votes.cycle_probability(n)):.1%}")
+    print(f"{n} random orders: a cycle in {float(votes.cycle_probability(n)):.1%}")
 
 # %% [markdown]
 # That a score *exists* does not mean that Bradley–Terry finds it. It also demands sizes: log-odds must add up along every path. Take the two camps, with quiet ends in the middle for both: all three comparisons are 60 to 40. Then happy over sad should be $.41+.41$ in log-odds, which is 69 %, and the readers say 60 %. <!-- fact -->
@@ -336,7 +330,7 @@ for margin in (lambda u: u[i, 0] - u[j, 0],
 # %%
 thirds = torch.tensor([2 / 3, 1 / 3])
 entropy = -(thirds * thirds.log()).sum().item()
-print(f"one number {losses[0]:.3f}, two {losses[1]:.3f}, the best possible {entropy:.3f}")
+print(f"one number {losses[0]:.3f}, two {losses[1]:.3f}, possible {entropy:.3f}")
 claim("one number: the loss of a coin, log 2; two numbers: the entropy of the labels",
       abs(losses[0] - 0.693147) < 1e-3 and abs(losses[1] - entropy) < 1e-3)
 
@@ -361,7 +355,8 @@ def self_play(P, rounds=20_000, rate=0.1):        # P[a, b]: share who prefer a 
 # %%
 two = {("happy", "quiet", "sad"): 60, ("sad", "quiet", "happy"): 40}
 nineteen = votes.three_winners(19)[0]
-electorates = {"two camps, 60 / 40": two, "the circle": circle, "nineteen people": nineteen}
+electorates = {"two camps, 60 / 40": two, "the circle": circle,
+               "nineteen people": nineteen}
 answers = {}
 for name, ballots in electorates.items():
     one = {"plurality": votes.winner(votes.plurality(ballots)),
@@ -374,8 +369,10 @@ show(camps.rules(answers))
 
 # %% tags=["hide-input"]
 tables = {name: votes.table(ballots) for name, ballots in electorates.items()}
-lotteries = [torch.tensor([float(x) for x in a["maximal lottery"].values()]) for a in answers.values()]
-off = [(self_play(P) - p).abs().max() for P, p in zip(tables.values(), lotteries, strict=True)]
+lotteries = [torch.tensor([float(x) for x in a["maximal lottery"].values()])
+             for a in answers.values()]
+off = [(self_play(P) - p).abs().max()
+       for P, p in zip(tables.values(), lotteries, strict=True)]
 like_borda = all(votes.fits_borda(ballots) for ballots in electorates.values())
 claim("self-play finds the maximal lottery (within 0.02), Bradley–Terry orders as Borda does",
       max(off) < 0.02 and like_borda)
@@ -411,7 +408,7 @@ table({"accuracy": {"all": right.mean(), "ceiling": 0.6, "happy camp": of["happy
                     "sad camp": of["sad"]}}, digits="%")
 
 # %% tags=["hide-input"]
-claim("pooled accuracy stays below 65 %, and the sad camp is predicted worse than by a coin",
+claim("pooled accuracy is below 65 %, and the sad camp is predicted worse than by a coin",
       right.mean() < 0.65 and of["sad"] < 0.3, kind="T")
 
 # %% [markdown] rlhf={"part": "gpt2"}
@@ -426,10 +423,11 @@ large = rlhf.book.recorded("05_smollm2")
 lines = {name: large.seeds(name) for name in ("60 / 40", "coin flips")}
 show(plots.panels({"share of happy ends": lines}, ticks=large.curve["n"], roles=looks,
                   title="135 million parameters: best of n, five sets of labels", x_label="n"))
-pairs = zip(*(large.held_out[k]["texts"] for k in ("before", "after")), strict=True)
-for then, now in list(pairs)[:2]:
-    cards(then["prompt"], [(f"{name}: {t['end']} end", t["completion"])
-                           for name, t in (("first try", then), ("best of 8", now))])
+tries = {"first try": "before", "best of 8": "after"}
+for k in (0, 1):
+    shown = {name: large.held_out[when]["texts"][k] for name, when in tries.items()}
+    cards(shown["first try"]["prompt"], [(f"{name}: {t['end']} end", t["completion"])
+                                         for name, t in shown.items()])
 
 # %% [markdown] rlhf={"part": "exercises"}
 # ## Exercises
@@ -488,7 +486,10 @@ check("5.2", beta_for, hidden=True)
 #
 # ### Exercise 5.3 · Judge a result
 #
-# A colleague reports: "Our reward model is right on only 60 % of the held-out comparisons. We need ten times more labels." You know that two different people who label the same pair agree in 52 % of the cases, on every pair. (a) Collect them. (b) The model may be at its ceiling; look at groups of people. (c) 60 % is too good; look for a leak. (d) The language model is too small. <!-- fact -->
+# A colleague reports: "Our reward model is right on only 60 % of the held-out comparisons. We need ten times more labels." You know that two different people who label the same pair agree in 52 % of the cases, on every pair. (a) Collect them. (b) The model may be at its ceiling; look at groups of people. (c) 60 % is too good; look for a leak. (d) The language model is too small. What such a label looks like, once more: <!-- fact -->
+
+# %% tags=["hide-input"]
+cards(*tastes.example(read))
 
 # %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex05-3", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def judgement():

@@ -48,7 +48,8 @@ def parts(old):
         def make(model, tokenizer):
             generator = torch.Generator().manual_seed(k)
             try:
-                return tastes.write(model, tokenizer, tastes.open_requests(20)[k:k + 1], keep=KEEP, draws=DRAWS, generator=generator)
+                return tastes.write(model, tokenizer, tastes.open_requests(20)[k:k + 1], keep=KEEP, draws=DRAWS,
+                                    generator=generator)
             except ValueError:  # too few of its stories end clearly: the request is left out
                 return None
         return make

@@ -156,14 +156,13 @@ def explorer(shares=(50, 60, 75), noise=(3, 1, 0.3), betas=(1, 0.1)) -> Explorer
                 if part > 0.17:
                     ax.text(at, y, f"{100 * part:.0f} % {word}", ha="center", va="center", color="white", fontweight="bold")
         ax.set(xlim=(0, 1), xticks=[])
-        ax.set_title(f"{100 * data['people']:.0f} % like happy ends (temperature 1), others: temperature {data['other']:g}",
-                     fontsize=11.5, loc="left")
+        ax.set_title(f"noise of the happy camp 1, of the sad camp {data['other']:g}", fontsize=11.5, loc="left")
         ax.set_yticks((3, 2, 1, 0), rows)
         ax.tick_params(length=0)
         for side in ("bottom", "left"):
             ax.spines[side].set_visible(False)
 
-    return Explorer(compute, draw, title="people: % who like happy ends; noise: temperature of the others; β of the policy", size=(6.8, 2.7),
+    return Explorer(compute, draw, title="people: % who like happy ends; noise: τ of the sad camp", size=(6.8, 2.7),
                     start=dict(zip(names, (60, 0.3, 0.1), strict=True)),
                     **dict(zip(names, (list(shares), list(noise), list(betas)), strict=True)),
                     alt=short("Bars at three settings: share of people, of labels, of a policy's stories and of the best of many "

@@ -18,6 +18,7 @@ from ..reward_model import fit_head, last_states, pairwise_loss, plackett_luce_l
 from ..sampling import sample
 from ..village import Crowd, Reader, ending
 from ..village.annotator import EULER
+from .exams import clustered
 
 ENDS = ("happy", "sad")
 
@@ -267,9 +268,38 @@ def scores(old: Stories, new: Stories, crowd: Crowd, seeds: Iterable[int], *, n:
     return torch.stack(found)
 
 
-def served(happy: float, sad: float, share: float) -> dict[str, float]:
-    """Readers who get the ending they like: `happy` of the happy camp (`share` of all), `sad` of the other, and all together."""
-    return {"happy camp": happy, "sad camp": sad, "all readers": share * happy + (1 - share) * sad}
+def own_reward(old: Stories, new: Stories, chosen: Tensor, rejected: Tensor, who: list[str], camp: str) -> float:
+    """How often a camp gets the ending it likes from the best of all stories by a reward fitted to its own labels alone.
+
+    chosen, rejected, who: of `compare` on `old`; camp: "happy" or "sad". The stories of one request stand together in `new`.
+    """
+    rows = torch.tensor([group == camp for group in who])
+    score = new.states @ fit_head(old.states[chosen[rows]], old.states[rejected[rows]], l2=0.2)
+    keep = next((i for i, request in enumerate(new.requests) if request != new.requests[0]), len(new))
+    happy = best_of(new, score, keep, [keep]).mean().item()
+    return happy if camp == "happy" else 1 - happy
+
+
+def served(got: float | dict[str, float], share: float) -> dict[str, float]:
+    """Readers who get the ending they like, in each camp and together.
+
+    got: how often everybody gets a happy end, or {"happy": …, "sad": …}, how often each camp gets its own. share: of the happy
+    camp among all readers.
+    """
+    each = got if isinstance(got, dict) else {"happy": got, "sad": 1 - got}
+    return {"happy camp": each["happy"], "sad camp": each["sad"], "all readers": share * each["happy"] + (1 - share) * each["sad"]}
+
+
+def spread(shares: Tensor) -> dict[str, str]:
+    """Shares (sets of labels, requests) in words: mean with its 95 % interval over requests, and the range over the sets.
+
+    >>> spread(torch.tensor([[1.0, 1.0], [1.0, 1.0]]))
+    {'best of 16': '100 % (all requests)', 'five sets of labels': '100 to 100 %'}
+    """
+    mean, half = clustered(shares.mean(0))
+    sets = 100 * shares.mean(1)
+    told = f"{100 * mean:.0f} ± {100 * half:.0f} %" if half else f"{100 * mean:.0f} % (all requests)"
+    return {"best of 16": told, "five sets of labels": f"{sets.min():.0f} to {sets.max():.0f} %"}
 
 
 def best_of(some: Stories, score: Tensor, keep: int, ns: Iterable[int]) -> Tensor:

@@ -103,7 +103,17 @@ def test_best_of_and_tilt(world):
     assert tastes.best_of(world, score, 4, [1, 4]).tolist() == [[0.5, 1.0]] * 2
     share = tastes.tilted_share(world, score, 4, 1.0)
     assert torch.allclose(share, torch.ones(2).double().sigmoid())
-    assert tastes.served(0.9, 0.2, 0.6) == {"happy camp": 0.9, "sad camp": 0.2, "all readers": pytest.approx(0.62)}
+    one = tastes.served(0.9, 0.6)
+    assert list(one.values()) == pytest.approx([0.9, 0.1, 0.58])
+    assert list(tastes.served({"happy": 0.9, "sad": 0.2}, 0.6).values()) == pytest.approx([0.9, 0.2, 0.62])
+    said = tastes.spread(torch.tensor([[1.0, 0.0], [1.0, 0.0]]))
+    assert said == {"best of 16": "50 ± 98 %", "five sets of labels": "50 to 50 %"}
+
+
+def test_each_camp_is_served_by_its_own_reward(world):
+    labels = tastes.compare(world, crowd(), 4_000, seed=0)
+    new = tastes.Stories(["r"] * 4 + ["s"] * 4, world.texts, world.ends, world.states, world.gold)
+    assert [tastes.own_reward(world, new, *labels, camp) for camp in ("happy", "sad")] == [1.0, 1.0]
 
 
 def test_stored_stories_and_an_example():
@@ -125,7 +135,7 @@ def test_written_stories_come_request_by_request():
     with pytest.raises(ValueError, match="raise draws"):
         tastes.write(model, tokenizer, rows[:1], keep=5, draws=2, generator=generator)
     told = tastes.told_when_asked(model, tokenizer, rows, n=8, generator=generator)
-    assert min(told.values()) > 0.5                 # the model heeds the mood
+    assert set(told) == {"happy", "sad"} and all(0 <= share <= 1 for share in told.values())
     with pytest.raises(ValueError, match="open mood"):
         tastes.told_when_asked(model, tokenizer, [{"prompt": "What does the fox eat?"}])
     with pytest.raises(ValueError, match="of this kind"):
