@@ -36,9 +36,9 @@ from rlhf_minimal.evaluate import tastes, votes
 run = begin(5)
 
 # %% tags=["hide-input"] rlhf={"part": "predict"}
-rlhf.book.predict("60 % of the labels prefer the happy end. Of the stories that the fitted "
-                  "reward picks as best of sixteen, how many end happily?",
-                  a="about as many as labels: 50 to 65 %",
+asked = ("60 % of the labels prefer the happy end. Of the stories that the fitted "
+         "reward picks as best of sixteen, how many end happily?")
+rlhf.book.predict(asked, a="about as many as labels: 50 to 65 %",
                   b="more, but not nearly all: 65 to 80 %",
                   c="more than 80 %",
                   d="fewer than half")
@@ -120,17 +120,18 @@ first = torch.arange(0, len(new), 16)              # the first try of each reque
 best = first + score.view(12, 16).argmax(1)
 for i, j in list(zip(first.tolist(), best.tolist(), strict=True))[:3]:
     tries = (("first try", i), ("best of 16", j))
-    cards(new.requests[i], [(f"{k}: {new.ends[t]} end", new.texts[t]) for k, t in tries])
-ns, seeds = (1, 2, 4, 8, 16), run.seeds(5)         # five sets of labels from now on
+    shown = [(f"{k}: {new.ends[t]} end", new.texts[t]) for k, t in tries]
+    cards(new.requests[i], shown)
+ns, seeds = (1, 2, 4, 8, 16), run.seeds(5)         # five sets of labels now
 pooled = tastes.scores(old, new, people, seeds)    # (5, 192)
 curve = torch.stack([tastes.best_of(new, s, 16, ns) for s in pooled])
 after = curve[:, :, -1].mean().item()
 show(camps.squares([("Before: one try", "", base), ("After: best of 16", "", after)]))
 
 # %% tags=["hide-input"]
-claim("more than 80 % of the best of 16 end happily (five sets of labels, 12 requests)",
+claim("more than 80 % of the best of 16 end happily (five sets of labels)",
       after > 0.8, {"share": after}, kind="T")
-rlhf.book.settled("c", "More than 80 % end happily, although four in ten like sad ends.")
+rlhf.book.settled("c", "More than 80 % end happily; four in ten like sad ends.")
 
 # %% [markdown] rlhf={"part": "idea"}
 # ## Choosing the best forgets how large the majority was
@@ -180,16 +181,18 @@ for name, crowd in crowds.items():
 looks = {"60 / 40": "policy", "90 / 10": "chosen", "coin flips": "reference",
          "60 / 40, quality counts": "gold", "formula": "reference"}
 ends_at, β = {name: c[:, :, -1] for name, c in curves.items()}, (1, 0.5, 0.3, 0.2, 0.1)
-share_label = "share of happy ends"
-show(plots.panels({share_label: {k: c.mean(1).tolist() for k, c in curves.items()}}, ticks=ns,
-                  title="The majority takes over, large or small", x_label="n, best of n", roles=looks))
+unit = "share of happy ends"
+show(plots.panels({unit: {k: c.mean(1).tolist() for k, c in curves.items()}}, ticks=ns,
+                  title="The majority takes over, large or small",
+                  x_label="n, best of n", roles=looks))
 table({name: tastes.spread(c) for name, c in ends_at.items()}, corner="labels",
       note="Share of happy ends. ±: 95 % interval over the 12 requests.")
-tilts = torch.stack([torch.stack([tastes.tilted_share(new, s, 16, b).mean() for b in β])
-                     for s in pooled])
+tilts = torch.stack([torch.stack([tastes.tilted_share(new, s, 16, b).mean()
+                                  for b in β]) for s in pooled])
 exact, measured = [after_tilt(base, 0.6, b) for b in β], tilts.mean(0).tolist()
-show(plots.panels({share_label: {"formula": exact, "policy: measured": tilts.tolist()}}, roles=looks,
-                  title="A smaller β amplifies the majority", x_label="β", ticks=[f"{b:g}" for b in β]))
+show(plots.panels({unit: {"formula": exact, "policy: measured": tilts.tolist()}},
+                  title="A smaller β amplifies the majority", x_label="β", roles=looks,
+                  ticks=[f"{b:g}" for b in β]))
 gaps = [s[new.happy > 0].mean() - s[new.happy < 1].mean() for s in pooled]
 rlhf.book.quote("margin", f"{sum(gaps) / 5:.2f}")
 inside = tastes.compare(read, crowds["60 / 40, quality counts"], 20_000, run.seed)[0]
@@ -215,11 +218,14 @@ table(serve, digits="%", corner="readers who get the ending they like",
       note="Stories with a happy or a sad end; this page's run, 12 requests.")
 
 # %% tags=["hide-input"]
-split, one = serve["a reward for each camp, best of 16"], serve["one policy, best of 16"]
+split = serve["a reward for each camp, best of 16"]
+one = serve["one policy, best of 16"]
+apart = (ends_at["60 / 40"].mean() - ends_at["90 / 10"].mean()).abs()
 claim("best of 16 from 60 / 40 and from 90 / 10 differ by less than 15 points",
-      (ends_at["60 / 40"].mean() - ends_at["90 / 10"].mean()).abs() < 0.15, kind="T")
-claim("one policy serves under 20 % of the sad camp, a reward for each camp over 80 % of both",
-      one["sad camp"] < 0.2 and min(split["sad camp"], split["happy camp"]) > 0.8, kind="T")
+      apart < 0.15, kind="T")
+worse_off = min(split["sad camp"], split["happy camp"])
+claim("one policy serves under 20 % of the sad camp, a reward for each over 80 %",
+      one["sad camp"] < 0.2 and worse_off > 0.8, kind="T")
 
 # %% [markdown] rlhf={"part": "idea"}
 # This is uncomfortable. A policy (the model that answers) that repeats the vote *looks* fair and gives about half of all readers the wrong story, because it does not know who asks. Best-of-16 pleases more people in total and abandons the rest. What helps both camps is knowing *who is asking*, and pooled labels do not contain that. (Saying it in the request is the cheapest cure, but this small model hardly heeds the word.)
@@ -236,12 +242,12 @@ claim("one policy serves under 20 % of the sad camp, a reward for each camp over
 firm = torch.tensor([1 / 1.0, -1 / 0.3]).sigmoid()
 share = 0.6 * firm[0] + 0.4 * firm[1]
 print(f"60 x {firm[0]:.2f} + 40 x {firm[1]:.2f} = {100 * share:.0f} of 100 are happy")
-
 unsure = camp(("happy", "sad"), temperature=1.0)
 noise = Crowd((unsure, camp(("sad", "happy"), temperature=0.3)), (0.6, 0.4))
 strong = camp(("sad", "happy"), temperature=1.0, strength=1 / 0.3)
 cares = Crowd((unsure, strong), (0.6, 0.4))
 request, (one, other) = tastes.example(read)
+cards(request, (one, other))
 p = [crowd.probability(request, one[1], other[1]) for crowd in (noise, cares)]
 claim("both crowds of the next table choose a happy end with this probability",
       all(abs(x - share.item()) < 1e-6 for x in p))
@@ -273,8 +279,9 @@ table(rows, digits="%", corner="happy ends, best of 16, if the sad camp …",
 told = [{k: row[c] for k, row in rows.items()} for c in ("less noise", "cares more")]
 kinds = ("comparison", "ranking of four", "thumb")
 blind = all(of[k] < 0.2 for of in told for k in kinds)
-claim("ratings from 1 to 8 tell the two crowds apart; comparisons, rankings and thumbs do not",
-      blind and told[0]["rating, 1 to 8"] > 0.5 and told[1]["rating, 1 to 8"] < 0.2, kind="T")
+less, more = (of["rating, 1 to 8"] for of in told)
+claim("ratings from 1 to 8 tell the crowds apart; comparisons, rankings, thumbs do not",
+      blind and less > 0.5 and more < 0.2, kind="T")
 
 # %% [markdown]
 # Comparisons, rankings and thumbs cannot tell the two crowds apart, for any amount of data: in this model of choice their probabilities hold only $d/\tau$. Ratings can, as far as their scale reaches (here, utilities from −2 to 2 in equal steps), because noise averages out and strength does not. They have a price of their own: coarse scales make ties, and whoever uses the scale more widely counts more. <!-- fact -->
@@ -354,17 +361,15 @@ def self_play(P, rounds=20_000, rate=0.1):        # P[a, b]: share who prefer a 
 
 # %%
 two = {("happy", "quiet", "sad"): 60, ("sad", "quiet", "happy"): 40}
-nineteen = votes.three_winners(19)[0]
-electorates = {"two camps, 60 / 40": two, "the circle": circle,
-               "nineteen people": nineteen}
-answers = {}
+answers, electorates = {}, {"two camps, 60 / 40": two, "the circle": circle,
+                            "nineteen people": votes.three_winners(19)[0]}
 for name, ballots in electorates.items():
     one = {"plurality": votes.winner(votes.plurality(ballots)),
            "Borda, Bradley–Terry": votes.winner(votes.borda(ballots)),
            "Condorcet": votes.condorcet(ballots)}
-    answers[name] = {rule: {w: 1.0} if w else {} for rule, w in one.items()}
-    answers[name] |= {"maximal lottery": votes.maximal_lottery(ballots),
-                      "random ballot": votes.random_ballot(ballots)}
+    mixed = {"maximal lottery": votes.maximal_lottery(ballots),
+             "random ballot": votes.random_ballot(ballots)}
+    answers[name] = {rule: {w: 1} if w else {} for rule, w in one.items()} | mixed
 show(camps.rules(answers))
 
 # %% tags=["hide-input"]
@@ -374,9 +379,9 @@ lotteries = [torch.tensor([float(x) for x in a["maximal lottery"].values()])
 off = [(self_play(P) - p).abs().max()
        for P, p in zip(tables.values(), lotteries, strict=True)]
 like_borda = all(votes.fits_borda(ballots) for ballots in electorates.values())
-claim("self-play finds the maximal lottery (within 0.02), Bradley–Terry orders as Borda does",
+claim("self-play finds the maximal lottery (to 0.02), Bradley–Terry orders as Borda",
       max(off) < 0.02 and like_borda)
-claim("with fewer than nineteen people, plurality, Borda and Condorcet never have three winners",
+claim("below nineteen people, plurality, Borda and Condorcet never have three winners",
       not any(votes.three_winners(n) for n in range(3, 19)))
 
 # %% [markdown]
@@ -408,7 +413,7 @@ table({"accuracy": {"all": right.mean(), "ceiling": 0.6, "happy camp": of["happy
                     "sad camp": of["sad"]}}, digits="%")
 
 # %% tags=["hide-input"]
-claim("pooled accuracy is below 65 %, and the sad camp is predicted worse than by a coin",
+claim("pooled accuracy is below 65 %, the sad camp's is worse than a coin's",
       right.mean() < 0.65 and of["sad"] < 0.3, kind="T")
 
 # %% [markdown] rlhf={"part": "gpt2"}
@@ -422,12 +427,12 @@ claim("pooled accuracy is below 65 %, and the sad camp is predicted worse than b
 large = rlhf.book.recorded("05_smollm2")
 lines = {name: large.seeds(name) for name in ("60 / 40", "coin flips")}
 show(plots.panels({"share of happy ends": lines}, ticks=large.curve["n"], roles=looks,
-                  title="135 million parameters: best of n, five sets of labels", x_label="n"))
+                  title="135 million parameters: five sets of labels", x_label="n"))
 tries = {"first try": "before", "best of 8": "after"}
 for k in (0, 1):
     shown = {name: large.held_out[when]["texts"][k] for name, when in tries.items()}
-    cards(shown["first try"]["prompt"], [(f"{name}: {t['end']} end", t["completion"])
-                                         for name, t in shown.items()])
+    told = [(f"{name}: {t['end']} end", t["completion"]) for name, t in shown.items()]
+    cards(shown["first try"]["prompt"], told)
 
 # %% [markdown] rlhf={"part": "exercises"}
 # ## Exercises
