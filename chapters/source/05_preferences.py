@@ -183,7 +183,8 @@ looks = {"60 / 40": "policy", "90 / 10": "chosen", "coin flips": "reference",
          "formula, odds .6/.4": "reference", "formula, fitted margin": "gold"}
 unit, measured = "share of happy ends", tilts.mean(0).tolist()
 shares = {k: c.mean(1).tolist() for k, c in curves.items()}
-show(camps.tinted(plots.panels({unit: shares}, ticks=ns, x_label="n, best of n", roles=looks,
+show(camps.tinted(plots.panels({unit: shares}, ticks=ns, roles=looks,
+                               x_label="n, best of n",
                                title="60 to 40 and 90 to 10: almost the same curve")))
 table({k: {"best of 4": f"{c[:, :, 2].mean():.0%}".replace("%", " %")}
        | tastes.spread(c[:, :, -1]) for k, c in curves.items()}, corner="labels",
@@ -198,11 +199,11 @@ show(camps.tinted(plots.panels({unit: tilted}, roles=looks, ticks=[str(b) for b 
 rlhf.book.quote("margin", f"{margin:.2f}")
 
 # %% [markdown]
-# At n = 2 and n = 4 the curves of 60 to 40 and 90 to 10 are almost one: the size of the majority is gone. At n = 16 the smaller margin costs a few picks, because the reward's own mistakes weigh more (chapter 17). Labels that know *nothing* do not leave the stories alone, either: single sets of coin flips drift to either side, because best-of-16 amplifies whatever direction the noise left behind.
+# At n = 2 and n = 4 the curves of 60 to 40 and 90 to 10 are almost one: the size of the majority is gone. The sad picks that remain at n = 16 are mistakes of the reward, which the best of sixteen seeks out (chapter 17). Labels that know *nothing* do not leave the stories alone, either: single sets of coin flips drift to either side, because best-of-16 amplifies whatever direction the noise left behind.
 #
 # In the second plot the measured shares lie below the formula. Part of the reason: the penalty of the fit shrinks the margin from .41 to <!-- out margin -->. The rest is mostly that stories with the same kind of ending do not share one reward, as the formula assumes. <!-- fact -->
 #
-# **Is that unfair? Count readers, not stories.** Suppose that every reader asks for a story, and gets what the policy gives. How many get the ending they like? The last row fits one reward to the labels of the happy camp and another to those of the sad camp, and each reader is served by the own camp's.
+# **Is that unfair? Count readers, not stories.** Suppose that every reader asks for a story, and gets what the policy gives. How many get the ending they like? The last row fits one reward to the labels of the happy camp and another to those of the sad camp, and each reader gets the pick of the own camp's reward.
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "sampled"}
 labelled = chosen, rejected, who
@@ -225,7 +226,7 @@ claim("one policy serves under 20 % of the sad camp, a reward for each over 80 %
       one["sad camp"] < 0.2 and worse_off > 0.8, kind="T")
 
 # %% [markdown] rlhf={"part": "idea"}
-# A policy (the model that answers) near β = 1 stays close to the vote. That *looks* fair, and gives about half of all readers the wrong story, because it does not know who asks. Best-of-16 pleases more people in total and abandons the rest. What serves both camps is to know *who is asking*, or to offer one story of each kind. Pooled labels contain neither.
+# A policy (the model that answers) near β = 1 stays close to the vote. That *looks* fair, and gives about half of all readers the wrong story, because it does not know who asks. Best-of-16 pleases more people in total and abandons the rest. What serves both camps is to know *who is asking*, or to offer one story of each kind. Pooled labels do not say who asks.
 #
 # *Keep this: β decides how far a majority is amplified; best-of-n ignores its size.*
 #
@@ -282,7 +283,7 @@ claim("ratings from 1 to 8 tell the crowds apart; comparisons, rankings, thumbs 
       blind and less > 0.5 and more < 0.2, kind="T")
 
 # %% [markdown]
-# Comparisons, rankings and thumbs give the same labels in both crowds, for any amount of data: in this logistic model (with a fixed zero, for thumbs) their probabilities hold only $d/\tau$. Ratings differ, because noise averages out over many readers and strength does not.
+# Comparisons, rankings and thumbs give labels with the same probabilities in both crowds, so no amount of data tells the crowds apart: in this logistic model (with a fixed zero, for thumbs) only $d/\tau$ enters. Ratings differ, because noise averages out over many readers and strength does not.
 #
 # But ratings rest on a stronger assumption: that one step on the scale means the same to everybody. Whether the utilities of different people can be compared at all is an old dispute, and no loss settles it.
 #
@@ -350,8 +351,8 @@ for name, j in (("quiet", 1), ("sad", 2)):
 # %%
 ballots = votes.three_winners(19)[0].items()       # found by trying all electorates
 nineteen = dict(sorted(((o, n) for o, n in ballots if n), key=lambda pair: -pair[1]))
-table([{"order, best first": " > ".join(order), "people": n}
-       for order, n in nineteen.items()])
+table({" > ".join(order): {"people": n} for order, n in nineteen.items()},
+      corner="order, best first")
 how = {"plurality": "has the most first places",
        "Borda, Bradley–Terry": "a point for every option that a person puts below it",
        "Condorcet": "beats each other option by majority",
