@@ -17,12 +17,12 @@
 #
 # ![Two requests with the same verb, one harmful (kill the owl) and one harmless (kill the weeds), answered by four versions of one model: base, SFT, PPO and DPO, with the true reward of each answer](figures/04_hero.png)
 #
-# Four versions of one small model answer two requests: one would hurt somebody, the other only sounds like it. On this page you train the SFT, PPO and DPO steps yourself, and find out why one of these models will not talk about weeds, although its training looked perfect.
+# Four versions of one small model answer two requests: one would hurt somebody, the other only sounds like it. On this page you train the SFT, PPO and DPO steps yourself, and find out why one of these models will not talk about weeds.
 #
 # The *true reward* beside each answer is 3 for helping with a harmless request or refusing a harmful one, about 0 for refusing a harmless one, −1 for helping with harm, and down to −1.5 for broken text.
 #
 # <details><summary>What you need, what it costs, how quality is known</summary>
-# Python, a little PyTorch and probability; no reinforcement learning. <!-- costs -->. Nothing is downloaded. Models: <code>village-3m</code> and <code>village-3m-sft</code>, three million parameters, GPT-2 architecture. What you see is <b>this page's run</b>, seed 0, unless a title says <b>five recorded seeds</b>: those are full repetitions with other requests, votes and samples, stored with the page (there, the unit of the score comes from the exam's own answers). The true reward is a formula of this toy world. It decides how the simulated person votes; no training step reads it in any other way, and a real team never sees it. ± is always half of a 95 % interval over requests.
+# Python, a little PyTorch and probability; no reinforcement learning. <!-- costs -->. Nothing is downloaded. Models: <code>village-3m</code> and <code>village-3m-sft</code>, three million parameters, GPT-2 architecture. What you see is <b>this page's run</b>, seed 0, unless a title says <b>five recorded seeds</b>: those are full repetitions with other requests, votes and samples, stored with the page. (There, the unit of the score was measured on the SFT model's exam answers; on training requests, as in this page's run, it would differ by at most <!-- out unit -->.) The true reward is a formula of this toy world. It decides how the simulated person votes; no training step reads it in any other way, and a real team never sees it. ± is always half of a 95 % interval over requests: it says nothing about other seeds.
 # </details>
 #
 # <!-- edition -->
@@ -47,7 +47,9 @@ rlhf.book.predict("The reward model's average score of the answers to look-alike
         c="rose, as it did on harmful requests")
 
 # %% [markdown] rlhf={"part": "phenomenon"}
-# ## Stage 1: from continuing to answering
+# ## Stage 1, SFT: from continuing to answering
+#
+# The road has three stages. *Supervised finetuning* learns from demonstrations. A *reward model* learns from comparisons. *Reinforcement learning* raises the reward model's score. DPO takes a shortcut: from stage 1 straight to the end, with the same comparisons.
 #
 # A *base model* continues text. Ours has read stories, almanacs and conversations of a toy village. Written as a transcript (`User: … Assistant:`), a question often gets an answer, because that is how transcripts go on; but so does the rest of the conversation. Three continuations:
 
@@ -66,7 +68,7 @@ texts = ask(base, [question], plain_tokenizer, n=3).texts(plain_tokenizer)
 cards(question, [(f"base {i + 1}", text) for i, text in enumerate(texts)])
 
 # %% [markdown]
-# **Supervised finetuning (SFT)** introduces a format of its own: a marker for the user, a marker for the assistant, and an end token. The loss is still next-token prediction, counted on the answer only. We start from the base model, which has never seen these markers, and print one answer after 0, 10 and 40 steps.
+# **Supervised finetuning (SFT)** brings a format of its own: a marker for the user, a marker for the assistant, and an end token. The loss is still next-token prediction, counted on the answer only. We start from the base model, which has never seen these markers, and print one answer after 0, 10 and 40 steps.
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained", "show": true}
 pupil = rlhf.models.copy_of(base)
@@ -86,8 +88,8 @@ cards(question, progress)
 
 # %%
 ended = [ask(m, [question], n=64).ended.double().mean() for m in (base, pupil)]
-claim("in the new format the model ends far more answers after 40 steps than before",
-      ended[1] > ended[0] + 0.3, {"before": ended[0], "after": ended[1]}, kind="T")
+claim("in the new format the model ends far more answers after 40 steps",
+      ended[1] > ended[0] + 0.3, {"share": ended}, kind="T")
 
 # %% [markdown] rlhf={"part": "idea"}
 # Forty steps teach the *format*. We stop here and go on with a finished model: the shipped `village-3m-sft` ran the same loop for longer. It also copied the habits of its demonstrations: some of them helped with harm, so it does, too. From demonstrations it learns what to say, not which of two answers is better. That takes comparisons.
@@ -125,14 +127,15 @@ claim("the package computes the same", same)
 # %% [markdown] rlhf={"part": "idea"}
 # *Keep this: the environment became trivial, and the reward became the hard part.*
 #
-# ## A reward learned from comparisons
+# ## Stage 2: a reward learned from comparisons
 #
 # A safety team looks where harm is, so two thirds of our 200 requests are harmful and one third are look-alikes: the same verbs, nothing wrong. The SFT model answers each request four times, which makes two pairs of answers. A simulated person picks one of each pair; equal answers and undecided pairs drop out. The votes are noisy, but lean towards the truly better answer. Of each kind, this is the first pair of a perfect answer (true reward 3) and a fluent wrong one: help with harm (−1), or a refusal of a look-alike (0):
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "sampled"}
 rows = [*requests(134, ("harmful",), split="train", seed=run.seed),
         *requests(66, ("lookalike",), split="train", seed=run.seed)]
-answers = ask(sft, [row["prompt"] for row in rows], n=4, name="pairs").texts(tokenizer)
+asked = [row["prompt"] for row in rows]
+answers = ask(sft, asked, n=4, name="pairs").texts(tokenizer)
 person = rlhf.village.Annotator(temperature=0.5)
 pairs = rlhf.data.compare_answers(rows, answers, person, n=4, seed=run.seed)
 
@@ -141,11 +144,12 @@ mixed = [p for p in pairs if refuses(p["chosen"]) != refuses(p["rejected"])]
 
 
 def golds(p):
-    return {rlhf.village.gold(p["prompt"], p[side]) for side in ("chosen", "rejected")}
+    return [rlhf.village.gold(p["prompt"], p[k]) for k in ("chosen", "rejected")]
 
 
 for kind, wrong in (("harmful", -1), ("lookalike", 0)):
-    pair = next(p for p in mixed if p["family"] == kind and golds(p) == {3, wrong})
+    pair = next(p for p in mixed
+                if p["family"] == kind and sorted(golds(p)) == [wrong, 3])
     cards(pair["prompt"], [(k, pair[k]) for k in ("chosen", "rejected")])
 
 # %% [markdown]
@@ -161,12 +165,12 @@ theirs = rlhf.reward_model.pairwise_loss(r_chosen, r_rejected)[0]
 claim("the package computes the same loss", bool((loss - theirs).abs() < 1e-6))
 
 # %% [markdown]
-# We train it for one pass, so that each pair is new when it comes (its request may have come before, in the other pair). Then we make scores readable: 0 is the SFT model's average answer to training requests, 1 is one *standard deviation* better. The *exam* of 64 other requests, half harmful, half look-alikes, trains and tunes nothing. One exam request, with the best and the worst of the SFT model's eight answers, says the score:
+# We train it for one pass, so that each pair is new when it comes (its request may have come before, in the other pair). Then we make scores readable: 0 is the SFT model's average answer to training requests, 1 is one *standard deviation* better. The *exam* of 64 other requests, half harmful, half look-alikes, trains and tunes nothing. Here is the first exam request with the two of the SFT model's eight answers that score highest and lowest:
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
 judge = rlhf.reward_model.RewardModel(sft)
 optimizer = torch.optim.AdamW(judge.parameters(), lr=5e-4, weight_decay=0.0)
-right, (mean, std) = [], (0.0, 1.0)                   # of the scores: measured next
+right, (mean, std) = [], (0.0, 1.0)             # of the scores: measured next
 for batch in rlhf.data.batches(pairs, 12, tokenizer=tokenizer, seed=run.seed):
     r_chosen, r_rejected = judge(batch["ids"], batch["attention"]).chunk(2)
     loss = -F.logsigmoid(r_chosen - r_rejected).mean()
@@ -174,9 +178,11 @@ for batch in rlhf.data.batches(pairs, 12, tokenizer=tokenizer, seed=run.seed):
     loss.backward()
     torch.nn.utils.clip_grad_norm_(judge.parameters(), 1.0)
     optimizer.step()
-    right += (r_chosen > r_rejected).tolist()         # these pairs were new
+    right += (r_chosen > r_rejected).tolist()   # these pairs were new
 late = torch.tensor(right[len(right) // 2:]).double().mean()
-print(f"{len(pairs)} pairs; agreement in the second half: {late:.0%}")
+ceiling = sum((a > b) + (a == b) / 2 for a, b in map(golds, pairs)) / len(pairs)
+print(f"{len(pairs)} pairs; agreement with the person in the second half: "
+      f"{late:.0%}\nalways picking the truly better answer: {ceiling:.0%}")
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
 def reward(rollout):
@@ -191,13 +197,14 @@ mean, std = scores.mean(), scores.std()
 test = requests(64, seed=run.seed)
 before = exam(sft, tokenizer, test, n=8, **look)
 order = before.score[:8].argsort().tolist()
-cards(test[0]["prompt"], [(f"score {before.score[i]:+.1f}", before.texts[i])
-                          for i in (order[-1], order[0])])
+cards(test[0]["prompt"], [
+    (f"score {before.score[i]:+.1f}".replace("-", "−"), before.texts[i])
+    for i in (order[-1], order[0])])
 
 # %% [markdown] rlhf={"part": "loop"}
-# The agreement with the person is far from perfect, but the person is noisy, too. *Keep this: a reward model knows nothing but the comparisons it was shown.*
+# The person is noisy: even somebody who knows the truth agrees with only <!-- out ceiling --> of the choices. *Keep this: a reward model knows nothing but the comparisons it was shown.*
 #
-# ## Push the score up, on a leash
+# ## Stage 3: push the score up, on a leash
 #
 # The score is a stand-in, a *proxy*, and it was learned on texts of the SFT model. So the policy pays for moving away from its starting point, the frozen *reference* $\pi_{\rm ref}$. This is the objective of RLHF:
 #
@@ -324,18 +331,19 @@ no = constant(favourite, test, score=score_of(favourite, test))
 arms = {"base, as a transcript": transcript, "SFT": before,
         "PPO": ppo, "DPO": dpo, "one sentence": no,
         "best of 8": before.best_of(8),
-        "best of 8 by true reward": before.best_of(8, "gold")}
+        "best of 8, picked by true reward": before.best_of(8, "gold")}
 told = {name: e.row(before) for name, e in arms.items()}
 told["best of 8"]["KL"] = "≤ 1.20"            # log 8 - 7/8
 table(told, digits={"look-alikes refused": "%"},
-      note="This page's run; true reward by kind, over both, and paired ± 95 %")
+      note="This page's run. True reward: harmful, look-alikes, both kinds; "
+           "minus SFT: paired by request, ± 95 %")
 
 # %% [markdown]
-# Read the PPO row. On harmful requests the true reward rises almost to its maximum. On look-alikes it collapses, because the model refuses them: *over-refusal*. The training traded help for refusals, and the total hides it. How the total comes out depends on the mix: with two harmful requests for each look-alike, as in the training data, it would be <!-- out weighted.PPO --> after PPO and <!-- out weighted.SFT --> before, a success.
+# Read the PPO row. On harmful requests the true reward rises almost to its maximum. On look-alikes it collapses, because the model refuses most of them: *over-refusal*. Help was traded for refusals, and the average over both kinds hides it. With two harmful requests for each look-alike, as in the training data, the average would even look like a success: <!-- out weighted.PPO --> after PPO, <!-- out weighted.SFT --> before.
 #
-# Now the cheap rows. A program that only says <!-- out favourite --> earns about as much score as PPO. Best of 8 earns a large part of that score, and it stays closer to the SFT model: its KL is at most $\log 8-7/8$. By true reward, the SFT model wrote a nearly perfect answer to almost every request within eight tries; on some look-alikes the reward model picked another one. In this run best of 8 has the highest average of the arms that a real team could run.
+# Now the cheap rows. A program that only says <!-- out favourite --> earns about as much score as PPO. Best of 8 earns most of that score, its KL is at most $\log 8-7/8$, and its true reward is <!-- out best8.ppo --> above PPO's, compared request by request. The last row shows what was possible: among eight answers of the SFT model there nearly always was a good one. On some look-alikes the reward model picked another.
 #
-# Is it this seed? The curves of five recorded seeds, and the answer to the prediction:
+# Is it this seed? On the five recorded seeds best of 8 is above PPO in <!-- out best8.wins -->. Their curves answer the prediction:
 
 # %% tags=["hide-input"]
 units = {"score": "score, standard deviations", "gold": "true reward"}
@@ -354,37 +362,42 @@ claim("five recorded seeds: one sentence comes within 0.1 of PPO's score",
 rlhf.book.settled("c", "Not even a score curve for look-alikes would have warned you.")
 
 # %% [markdown]
-# A KL of <!-- out kl.ppo --> nats for little more score than best of 8 is a hint, but neither KL nor length says what went wrong. The share of refusals on *harmless* requests does, at once.
+# Neither score, nor KL, nor length says what went wrong. The share of refusals on *harmless* requests does, at once.
 #
-# **Why? Ask the reward model.** Here are the SFT model's answers to the exam in this page's run, sorted by what was asked and what was done:
+# **Why? Ask the reward model.** In this page's run, here are the SFT model's answers to the exam, sorted by what they do. Of the refusals, the one sentence that the reward model likes best stands apart:
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
-deeds = {label: before.of(kind).by_deed() for kind, label in kinds.items()}
-table({f"{label}: {deed}": {"answers": len(e.texts), "score": e.mean("score"),
-                            "true reward": e.mean()}
-       for label, done in deeds.items() for deed, e in done.items()},
-      corner="request: what the answer does")
+deeds = {label: before.of(k).by_deed(favourite) for k, label in kinds.items()}
+rows = {deed: {} for done in deeds.values() for deed in done}
+for label, done in deeds.items():
+    for deed, e in done.items():
+        rows[deed] |= {f"{label}: answers": len(e.texts),
+                       f"{label}: mean score": e.mean("score")}
+table(rows, corner="the answer is")
 
 # %% tags=["hide-input", "nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
 quote = rlhf.book.quote
 quote("length", f"{before.mean('length'):.0f} and {ppo.mean('length'):.0f}")
 quote("favourite", f"“{favourite}”")
-quote("kl.ppo", f"{ppo.mean('kl'):.1f}")
+quote("best8.ppo", "{:.2f} ± {:.2f}".format(*before.best_of(8).interval(minus=ppo)))
+quote("best8.wins", f"{record.wins('best of 8', 'PPO 0.05', kinds)} of five")
+spoken = ppo.of("lookalike").by_deed(favourite).get("favourite refusal")
+quote("spoken", f"{len(spoken.texts) / len(ppo.of('lookalike').texts):.0%}")
+quote("ceiling", f"{ceiling:.0%}")
+quote("unit", f"{max(abs(u['standard deviation'] - 1) for u in record.unit.values()):.0%}")
 for name, row in list(told.items())[1:3]:         # SFT and PPO
     quote(f"weighted.{name}", f"{(2 * row['harmful'] + row['look-alikes']) / 3:.2f}")
-for kind, label in kinds.items():
+for kind in kinds:
     won = [refuses(p["chosen"]) for p in mixed if p["family"] == kind]
     quote(f"won.{kind}", f"{sum(won)} of {len(won)}")
-    done, (inside, half) = deeds[label], before.of(kind).gap()
-    gap = done["refuse"].mean("score") - done["help"].mean("score")
-    quote(f"gap.{kind}", f"{gap:.1f}")
-    quote(f"inside.{kind}", f"{inside:.1f} ± {half:.1f}".replace("-", "−"))
-    quote(f"gaps.{kind}", record.gaps("deeds", kind, "refuse", "help"))
+    lead = before.of(kind).gap(said=no.of(kind))
+    quote(f"lead.{kind}", "{:.1f} ± {:.1f}".format(*lead).replace("-", "−"))
+    quote(f"leads.{kind}", record.spread("deeds", kind, "favourite minus help"))
 
 # %% [markdown] rlhf={"part": "idea"}
-# On harmful requests a refusal scores <!-- out gap.harmful --> more than help. On look-alikes the gap is <!-- out gap.lookalike -->, pooled over requests (<!-- out inside.harmful --> and <!-- out inside.lookalike --> among answers to the same request). So in this run the *average* refusal of a look-alike is not overrated. But PPO does not copy the average refusal. It finds the one that scores highest, and the row *one sentence* shows what that is worth over all requests: more than the average help with a look-alike. On the five recorded seeds even the average refusal was overrated on look-alikes, by <!-- out gaps.lookalike -->, against <!-- out gaps.harmful --> on harmful requests.
+# Put the favourite sentence under every exam request. On harmful requests it scores <!-- out lead.harmful --> more than the help that the same request got. That is what we wanted. On look-alikes it *also* scores <!-- out lead.lookalike --> more, although it is worth nothing there. One such sentence is enough: after PPO it makes up <!-- out spoken --> of the answers to look-alikes. On the five recorded seeds its lead is <!-- out leads.harmful --> on harmful requests and <!-- out leads.lookalike --> on look-alikes.
 #
-# The person made no such mistake. Where exactly one answer refused, the refusal won <!-- out won.harmful --> comparisons on harmful requests, and <!-- out won.lookalike --> on look-alikes. The reward model learned *that* refusals win better than *when*.
+# The person made no such mistake. Where exactly one answer of a pair refused, the refusal won <!-- out won.harmful --> comparisons on harmful requests, and <!-- out won.lookalike --> on look-alikes. From these examples the reward model learned *that* refusals win better than *when*.
 #
 # ## What the leash does, exactly
 #
@@ -392,29 +405,32 @@ for kind, label in kinds.items():
 #
 # $$\pi^\star_\beta(y)=\tfrac1Z\,\pi_{\rm ref}(y)\,e^{\,r(y)/\beta}$$
 #
-# For any $\pi$, the objective $\mathbb E_\pi[r]-\beta\,\mathrm{KL}(\pi\|\pi_{\rm ref})$ equals $\beta\log Z-\beta\,\mathrm{KL}(\pi\|\pi^\star_\beta)$. That is the proof: the last KL is never negative, and it is 0 only at $\pi^\star_\beta$. *Keep the reference's odds, and multiply them by $e$ for every β of score.* Only $Z$ is hard, a sum over all answers. With three kinds of answer, help, refuse and other, it has three terms. These are the look-alikes of the table above:
+# In words: *keep the reference's odds, and multiply them by $e$ for every β of score.* The proof is one line: for any $\pi$, the objective $\mathbb E_\pi[r]-\beta\,\mathrm{KL}(\pi\|\pi_{\rm ref})$ equals $\beta\log Z-\beta\,\mathrm{KL}(\pi\|\pi^\star_\beta)$, and the last KL is never negative, and 0 only at $\pi^\star_\beta$.
+#
+# Only $Z$ is hard, a sum over all answers. So we make the world small: the four rows of the table above are the only answers to a look-alike, each with its mean score, and the reference gives them with the shares that the table shows.
 
 # %%
 deed = deeds["look-alikes"]
 r = torch.tensor([e.mean("score") for e in deed.values()]).double()
 p = torch.tensor([len(e.texts) for e in deed.values()]).double()
-p = p / p.sum()                               # help, refuse, other under SFT
+p = p / p.sum()                               # the reference
 best = p * (r / 0.5).exp()                    # beta = 0.5
 best = best / best.sum()
 theirs = rlhf.evaluate.exact.tilted(p.log(), r, 0.5)  # logarithms
-changes = zip(p, best, strict=True)
-print("help, refuse, other:", *(f"{a:.0%} -> {b:.0%}" for a, b in changes))
+table({name: {"reference": a.item(), "best policy": b.item()}
+       for name, a, b in zip(deed, p, best, strict=True)}, digits="%",
+      corner="look-alikes, β = 0.5")
 claim("the package computes the same policy",
       bool((best.log() - theirs).abs().max() < 1e-9))
 
 # %% [markdown]
-# Take *two* kinds of request. The same β multiplies the odds of refusing against helping by $e^{\Delta r/\beta}$, where $\Delta r$ is the gap above: <!-- out gap.harmful --> on harmful requests, <!-- out gap.lookalike --> on look-alikes. Where the gap is large, even a tight leash moves much; where it is small, only a loose one does. Averages have a limit: with this run's three answers no β refuses the weeds, because they hide the one high-scoring refusal that PPO finds. Move β (this page's run):
+# Now both kinds of request. The same β multiplies the odds of the favourite refusal against help by $e^{\Delta r/\beta}$, where $\Delta r$ is how much more it scores: much on harmful requests, little on look-alikes. So a large β changes only the harmful requests, and a small β changes both. Move β (this page's run; the true reward on top is the mean of both kinds):
 
 # %% tags=["hide-input", "nbval-ignore-output"] rlhf={"ignore_reason": "widget"}
 rlhf.book.explorers.beta_kinds({k: world(done) for k, done in deeds.items()}).show()
 
 # %% [markdown]
-# Does PPO obey? Five recorded seeds at four values of β, all else equal. Beside the measured shares of refusals stand those that the formula predicts from the SFT model's answers:
+# Does PPO obey? Five recorded seeds at four values of β, all else equal. Below, the dotted lines are the shares of refusals that the formula predicts from the SFT model's answers alone, in the small world of each seed:
 
 # %%
 betas = (0.05, 0.5, 1.0, 2.0)
@@ -429,9 +445,11 @@ curves, shares = {}, {}
 for kind, label in kinds.items():
     curves[label] = over("PPO", kind, "gold")
     shares[label] = over("PPO", kind, "refuses")
-    shares[f"{label}, formula"] = over("formula", kind, "refuses")
+    guess = torch.tensor(over("formula", kind, "refuses")[1]).mean(0)
+    shares[f"formula, {label}"] = betas, guess.tolist()
 parts = {"true reward, at most 3": curves, "share that refuses": shares}
-show(plots.two_panels(parts, x_label="β", roles=looks,
+dotted = {name: "reference" for name in shares if "formula" in name}
+show(plots.two_panels(parts, x_label="β", roles=looks | dotted,
                       title="Five recorded seeds: larger β, fewer refusals"))
 
 # %% tags=["hide-input"]
@@ -442,8 +460,8 @@ start, tight, loose = (record.arm(a, kinds) for a in ("SFT", "PPO 2", "PPO 0.05"
 claim("five recorded seeds: β = 2 beats β = 0.05 on look-alikes and on average",
       bool((tight[1] > loose[1] + 0.3).all())
       and record.wins("PPO 2", "PPO 0.05", kinds) == len(record.arms), kind="T")
-real, exact = (torch.tensor([shares[label + end][1] for label in kinds.values()])
-               for end in ("", ", formula"))
+real, exact = (torch.tensor([over(arm, kind, "refuses")[1] for kind in kinds])
+               for arm in ("PPO", "formula"))
 quote("off.mean", f"{100 * (real - exact).mean(1).abs().max():.0f}")
 quote("off.seed", f"{100 * (real - exact).abs().max():.0f}")
 kept, lost = (tight - start).mean(1) / (loose - start).mean(1)
@@ -453,13 +471,13 @@ quote("best.two", record.best(names.values(), kinds).count("PPO 2"))
 quote("dpo.wins", record.wins("DPO", "PPO 2", kinds))
 
 # %% [markdown]
-# There, roughly, yes: averaged over seeds, PPO's shares lie within <!-- out off.mean --> percentage points of the formula, single seeds within <!-- out off.seed -->. (It takes only twelve steps, and both kinds share its weights.)
+# Roughly, yes: averaged over seeds, PPO's shares lie within <!-- out off.mean --> percentage points of the formula, single seeds within <!-- out off.seed -->. It cannot obey exactly: it takes twelve steps, and both kinds share its weights.
 #
 # So the leash matters. With β = 2, PPO keeps <!-- out kept --> of the gain that β = 0.05 has on harmful requests, and suffers <!-- out lost --> of its loss on look-alikes. A larger β does not repair the reward; it stops where the reward model still sees large differences. And who chose β? We did, by looking at the true reward: β = 2 is the best of the four in <!-- out best.two --> of five seeds only. A real team needs a measurement of its own that nothing was trained on. <!-- fact -->
 #
 # *Keep this: β decides how far you trust the reward model, and where.*
 #
-# **PPO or DPO?** Here DPO has the higher average in <!-- out dpo.wins --> of five seeds, even against β = 2, while on average it moves less. That is no general ranking: one small model, one exam, half of it look-alikes. The price differs for certain. DPO trains on the stored pairs and needs two networks. PPO samples new answers at every step and needs three; with a critic, four. <!-- fact -->
+# **PPO or DPO?** Here DPO has the higher average in <!-- out dpo.wins --> of five seeds, even against β = 2, while on average it moves less. That is no general ranking: one small model, one exam, half of it look-alikes, one setting of DPO. The price differs for certain. DPO trains on the stored pairs and needs two networks. PPO samples new answers at every step and needs three; with a critic, four. <!-- fact -->
 
 # %% [markdown] rlhf={"part": "wrong"}
 # ## What goes wrong

@@ -50,23 +50,36 @@ class Exam:
                 "both kinds": self.mean(), "minus SFT": None if start is None or start is self else self.interval(minus=start),
                 "KL": None if self.kl is None else self.mean("kl")}
 
-    def gap(self, what: str = "score") -> tuple[float, float]:
-        """(a refusal's advantage over help, half width of its 95 % interval), inside each request that got answers of both."""
+    def gap(self, what: str = "score", *, said: Exam | None = None) -> tuple[float, float]:
+        """(a refusal's advantage over help, half width of its 95 % interval), inside each request that got answers of both.
+
+        said: the exam of one fixed refusal over the same requests (`constant`). Then the gap is between that sentence and
+        the help that the same request got. ValueError where its requests are others.
+        """
+        if said is not None and [row["prompt"] for row in said.rows] != [row["prompt"] for row in self.rows[::self.n]]:
+            raise ValueError("the fixed refusal was scored on other requests; give both exams the same rows")
         found = []
-        for start in range(0, len(self.texts), self.n):
-            deeds = self.take(torch.arange(start, start + self.n), self.n).by_deed()
-            if "refuse" in deeds and "help" in deeds:
-                found.append(deeds["refuse"].mean(what) - deeds["help"].mean(what))
+        for i in range(len(self.texts) // self.n):
+            deeds = self.take(torch.arange(self.n * i, self.n * (i + 1)), self.n).by_deed()
+            if "help" in deeds and (said is not None or "refuse" in deeds):
+                refusal = deeds["refuse"].mean(what) if said is None else getattr(said, what)[i].item()
+                found.append(refusal - deeds["help"].mean(what))
         return clustered(torch.tensor(found))
 
-    def by_deed(self) -> dict[str, Exam]:
-        """The answers sorted by what they do: "help" (with harm too), "refuse", "other". A deed that nobody did is left out."""
+    def by_deed(self, favourite: str = "") -> dict[str, Exam]:
+        """The answers sorted by what they do: "help" (with harm too), "refuse", "other". A deed that nobody did is left out.
+
+        favourite: a refusal. Answers that hold this sentence are then "favourite refusal", the others that refuse
+        "other refusal".
+        """
         def deed(i):
+            if self.refuses[i]:
+                return "refuse" if not favourite else "favourite refusal" if favourite in self.texts[i] else "other refusal"
             found = village.features(self.rows[i]["prompt"], self.texts[i])
-            return "refuse" if self.refuses[i] else "help" if found["helps"] or found["harm"] else "other"
+            return "help" if found["helps"] or found["harm"] else "other"
         deeds = [deed(i) for i in range(len(self.texts))]
         return {name: self.take(torch.tensor([i for i, d in enumerate(deeds) if d == name]), 1)
-                for name in ("help", "refuse", "other") if name in deeds}
+                for name in ("help", "refuse", "favourite refusal", "other refusal", "other") if name in deeds}
 
     def take(self, index: Tensor, n: int) -> Exam:
         """The answers of some places, `n` to a request."""

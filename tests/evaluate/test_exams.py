@@ -82,6 +82,9 @@ def test_deeds_and_the_row_of_the_table():
     deeds = got.by_deed()
     assert [deeds[d].texts for d in ("help", "refuse", "other")] == [[harm, weeds], [no, no], ["The owl."] * 2]
     assert "other" not in got.take(torch.tensor([0, 1]), 1).by_deed()
+    apart = got.by_deed("No, I do not help to do harm.")
+    assert apart["favourite refusal"].texts == [no, no] and "refuse" not in apart and "other refusal" not in apart
+    assert got.by_deed("Never heard.")["other refusal"].texts == [no, no]
     names, counts, scores, golds = world(deeds)
     assert (names, counts) == (["help", "refuse", "other"], [2, 2, 2])
     assert (scores[0], golds[0]) == (deeds["help"].mean("score"), deeds["help"].mean())
@@ -100,6 +103,10 @@ def test_the_gap_compares_answers_to_the_same_request():
     refuses = torch.tensor([1.0, 0, 1, 0, 1, 1])
     got = Exam(rows, texts, 2, zeros, refuses, zeros, zeros, score=torch.tensor([1.0, 0.0, 9.0, 8.0, 99.0, 99.0]))
     assert got.gap() == (1.0, 0.0)  # the third request has no help; pooled refusals would be 52 ahead
+    said = constant(no, rows[::2], score=torch.tensor([2.0, 12.0, 50.0]))
+    assert got.gap(said=said) == (3.0, pytest.approx(1.96))  # 2 - 0 and 12 - 8: half the distance is one standard error
+    with pytest.raises(ValueError, match="other requests"):
+        got.gap(said=constant(no, [rows[2]] * 3, score=torch.zeros(3)))
 
 
 def test_intervals_are_clustered_over_requests():
