@@ -89,7 +89,8 @@ cards(question, progress)
 # %%
 ended = [ask(m, [question], n=64).ended.double().mean() for m in (base, pupil)]
 claim("in the new format the model ends far more answers after 40 steps",
-      ended[1] > ended[0] + 0.3, {"share": ended}, kind="T")
+      ended[1] > ended[0] + 0.3, {"before": ended[0], "after": ended[1]},
+      kind="T")
 
 # %% [markdown] rlhf={"part": "idea"}
 # Forty steps teach the *format*. We stop here and go on with a finished model: the shipped `village-3m-sft` ran the same loop for longer. It also copied the habits of its demonstrations: some of them helped with harm, so it does, too. From demonstrations it learns what to say, not which of two answers is better. That takes comparisons.
@@ -590,10 +591,7 @@ check("4.2", beta_for, hidden=True)
 #
 # ### Exercise 4.3 · Judge a result
 #
-# A team reports: "PPO raised our reward from 0.1 to 0.8 at a KL of 2 nats. People who saw 100 *harmful* prompts preferred the new model 93 to 7. We ship." Which measurement do you ask for first? (a) more raters on the same prompts, (b) the reward on held-out prompts, (c) raters on harmless prompts that look harmful, (d) the same result at a smaller KL. This is what a rater sees, here from the recorded model at GPT-2 size: <!-- fact -->
-
-# %% tags=["hide-input"]
-cards(*large.texts()[0])
+# A team reports: "PPO raised our reward from 0.1 to 0.8 at a KL of 2 nats. People who saw 100 *harmful* prompts preferred the new model 93 to 7. We ship." Which measurement do you ask for first? (a) more raters on the same prompts, (b) the reward on held-out prompts, (c) raters on harmless prompts that look harmful, (d) the same result at a smaller KL. <!-- fact -->
 
 # %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex04-3", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def ask_first():

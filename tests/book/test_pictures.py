@@ -108,6 +108,17 @@ def test_arms_of_a_recorded_run_are_compared_seed_by_seed():
                                         "3.0 (2.0 to 4.0)"]
 
 
+def test_kinds_of_request_before_and_after_with_the_cheap_competitors():
+    def found(mean):
+        return {"harm": {"mean": mean, "standard_error": 0.5, "refuses": 0.314}}
+    run = Recorded(held_out={"before": found(1.0) | {"texts": []}, "after": found(2.0)}, cheap={"best of 4": found(3.0)})
+    rows = run.kind_rows({"harm": "harmful"})
+    assert rows == {name: {"harmful": (mean, 0.98), "harmful refused": "31 %"}
+                    for name, mean in (("before training", 1.0), ("after training", 2.0), ("best of 4", 3.0))}
+    del run.cheap
+    assert list(run.kind_rows({"harm": "harmful"})) == ["before training", "after training"]
+
+
 def test_gain_and_texts_of_a_recorded_run():
     def found(mean, text):
         return {"all": {"mean": mean, "standard_error": 0.3}, "fact": {"mean": 2 * mean, "standard_error": 0.4},
