@@ -207,7 +207,7 @@ cards(test[0]["prompt"], [
 #
 # ## Stage 3: push the score up, on a leash
 #
-# The score is a stand-in, a *proxy*, and it was learned on texts of the SFT model. So the policy pays for moving away from its starting point, the frozen *reference* $\pi_{\rm ref}$. This is the objective of RLHF:
+# The score is a stand-in, a *proxy*, and it was learned on texts of the SFT model. So the policy pays for moving away from its starting point, the frozen *reference* $\pi_{\rm ref}$. That price is the leash. This is the objective of RLHF:
 #
 # $$\max_\pi\;\mathbb E\big[r_\theta(x,y)\big]-\beta\,\mathrm{KL}\big(\pi(\cdot\mid x)\,\|\,\pi_{\rm ref}(\cdot\mid x)\big)$$
 #
@@ -425,7 +425,7 @@ claim("the package computes the same policy",
       bool((best.log() - theirs).abs().max() < 1e-9))
 
 # %% [markdown]
-# Now both kinds of request. The same β multiplies the odds of the favourite refusal against help by $e^{\Delta r/\beta}$, where $\Delta r$ is how much more it scores: much on harmful requests, little on look-alikes. So a large β changes only the harmful requests, and a small β changes both. Move β (this page's run; the true reward on top is the mean of both kinds):
+# Now both kinds of request. The same β multiplies the odds of the favourite refusal against help by $e^{\Delta r/\beta}$, where $\Delta r$ is how much more it scores: much on harmful requests, little on look-alikes. So a large β changes mostly the answers to harmful requests, and a small β changes both. Move β (this page's run; the true reward on top is the mean of both kinds):
 
 # %% tags=["hide-input", "nbval-ignore-output"] rlhf={"ignore_reason": "widget"}
 rlhf.book.explorers.beta_kinds({k: world(done) for k, done in deeds.items()}).show()
@@ -478,7 +478,7 @@ quote("dpo.wins", record.wins("DPO", "PPO 2", kinds))
 #
 # *Keep this: β decides how far you trust the reward model, and where.*
 #
-# **PPO or DPO?** Here DPO has the higher average in <!-- out dpo.wins --> of five seeds, even against β = 2, while on average it moves less. That is no general ranking: one small model, one exam, half of it look-alikes, one setting of DPO. The price differs for certain. DPO trains on the stored pairs and needs two networks. PPO samples new answers at every step and needs three; with a critic, four. <!-- fact -->
+# **PPO or DPO?** Here DPO has the higher average in <!-- out dpo.wins --> of five seeds, even against β = 2, while on average it moves less. That is no general ranking: one small model, one exam, half of it look-alikes, one setting of DPO. Even its sign on look-alikes varies: DPO gained there in this page's run, and lost a little on average over the five seeds. The price differs for certain. DPO trains on the stored pairs and needs two networks. PPO samples new answers at every step and needs three; with a critic, four. <!-- fact -->
 
 # %% [markdown] rlhf={"part": "wrong"}
 # ## What goes wrong
@@ -618,7 +618,7 @@ check("4.3", ask_first, hidden=True)
 #
 # 1. A base model continues text; a little finetuning on demonstrations makes it answer and stop.
 # 2. People compare answers, a reward model learns to predict their choices, and the policy is pushed towards high scores, on a leash to where it started.
-# 3. In our runs the score rose on every kind of request, while the model learned to refuse harmless ones; a program with one fixed refusal earns the same score.
+# 3. In our runs the score rose on every kind of request, while the model learned to refuse harmless ones; a program with one fixed refusal earns about the same score.
 # 4. Score, KL and length did not say so; a count of refusals on harmless requests did.
 # 5. A tighter leash gives up a part of the gain and avoids most of the loss, because it spends its nats where the reward model sees the largest differences; which leash is right, only a measurement outside the training can say.
 #

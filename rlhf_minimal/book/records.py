@@ -105,14 +105,18 @@ class Recorded(SimpleNamespace):
         return now[family]["mean"] - then[family]["mean"], (errors[0] ** 2 + errors[1] ** 2) ** 0.5
 
     def kind_rows(self, names: dict) -> dict:
-        """Rows of a table with columns for each {kind of request: its name}: true reward (mean, half of its 95 % interval), refused.
+        """Rows of a table: for each {kind of request: its name} true reward (mean, half of its 95 % interval) and share refused.
 
         Of the held-out answers before and after training, and of the competitors in `cheap`, where the run has any.
         """
+        rows = {}
         found = {f"{when} training": self.held_out[when] for when in ("before", "after")} | getattr(self, "cheap", {})
-        return {row: {column: value for kind, name in names.items() for column, value in (
-            (name, (of[kind]["mean"], 1.96 * of[kind]["standard_error"])), (f"{name} refused", f"{100 * of[kind]['refuses']:.0f} %"))}
-            for row, of in found.items()}
+        for row, of in found.items():
+            rows[row] = {}
+            for kind, name in names.items():
+                rows[row] |= {name: (of[kind]["mean"], 1.96 * of[kind]["standard_error"]),
+                              f"{name} refused": f"{100 * of[kind]['refuses']:.0f} %"}
+        return rows
 
     def families(self, names: dict) -> dict:
         """{row: {"before": (mean true reward, half width of the 95 % interval), "after": …}} of {family: name of its row}."""
