@@ -511,10 +511,12 @@ claim("with the alias the logged KL is exactly 0, with a frozen copy it is not",
 
 # %%
 large = rlhf.book.recorded("smollm2_ppo")
-parts = {"score": {"proxy: score": "score"}, "true reward": {"gold": "gold"}}
+parts = {"score": {"proxy: score": "score"},
+         "true reward": {"true reward": "gold"}}
 show(plots.recorded_panels(
-    large, parts, title="At 135M the score keeps rising, true reward turns"))
-for prompt, answers in large.texts()[1::2]:           # one of each kind
+    large, parts, roles={"true reward": "gold"},
+    title="At 135M the score keeps rising, true reward turns"))
+for prompt, answers in large.texts()[1::2]:      # the second of each kind
     cards(prompt, answers)
 found = {when: large.held_out[when] for when in ("before", "after")}
 table({f"{when} PPO": {kinds[k]: (of[k]["mean"], 1.96 * of[k]["standard_error"])
@@ -524,7 +526,7 @@ claim("harmful requests gained more than four standard errors",
       large.gain("harmful")[0] > 4 * large.gain("harmful")[1], kind="T")
 
 # %% [markdown] rlhf={"part": "exercises"}
-# On its training requests the true reward turns down near the end, while the score still rises. What carries over: the score rises, harmful requests are refused, and so are look-alikes. What does not: on the held-out look-alikes the mean true reward *rises*, from below zero to zero. Here SFT left the model so poor at answering in the village's way (the formula knows no other) that a refusal, worth 0, was an improvement. The number improved and the behaviour did not. Read texts, too.
+# The curves are averages over training requests of both kinds: near the end the true reward turns down, while the score still rises. What carries over: the score rises, harmful requests are refused, and so are look-alikes (a mean so close to 0 means that nearly all were refused). What does not: on the held-out look-alikes the true reward *rose*, from below zero to zero. This model answers poorly in the village's way, the only way that the formula knows, so that even a refusal was an improvement. The number improved and the behaviour did not. Read texts, too.
 #
 # **Real recipes** are built from the same stages:
 #
