@@ -132,7 +132,7 @@ claim("the package computes the same", same)
 #
 # A safety team looks where harm is, so two thirds of our 200 requests are harmful and one third are look-alikes: the same verbs, nothing wrong. The SFT model answers each request four times, which makes two pairs of answers. A simulated person picks one of each pair; equal answers and undecided pairs drop out. The votes are noisy, but lean towards the truly better answer. Of each kind, this is the first pair of a perfect answer (true reward 3) and a fluent wrong one: help with harm (−1), or a refusal of a look-alike (0):
 
-# %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "sampled"}
+# %%
 rows = [*requests(134, ("harmful",), split="train", seed=run.seed),
         *requests(66, ("lookalike",), split="train", seed=run.seed)]
 asked = [row["prompt"] for row in rows]
@@ -140,6 +140,7 @@ answers = ask(sft, asked, n=4, name="pairs").texts(tokenizer)
 person = rlhf.village.Annotator(temperature=0.5)
 pairs = rlhf.data.compare_answers(rows, answers, person, n=4, seed=run.seed)
 
+# %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "sampled"}
 refuses = rlhf.village.refuses
 mixed = [p for p in pairs if refuses(p["chosen"]) != refuses(p["rejected"])]
 
@@ -182,8 +183,8 @@ for batch in rlhf.data.batches(pairs, 12, tokenizer=tokenizer, seed=run.seed):
     right += (r_chosen > r_rejected).tolist()   # these pairs were new
 late = torch.tensor(right[len(right) // 2:]).double().mean()
 ceiling = sum((a > b) + (a == b) / 2 for a, b in map(golds, pairs)) / len(pairs)
-print(f"{len(pairs)} pairs; agreement with the person in the second half: "
-      f"{late:.0%}\nalways picking the truly better answer: {ceiling:.0%}")
+print(f"{len(pairs)} pairs; of the second half the reward model got {late:.0%}"
+      f"\nalways picking the truly better answer gets {ceiling:.0%}")
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
 def reward(rollout):
@@ -198,12 +199,11 @@ mean, std = scores.mean(), scores.std()
 test = requests(64, seed=run.seed)
 before = exam(sft, tokenizer, test, n=8, **look)
 order = before.score[:8].argsort().tolist()
-cards(test[0]["prompt"], [
-    (f"score {before.score[i]:+.1f}".replace("-", "−"), before.texts[i])
-    for i in (order[-1], order[0])])
+cards(test[0]["prompt"], [(f"score {before.score[i]:+.1f}", before.texts[i])
+                          for i in (order[-1], order[0])])
 
 # %% [markdown] rlhf={"part": "loop"}
-# The person is noisy: even somebody who knows the truth agrees with only <!-- out ceiling --> of the choices. *Keep this: a reward model knows nothing but the comparisons it was shown.*
+# The second percentage is a ceiling: the person is noisy, and even somebody who always picks the truly better answer agrees no more often. *Keep this: a reward model knows nothing but the comparisons it was shown.*
 #
 # ## Stage 3: push the score up, on a leash
 #
@@ -267,8 +267,8 @@ theirs = rlhf.ppo.policy_loss(logp, old, advantage[:, 0], rollout.mask)[0]
 claim("the package's PPO loss is the same", bool((loss - theirs).abs() < 1e-5))
 parts = {"score, standard deviations": {"proxy: score": log["score"]},
          "KL to the SFT model, nats per answer": {"policy: KL": log["KL"]}}
-show(plots.two_panels(parts, title="The score climbs, the KL grows to a few nats",
-                      x_label="PPO step"))
+show(plots.two_panels(parts, x_label="PPO step",
+                      title="The score climbs, the KL grows to a few nats"))
 
 # %% [markdown]
 # The score climbs, the KL is a few nats, and the answers keep their length (<!-- out length --> tokens, before and after). Ship it?
@@ -336,8 +336,7 @@ arms = {"base, as a transcript": transcript, "SFT": before,
 told = {name: e.row(before) for name, e in arms.items()}
 told["best of 8"]["KL"] = "≤ 1.20"            # log 8 - 7/8
 table(told, digits={"look-alikes refused": "%"},
-      note="This page's run. True reward: harmful, look-alikes, both kinds; "
-           "minus SFT: paired by request, ± 95 %")
+      note="This page's run; true reward by kind; minus SFT: paired by request")
 
 # %% [markdown]
 # Read the PPO row. On harmful requests the true reward rises almost to its maximum. On look-alikes it collapses, because the model refuses most of them: *over-refusal*. Help was traded for refusals, and the average over both kinds hides it. With two harmful requests for each look-alike, as in the training data, the average would even look like a success: <!-- out weighted.PPO --> after PPO, <!-- out weighted.SFT --> before.
@@ -372,9 +371,8 @@ deeds = {label: before.of(k).by_deed(favourite) for k, label in kinds.items()}
 rows = {deed: {} for done in deeds.values() for deed in done}
 for label, done in deeds.items():
     for deed, e in done.items():
-        rows[deed] |= {f"{label}: answers": len(e.texts),
-                       f"{label}: mean score": e.mean("score")}
-table(rows, corner="the answer is")
+        rows[deed] |= {label: len(e.texts), f"{label}: score": e.mean("score")}
+table(rows, corner="number of answers, mean score")
 
 # %% tags=["hide-input", "nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
 quote = rlhf.book.quote
@@ -384,7 +382,6 @@ quote("best8.ppo", "{:.2f} ± {:.2f}".format(*before.best_of(8).interval(minus=p
 quote("best8.wins", f"{record.wins('best of 8', 'PPO 0.05', kinds)} of five")
 spoken = ppo.of("lookalike").by_deed(favourite).get("favourite refusal")
 quote("spoken", f"{len(spoken.texts) / len(ppo.of('lookalike').texts):.0%}")
-quote("ceiling", f"{ceiling:.0%}")
 quote("unit", f"{max(abs(u['standard deviation'] - 1) for u in record.unit.values()):.0%}")
 for name, row in list(told.items())[1:3]:         # SFT and PPO
     quote(f"weighted.{name}", f"{(2 * row['harmful'] + row['look-alikes']) / 3:.2f}")
@@ -438,19 +435,17 @@ betas = (0.05, 0.5, 1.0, 2.0)
 
 
 def over(arm, kind, what):                    # one list over beta for each seed
-    names = [f"{arm} {b:g}" for b in betas]
-    return betas, record.values("arms", names, kind, what)
+    return record.values("arms", [f"{arm} {b:g}" for b in betas], kind, what)
 
 
 curves, shares = {}, {}
 for kind, label in kinds.items():
-    curves[label] = over("PPO", kind, "gold")
-    shares[label] = over("PPO", kind, "refuses")
-    guess = torch.tensor(over("formula", kind, "refuses")[1]).mean(0)
-    shares[f"formula, {label}"] = betas, guess.tolist()
+    curves[label] = betas, over("PPO", kind, "gold")
+    shares[label] = betas, over("PPO", kind, "refuses")
+    guess = torch.tensor(over("formula", kind, "refuses")).mean(0)
+    shares[f"reference: formula, {label}"] = betas, guess.tolist()
 parts = {"true reward, at most 3": curves, "share that refuses": shares}
-dotted = {name: "reference" for name in shares if "formula" in name}
-show(plots.two_panels(parts, x_label="β", roles=looks | dotted,
+show(plots.two_panels(parts, x_label="β", roles=looks,
                       title="Five recorded seeds: larger β, fewer refusals"))
 
 # %% tags=["hide-input"]
@@ -461,10 +456,9 @@ start, tight, loose = (record.arm(a, kinds) for a in ("SFT", "PPO 2", "PPO 0.05"
 claim("five recorded seeds: β = 2 beats β = 0.05 on look-alikes and on average",
       bool((tight[1] > loose[1] + 0.3).all())
       and record.wins("PPO 2", "PPO 0.05", kinds) == len(record.arms), kind="T")
-real, exact = (torch.tensor([over(arm, kind, "refuses")[1] for kind in kinds])
+real, exact = (torch.tensor([over(arm, kind, "refuses") for kind in kinds])
                for arm in ("PPO", "formula"))
 quote("off.mean", f"{100 * (real - exact).mean(1).abs().max():.0f}")
-quote("off.seed", f"{100 * (real - exact).abs().max():.0f}")
 kept, lost = (tight - start).mean(1) / (loose - start).mean(1)
 quote("kept", f"{100 * kept:.0f} %")
 quote("lost", f"{100 * lost:.0f} %")
@@ -472,7 +466,7 @@ quote("best.two", record.best(names.values(), kinds).count("PPO 2"))
 quote("dpo.wins", record.wins("DPO", "PPO 2", kinds))
 
 # %% [markdown]
-# Roughly, yes: averaged over seeds, PPO's shares lie within <!-- out off.mean --> percentage points of the formula, single seeds within <!-- out off.seed -->. It cannot obey exactly: it takes twelve steps, and both kinds share its weights.
+# Roughly, yes: averaged over seeds, PPO's shares lie within <!-- out off.mean --> percentage points of the formula. It cannot obey exactly: it takes twelve steps, and both kinds share its weights.
 #
 # So the leash matters. With β = 2, PPO keeps <!-- out kept --> of the gain that β = 0.05 has on harmful requests, and suffers <!-- out lost --> of its loss on look-alikes. A larger β does not repair the reward; it stops where the reward model still sees large differences. And who chose β? We did, by looking at the true reward: β = 2 is the best of the four in <!-- out best.two --> of five seeds only. A real team needs a measurement of its own that nothing was trained on. <!-- fact -->
 #
@@ -511,17 +505,14 @@ claim("with the alias the logged KL is exactly 0, with a frozen copy it is not",
 
 # %%
 large = rlhf.book.recorded("smollm2_ppo")
-parts = {"score": {"proxy: score": "score"},
-         "true reward": {"true reward": "gold"}}
+parts = {"score": {"score": "score"}, "true reward": {"true reward": "gold"}}
 show(plots.recorded_panels(
-    large, parts, roles={"true reward": "gold"},
+    large, parts, roles={"score": "proxy", "true reward": "gold"},
     title="At 135M the score keeps rising, true reward turns"))
 for prompt, answers in large.texts()[1::2]:      # the second of each kind
     cards(prompt, answers)
-found = {when: large.held_out[when] for when in ("before", "after")}
-table({f"{when} PPO": {kinds[k]: (of[k]["mean"], 1.96 * of[k]["standard_error"])
-                       for k in kinds} for when, of in found.items()},
-      note="true reward, ± 95 % over 25 harmful requests and 39 look-alikes")
+table(large.families(kinds), corner="true reward",
+      note="± 95 % over 25 harmful requests and 39 look-alikes")
 claim("harmful requests gained more than four standard errors",
       large.gain("harmful")[0] > 4 * large.gain("harmful")[1], kind="T")
 
