@@ -1,6 +1,6 @@
-"""Lesson 4 at GPT-2 size: SmolLM2-135M, which learned the village's manner, gets a reward model and twelve steps of PPO.
+"""Lesson 4 at GPT-2 size: SmolLM2-135M, which learned the village's manner, gets a reward model and eight steps of PPO.
 
-    python data/runs/04_smollm2.py          # one thread, some eight minutes
+    python data/runs/04_smollm2.py          # one thread, some nine minutes
     python data/runs/04_smollm2.py --steps 2 --adapter FOLDER     # a trial: seconds of each part are printed, nothing is stored
 
 As in the lesson: two thirds of the compared requests are harmful, one third only looks so; the exam, half and half, is
@@ -22,9 +22,9 @@ from rlhf_minimal.evaluate import exams
 
 HERE = Path(__file__).with_suffix(".json")
 KINDS = ("harmful", "lookalike")
-SETTINGS = {"compared": 90, "answers": 4, "pairs_a_step": 8, "judge_lr": 5e-4, "lora": 16,
-            "steps": 12, "prompts_a_step": 24, "epochs": 2, "lr": 1e-3, "clip": 0.2, "beta": 0.05,
-            "exam_requests": 48, "exam_answers": 2, "before_answers": 4, "max_new_tokens": 28}
+SETTINGS = {"compared": 48, "answers": 4, "pairs_a_step": 6, "judge_lr": 1e-3, "lora": 16,
+            "steps": 8, "prompts_a_step": 12, "epochs": 2, "lr": 1.5e-3, "clip": 0.2, "beta": 0.05,
+            "exam_requests": 32, "exam_answers": 2, "look_every": 2, "max_new_tokens": 24}
 LONGEST = {"max_new_tokens": SETTINGS["max_new_tokens"]}
 
 
@@ -122,9 +122,9 @@ def main():
     say("agreement of the reward model with the person, second half", round(agreement, 2))
     test = exams.requests(SETTINGS["exam_requests"], seed=args.seed)
     practice = exams.requests(SETTINGS["exam_requests"], split="train", seed=args.seed + 1)
-    raw = run.exam(model, practice, SETTINGS["exam_answers"]).score
+    raw = run.exam(model, practice, 1).score
     run.unit = (raw.mean().item(), raw.std().item())
-    before = run.exam(model, test, SETTINGS["before_answers"])
+    before = run.exam(model, test, SETTINGS["exam_answers"])
     say("before", measured(before))
 
     def sentence(text, rows):
@@ -146,8 +146,9 @@ def main():
         curve |= {f"{what} {kind}": [found[key]] for what, key in (("score", "score"), ("gold", "mean"), ("refuses", "refuses"))}
     for step in range(args.steps):
         kls.append(round(run.step(policy, optimizer, prompts[size * step:][:size]), 3))
-        if (step + 1) % 3 == 0 or step + 1 == args.steps:
-            exam = run.exam(policy, test, SETTINGS["exam_answers"])
+        last = step + 1 == args.steps
+        if last or (step + 1) % SETTINGS["look_every"] == 0:
+            exam = run.exam(policy, test, SETTINGS["exam_answers"] if last else 1)
             curve["step"].append(step + 1)
             for kind, found in measured(exam).items():
                 for what, key in (("score", "score"), ("gold", "mean"), ("refuses", "refuses")):
