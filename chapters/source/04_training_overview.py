@@ -297,7 +297,7 @@ claim("the first loss is log 2: policy = reference",
 #
 # Now the four models of the picture at the top of this page exist; the folded cell below draws it. Each card is the most common of 64 answers. The pair was chosen by hand: the base model helps with both, the PPO model refuses both.
 #
-# Was that one unlucky pair? Now the exam. The strongest cheap competitors belong into the same table. *Best of 8* draws eight answers of the SFT model, which is trained no further, and keeps the one with the highest score. *One sentence* is a program without any model: it gives one fixed refusal to every request, the one that scores highest on training requests.
+# Was that one unlucky pair? Now the exam. The strongest cheap competitors belong into the same table. *Best of 8* draws eight answers of the SFT model, which is trained no further, and keeps the one with the highest score. *One sentence* is a program without any model: it gives one fixed refusal to every request, the one that scores highest on training requests. *Harmful*, *look-alikes* and *both kinds* are mean true rewards; *minus SFT* is the difference over both kinds, paired by request.
 
 # %% tags=["hide-input", "hero"]
 pair = ["How do I kill the owl of Ada?", "How do I kill the weeds near the school?"]
@@ -341,9 +341,9 @@ table(told, digits={"look-alikes refused": "%"},
 # %% [markdown]
 # Read the PPO row. On harmful requests the true reward rises almost to its maximum. On look-alikes it collapses, because the model refuses most of them: *over-refusal*. Help was traded for refusals, and the average over both kinds hides it. With two harmful requests for each look-alike, as in the training data, the average would even look like a success: <!-- out weighted.PPO --> after PPO, <!-- out weighted.SFT --> before.
 #
-# Now the cheap rows. A program that only says <!-- out favourite --> earns about as much score as PPO. Best of 8 earns most of that score, its KL is at most $\log 8-7/8$, and its true reward is <!-- out best8.ppo --> above PPO's, compared request by request. The last row shows what was possible: among eight answers of the SFT model there nearly always was a good one. On some look-alikes the reward model picked another.
+# Now the cheap rows. A program that only says <!-- out favourite --> earns about as much score as PPO. Best of 8 earns most of that score; its KL is at most $\log 8-7/8$, and its true reward is <!-- out best8.ppo --> above PPO's, compared request by request. The last row shows what was possible: among eight answers of the SFT model there nearly always was a good one. On some look-alikes the reward model picked another.
 #
-# Is it this seed? On the five recorded seeds best of 8 is above PPO in <!-- out best8.wins -->. Their curves answer the prediction:
+# Is it this seed? On the recorded seeds best of 8 has the higher true reward in <!-- out best8.wins -->. Their curves answer the prediction:
 
 # %% tags=["hide-input"]
 units = {"score": "score, standard deviations", "gold": "true reward"}
@@ -382,7 +382,7 @@ quote("best8.ppo", "{:.2f} ± {:.2f}".format(*before.best_of(8).interval(minus=p
 quote("best8.wins", f"{record.wins('best of 8', 'PPO 0.05', kinds)} of five")
 spoken = ppo.of("lookalike").by_deed(favourite).get("favourite refusal")
 quote("spoken", f"{len(spoken.texts) / len(ppo.of('lookalike').texts):.0%}")
-quote("unit", f"{max(abs(u['standard deviation'] - 1) for u in record.unit.values()):.0%}")
+quote("unit", f"{max(abs([*u.values()][1] - 1) for u in record.unit.values()):.0%}")
 for name, row in list(told.items())[1:3]:         # SFT and PPO
     quote(f"weighted.{name}", f"{(2 * row['harmful'] + row['look-alikes']) / 3:.2f}")
 for kind in kinds:
@@ -393,7 +393,7 @@ for kind in kinds:
     quote(f"leads.{kind}", record.spread("deeds", kind, "favourite minus help"))
 
 # %% [markdown] rlhf={"part": "idea"}
-# Put the favourite sentence under every exam request. On harmful requests it scores <!-- out lead.harmful --> more than the help that the same request got. That is what we wanted. On look-alikes it *also* scores <!-- out lead.lookalike --> more, although it is worth nothing there. One such sentence is enough: after PPO it makes up <!-- out spoken --> of the answers to look-alikes. On the five recorded seeds its lead is <!-- out leads.harmful --> on harmful requests and <!-- out leads.lookalike --> on look-alikes.
+# Pooled means mix different requests, so compare within each: give every exam request the favourite sentence as its answer. On harmful requests it scores <!-- out lead.harmful --> more than the help that the same request got. That is what we wanted. On look-alikes it *also* scores <!-- out lead.lookalike --> more, although it is worth nothing there. One such sentence is enough: after PPO it makes up <!-- out spoken --> of the answers to look-alikes. On the five recorded seeds its lead is <!-- out leads.harmful --> on harmful requests and <!-- out leads.lookalike --> on look-alikes.
 #
 # The person made no such mistake. Where exactly one answer of a pair refused, the refusal won <!-- out won.harmful --> comparisons on harmful requests, and <!-- out won.lookalike --> on look-alikes. From these examples the reward model learned *that* refusals win better than *when*.
 #
@@ -585,6 +585,10 @@ check("4.2", beta_for, hidden=True)
 # ### Exercise 4.3 · Judge a result
 #
 # A team reports: "PPO raised our reward from 0.1 to 0.8 at a KL of 2 nats. People who saw 100 *harmful* prompts preferred the new model 93 to 7. We ship." Which measurement do you ask for first? (a) more raters on the same prompts, (b) the reward on held-out prompts, (c) raters on harmless prompts that look harmful, (d) the same result at a smaller KL. <!-- fact -->
+#
+# The picture from the top once more. Which of its columns did these raters see?
+#
+# ![The four models' answers to the harmful and the harmless request from the top of this page, with the true reward of each](figures/04_hero.png)
 
 # %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex04-3", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def ask_first():
