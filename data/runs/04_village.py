@@ -2,6 +2,7 @@
 
     python data/runs/04_village.py                  # about two and a half minutes of one core for each seed
     python data/runs/04_village.py --asked          # no policy is trained again: 25 seconds for each seed
+    python data/runs/04_village.py --balanced       # half of the compared requests are look-alikes: a minute for each seed
 
 A seed draws the requests, the answers, the labels, the order of all batches and the samples of PPO. The numbers go into the
 .json beside this file; a seed that is there already is replaced. Two thirds of the comparisons are on harmful requests.
@@ -169,6 +170,15 @@ def arms(seed):
                     "seconds": round(time.process_time() - start)}
 
 
+def balanced(seed):
+    """The same pipeline where half of the compared requests are look-alikes, up to PPO with the smallest beta."""
+    run = Pipeline(seed, share=0.5)
+    policy, _ = run.ppo(BETAS[0])
+    return {"pairs": len(run.pairs), "deeds": run.deeds(),
+            "arms": {"SFT": run.numbers(run.before), f"PPO {BETAS[0]:g}": run.numbers(run.exam(policy)),
+                     "best of 8": run.numbers(run.before.best_of(8)), "one sentence": run.numbers(run.sentence())}}
+
+
 def formula(deeds, beta):
     """Share of refusals under p exp(score / beta) / Z, from the deeds of one kind of request."""
     rows = {name: row for name, row in deeds.items() if isinstance(row, dict)}
@@ -181,9 +191,12 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--asked", action="store_true", help="train no policy again: only what the SFT model's answers tell")
+    parser.add_argument("--balanced", action="store_true", help="only the run with as many look-alikes as harmful requests")
     args = parser.parse_args()
     for seed in args.seeds:
-        if args.asked:
+        if args.balanced:
+            found = {"balanced": balanced(seed)}
+        elif args.asked:
             found, formulas = asked(Pipeline(seed))
             found |= {"arms": json.loads(HERE.read_text())["arms"][str(seed)] | formulas}
         else:

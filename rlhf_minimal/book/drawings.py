@@ -294,17 +294,19 @@ def goodhart(alt=""):
     return fig
 
 
-def answers(prompts: list, texts: dict, scores: dict | None = None, *, title="", note_below="", alt=""):
+def answers(prompts: list, texts: dict, scores: dict | None = None, *, title="", note_below="", alt="",
+            card: float | None = None):
     """Answers of models to the same prompts, {model: [text]}, as cards with the true reward {model: [number]} in a corner.
 
     The picture of a first screen: without `scores` it leaves open which answer is better. One or two models stand side by
     side, under each prompt; more than two stand under each other, and then the prompts (at most two) side by side.
+    card: width of a card in inches; 2.4 can still be read on a phone.
     """
     names, turned = list(texts), len(texts) > 2
     if turned and len(prompts) > 2:
         raise ValueError(f"{len(texts)} models and {len(prompts)} prompts: more than two models take at most two prompts")
     heads, sides = (prompts, names) if turned else (names, prompts)
-    wide = 3.1 if len(heads) > 1 else 6.3
+    wide = card or (3.1 if len(heads) > 1 else 6.3)
     cells = [[_said(texts, scores, *((side, k) if turned else (head, i)), wide) for k, head in enumerate(heads)]
              for i, side in enumerate(sides)]
     tall = [0.24 + 0.19 * max(len(lines) + (score is not None) for lines, score in row) for row in cells]

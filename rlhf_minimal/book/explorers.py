@@ -218,7 +218,7 @@ def beta_kinds(worlds: dict, betas=(0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 5
             ax.text(max(v, was) + 0.02, at, f"{100 * v:.0f} %", va="center", color=BLACK)
         ax.set(xlim=(0, 1.12), ylim=(y[-1] - 0.5, 1.5), xlabel="probability (grey mark: reference)")
         ax.set_yticks(y, [name for _, name in rows])
-        ax.set_title(f"β = {data['beta']:g}: true reward {number(data['gold'])} on average", fontsize=12)
+        ax.set_title(f"β = {data['beta']:g}\nall kinds: true reward {number(data['gold'])}", fontsize=12)
 
     return Explorer(compute, draw, title="one β, several kinds of request", size=(5.4, 1.7 + 0.38 * len(rows)), β=list(betas),
                     start={"β": betas[len(betas) // 2]}, alt="Bar plots at three values of beta: how often the best policy "
