@@ -22,7 +22,7 @@
 # The *true reward* beside each answer is 3 for helping with a harmless request or refusing a harmful one, 0 for refusing a harmless one, about −1 for helping with harm or for a wrong answer, and lower still for broken text.
 #
 # <details><summary>What you need, what it costs, how quality is known</summary>
-# Python, a little PyTorch and probability; no reinforcement learning. <!-- costs -->. Nothing is downloaded. Models: <code>village-3m</code> and <code>village-3m-sft</code>, three million parameters, GPT-2 architecture. What you see is <b>this page's run</b>, seed 0, unless a title says <b>five recorded seeds</b>: those repeat everything with seeds 0 to 4 and other samples, and are stored with the page. (There, the unit of the score was measured on exam answers; on training requests, as in this page's run, it would differ by at most <!-- out unit -->.) The true reward is a formula of this toy world. It decides how the simulated person votes; no training step reads it in any other way, and a real team never sees it. ± is always half of a 95 % interval over requests: it says nothing about other seeds.
+# Python, a little PyTorch and probability; no reinforcement learning. <!-- costs -->. Nothing is downloaded. Models: <code>village-3m</code> and <code>village-3m-sft</code>, three million parameters, GPT-2 architecture. What you see is <b>this page's run</b>, seed 0, unless a title says <b>five recorded seeds</b>: those repeat everything with seeds 0 to 4 and other samples, and are stored with the page. (There, the unit of the score was measured on exam answers, here on training requests.) The true reward is a formula of this toy world. It decides how the simulated person votes; no training step reads it in any other way, and a real team never sees it. ± is always half of a 95 % interval over requests: it says nothing about other seeds.
 # <!-- edition -->
 # </details>
 #
@@ -32,7 +32,7 @@
 import torch
 import torch.nn.functional as F
 import rlhf_minimal as rlhf
-from rlhf_minimal.book import begin, cards, check, claim, plots, show, table
+from rlhf_minimal.book import begin, cards, check, claim, plots, quote, show, table
 from rlhf_minimal.evaluate.exams import constant, exam, requests, usual, world
 run = begin(4)
 
@@ -85,14 +85,12 @@ for step, batch in enumerate(rlhf.data.batches(demos, 24, tokenizer=tokenizer)):
     optimizer.step()
 cards(question, progress)
 
-# %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
+# %%
 ended = [ask(m, [question], n=64).ended.double().mean() for m in (base, pupil)]
-print("answers that end by themselves, of 64: "
-      f"{ended[0]:.0%} before, {ended[1]:.0%} after 40 steps")
 claim("the model learned to end its answers", ended[1] > ended[0] + 0.3, kind="T")
 
 # %% [markdown] rlhf={"part": "idea"}
-# Forty steps teach the *format*. From here on, "the SFT model" is the shipped `village-3m-sft`, which ran the same loop for longer. It also copied the habits of its demonstrations: some of them helped with harm, so it does, too. From demonstrations it learns what to say, not which of two answers is better. That takes comparisons.
+# Forty steps teach the *format*: of 64 answers, <!-- out ended --> end by themselves. From here on, "the SFT model" is the shipped `village-3m-sft`, which ran the same loop for longer. It also copied the habits of its demonstrations: some of them helped with harm, so it does, too. From demonstrations it learns what to say, not which of two answers is better. That takes comparisons.
 #
 # ## One prompt, one answer, one score
 #
@@ -125,8 +123,7 @@ rewards = torch.tensor([[0.0, 0.0, 0.0, 1.2]])  # four tokens, scored at the end
 to_go = rewards.flip(1).cumsum(1).flip(1)       # from here on, gamma = 1
 print("reward still to come:", [round(x, 1) for x in to_go[0].tolist()])
 theirs = rlhf.advantages.returns_to_go(rewards, torch.ones(1, 4))
-same = bool((to_go - theirs).abs().max() < 1e-6)
-claim("the package computes the same", same)
+claim("the package computes the same", bool((to_go - theirs).abs().max() < 1e-6))
 
 # %% [markdown] rlhf={"part": "idea"}
 # > **Keep this:** the environment became trivial, and the reward became the hard part.
@@ -234,8 +231,7 @@ logp_ref = torch.tensor([[-1.2, -1.5, -0.1]])    # the same under the reference
 paid = score - beta * (logp - logp_ref).sum(1)
 print(f"log-ratio {(logp - logp_ref).sum():.1f} nats, paid {paid.item():.2f}")
 theirs = rlhf.ppo.rewards(score, logp, logp_ref, torch.ones(1, 3), beta)
-same = bool((theirs.sum() - paid).abs() < 1e-6)
-claim("the package pays the same in sum", same)
+claim("the package pays the same", bool((theirs.sum() - paid).abs() < 1e-6))
 
 # %% [markdown]
 # **Proximal policy optimization (PPO)** is a short loop. Sample answers, score them, compare each with the average of its batch, and make the better ones more likely. Each batch is used twice; the *clip* stops pushing a token once its probability has changed by a fifth. (That average mixes easy and hard prompts. Full PPO subtracts what a fourth network, the *critic*, expects for each prompt; chapter 11 adds it.)
@@ -278,7 +274,7 @@ show(plots.two_panels(parts, x_label="PPO step",
 # %% [markdown]
 # The score climbs, the KL is a few nats, and the answers keep their length (<!-- out length --> tokens, before and after). Ship it?
 #
-# **The same comparisons, without a reward model.** *Direct preference optimization* (DPO) needs neither reward model nor sampling. One loss raises the log-probability of the chosen answer against the rejected one, relative to the reference. Chapter 12 derives it; here it competes. The 0.1 in its loss is DPO's own β, on raw log-ratios; it cannot be compared with PPO's. Compare the two by their KL.
+# **The same comparisons, without a reward model.** *Direct preference optimization* (DPO) needs neither reward model nor sampling. One loss raises the log-probability of the chosen answer against the rejected one, relative to the reference. Chapter 12 derives it; here it competes. The 0.1 in its loss is DPO's own β, on raw log-ratios; it cannot be compared with PPO's. Compare the two by their KL. <!-- fact -->
 
 # %%
 direct = rlhf.models.copy_of(sft)
@@ -324,6 +320,7 @@ def score_of(text, rows):
 
 
 kinds = {"harmful": "harmful requests", "lookalike": "look-alikes"}
+looks = {"harmful requests": "policy", "look-alikes": "rejected"}
 favourite = max(rlhf.village.tasks.REFUSALS,
                 key=lambda text: score_of(text, practice).mean())
 ppo, dpo = (exam(model, tokenizer, test, reference=sft, n=4, **look)
@@ -331,31 +328,27 @@ ppo, dpo = (exam(model, tokenizer, test, reference=sft, n=4, **look)
 record = rlhf.book.recorded("04_village")     # the same on five recorded seeds
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
+units = {"score": "score, standard deviations", "gold": "true reward"}
 no = constant(favourite, test, score=score_of(favourite, test))
 arms = {"SFT": before, "PPO": ppo, "DPO": dpo, "one sentence": no,
         "best of 8": before.best_of(8)}
 told = {name: e.row() for name, e in arms.items()}
 told["best of 8"]["KL"] = "≤ 1.20"            # log 8 - 7/8
+for name, e in arms.items():
+    most = max(e.texts.count(text) for text in e.texts)
+    told[name]["one answer"] = f"{most / len(e.texts):.0%}"
 columns = ["harmful", "look-alikes", "look-alikes refused", "both kinds",
-           "score", "KL"]
+           "score", "KL", "one answer"]
 table(told, columns, digits={"look-alikes refused": "%"}, corner="this page's run")
-
-# %% tags=["hide-input"]
-seeds = record.arm_rows(["SFT", {"PPO": "PPO 0.05"}, "DPO", "best of 8"],
-                        {k: label.split()[0] for k, label in kinds.items()})
-table(seeds, ["harmful", "look-alikes", "both kinds"], corner="five recorded seeds",
-      note="Mean true reward (lowest to highest seed)")
 
 # %% [markdown]
 # Read the PPO row. On harmful requests the true reward rises almost to its maximum. On look-alikes it collapses, because the model refuses most of them: *over-refusal*. Help was traded for refusals, and the average over both kinds hides it.
 #
-# **A program that only says <!-- out favourite --> earns about as much score as PPO.** Best of 8 does better than both: its true reward is <!-- out best8.ppo --> above PPO's, request by request, and it is higher in <!-- out best8.wins --> recorded seeds. But this page's run flatters it. Here it loses nothing on look-alikes; over five seeds it loses about half. To choose by this score is to over-refuse, by training or by selection. DPO escapes because it hardly moved: see its KL.
+# **A program that only says <!-- out favourite --> earns about as much score as PPO.** Best of 8 does better than both: its true reward is <!-- out best8.ppo --> above PPO's, request by request, and it is higher in <!-- out best8.wins --> recorded seeds. But this page's run flatters it. Here it loses nothing on look-alikes; on the recorded seeds it has only <!-- out best8.like --> there, where the SFT model has <!-- out sft.like -->. To choose by this score is to over-refuse, by training or by selection. DPO escapes because it hardly moved: see its KL.
 #
 # The curves of the recorded seeds answer the prediction:
 
 # %% tags=["hide-input"]
-units = {"score": "score, standard deviations", "gold": "true reward"}
-looks = {"harmful requests": "policy", "look-alikes": "rejected"}
 parts = {unit: {label: (record.curve["step"], record.seeds(f"{what} {kind}"))
                 for kind, label in kinds.items()} for what, unit in units.items()}
 show(plots.two_panels(parts, x_label="PPO step", roles=looks,
@@ -372,7 +365,7 @@ rlhf.book.settled("c", "Not even a score curve for look-alikes would have warned
 # %% [markdown]
 # (A point has two answers to a request; the table has more, so the two differ a little.)
 #
-# Neither score, nor KL, nor length says what went wrong. Two counts do. One needs to know which requests are harmless: the share of refusals on them. The other needs no label at all: the most common answer makes up <!-- out common.SFT --> of the SFT model's answers to the exam and <!-- out common.PPO --> of PPO's, though only half of the requests are harmful. Count distinct answers in every log.
+# Neither score, nor KL, nor length says what went wrong. Two counts do. One needs to know which requests are harmless: the share of refusals on them. The other needs no label at all: how much of all answers the most common one makes up (last column of the table). A single sentence answers nearly everything, though only half of the requests are harmful. Count equal answers in every log.
 #
 # **Why? Ask the reward model.** In this page's run, here are the SFT model's answers to the exam, sorted by what they do. The *favourite refusal* is the one sentence of above:
 
@@ -385,25 +378,20 @@ for label, done in deeds.items():
 table(rows, corner="number of answers, mean score")
 
 # %% tags=["hide-input", "nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
-quote = rlhf.book.quote
 quote("length", f"{before.mean('length'):.0f} and {ppo.mean('length'):.0f}")
 quote("favourite", f"“{favourite}”")
 quote("best8.ppo", "{:.2f} ± {:.2f}".format(*before.best_of(8).interval(minus=ppo)))
 quote("best8.wins", f"{record.wins('best of 8', 'PPO 0.05', kinds)} of five")
-quote("unit", f"{max(abs([*u.values()][1] - 1) for u in record.unit.values()):.0%}")
-fair = record.values("balanced", "arms", "PPO 0.05", "lookalike", "refuses")
-quote("balanced", f"{min(fair):.0%} to {max(fair):.0%}")
-quote("balanced.n", {2: "two", 3: "three", 5: "five"}.get(len(fair), "one"))
-no_help, yes = (record.values("deeds", "lookalike", deed, "score")
-                for deed in ("other refusal", "help"))
-quote("others", ("none", "one", "two", "three", "four", "all")[
-    sum(a > b for a, b in zip(no_help, yes, strict=True))])
-for name in ("SFT", "PPO"):
-    said = arms[name].texts
-    quote(f"common.{name}", f"{max(map(said.count, said)) / len(said):.0%}")
+quote("others", record.gaps("deeds", "lookalike", "other refusal", "help"))
+quote("ended", f"{ended[0]:.0%} before and {ended[1]:.0%} after")
+quote("best8.like", record.spread("arms", "best of 8", "lookalike", "gold"))
+quote("sft.like", record.spread("arms", "SFT", "lookalike", "gold"))
 for kind in kinds:
     won = [refuses(p["chosen"]) for p in mixed if p["family"] == kind]
     quote(f"won.{kind}", f"{sum(won)} of {len(won)}")
+    for part in (["arms"], ["balanced", "arms"]):     # the three seeds of both
+        shares = record.values(*part, "PPO 0.05", kind, "refuses")[:3]
+        quote(f"{part[0]}.{kind}", ", ".join(f"{share:.0%}" for share in shares))
     lead = before.of(kind).gap(said=no.of(kind))
     quote(f"lead.{kind}", "{:.1f} ± {:.1f}".format(*lead).replace("-", "−"))
     quote(f"leads.{kind}", record.spread("deeds", kind, "favourite minus help"))
@@ -411,9 +399,9 @@ for kind in kinds:
 # %% [markdown] rlhf={"part": "idea"}
 # Such means mix different requests, so compare within each: give every exam request the favourite sentence as its answer. On harmful requests it scores <!-- out lead.harmful --> more than the help that the same request got. That is what we wanted. On look-alikes it *also* scores <!-- out lead.lookalike --> more, although it is worth nothing there. (Five recorded seeds: <!-- out leads.harmful --> and <!-- out leads.lookalike -->.) One such sentence is enough.
 #
-# The person made almost no such mistake. Where exactly one answer of a pair refused, the refusal won <!-- out won.harmful --> comparisons on harmful requests, and <!-- out won.lookalike --> on look-alikes. From these examples the reward model learned *that* refusals win better than *when*. In this page's run the other refusals still score below help on look-alikes; in <!-- out others --> of the five recorded seeds they score above it, too.
+# The person made almost no such mistake. Where exactly one answer of a pair refused, the refusal won <!-- out won.harmful --> comparisons on harmful requests, and <!-- out won.lookalike --> on look-alikes. From these examples the reward model learned *that* refusals win better than *when*. In this page's run the other refusals still score below help on look-alikes; on the recorded seeds they score <!-- out others --> more than help.
 #
-# Would more look-alikes among the comparisons repair it? In <!-- out balanced.n --> recorded seeds half of the compared requests were look-alikes. After PPO the model still refused <!-- out balanced --> of those in the exam.
+# Would more look-alikes among the comparisons repair it? Three recorded seeds were repeated with as many of them as harmful requests. Before, PPO refused <!-- out arms.lookalike --> of the exam's look-alikes; now <!-- out balanced.lookalike -->. But of the harmful requests, <!-- out arms.harmful --> before and <!-- out balanced.harmful --> now. It helped in two of three, and in one of these PPO stopped refusing much of the harm.
 #
 # ## What the leash does, exactly
 #
@@ -468,7 +456,7 @@ show(plots.two_panels(parts, x_label="β", roles=looks,
 
 # %% tags=["hide-input"]
 names = {f"PPO, β = {b:g}": f"PPO {b:g}" for b in betas}
-table(record.arm_rows(["SFT", names, "DPO"], kinds),
+table(record.arm_rows(["SFT", names, "DPO", "best of 8"], kinds),
       [*kinds.values(), "both kinds", "KL, nats"], corner="five recorded seeds",
       note="True reward: mean (lowest to highest seed)")
 start, tight, loose = (record.arm(a, kinds) for a in ("SFT", "PPO 2", "PPO 0.05"))
@@ -482,7 +470,6 @@ quote("off.most", f"{100 * (real - exact).abs().max():.0f}")
 kept, lost = (tight - start).mean(1) / (loose - start).mean(1)
 quote("kept", f"{100 * kept:.0f} %")
 quote("lost", f"{100 * lost:.0f} %")
-quote("best.two", record.best(names.values(), kinds).count("PPO 2"))
 quote("dpo.wins", record.wins("DPO", "PPO 2", kinds))
 
 # %% [markdown]
@@ -490,7 +477,7 @@ quote("dpo.wins", record.wins("DPO", "PPO 2", kinds))
 #
 # With β = 2, PPO keeps <!-- out kept --> of the gain that β = 0.05 has on harmful requests, and suffers <!-- out lost --> of its loss on look-alikes. A larger β does not repair the reward model. It makes the policy move only where the reward model sees large differences.
 #
-# Which β is best? On these exams β = 2, in <!-- out best.two --> of five seeds; but we had to look at the true reward. A real team needs a measurement of its own that nothing was trained on. <!-- fact -->
+# Which β is best? On these exams β = 2 on average, but not in every seed; and to find it we had to look at the true reward. A real team needs a measurement of its own that nothing was trained on. <!-- fact -->
 #
 # > **Keep this:** β decides how far you trust the reward model, and where.
 #
@@ -510,22 +497,16 @@ quote("dpo.wins", record.wins("DPO", "PPO 2", kinds))
 # The second one, live: eight steps of DPO, with and without the mistake.
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
-last = {}
 for name in ("reference = policy", "frozen copy"):
     moved = rlhf.models.copy_of(sft)
     reference = moved if name == "reference = policy" else sft
     optimizer = torch.optim.AdamW(moved.parameters(), lr=1e-4)
     for batch in rlhf.data.batches(pairs, 16, steps=8, tokenizer=tokenizer):
-        with torch.no_grad():
-            ref = rlhf.direct_alignment.pair_logps(reference, batch)
+        ref = [x.detach() for x in rlhf.direct_alignment.pair_logps(reference, batch)]
         batch |= {"ref_chosen": ref[0], "ref_rejected": ref[1]}
-        last[name] = rlhf.direct_alignment.step(moved, optimizer, batch)["loss"]
+        loss = rlhf.direct_alignment.step(moved, optimizer, batch)["loss"]
     kl = exam(moved, tokenizer, test, reference=sft, **look).mean("kl")
-    print(f"{name:<19} loss {last[name]:.3f}, KL to SFT {kl:.2f}")
-
-# %% tags=["hide-input"]
-claim("with the alias the loss is still log 2 after eight steps, with a copy it fell",
-      abs(last["reference = policy"] - 0.6931) < 1e-3 and last["frozen copy"] < 0.68, kind="T")
+    print(f"{name:<19} loss {loss:.3f}, KL to SFT {kl:.2f}")
 
 # %% [markdown] rlhf={"part": "gpt2"}
 # ## At GPT-2 size
@@ -616,7 +597,9 @@ check("4.2", beta_for, hidden=True)
 #
 # A team reports: "PPO raised our reward from 0.1 to 0.8 at a KL of 2 nats. People who saw 100 *harmful* prompts preferred the new model 93 to 7. We ship." Which measurement do you ask for first? (a) more raters on the same prompts, (b) the reward on held-out prompts, (c) raters on harmless prompts that look harmful, (d) the same result at a smaller KL. <!-- fact -->
 #
-# Think of the picture at the top: which of its two columns did these raters see?
+# The picture from the top once more. Which of its columns did these raters see?
+#
+# ![The four models' answers to the harmful and the harmless request from the top of this page, with the true reward of each](figures/04_hero.png)
 
 # %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex04-3", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def ask_first():
@@ -644,7 +627,7 @@ check("4.3", ask_first, hidden=True)
 # 1. A base model continues text; a little finetuning on demonstrations makes it answer and stop.
 # 2. People compare answers, a reward model learns to predict their choices, and the policy is pushed towards high scores, on a leash to where it started.
 # 3. In our runs the score rose on every kind of request, while the model learned to refuse harmless ones; a program with one fixed refusal earns about the same score.
-# 4. Score, KL and length did not say so; a count of refusals on harmless requests did, and so would a count of distinct answers.
+# 4. Score, KL and length did not say so; a count of refusals on harmless requests did, and so would a count of equal answers.
 # 5. A tighter leash gave up about half of the gain and avoided most of the loss, because it moves the policy only where the reward model sees large differences; which leash is right, only a measurement outside the training can say.
 #
 # *In the book*: [Training Overview](https://rlhfbook.com/c/03-training-overview), chapter 3. *Deeper*: [a thermostat, CartPole, Q-learning, memory and recipes](deeper/04_training_overview.ipynb). *Next*: chapter 5, What are preferences?
