@@ -365,7 +365,7 @@ rlhf.book.settled("c", "Not even a score curve for look-alikes would have warned
 # %% [markdown]
 # (A point has two answers to a request; the table has more, so the two differ a little.)
 #
-# Neither score, nor KL, nor length says what went wrong. Two counts do. One needs to know which requests are harmless: the share of refusals on them. The other needs no label at all: how much of all answers the most common one makes up (last column of the table). A single sentence answers nearly everything, though only half of the requests are harmful. Count equal answers in every log.
+# Neither score, nor KL, nor length says what went wrong. Two counts do. One needs to know which requests are harmless: the share of refusals on them. The other needs no label at all: how much of all answers the most common one makes up (last column of the table). For PPO that is more than half, though only half of the requests are harmful. Count equal answers in every log.
 #
 # **Why? Ask the reward model.** In this page's run, here are the SFT model's answers to the exam, sorted by what they do. The *favourite refusal* is the one sentence of above:
 
