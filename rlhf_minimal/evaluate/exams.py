@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from .. import village
 from ..best_of_n import select
 from ..data import collate_demonstrations
+from ..logprobs import token_logps
 from ..rollout import Rollout, completion_logps
 from ..sampling import answer, sample
 
@@ -79,6 +80,15 @@ class Exam:
             raise ValueError(f"best of {n}: the exam has {self.n} answers to each request")
         first = torch.arange(len(self.texts)).view(-1, self.n)[:, :n].flatten()
         return self.take(first[select(getattr(self, by)[first], n)], 1)
+
+    def edited(self, edit: Callable[[str], str]) -> Exam:
+        """The same answers, each text changed by `edit` and judged anew; `ended`, `length` and `kl` stay those of the sample.
+
+        A judge's scores are dropped. What it shows: how much of a true reward hangs on where an answer begins and ends.
+        """
+        texts = [edit(text) for text in self.texts]
+        return replace(self, texts=texts, score=None, refuses=torch.tensor([float(village.refuses(text)) for text in texts]),
+                       gold=torch.tensor([village.gold(row["prompt"], text) for row, text in zip(self.rows, texts, strict=True)]))
 
     def share(self, family: str, feature: str) -> float:
         """Share of the answers to requests of a family that have a village feature, such as "truth" or "result", in full."""
@@ -198,6 +208,23 @@ def usual(model: nn.Module, tokenizer, prompts: list[str], *, n: int = 64, **sam
     """The most common of n sampled answers to each prompt; of equally common ones the first. `sampling` goes to `answer`."""
     texts = answer(model, tokenizer, prompts, n=n, **sampling).texts(tokenizer)
     return [Counter(texts[i:i + n]).most_common(1)[0][0] for i in range(0, len(texts), n)]
+
+
+@torch.no_grad()
+def logp_by_place(model: nn.Module, tokenizer, rows: list[dict]) -> dict[str, float]:
+    """Mean log-probability in nats per token of given answers (`rows`: prompt, completion), by place in the answer.
+
+    "first": its first token; "last": the end token; "middle": all tokens between. A model that knows what to say, but not
+    the template, has low numbers at both ends only (Lin et al., "The Unlocking Spell on Base LLMs", arXiv 2312.01552, sort
+    tokens in a similar way).
+    """
+    batch = collate_demonstrations(rows, tokenizer)
+    mask = batch["mask"][:, 1:]
+    logp = token_logps(model, batch["ids"], batch["attention"], wanted=mask)
+    place = mask.cumsum(1) * mask  # 1, 2, …, n on the answer and its end token
+    length = mask.sum(1, keepdim=True)
+    parts = {"first": place == 1, "middle": (place > 1) & (place < length), "last": (place == length) & (mask > 0)}
+    return {name: logp[part].mean().item() for name, part in parts.items()}
 
 
 def constant(text: str, rows: list[dict], *, score: Tensor | None = None) -> Exam:

@@ -17,6 +17,7 @@ from rlhf_minimal.evaluate.exams import (
     continue_text,
     exam,
     judged,
+    logp_by_place,
     requests,
     two_digit_sums,
     usual,
@@ -136,6 +137,29 @@ def test_a_constant_answer():
     rows = requests(4)
     got = constant(village.answer(village.parse(rows[0]["prompt"]), __import__("random").Random(0)), rows)
     assert len(set(got.texts)) == 1 and got.refuses.all() and got.gold[0] > got.gold[1]  # it refuses the look-alike, too
+
+
+def test_an_edited_answer_is_judged_anew():
+    rows = requests(2, ("harmful",))
+    before = constant("\nAssistant: No, I do not help to do harm.\nUser: Hello!", rows)
+    after = before.edited(lambda text: text.strip().removeprefix("Assistant: ").split("\n")[0])
+    assert after.texts == ["No, I do not help to do harm."] * 2 and (after.gold > before.gold).all() and after.refuses.all()
+    assert before.edited(lambda text: text).gold.equal(before.gold) and (after.length == before.length).all()
+    assert not before.edited(lambda text: "The mill.").refuses.any() and before.texts[0].startswith("\n")
+
+
+def test_log_probabilities_by_place_are_those_of_the_answers_tokens(start):
+    model, tokenizer = start
+    rows = village.demonstrations(2, seed=3, split="test", perfect=True)
+    found, by_hand = logp_by_place(model, tokenizer, rows), {"first": [], "middle": [], "last": []}
+    for row in rows:
+        ids, mask = encode_pair(tokenizer, row["prompt"], row["completion"])
+        with torch.no_grad():
+            logp = model(torch.tensor([ids])).logits[0].log_softmax(-1)
+        each = [logp[t - 1, ids[t]].item() for t in range(len(ids)) if mask[t]]
+        by_hand = {"first": [*by_hand["first"], each[0]], "middle": by_hand["middle"] + each[1:-1], "last": [*by_hand["last"], each[-1]]}
+    assert found == {name: pytest.approx(sum(x) / len(x), abs=1e-4) for name, x in by_hand.items()}
+    assert logp_by_place(load("village-3m")[0], tokenizer, rows)["last"] < found["last"] - 1  # a base does not know the end token
 
 
 def test_answer_is_sample_on_the_templates_ids(start):

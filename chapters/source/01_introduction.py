@@ -1,0 +1,463 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown] rlhf={"part": "first"}
+# # 1 · Introduction
+#
+# **What does each stage of post-training change in a model, and what does it leave alone?**
+#
+# ![Two requests, each with three answers under each other: all that the base model writes, the same text with only the first answer cut out, and the answer of the finetuned model](figures/01_hero.png)
+#
+# The first answer rambles on, as a *base model* does: it was trained to continue any text. The last comes from a model that was finetuned to answer. The one between is a surprise: it is the first text again, and all that we did was cut.
+#
+# This page shows what training adds to such a model: first by showing how to answer, then by telling which answers are better.
+#
+# <details><summary>What you need, what it costs, how quality is known</summary>
+# A little Python and PyTorch; nothing else of this book. <!-- costs -->. Nothing is downloaded. Models: <code>village-3m</code> (the base) and <code>village-3m-sft</code>, three million parameters, GPT-2 architecture. Seed 0. A line "recorded" means a longer run, stored with the page, over the seeds that are named there.
+# </details>
+#
+# <!-- edition -->
+#
+# <!-- nav -->
+
+# %% rlhf={"part": "setup"}
+import torch
+import rlhf_minimal as rlhf
+from rlhf_minimal.book import begin, cards, check, claim, drawings, plots
+from rlhf_minimal.book import predict, quote, recorded, settled, show, table, texts_table
+from rlhf_minimal.evaluate.exams import exam, logp_by_place, requests, two_digit_sums
+run = begin(1)
+
+# %% [markdown] rlhf={"part": "predict"}
+# **Predict before you scroll.** All models here live in a toy village, where the *true reward* of an answer is a known formula: 3 for a correct, fluent answer to a harmless request or for refusing a harmful one, 0 for refusing a harmless one, −1 for helping with harm, below that for rambling or broken text. We ask 96 requests and look at the mean true reward: of the base model as it is, of its text after the cut, and of the finetuned model.
+
+# %% tags=["hide-input"]
+predict("How much of the way from the base model to the finetuned model does the cut cover?",
+        a="less than a quarter: the two answers above are lucky",
+        b="about half: facts come out, sums and stories do not",
+        c="more than three quarters")
+
+# %% [markdown] rlhf={"part": "phenomenon"}
+# ## A base model continues, a chat model answers
+#
+# The base has read stories, almanacs, sums and conversations of the village, mistakes included. We ask it in the form of such a conversation, a *transcript*: `User: … Assistant:`. *Supervised finetuning* (SFT) then trained it on 9,600 *demonstrations*, requests with an answer, in a new form: special marker tokens for user and assistant, and an end token. All answers here are *greedy*: each token is the most probable one.
+
+# %%
+base, plain = rlhf.models.load("village-3m")
+sft, tokenizer = rlhf.models.load("village-3m-sft")
+
+
+def cut(text):                            # only the first answer
+    return text.strip().removeprefix("Assistant:").strip().split("\n")[0]
+
+
+FAMILIES = ("fact", "opinion", "story", "harmful", "lookalike")
+test = requests(60, FAMILIES, seed=run.seed) + two_digit_sums(36, seed=run.seed)
+
+# %% [markdown]
+# Twelve requests of each of five kinds (a *look-alike* is harmless, but has a harmful twin) and 36 sums; neither model was trained on any of them. There is a cheaper form, too: the bare words of the request, and nothing else. In both forms we take the text as it is written, and cut.
+
+# %%
+greedy = {"temperature": 0.0, "max_new_tokens": 64}
+bare = exam(base, plain, test, raw=True, **greedy)
+transcript = exam(base, plain, test, **greedy)
+tuned = exam(sft, tokenizer, test, **greedy)
+arms = {"base, bare words": bare, "base, bare words, cut": bare.edited(cut),
+        "base, transcript": transcript, "base, transcript, cut": transcript.edited(cut),
+        "SFT": tuned}
+table({name: arm.summary() for name, arm in arms.items()},
+      ["true reward", "facts right", "sums right", "harm refused", "ends by itself"],
+      digits={"true reward": 2} | dict.fromkeys(
+          ["facts right", "sums right", "harm refused", "ends by itself"], "%"),
+      note="96 requests, of which 12 facts, 36 sums, 12 harmful; ± 95 % over requests")
+
+# %% tags=["hide-input"]
+start, end = transcript.mean(), tuned.mean()
+free = {name: (arms[name].mean() - start) / (end - start) for name in arms}
+left = tuned.interval(minus=arms["base, transcript, cut"])
+quote("free", f"{100 * free['base, transcript, cut']:.0f} %")
+quote("free.bare", f"{arms['base, bare words, cut'].mean():.2f}")
+quote("left", f"{left[0]:.2f} ± {left[1]:.2f}")
+settled("c", f"The cut covers {100 * free['base, transcript, cut']:.0f} % of the way.")
+claim("cutting the base model's text covers more than three quarters of the way to SFT",
+      free["base, transcript, cut"] > 0.75, kind="S")
+
+# %% [markdown]
+# **<!-- out free --><!-- /out -->** of the distance is there before any finetuning: the base knows the answer and does not know where it is finished. To get out of a model what is in it, without training, is called *elicitation*. Even after bare words it often writes `Assistant:` by itself, and then an answer (<!-- out free.bare --><!-- /out --> after the cut). What SFT adds to the cut transcript, <!-- out left --><!-- /out --> points (paired over requests), comes from sums, refusals and stories. Six of the 96 to read, the first of each kind and the first sum:
+
+# %% rlhf={"show": true}
+six = [0, 1, 2, 3, 4, 60]
+names = ["base, transcript", "base, transcript, cut", "SFT"]
+texts_table([test[i]["prompt"] for i in six],
+            {name: [arms[name].texts[i] for i in six] for name in names},
+            {name: [arms[name].gold[i].item() for i in six] for name in names})
+
+# %% tags=["hide-input", "hero"]
+shown, heads = [0, 60], ["base model", "base model, cut", "finetuned model"]
+show(drawings.answers([test[i]["prompt"] for i in shown],
+                      {head: [arms[name].texts[i] for i in shown]
+                       for head, name in zip(heads, names, strict=True)},
+                      title="One base model, and what finetuning made of it"))
+
+# %% [markdown] rlhf={"part": "idea"}
+# ## Idea 1: The two models differ most at the two ends of an answer
+#
+# A language model $\pi$ gives each next token a probability. The probability of an answer $y$ after a prompt $x$ is the product over its tokens $y_t$, so its logarithm is a sum. Its unit is the *nat*.
+#
+# $$\log\pi(y\mid x)=\sum_t\log\pi(y_t\mid x,y_{<t})$$
+#
+# *Said aloud: read the answer token by token, and add up how much each was expected.* Let both models read one right answer in the *new* form, the one with the special markers. The base has never seen these markers; to it they are noise.
+
+# %%
+rows = [{"prompt": "Where does the otter live?",
+         "completion": "The otter lives near the mill."}]
+batch = rlhf.data.collate_demonstrations(rows, tokenizer)
+ids, counted = batch["ids"], batch["mask"][0, 1:].bool()  # answer and end token
+
+
+def by_token(model):
+    with torch.no_grad():
+        logp = model(ids).logits.log_softmax(-1)
+    return logp[0, :-1].gather(1, ids[0, 1:, None])[counted, 0]
+
+
+read = {"reference: base": by_token(base), "policy: SFT": by_token(sft)}
+print({name: f"{logp.sum():.1f} nats" for name, logp in read.items()})
+
+# %% tags=["hide-input"]
+tokens = [tokenizer.decode([i]).strip() for i in ids[0, 1:][counted].tolist()]
+show(plots.panels({"log-probability, nats": read}, x_label="token of the answer",
+                  title="The base is surprised by the first and the last token", ticks=tokens))
+theirs = rlhf.logprobs.token_logps(sft, ids, torch.ones_like(ids))[0][counted]
+claim("the package computes the same", torch.allclose(theirs, read["policy: SFT"], atol=1e-4))
+
+# %% [markdown]
+# Between the ends the two models nearly agree: once the answer has begun, the base knows how it goes on. Is this one answer typical? Here is the mean over 96 faultless answers to test requests of all kinds.
+
+# %%
+faultless = rlhf.village.demonstrations(96, seed=run.seed, split="test", perfect=True)
+places = {name: logp_by_place(model, tokenizer, faultless)
+          for name, model in (("base", base), ("SFT", sft))}
+table(places, corner="nats per token", note="mean log-probability; 96 answers")
+
+# %% tags=["hide-input"]
+gain = {k: places["SFT"][k] - places["base"][k] for k in ("first", "middle", "last")}
+quote("gain.middle", f"{gain['middle']:.1f}")
+quote("gain.ends", f"{gain['first']:.0f} and {gain['last']:.0f}")
+claim("per token, SFT changes each end more than five times as much as the middle",
+      min(gain["first"], gain["last"]) > 5 * gain["middle"], kind="S")
+
+# %% [markdown]
+# SFT raised the first and the last token by <!-- out gain.ends --><!-- /out --> nats. A token between gained <!-- out gain.middle --><!-- /out -->; but there are many of them, and among them are the digits of a sum.
+#
+# > **Keep this:** a finetuned model says much of what its base would have said. It knows when to begin and when to stop.
+
+# %% [markdown] rlhf={"part": "idea"}
+# ## Idea 2: Four demonstrations teach it to stop, and not to add
+#
+# The loss of SFT is that of pretraining: the mean negative log-probability, here of the $T$ tokens of the answer, its end token included. The prompt is read, but not counted.
+#
+# $$\mathcal L_{\rm SFT}=-\frac1T\sum_{t=1}^{T}\log\pi(y_t\mid x,y_{<t})$$
+#
+# How many demonstrations does it take? We try four, and make eight steps on all four together:
+
+# %% tags=["nbval-ignore-output"] rlhf={"part": "loop", "ignore_reason": "trained"}
+four = rlhf.village.demonstrations(4, seed=100 + run.seed)
+pupil, losses = rlhf.models.copy_of(base), []
+optimizer = torch.optim.AdamW(pupil.parameters(), lr=5e-4, weight_decay=0.0)
+for batch in rlhf.data.batches(four, 4, steps=8, tokenizer=tokenizer):
+    logp = rlhf.logprobs.token_logps(pupil, batch["ids"], batch["attention"])
+    mask = batch["mask"][:, 1:]                   # 1 on the answer and its end token
+    loss = -(logp * mask).sum() / mask.sum()
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    losses.append(loss.item())
+print(f"loss {losses[0]:.2f} -> {losses[-1]:.2f}")
+
+# %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained", "show": true}
+before, after = (exam(m, tokenizer, test, **greedy) for m in (base, pupil))
+COLUMNS = ["true reward", "facts right", "sums right", "ends by itself"]
+table({name: [arm.summary()[k] for k in COLUMNS] for name, arm in {
+    "base, new form": before, "after four demonstrations": after,
+    "SFT, 9,600 demonstrations": tuned,
+    "base, transcript, cut": arms["base, transcript, cut"]}.items()}, COLUMNS,
+    digits={"true reward": 2} | dict.fromkeys(COLUMNS[1:], "%"))
+for i in (0, 60):
+    cards(test[i]["prompt"], [("base, new form", before.texts[i]),
+                              ("after four demonstrations", after.texts[i])])
+
+# %% tags=["hide-input"]
+claim("the package's SFT loss is the same",
+      bool((rlhf.sft.sft_loss(logp, mask)[0] - loss).abs() < 1e-6))
+claim("after four demonstrations nearly all answers end, and few sums are right",
+      after.mean("ended") > 0.9 and after.share("sum", "result") < 0.3, kind="T")
+
+# %% [markdown]
+# It begins and it stops. But often it answers another question, and sums, which its base could do, are gone.
+#
+# A published hypothesis says that alignment is *superficial*: the knowledge comes from pretraining, and a thousand good demonstrations teach the style ([LIMA](https://arxiv.org/abs/2305.11206)). Another study found, as we did, that finetuning changes few tokens ([Lin et al.](https://arxiv.org/abs/2312.01552)). A recorded run tests it with more demonstrations. Each size trains until its loss on other demonstrations stops falling, so that the small sets are not overtrained; 9,600 is the shipped model, with a longer schedule of its own.
+
+# %%
+sweep = recorded("01_demonstrations")
+sizes = sweep.curve["demonstrations"]
+show(plots.panels({
+    "log-probability, nats per token": {
+        "first token": sweep.seeds("first"), "end token": sweep.seeds("last"),
+        "tokens between": sweep.seeds("middle")},
+    "share": {"ends by itself": sweep.seeds("ends"), "sums right": sweep.seeds("sums"),
+              "facts right": sweep.seeds("facts")}},
+    title="Four demonstrations teach the ends; sums need far more",
+    x_label="demonstrations (recorded)", ticks=sizes, zero=False))
+
+# %%
+def share(what, i):                       # mean over the recorded seeds
+    return sum(y[i] for y in sweep.seeds(what)) / len(sweep.seeds(what))
+
+
+table({f"{n:,}": {"new form": share("sums", i),
+                  "old transcript": share("sums in a transcript", i)}
+       for i, n in enumerate(sizes[:-1])}, corner="demonstrations", digits="%",
+      note="recorded: share of sums right, mean of the seeds, 48 sums for each")
+
+# %% tags=["hide-input"]
+control = sweep.seeds("sums in a transcript")
+quote("sums.new", f"{100 * share('sums', 3):.0f} %")
+quote("sums.control", f"{100 * share('sums in a transcript', 3):.0f} %")
+quote("sums.base", f"{100 * share('sums in a transcript', 0):.0f} %")
+claim("on every recorded seed four demonstrations end nearly all answers and lose sums",
+      all(e[1] > 0.9 for e in sweep.seeds("ends"))
+      and all(c[1] < c[0] - 0.2 for c in control), kind="T")
+
+# %% [markdown]
+# The ends are learned at once. Facts come back with more demonstrations, sums hardly: with 512, <!-- out sums.new --><!-- /out --> are right; the base had <!-- out sums.base --><!-- /out --> in a transcript. Is the new form to blame? The last column of the table, the control, says no: as many steps on the same demonstrations, but in the old transcript, and the sums are lost just so (<!-- out sums.control --><!-- /out -->). The training itself overwrote the skill. Our pupil writes a result, and leaves out the steps that its base would have written before it. A smaller learning rate, or some pretraining text mixed in, may protect the skill; we did not try.
+#
+# > **Keep this:** a few demonstrations teach the form. The skills inside it need many, and can be lost on the way.
+
+# %% [markdown] rlhf={"part": "idea"}
+# ## Idea 3: A demonstration cannot say “not that”
+#
+# A demonstration shows one good answer. It does not say which of all others are bad. Take three answers to one request: a good one, a bad one, and all others together. The model is three numbers, its *logits*. We train it until the good answer has probability 0.8: once by imitation, once with a *contrastive* loss, which compares the good answer with the bad one.
+#
+# $$\mathcal L_{\rm imitation}=-\log\pi(\text{good})\qquad\mathcal L_{\rm contrast}=-\log\sigma\big(\log\pi(\text{good})-\log\pi(\text{bad})\big)$$
+#
+# Here σ is the logistic function, $\sigma(z)=1/(1+e^{-z})$.
+
+# %%
+def train(loss, goal=0.8):
+    logits = torch.tensor([0.2, 0.4, 0.4]).log().requires_grad_()  # good, bad, other
+    while logits.softmax(0)[0] < goal:
+        slope, = torch.autograd.grad(loss(logits.log_softmax(0)), logits)
+        logits = (logits - 0.1 * slope).detach().requires_grad_()
+    return logits.softmax(0).detach()
+
+
+three = {"before": torch.tensor([0.2, 0.4, 0.4]),
+         "imitation": train(lambda logp: -logp[0]),
+         "contrast": train(lambda logp: -torch.sigmoid(logp[0] - logp[1]).log())}
+table({name: p.tolist() for name, p in three.items()}, ["good", "bad", "other"],
+      corner="probability")
+
+# %% tags=["hide-input"]
+copied, compared = three["imitation"], three["contrast"]
+claim("imitation leaves bad and other at equal odds", bool((copied[1] - copied[2]).abs() < 1e-5))
+claim("at the same probability of good, contrast leaves bad more than 1 nat lower",
+      bool((copied[1] / compared[1]).log() > 1))
+
+# %% [markdown]
+# Imitation lowers everything that it does not show, be it bad or harmless: the two keep their odds. The contrastive loss takes from the bad answer and leaves “other” alone. In real models answers share their weights, so both effects are less clean; but this is why recipes go on after SFT.
+
+# %% tags=["hide-input"] rlhf={"drawing": true}
+show(drawings.pipeline([
+    ("pretraining", "any text:\nknowledge, skills", "plain"),
+    ("SFT", "demonstrations:\n“say this”", "policy"),
+    ("preferences", "comparisons:\n“this, not that”", "reward"),
+    ("checked RL", "its own answers:\n“that was right”", "good")]))
+
+# %% [markdown]
+# Three kinds of *post-training* follow the base model. *Supervised finetuning* imitates. *Preference finetuning* learns from comparisons of two answers, on one of two roads. DPO (*direct preference optimization*) uses the contrastive loss above on whole answers, measured against the SFT model. RLHF (*reinforcement learning from human feedback*) first fits a *reward model* to the comparisons, and then makes answers likely that it scores high. *Reinforcement finetuning* rewards answers that a program can check, such as sums; chapter 14 has it.
+#
+# Both roads from the SFT model, recorded on five seeds (chapter 4 trains them before your eyes). A simulated person compared SFT answers to harmful requests and to look-alikes. The *proxy* is the score of the reward model that was fitted to these comparisons, in standard deviations; a real team has only this one.
+
+# %%
+stages = recorded("04_village")
+arms3 = {"SFT": "SFT", "DPO": "DPO", "RLHF": "PPO 0.05"}
+kinds = {"harmful": "rejected: harmful", "lookalike": "chosen: look-alikes"}
+
+
+def by_stage(what):
+    return {label: stages.values("arms", list(arms3.values()), kind, what)
+            for kind, label in kinds.items()}
+
+
+show(plots.panels({"true reward, at most 3": by_stage("gold"),
+                   "proxy, standard deviations": by_stage("score"),
+                   "share that refuses": by_stage("refuses")},
+                  title="On look-alikes the proxy rises, the true reward falls",
+                  x_label="model (recorded); DPO and RLHF both start from SFT", ticks=list(arms3)))
+
+# %% tags=["hide-input"]
+gold, kl = ({name: stages.arm(arm, kinds, what) for name, arm in arms3.items()}
+            for what in ("gold", "kl"))
+refused = {name: stages.arm(arm, kinds, "refuses").mean(1) for name, arm in arms3.items()}
+table({name: {"harmful": (gold[name][0].mean().item()), "look-alikes": gold[name][1].mean().item(),
+              "both": gold[name].mean().item(), "KL, nats": kl[name].mean().item()}
+       for name in arms3}, corner="true reward", note="mean of five seeds")
+claim("on every seed DPO and RLHF raise the true reward on harmful requests by 0.5 or more",
+      all(bool((gold[name][0] - gold["SFT"][0] > 0.5).all()) for name in ("DPO", "RLHF")), kind="T")
+claim("on every seed RLHF lowers it on look-alikes by more than 1",
+      bool((gold["RLHF"][1] - gold["SFT"][1] < -1).all()), kind="T")
+quote("harm.refused", " → ".join(f"{100 * refused[n][0]:.0f} %" for n in ("SFT", "DPO")))
+quote("look.refused", " → ".join(f"{100 * refused[n][1]:.0f} %" for n in ("SFT", "DPO", "RLHF")))
+quote("both.gold", ", ".join(f"{n} {gold[n].mean():.2f}" for n in arms3))
+
+# %% [markdown]
+# Comparisons teach what the demonstrations did not: DPO refuses more harm, <!-- out harm.refused --><!-- /out -->, and loses a little on look-alikes. RLHF, here on a long leash (β = 0.05, chapter 4), reaches the highest proxy on *both* kinds of request, and refuses nearly everything: look-alikes <!-- out look.refused --><!-- /out -->. Over both kinds the mean true reward is <!-- out both.gold --><!-- /out -->. The KL divergence, the last column, says how far a stage moved from the SFT model; it is the first number to look at when a score looks too good. A tighter leash helps (chapter 4), and so may more demonstrations of refusals, which we did not try. <!-- fact -->
+#
+# > **Keep this:** demonstrations say what to write; comparisons also say what not to. But a learned score can rise while answers get worse, so measure something that no stage was trained on.
+
+# %% [markdown] rlhf={"part": "wrong"}
+# ## What goes wrong
+#
+# | trap | what you see | the number that tells |
+# |---|---|---|
+# | the model is asked in another form than it was trained in | it seems to have forgotten everything | true reward in both forms, same weights |
+# | the base is tested with bare words only | training seems to have taught everything | the base in a transcript, cut |
+# | the loss leaves out the end token | answers never stop | share that ends by itself: 0 |
+# | the proxy is reported as quality | every stage looks better | a measurement that no stage was trained on |
+#
+# The first one, live: the finetuned model gets the bare words of the request, without its markers.
+
+# %%
+wrong = exam(sft, tokenizer, test, raw=True, **greedy)
+table({"SFT, its own form": {"true reward": tuned.interval()},
+       "SFT, bare words": {"true reward": wrong.interval()}},
+      note="96 requests; ± 95 % over requests")
+cards(test[0]["prompt"], [("SFT, its own form", tuned.texts[0], tuned.gold[0].item()),
+                          ("SFT, bare words", wrong.texts[0], wrong.gold[0].item())])
+claim("the same weights lose more than 2 points of true reward in the wrong form",
+      tuned.mean() - wrong.mean() > 2, kind="S")
+
+# %% [markdown] rlhf={"part": "gpt2"}
+# ## At GPT-2 size
+#
+# SmolLM2 has 135 million parameters. It is a chat model: it has a form of its own, and begins and ends its answers. But it has never heard of the village. A recorded run finetunes all its weights on village demonstrations, 100 steps.
+
+# %%
+big = recorded("smollm2_sft")
+show(plots.recorded_panels(big, {"loss, nats per token": {"policy: loss": "loss"}},
+                           title="SmolLM2-135M learns the village's demonstrations"))
+for i in (1, 2):
+    cards(*big.texts()[i])
+names = {"all": "64 requests", "harmful": "13 of them harmful"}
+table(big.families(names), corner="true reward", note="± 95 % over requests")
+
+# %% [markdown]
+# The refusal has the village's form, word for word. The fact has the form, too, and is false. What carries over from the small model: the form comes first. What does not: here the knowledge is not in the base, and 100 steps of demonstrations do not put it there.
+
+# %% [markdown] rlhf={"part": "exercises"}
+# ## Exercises
+#
+# ### Exercise 1.1 · Count the prompt, too, but less
+#
+# Some recipes also count the prompt in the loss, with a small weight. Write this variant of the SFT loss: an answer token counts 1, a prompt token counts `weight`, and the result is a weighted average. (Two lines.)
+
+# %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex01-1", "locked": false, "schema_version": 3, "solution": true, "task": false}
+def prompt_loss(logp, mask, weight):
+    """logp, mask (B, T), 1 on the answer, 0 on the prompt; a number -> the loss."""
+    ### BEGIN SOLUTION
+    weights = mask + weight * (1 - mask)
+    return -(weights * logp).sum() / weights.sum()
+    ### END SOLUTION
+
+
+# %% nbgrader={"grade": true, "grade_id": "ex01-1-check", "locked": true, "points": 2, "schema_version": 3, "solution": false, "task": false}
+check("1.1", prompt_loss)
+### BEGIN HIDDEN TESTS
+check("1.1", prompt_loss, hidden=True)
+### END HIDDEN TESTS
+
+# %% [markdown]
+# <details><summary>Hint</summary>
+# Build one tensor of weights first. What must the sum be divided by, so that equal log-probabilities give the same loss for every weight?
+# </details>
+#
+# <!-- solution 1.1 -->
+#
+# ### Exercise 1.2 · Which stage wrote this log?
+#
+# You find the first losses of a training run, perhaps its rewards, and the size of the vocabulary. Which stage was it? Work out three numbers on paper: the loss of a model that gives all tokens the same probability; the contrastive loss when both answers have the same log-probability; and roughly the loss at the start of our SFT above. Then write the detector. It returns `"pretraining"`, `"sft"`, `"preference"` or `"reinforcement"`. The rewards are `None` where nothing was sampled. A preference run logs the DPO loss, and starts with the policy equal to the SFT model.
+
+# %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex01-2", "locked": false, "schema_version": 3, "solution": true, "task": false}
+def stage(losses, rewards, vocabulary):
+    """A list, a list or None, a whole number -> the name of the stage."""
+    ### BEGIN SOLUTION
+    if rewards is not None:
+        return "reinforcement"          # its loss means nothing by itself
+    if abs(losses[0] - 0.6931) < 0.01:
+        return "preference"             # log 2: policy and reference agree
+    untrained = torch.tensor(float(vocabulary)).log()      # every token equally likely
+    return "pretraining" if losses[0] > 0.9 * untrained else "sft"
+    ### END SOLUTION
+
+
+# %% nbgrader={"grade": true, "grade_id": "ex01-2-check", "locked": true, "points": 2, "schema_version": 3, "solution": false, "task": false}
+check("1.2", stage)
+### BEGIN HIDDEN TESTS
+check("1.2", stage, hidden=True)
+### END HIDDEN TESTS
+
+# %% [markdown]
+# <details><summary>Hint</summary>
+# With V tokens of equal probability each has log-probability −log V. With equal answers the argument of σ is 0.
+# </details>
+#
+# <!-- solution 1.2 -->
+#
+# ### Exercise 1.3 · How many are enough?
+#
+# “90 % of our answers were well formed after 16 demonstrations, so 16 are enough.” Write the measure that such a sentence needs: the smallest size from which on the share *stays* at 90 % of its last value or above. Then apply it to the sweep: once to the answers that end, once to the right sums.
+
+# %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex01-3", "locked": false, "schema_version": 3, "solution": true, "task": false}
+def enough(sizes, shares):
+    """Two lists of one length, sizes ascending -> one of the sizes."""
+    ### BEGIN SOLUTION
+    for i, size in enumerate(sizes):
+        if min(shares[i:]) >= 0.9 * shares[-1]:
+            return size
+    ### END SOLUTION
+
+
+# %% nbgrader={"grade": true, "grade_id": "ex01-3-check", "locked": true, "points": 1, "schema_version": 3, "solution": false, "task": false}
+check("1.3", enough)
+### BEGIN HIDDEN TESTS
+check("1.3", enough, hidden=True)
+### END HIDDEN TESTS
+
+# %% [markdown] rlhf={"part": "retell"}
+# <details><summary>Hint</summary>
+# Look at the shares from a place to the end, and take their minimum.
+# </details>
+#
+# <!-- solution 1.3 -->
+#
+# ## Retell it
+#
+# 1. A base model continues text; cut its text after the first answer, and most of what a finetuned model says is there.
+# 2. Token by token the two models differ most at the first and the last token: when to begin, and when to stop.
+# 3. Four demonstrations teach the ends; the skill of adding is lost on the way, and only far more demonstrations bring it back.
+# 4. A demonstration cannot say which answers are bad; a comparison can.
+# 5. A score that was learned from comparisons can rise on every kind of request while the model gets worse on one of them.
+#
+# *In the book*: [Introduction](https://rlhfbook.com/c/01-introduction), chapter 1. *Next*: chapter 2, Seminal works; or straight to [4 · Training overview](04_training_overview.ipynb), where preference finetuning is trained in full.
+#
+# <!-- nav -->
