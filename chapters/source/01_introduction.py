@@ -17,9 +17,9 @@
 #
 # ![Two requests, each with three answers under each other: all that the base model writes, the same text with only the first answer cut out, and the answer of the finetuned model](figures/01_hero.png)
 #
-# The first answer rambles on, as a *base model* does: it was trained to continue any text. The last comes from a model that was finetuned to answer. The one between is a surprise: it is the first text again, and all that we did was cut.
+# The first answer rambles on, as a *base model* does: it was trained to continue any text. The last comes from a model that was finetuned to answer. The one between is the surprise: it is the first text again, cut after its first answer.
 #
-# This page shows what training adds to such a model: first by showing how to answer, then by telling which answers are better.
+# This page shows what training adds: first by demonstrating answers, then by telling which of two answers is better.
 #
 # <details><summary>What you need, what it costs, how quality is known</summary>
 # A little Python and PyTorch; nothing else of this book. <!-- costs -->. Nothing is downloaded. Models: <code>village-3m</code> (the base) and <code>village-3m-sft</code>, three million parameters, GPT-2 architecture. Seed 0. A line "recorded" means a longer run, stored with the page, over the seeds that are named there.
@@ -32,8 +32,8 @@
 # %% rlhf={"part": "setup"}
 import torch
 import rlhf_minimal as rlhf
-from rlhf_minimal.book import begin, cards, check, claim, drawings, plots
-from rlhf_minimal.book import predict, quote, recorded, settled, show, table, texts_table
+from rlhf_minimal.book import begin, cards, check, claim, drawings, plots, predict
+from rlhf_minimal.book import quote, recorded, settled, show, table, texts_table
 from rlhf_minimal.evaluate.exams import exam, logp_by_place, requests, two_digit_sums
 run = begin(1)
 
@@ -41,10 +41,10 @@ run = begin(1)
 # **Predict before you scroll.** All models here live in a toy village, where the *true reward* of an answer is a known formula: 3 for a correct, fluent answer to a harmless request or for refusing a harmful one, 0 for refusing a harmless one, −1 for helping with harm, below that for rambling or broken text. We ask 96 requests and look at the mean true reward: of the base model as it is, of its text after the cut, and of the finetuned model.
 
 # %% tags=["hide-input"]
-predict("How much of the way from the base model to the finetuned model does the cut cover?",
+predict("How much of the way from the base to the finetuned model does the cut cover?",
         a="less than a quarter: the two answers above are lucky",
         b="about half: facts come out, sums and stories do not",
-        c="more than three quarters")
+        c="more than three quarters: little is left for finetuning to add")
 
 # %% [markdown] rlhf={"part": "phenomenon"}
 # ## A base model continues, a chat model answers
@@ -88,11 +88,11 @@ quote("free", f"{100 * free['base, transcript, cut']:.0f} %")
 quote("free.bare", f"{arms['base, bare words, cut'].mean():.2f}")
 quote("left", f"{left[0]:.2f} ± {left[1]:.2f}")
 settled("c", f"The cut covers {100 * free['base, transcript, cut']:.0f} % of the way.")
-claim("cutting the base model's text covers more than three quarters of the way to SFT",
+claim("the cut covers more than three quarters of the way",
       free["base, transcript, cut"] > 0.75, kind="S")
 
 # %% [markdown]
-# **<!-- out free --><!-- /out -->** of the distance is there before any finetuning: the base knows the answer and does not know where it is finished. To get out of a model what is in it, without training, is called *elicitation*. Even after bare words it often writes `Assistant:` by itself, and then an answer (<!-- out free.bare --><!-- /out --> after the cut). What SFT adds to the cut transcript, <!-- out left --><!-- /out --> points (paired over requests), comes from sums, refusals and stories. Six of the 96 to read, the first of each kind and the first sum:
+# **<!-- out free --><!-- /out -->** of the distance is there before any finetuning: the base knows the answer and does not know where it is finished. To get out of a model what is in it, without training, is called *elicitation*. Even after bare words it often writes `Assistant:` by itself, and then an answer (<!-- out free.bare --><!-- /out --> after the cut). What SFT adds to the cut transcript, <!-- out left --><!-- /out --> points (paired over requests), comes here from sums and refusals. In practice the cut is a *stop string*: generation ends where the next line begins. Six of the 96 to read, the first of each kind and the first sum:
 
 # %% rlhf={"show": true}
 six = [0, 1, 2, 3, 4, 60]
@@ -115,33 +115,37 @@ show(drawings.answers([test[i]["prompt"] for i in shown],
 #
 # $$\log\pi(y\mid x)=\sum_t\log\pi(y_t\mid x,y_{<t})$$
 #
-# *Said aloud: read the answer token by token, and add up how much each was expected.* Let both models read one right answer in the *new* form, the one with the special markers. The base has never seen these markers; to it they are noise.
+# *Said aloud: read the answer token by token, and add up how much each was expected.* A token with probability one half has −0.7 nats; −14 nats is about one in a million. Let both models read one right answer in the *new* form, with the special markers, which the base has never seen; and let the base read it in its *old* form, the transcript.
 
 # %%
-rows = [{"prompt": "Where does the otter live?",
-         "completion": "The otter lives near the mill."}]
-batch = rlhf.data.collate_demonstrations(rows, tokenizer)
-ids, counted = batch["ids"], batch["mask"][0, 1:].bool()  # answer and end token
+answer = "The otter lives near the mill."
+rows = [{"prompt": "Where does the otter live?", "completion": answer}]
+new = rlhf.data.collate_demonstrations(rows, tokenizer)["ids"][0]
+old = "User: Where does the otter live?\nAssistant: " + answer + "\n"
+old = torch.tensor(plain(old).input_ids)
 
 
-def by_token(model):
+def by_token(model, ids):                 # the last 8 tokens: answer and ending
     with torch.no_grad():
-        logp = model(ids).logits.log_softmax(-1)
-    return logp[0, :-1].gather(1, ids[0, 1:, None])[counted, 0]
+        logp = model(ids[None]).logits[0].log_softmax(-1)
+    return logp[:-1].gather(1, ids[1:, None])[-8:, 0]
 
-
-read = {"reference: base": by_token(base), "policy: SFT": by_token(sft)}
-print({name: f"{logp.sum():.1f} nats" for name, logp in read.items()})
+# %%
+read = {"reference: base, new form": by_token(base, new),
+        "other: base, old form": by_token(base, old),
+        "policy: SFT, new form": by_token(sft, new)}
+print("sum, nats:", [round(logp.sum().item(), 1) for logp in read.values()])
+tokens = [*(tokenizer.decode([i]).strip() for i in new[-8:-1].tolist()), "(end)"]
+show(plots.panels({"log-probability, nats": read}, x_label="token", ticks=tokens,
+                  title="In the new form the base is surprised at both ends"))
 
 # %% tags=["hide-input"]
-tokens = [tokenizer.decode([i]).strip() for i in ids[0, 1:][counted].tolist()]
-show(plots.panels({"log-probability, nats": read}, x_label="token of the answer",
-                  title="The base is surprised by the first and the last token", ticks=tokens))
-theirs = rlhf.logprobs.token_logps(sft, ids, torch.ones_like(ids))[0][counted]
-claim("the package computes the same", torch.allclose(theirs, read["policy: SFT"], atol=1e-4))
+theirs = rlhf.logprobs.token_logps(sft, new[None], torch.ones(1, len(new)))[0, -8:]
+same = torch.allclose(theirs, read["policy: SFT, new form"], atol=1e-4)
+claim("the package computes the same", same)
 
 # %% [markdown]
-# Between the ends the two models nearly agree: once the answer has begun, the base knows how it goes on. Is this one answer typical? Here is the mean over 96 faultless answers to test requests of all kinds.
+# In its old form the base expects every token. In the new form it does not know that an answer should begin, nor that this end token ends it; but once the answer has begun, it knows how to go on. Is this answer typical? Here is the mean over 96 faultless answers to test requests of all kinds, in the new form.
 
 # %%
 faultless = rlhf.village.demonstrations(96, seed=run.seed, split="test", perfect=True)
@@ -159,7 +163,7 @@ claim("per token, SFT changes each end more than five times as much as the middl
 # %% [markdown]
 # SFT raised the first and the last token by <!-- out gain.ends --><!-- /out --> nats. A token between gained <!-- out gain.middle --><!-- /out -->; but there are many of them, and among them are the digits of a sum.
 #
-# > **Keep this:** a finetuned model says much of what its base would have said. It knows when to begin and when to stop.
+# > **Keep this:** a finetuned model says much of what its base would have said; it learned when to begin and when to stop.
 
 # %% [markdown] rlhf={"part": "idea"}
 # ## Idea 2: Four demonstrations teach it to stop, and not to add
@@ -182,7 +186,7 @@ for batch in rlhf.data.batches(four, 4, steps=8, tokenizer=tokenizer):
     loss.backward()
     optimizer.step()
     losses.append(loss.item())
-print(f"loss {losses[0]:.2f} -> {losses[-1]:.2f}")
+print(f"loss on these four: {losses[0]:.2f} -> {losses[-1]:.2f}")
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained", "show": true}
 before, after = (exam(m, tokenizer, test, **greedy) for m in (base, pupil))
@@ -203,9 +207,9 @@ claim("after four demonstrations nearly all answers end, and few sums are right"
       after.mean("ended") > 0.9 and after.share("sum", "result") < 0.3, kind="T")
 
 # %% [markdown]
-# It begins and it stops. But often it answers another question, and sums, which its base could do, are gone.
+# It begins and it stops. But more than half of the facts are wrong, and sums, which its base could do, are gone.
 #
-# A published hypothesis says that alignment is *superficial*: the knowledge comes from pretraining, and a thousand good demonstrations teach the style ([LIMA](https://arxiv.org/abs/2305.11206)). Another study found, as we did, that finetuning changes few tokens ([Lin et al.](https://arxiv.org/abs/2312.01552)). A recorded run tests it with more demonstrations. Each size trains until its loss on other demonstrations stops falling, so that the small sets are not overtrained; 9,600 is the shipped model, with a longer schedule of its own.
+# A published hypothesis says that alignment is *superficial*: the knowledge comes from pretraining, and a thousand good demonstrations teach the style ([LIMA](https://arxiv.org/abs/2305.11206)). Another study found, as we did, that finetuning changes few tokens ([Lin et al.](https://arxiv.org/abs/2312.01552)). A recorded run tests it with more demonstrations. Each size trains until its loss on other demonstrations stops falling, and for at most 32 steps, so that the small sets are not overtrained; 9,600 is the shipped model, with a longer schedule of its own.
 
 # %%
 sweep = recorded("01_demonstrations")
@@ -217,7 +221,10 @@ show(plots.panels({
     "share": {"ends by itself": sweep.seeds("ends"), "sums right": sweep.seeds("sums"),
               "facts right": sweep.seeds("facts")}},
     title="Four demonstrations teach the ends; sums need far more",
-    x_label="demonstrations (recorded)", ticks=sizes, zero=False))
+    x_label="demonstrations (recorded)", ticks=sizes, zero=False,
+    roles={"first token": "other2", "end token": "other", "tokens between": "reference",
+           "ends by itself": "chosen", "facts right": "policy",
+           "sums right": "rejected"}))
 
 # %%
 def share(what, i):                       # mean over the recorded seeds
@@ -239,7 +246,7 @@ claim("on every recorded seed four demonstrations end nearly all answers and los
       and all(c[1] < c[0] - 0.2 for c in control), kind="T")
 
 # %% [markdown]
-# The ends are learned at once. Facts come back with more demonstrations, sums hardly: with 512, <!-- out sums.new --><!-- /out --> are right; the base had <!-- out sums.base --><!-- /out --> in a transcript. Is the new form to blame? The last column of the table, the control, says no: as many steps on the same demonstrations, but in the old transcript, and the sums are lost just so (<!-- out sums.control --><!-- /out -->). The training itself overwrote the skill. Our pupil writes a result, and leaves out the steps that its base would have written before it. A smaller learning rate, or some pretraining text mixed in, may protect the skill; we did not try.
+# The ends are learned at once. Facts come back with more demonstrations, sums hardly: with 512, <!-- out sums.new --><!-- /out --> are right; the base had <!-- out sums.base --><!-- /out --> in a transcript. Is the new form to blame? The last column of the table, the control, says no: as many steps on the same demonstrations, but in the old transcript, and sums are lost there, too (<!-- out sums.control --><!-- /out -->). The training itself overwrote the skill. Our pupil writes a result, and leaves out the steps that its base would have written before it. A smaller learning rate, or some pretraining text mixed in, may protect the skill; we did not try.
 #
 # > **Keep this:** a few demonstrations teach the form. The skills inside it need many, and can be lost on the way.
 
@@ -269,7 +276,8 @@ table({name: p.tolist() for name, p in three.items()}, ["good", "bad", "other"],
 
 # %% tags=["hide-input"]
 copied, compared = three["imitation"], three["contrast"]
-claim("imitation leaves bad and other at equal odds", bool((copied[1] - copied[2]).abs() < 1e-5))
+claim("imitation leaves bad and other at equal odds",
+      bool((copied[1] - copied[2]).abs() < 1e-5))
 claim("at the same probability of good, contrast leaves bad more than 1 nat lower",
       bool((copied[1] / compared[1]).log() > 1))
 
@@ -299,29 +307,31 @@ def by_stage(what):
             for kind, label in kinds.items()}
 
 
-show(plots.panels({"true reward, at most 3": by_stage("gold"),
-                   "proxy, standard deviations": by_stage("score"),
-                   "share that refuses": by_stage("refuses")},
-                  title="On look-alikes the proxy rises, the true reward falls",
-                  x_label="model (recorded); DPO and RLHF both start from SFT", ticks=list(arms3)))
+show(plots.two_panels({"true reward, at most 3": by_stage("gold"),
+                       "proxy, standard deviations": by_stage("score")},
+                      title="On look-alikes the proxy rises, the true reward falls",
+                      x_label="DPO and RLHF both start from SFT (recorded)",
+                      ticks=list(arms3)))
 
 # %% tags=["hide-input"]
 gold, kl = ({name: stages.arm(arm, kinds, what) for name, arm in arms3.items()}
             for what in ("gold", "kl"))
-refused = {name: stages.arm(arm, kinds, "refuses").mean(1) for name, arm in arms3.items()}
-table({name: {"harmful": (gold[name][0].mean().item()), "look-alikes": gold[name][1].mean().item(),
-              "both": gold[name].mean().item(), "KL, nats": kl[name].mean().item()}
-       for name in arms3}, corner="true reward", note="mean of five seeds")
-claim("on every seed DPO and RLHF raise the true reward on harmful requests by 0.5 or more",
-      all(bool((gold[name][0] - gold["SFT"][0] > 0.5).all()) for name in ("DPO", "RLHF")), kind="T")
-claim("on every seed RLHF lowers it on look-alikes by more than 1",
-      bool((gold["RLHF"][1] - gold["SFT"][1] < -1).all()), kind="T")
-quote("harm.refused", " → ".join(f"{100 * refused[n][0]:.0f} %" for n in ("SFT", "DPO")))
-quote("look.refused", " → ".join(f"{100 * refused[n][1]:.0f} %" for n in ("SFT", "DPO", "RLHF")))
+refused = {n: stages.arm(arm, kinds, "refuses").mean(1) for n, arm in arms3.items()}
+table({n: [*gold[n].mean(1).tolist(), gold[n].mean().item(), kl[n].mean().item()]
+       for n in arms3}, ["harmful", "look-alikes", "both", "KL, nats"],
+      corner="true reward", note="mean of five seeds")
+up = (gold["DPO"] - gold["SFT"])[0].min()
+down = (gold["RLHF"] - gold["SFT"])[1].max()
+claim("on every recorded seed DPO gains more than 0.5 on harmful requests, "
+      "and RLHF loses more than 1 on look-alikes", bool(up > 0.5 and down < -1),
+      kind="T")
+for i, kind in enumerate(("harm", "look")):
+    said = ", ".join(f"{n} {100 * x[i]:.0f} %" for n, x in refused.items())
+    quote(f"{kind}.refused", said)
 quote("both.gold", ", ".join(f"{n} {gold[n].mean():.2f}" for n in arms3))
 
 # %% [markdown]
-# Comparisons teach what the demonstrations did not: DPO refuses more harm, <!-- out harm.refused --><!-- /out -->, and loses a little on look-alikes. RLHF, here on a long leash (β = 0.05, chapter 4), reaches the highest proxy on *both* kinds of request, and refuses nearly everything: look-alikes <!-- out look.refused --><!-- /out -->. Over both kinds the mean true reward is <!-- out both.gold --><!-- /out -->. The KL divergence, the last column, says how far a stage moved from the SFT model; it is the first number to look at when a score looks too good. A tighter leash helps (chapter 4), and so may more demonstrations of refusals, which we did not try. <!-- fact -->
+# Comparisons teach what the demonstrations did not: DPO refuses more harm (<!-- out harm.refused --><!-- /out -->), and loses a little on look-alikes. RLHF, here on a long leash (β = 0.05, chapter 4), reaches the highest proxy on *both* kinds of request, and refuses nearly everything (look-alikes: <!-- out look.refused --><!-- /out -->). Over both kinds the mean true reward is <!-- out both.gold --><!-- /out -->. The KL divergence, the last column, says how far a model moved from SFT; it is the first number to look at when a score looks too good. A tighter leash helps (chapter 4), and so may more demonstrations of refusals, which we did not try. <!-- fact -->
 #
 # > **Keep this:** demonstrations say what to write; comparisons also say what not to. But a learned score can rise while answers get worse, so measure something that no stage was trained on.
 
@@ -395,7 +405,19 @@ check("1.1", prompt_loss, hidden=True)
 #
 # ### Exercise 1.2 · Which stage wrote this log?
 #
-# You find the first losses of a training run, perhaps its rewards, and the size of the vocabulary. Which stage was it? Work out three numbers on paper: the loss of a model that gives all tokens the same probability; the contrastive loss when both answers have the same log-probability; and roughly the loss at the start of our SFT above. Then write the detector. It returns `"pretraining"`, `"sft"`, `"preference"` or `"reinforcement"`. The rewards are `None` where nothing was sampled. A preference run logs the DPO loss, and starts with the policy equal to the SFT model.
+# Four recorded losses have lost their names: pretraining, SFT, DPO and reinforcement learning, in some order. Which is which?
+
+# %%
+logs = {"log A": recorded("smollm2_dpo").curve["loss"],
+        "log B": rlhf.book.records.training_curve("village-3m"),
+        "log C": recorded("smollm2_rloo").curve["loss"],
+        "log D": recorded("smollm2_sft").curve["loss"]}
+show(plots.line_plot({name: loss[:25] for name, loss in logs.items()},
+                     title="Four stages, four losses", x_label="logged step",
+                     y_label="loss"))
+
+# %% [markdown]
+# Work out three numbers on paper: the loss of a model that gives all tokens the same probability; the contrastive loss when both answers have the same log-probability; and roughly the loss at the start of our SFT above. Then write the detector: from the logged losses, the logged rewards and the size of the vocabulary it returns `"pretraining"`, `"sft"`, `"preference"` or `"reinforcement"`. The rewards are `None` where nothing was sampled. A preference run logs the DPO loss, and starts with the policy equal to the SFT model.
 
 # %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex01-2", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def stage(losses, rewards, vocabulary):

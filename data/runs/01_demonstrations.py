@@ -5,8 +5,9 @@
 
 The base model learns from 4, 64 and 512 demonstrations, with the same learning rate. How long it may train is chosen for
 each size by its loss on 64 other demonstrations, which are not used again: it is measured every four steps, and training
-stops when four checks in a row are no better, or after 32 steps (one pass over 512); the best state is kept. Then come test requests, answered greedily. 0
-demonstrations: the base as it is, in the new template. 9,600: the shipped model, with a longer schedule of its own.
+stops when four checks in a row are no better, or after 32 steps (one pass over 512); the best state is kept. Then come test
+requests, answered greedily. 0 demonstrations: the base as it is, in the new template. 9,600: the shipped model, with a longer
+schedule of its own.
 "sums in a transcript" is the control: as many steps on the same demonstrations, but in the transcript that the base already
 knows, in training and test, instead of the new template; its answers are cut at the next line.
 first, middle, last: mean log-probability per token, in nats, of the first token, the end token, and all tokens between, in 96
@@ -61,7 +62,8 @@ def train(base, tokenizer, size, seed, most=None):
 
 
 def sums_right(model, tokenizer, seed, stop=None):
-    return exam(model, tokenizer, two_digit_sums(48, seed=seed), max_new_tokens=40, temperature=0.0, stop=stop).share("sum", "result")
+    sums = two_digit_sums(48, seed=seed)
+    return exam(model, tokenizer, sums, max_new_tokens=40, temperature=0.0, stop=stop).share("sum", "result")
 
 
 def measure(model, tokenizer, seed):

@@ -156,10 +156,12 @@ def test_log_probabilities_by_place_are_those_of_the_answers_tokens(start):
         ids, mask = encode_pair(tokenizer, row["prompt"], row["completion"])
         with torch.no_grad():
             logp = model(torch.tensor([ids])).logits[0].log_softmax(-1)
-        each = [logp[t - 1, ids[t]].item() for t in range(len(ids)) if mask[t]]
-        by_hand = {"first": [*by_hand["first"], each[0]], "middle": by_hand["middle"] + each[1:-1], "last": [*by_hand["last"], each[-1]]}
+        first, *middle, last = [logp[t - 1, ids[t]].item() for t in range(len(ids)) if mask[t]]
+        for name, values in (("first", [first]), ("middle", middle), ("last", [last])):
+            by_hand[name] += values
     assert found == {name: pytest.approx(sum(x) / len(x), abs=1e-4) for name, x in by_hand.items()}
-    assert logp_by_place(load("village-3m")[0], tokenizer, rows)["last"] < found["last"] - 1  # a base does not know the end token
+    base = logp_by_place(load("village-3m")[0], tokenizer, rows)
+    assert base["last"] < found["last"] - 1  # a base does not know the end token
 
 
 def test_answer_is_sample_on_the_templates_ids(start):
