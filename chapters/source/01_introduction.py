@@ -80,6 +80,13 @@ table({name: arm.summary() for name, arm in arms.items()},
           ["facts right", "sums right", "harm refused", "ends by itself"], "%"),
       note="96 requests, of which 12 facts, 36 sums, 12 harmful; ± 95 % over requests")
 
+# %% tags=["hide-input", "hero"]
+heads = {"base model": transcript, "base model, cut": transcript.edited(cut),
+         "finetuned model": tuned}
+show(drawings.answers([test[i]["prompt"] for i in (0, 60)],
+                      {h: [arm.texts[i] for i in (0, 60)] for h, arm in heads.items()},
+                      title="One base model, and what finetuning made of it"))
+
 # %% tags=["hide-input"]
 start, end = transcript.mean(), tuned.mean()
 free = {name: (arms[name].mean() - start) / (end - start) for name in arms}
@@ -101,13 +108,6 @@ texts_table([test[i]["prompt"] for i in six],
             {name: [arms[name].texts[i] for i in six] for name in names},
             {name: [arms[name].gold[i].item() for i in six] for name in names})
 
-# %% tags=["hide-input", "hero"]
-shown, heads = [0, 60], ["base model", "base model, cut", "finetuned model"]
-show(drawings.answers([test[i]["prompt"] for i in shown],
-                      {head: [arms[name].texts[i] for i in shown]
-                       for head, name in zip(heads, names, strict=True)},
-                      title="One base model, and what finetuning made of it"))
-
 # %% [markdown] rlhf={"part": "idea"}
 # ## Idea 1: The two models differ most at the two ends of an answer
 #
@@ -115,7 +115,7 @@ show(drawings.answers([test[i]["prompt"] for i in shown],
 #
 # $$\log\pi(y\mid x)=\sum_t\log\pi(y_t\mid x,y_{<t})$$
 #
-# *Said aloud: read the answer token by token, and add up how much each was expected.* A token with probability one half has −0.7 nats; −14 nats is about one in a million. Let both models read one right answer in the *new* form, with the special markers, which the base has never seen; and let the base read it in its *old* form, the transcript.
+# *Said aloud: read the answer token by token, and add up how much each was expected.* A token with probability one half has −0.7 nats; −14 nats is about one in a million. Let both models read one right answer in the *new* form, with the special markers, which the base has never seen; and let the base read it in its *old* form, the transcript. <!-- fact -->
 
 # %%
 answer = "The otter lives near the mill."
@@ -216,15 +216,14 @@ sweep = recorded("01_demonstrations")
 sizes = sweep.curve["demonstrations"]
 show(plots.panels({
     "log-probability, nats per token": {
-        "first token": sweep.seeds("first"), "end token": sweep.seeds("last"),
-        "tokens between": sweep.seeds("middle")},
-    "share": {"ends by itself": sweep.seeds("ends"), "sums right": sweep.seeds("sums"),
-              "facts right": sweep.seeds("facts")}},
+        "other2: first token": sweep.seeds("first"),
+        "other: end token": sweep.seeds("last"),
+        "reference: tokens between": sweep.seeds("middle")},
+    "share": {"chosen: ends by itself": sweep.seeds("ends"),
+              "policy: facts right": sweep.seeds("facts"),
+              "rejected: sums right": sweep.seeds("sums")}}, ticks=sizes, zero=False,
     title="Four demonstrations teach the ends; sums need far more",
-    x_label="demonstrations (recorded)", ticks=sizes, zero=False,
-    roles={"first token": "other2", "end token": "other", "tokens between": "reference",
-           "ends by itself": "chosen", "facts right": "policy",
-           "sums right": "rejected"}))
+    x_label="demonstrations (recorded)"))
 
 # %%
 def share(what, i):                       # mean over the recorded seeds
@@ -298,7 +297,7 @@ show(drawings.pipeline([
 
 # %%
 stages = recorded("04_village")
-arms3 = {"SFT": "SFT", "DPO": "DPO", "RLHF": "PPO 0.05"}
+arms3 = {"SFT": "SFT", "DPO": "DPO", "RLHF": "PPO 0.05"}  # names in the record
 kinds = {"harmful": "rejected: harmful", "lookalike": "chosen: look-alikes"}
 
 
@@ -320,18 +319,16 @@ refused = {n: stages.arm(arm, kinds, "refuses").mean(1) for n, arm in arms3.item
 table({n: [*gold[n].mean(1).tolist(), gold[n].mean().item(), kl[n].mean().item()]
        for n in arms3}, ["harmful", "look-alikes", "both", "KL, nats"],
       corner="true reward", note="mean of five seeds")
-up = (gold["DPO"] - gold["SFT"])[0].min()
-down = (gold["RLHF"] - gold["SFT"])[1].max()
-claim("on every recorded seed DPO gains more than 0.5 on harmful requests, "
-      "and RLHF loses more than 1 on look-alikes", bool(up > 0.5 and down < -1),
-      kind="T")
+claim("on every recorded seed DPO gains more than 0.5 on harmful requests, and RLHF "
+      "loses more on look-alikes than it gains", kind="T", condition=bool(
+          (gold["DPO"] - gold["SFT"])[0].min() > 0.5
+          and (gold["RLHF"] - gold["SFT"]).mean(0).max() < 0))
 for i, kind in enumerate(("harm", "look")):
     said = ", ".join(f"{n} {100 * x[i]:.0f} %" for n, x in refused.items())
     quote(f"{kind}.refused", said)
-quote("both.gold", ", ".join(f"{n} {gold[n].mean():.2f}" for n in arms3))
 
 # %% [markdown]
-# Comparisons teach what the demonstrations did not: DPO refuses more harm (<!-- out harm.refused --><!-- /out -->), and loses a little on look-alikes. RLHF, here on a long leash (β = 0.05, chapter 4), reaches the highest proxy on *both* kinds of request, and refuses nearly everything (look-alikes: <!-- out look.refused --><!-- /out -->). Over both kinds the mean true reward is <!-- out both.gold --><!-- /out -->. The KL divergence, the last column, says how far a model moved from SFT; it is the first number to look at when a score looks too good. A tighter leash helps (chapter 4), and so may more demonstrations of refusals, which we did not try. <!-- fact -->
+# Comparisons teach what the demonstrations did not: DPO refuses more harm (<!-- out harm.refused --><!-- /out -->), and loses a little on look-alikes. RLHF, here on a long leash (β = 0.05, chapter 4), reaches the highest proxy on *both* kinds of request, and refuses nearly everything (look-alikes: <!-- out look.refused --><!-- /out -->). On every seed it loses more on look-alikes than it gains on harmful requests. The KL divergence, the last column, says how far a model moved from SFT; it is the first number to look at when a score looks too good. A tighter leash helps (chapter 4), and so may more demonstrations of refusals, which we did not try. <!-- fact -->
 #
 # > **Keep this:** demonstrations say what to write; comparisons also say what not to. But a learned score can rise while answers get worse, so measure something that no stage was trained on.
 
@@ -412,9 +409,8 @@ logs = {"log A": recorded("smollm2_dpo").curve["loss"],
         "log B": rlhf.book.records.training_curve("village-3m"),
         "log C": recorded("smollm2_rloo").curve["loss"],
         "log D": recorded("smollm2_sft").curve["loss"]}
-show(plots.line_plot({name: loss[:25] for name, loss in logs.items()},
-                     title="Four stages, four losses", x_label="logged step",
-                     y_label="loss"))
+show(plots.panels({"loss": {name: loss[:25] for name, loss in logs.items()}},
+                  title="Four stages, four losses", x_label="logged step"))
 
 # %% [markdown]
 # Work out three numbers on paper: the loss of a model that gives all tokens the same probability; the contrastive loss when both answers have the same log-probability; and roughly the loss at the start of our SFT above. Then write the detector: from the logged losses, the logged rewards and the size of the vocabulary it returns `"pretraining"`, `"sft"`, `"preference"` or `"reinforcement"`. The rewards are `None` where nothing was sampled. A preference run logs the DPO loss, and starts with the policy equal to the SFT model.
