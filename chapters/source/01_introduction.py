@@ -145,7 +145,7 @@ same = torch.allclose(theirs, read["policy: SFT, new form"], atol=1e-4)
 claim("the package computes the same", same)
 
 # %% [markdown]
-# In its old form the base expects every token. In the new form it does not know that an answer should begin, nor that this end token ends it; but once the answer has begun, it knows how to go on. Is this answer typical? Here is the mean over 96 faultless answers to test requests of all kinds, in the new form.
+# In its old form the base expects every token, nearly as the finetuned model does in the new one. In the new form the base does not know that an answer should begin, nor that this end token ends it; but once the answer has begun, it knows how to go on. Is this answer typical? Here is the mean over 96 faultless answers to test requests of all kinds, in the new form.
 
 # %%
 faultless = rlhf.village.demonstrations(96, seed=run.seed, split="test", perfect=True)
@@ -254,7 +254,9 @@ claim("on every recorded seed four demonstrations end nearly all answers and los
 #
 # A demonstration shows one good answer. It does not say which of all others are bad. Take three answers to one request: a good one, a bad one, and all others together. The model is three numbers, its *logits*. We train it until the good answer has probability 0.8: once by imitation, once with a *contrastive* loss, which compares the good answer with the bad one.
 #
-# $$\mathcal L_{\rm imitation}=-\log\pi(\text{good})\qquad\mathcal L_{\rm contrast}=-\log\sigma\big(\log\pi(\text{good})-\log\pi(\text{bad})\big)$$
+# $$\mathcal L_{\rm imitation}=-\log\pi(\text{good})$$
+#
+# $$\mathcal L_{\rm contrast}=-\log\sigma\big(\log\pi(\text{good})-\log\pi(\text{bad})\big)$$
 #
 # Here σ is the logistic function, $\sigma(z)=1/(1+e^{-z})$.
 
@@ -407,9 +409,10 @@ check("1.1", prompt_loss, hidden=True)
 # %%
 logs = {"log A": recorded("smollm2_dpo").curve["loss"],
         "log B": rlhf.book.records.training_curve("village-3m"),
-        "log C": recorded("smollm2_rloo").curve["loss"],
         "log D": recorded("smollm2_sft").curve["loss"]}
-show(plots.panels({"loss": {name: loss[:25] for name, loss in logs.items()}},
+fourth = {"log C": recorded("smollm2_rloo").curve["loss"][:25]}
+show(plots.panels({"loss": {name: loss[:25] for name, loss in logs.items()},
+                   "loss, another scale": fourth},
                   title="Four stages, four losses", x_label="logged step"))
 
 # %% [markdown]
