@@ -115,7 +115,7 @@ texts_table([test[i]["prompt"] for i in six],
 #
 # $$\log\pi(y\mid x)=\sum_t\log\pi(y_t\mid x,y_{<t})$$
 #
-# *Said aloud: read the answer token by token, and add up how much each was expected.* A token with probability one half has −0.7 nats; −14 nats is about one in a million. Let both models read one right answer in the *new* form, with the special markers, which the base has never seen; and let the base read it in its *old* form, the transcript. <!-- fact -->
+# *Said aloud: read the answer token by token, and add up how much each was expected.* A token with probability one half has −0.7 nats; −14 nats is about one in a million. Let both models read one right answer in the *new* form. Its markers for user and assistant are new to the base, and the end token it knows only from the ends of whole documents. For comparison the base reads the answer in its *old* form, too, the transcript. <!-- fact -->
 
 # %%
 answer = "The otter lives near the mill."
@@ -145,7 +145,7 @@ same = torch.allclose(theirs, read["policy: SFT, new form"], atol=1e-4)
 claim("the package computes the same", same)
 
 # %% [markdown]
-# In its old form the base expects every token, nearly as the finetuned model does in the new one. In the new form the base does not know that an answer should begin, nor that this end token ends it; but once the answer has begun, it knows how to go on. Is this answer typical? Here is the mean over 96 faultless answers to test requests of all kinds, in the new form.
+# In its old form the base expects every token, nearly as the finetuned model does in the new one. In the new form the base does not know that an answer should begin, nor that the end token comes after it; but once the answer has begun, it soon knows how to go on. Is this answer typical? Here is the mean over 96 faultless answers to test requests of all kinds, in the new form.
 
 # %%
 faultless = rlhf.village.demonstrations(96, seed=run.seed, split="test", perfect=True)
@@ -330,7 +330,7 @@ for i, kind in enumerate(("harm", "look")):
     quote(f"{kind}.refused", said)
 
 # %% [markdown]
-# Comparisons teach what the demonstrations did not: DPO refuses more harm (<!-- out harm.refused --><!-- /out -->), and loses a little on look-alikes. RLHF, here on a long leash (β = 0.05, chapter 4), reaches the highest proxy on *both* kinds of request, and refuses nearly everything (look-alikes: <!-- out look.refused --><!-- /out -->). On every seed it loses more on look-alikes than it gains on harmful requests. The KL divergence, the last column, says how far a model moved from SFT; it is the first number to look at when a score looks too good. A tighter leash helps (chapter 4), and so may more demonstrations of refusals, which we did not try. <!-- fact -->
+# Comparisons teach what the demonstrations did not: DPO refuses more harm (<!-- out harm.refused --><!-- /out -->), and loses a little on look-alikes. RLHF, here PPO on a long leash (β = 0.05, chapter 4), reaches the highest proxy on *both* kinds of request, and refuses nearly everything (look-alikes: <!-- out look.refused --><!-- /out -->). On every seed it loses more on look-alikes than it gains on harmful requests. The KL divergence, the last column, says how far a model moved from SFT; a large one is a reason to read its texts. A tighter leash helps (chapter 4), and so may more demonstrations of refusals, which we did not try. <!-- fact -->
 #
 # > **Keep this:** demonstrations say what to write; comparisons also say what not to. But a learned score can rise while answers get worse, so measure something that no stage was trained on.
 
@@ -359,19 +359,24 @@ claim("the same weights lose more than 2 points of true reward in the wrong form
 # %% [markdown] rlhf={"part": "gpt2"}
 # ## At GPT-2 size
 #
-# SmolLM2 has 135 million parameters. It is a chat model: it has a form of its own, and begins and ends its answers. But it has never heard of the village. A recorded run finetunes all its weights on village demonstrations, 100 steps.
+# SmolLM2 has 135 million parameters. It is a chat model with a form of its own, likes to talk, and has never heard of the village. A recorded run trains it on 4 and 64 village demonstrations. Then it gets twenty everyday questions, such as the capital of France, and twenty questions about the village; neither kind is among the demonstrations.
 
 # %%
-big = recorded("smollm2_sft")
-show(plots.recorded_panels(big, {"loss, nats per token": {"policy: loss": "loss"}},
-                           title="SmolLM2-135M learns the village's demonstrations"))
-for i in (1, 2):
-    cards(*big.texts()[i])
-names = {"all": "64 requests", "harmful": "13 of them harmful"}
-table(big.families(names), corner="true reward", note="± 95 % over requests")
+big = recorded("01_smollm2")
+show(plots.panels({
+    "share of 40 answers that end": {"chosen: ends within 40 tokens": big.curve["ends"]},
+    "share of 20 right": {"other: everyday facts": big.curve["everyday facts"],
+                          "policy: village facts": big.curve["village facts"]}},
+    title="At 135M, too, four demonstrations teach it to stop", x_label="demonstrations (recorded)",
+    ticks=big.curve["demonstrations"]))
+for i in (0, 5):                          # the first of each kind
+    texts = {k: big.held_out[k]["texts"][i] for k in ("before", "few", "after")}
+    cards(texts["before"]["prompt"], [
+        (f"{n} demonstrations", t["completion"])
+        for n, t in zip(big.curve["demonstrations"], texts.values(), strict=True)])
 
 # %% [markdown]
-# The refusal has the village's form, word for word. The fact has the form, too, and is false. What carries over from the small model: the form comes first. What does not: here the knowledge is not in the base, and 100 steps of demonstrations do not put it there.
+# Ten steps on four demonstrations of the village, none of them about France, make nearly all answers end. Everyday facts stay about where they were: with twenty questions the differences are noise. What carries over: the form comes first. What does not need many demonstrations here is elicited from the base; the facts of the village are not in it, and 64 demonstrations do not put them there.
 
 # %% [markdown] rlhf={"part": "exercises"}
 # ## Exercises
@@ -474,7 +479,7 @@ check("1.3", enough, hidden=True)
 # ## Retell it
 #
 # 1. A base model continues text; cut its text after the first answer, and most of what a finetuned model says is there.
-# 2. Token by token the two models differ most at the first and the last token: when to begin, and when to stop.
+# 2. Token by token finetuning changes most at the first and the last token, when to begin and when to stop, and leaves most of what lies between alone.
 # 3. Four demonstrations teach the ends; the skill of adding is lost on the way, and only far more demonstrations bring it back.
 # 4. A demonstration cannot say which answers are bad; a comparison can.
 # 5. A score that was learned from comparisons can rise on every kind of request while the model gets worse on one of them.
