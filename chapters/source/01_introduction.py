@@ -364,19 +364,18 @@ claim("the same weights lose more than 2 points of true reward in the wrong form
 # %%
 big = recorded("01_smollm2")
 show(plots.panels({
-    "share of 40 answers that end": {"chosen: ends within 40 tokens": big.curve["ends"]},
+    "share of 40 answers": {"chosen: ends by itself": big.curve["ends"]},
     "share of 20 right": {"other: everyday facts": big.curve["everyday facts"],
                           "policy: village facts": big.curve["village facts"]}},
     title="At 135M, too, four demonstrations teach it to stop", x_label="demonstrations (recorded)",
     ticks=big.curve["demonstrations"]))
 for i in (0, 5):                          # the first of each kind
-    texts = {k: big.held_out[k]["texts"][i] for k in ("before", "few", "after")}
-    cards(texts["before"]["prompt"], [
-        (f"{n} demonstrations", t["completion"])
-        for n, t in zip(big.curve["demonstrations"], texts.values(), strict=True)])
+    texts = [big.held_out[k]["texts"][i] for k in ("before", "few", "after")]
+    cards(texts[0]["prompt"], [(f"{n} demonstrations", t["completion"])
+                               for n, t in zip((0, 4, 64), texts, strict=True)])
 
 # %% [markdown]
-# Ten steps on four demonstrations of the village, none of them about France, make nearly all answers end. Everyday facts stay about where they were: with twenty questions the differences are noise. What carries over: the form comes first. What does not need many demonstrations here is elicited from the base; the facts of the village are not in it, and 64 demonstrations do not put them there.
+# Ten steps on four demonstrations of the village, none of them about France, make nearly all answers end. Everyday facts stay about where they were: with twenty questions the differences are noise. What carries over: the form comes first. What does not: the village's facts are not in this base, and 64 demonstrations do not put them there. (Answers may have 40 tokens.) <!-- fact -->
 
 # %% [markdown] rlhf={"part": "exercises"}
 # ## Exercises
