@@ -367,8 +367,8 @@ show(plots.panels({
     "share of 40 answers": {"chosen: ends by itself": big.curve["ends"]},
     "share of 20 right": {"other: everyday facts": big.curve["everyday facts"],
                           "policy: village facts": big.curve["village facts"]}},
-    title="At 135M, too, four demonstrations teach it to stop", x_label="demonstrations (recorded)",
-    ticks=big.curve["demonstrations"]))
+    title="At 135M, too, four demonstrations teach it to stop",
+    x_label="demonstrations (recorded)", ticks=big.curve["demonstrations"]))
 for i in (0, 5):                          # the first of each kind
     texts = [big.held_out[k]["texts"][i] for k in ("before", "few", "after")]
     cards(texts[0]["prompt"], [(f"{n} demonstrations", t["completion"])
