@@ -13,21 +13,17 @@
 # %% [markdown] rlhf={"part": "first"}
 # # 1 · Introduction
 #
-# **What does each stage of post-training change in a model, and what does it leave alone?**
+# **What does finetuning add to a language model, and what was there before?**
 #
-# ![Two requests, each with three answers under each other: all that the base model writes, the same text with only the first answer cut out, and the answer of the finetuned model](figures/01_hero.png)
+# A language model is trained to continue text. ChatGPT is such a model after *post-training*: more training, so that it answers you. One kind of post-training learns from people's judgements: *reinforcement learning from human feedback* (RLHF). These pages are a companion to Nathan Lambert's [book of that name](https://rlhfbook.com). They retell each chapter with models so small that you can train them while you read.
 #
-# The first answer rambles on, as a *base model* does: it was trained to continue any text. The last comes from a model that was finetuned to answer. The one between is the surprise: it is the first text again, cut after its first answer.
+# ![Two requests, each answered by a base model and by the finetuned model, as cards with their true reward; in the base model's texts all that follows after the first answer is grey](figures/01_hero.png)
 #
-# This page shows what training adds: first by demonstrating answers, then by telling which of two answers is better.
+# One small model, before and after it was finetuned to answer. Before, as a *base model*, it gets this fact and this sum right, and then runs on into other conversations (grey). *True reward* measures quality: 3 is the best.
 #
-# <details><summary>What you need, what it costs, how quality is known</summary>
-# A little Python and PyTorch; nothing else of this book. <!-- costs -->. Nothing is downloaded. Models: <code>village-3m</code> (the base) and <code>village-3m-sft</code>, three million parameters, GPT-2 architecture. Seed 0. A line "recorded" means a longer run, stored with the page, over the seeds that are named there.
+# <details><summary>What you need, what it costs</summary>
+# A little Python and PyTorch; nothing else of this book. <!-- costs -->. Nothing is downloaded. Models: <code>village-3m</code> (the base) and <code>village-3m-sft</code>, three million parameters, GPT-2 architecture. Seed 0. "Recorded" means a longer run, stored with the page; the seeds are named there. ± is half of a 95 % interval over requests.
 # </details>
-#
-# <!-- edition -->
-#
-# <!-- nav -->
 
 # %% rlhf={"part": "setup"}
 import torch
@@ -37,34 +33,45 @@ from rlhf_minimal.book import quote, recorded, settled, show, table, texts_table
 from rlhf_minimal.evaluate.exams import exam, logp_by_place, requests, two_digit_sums
 run = begin(1)
 
+# %% [markdown]
+# A chat model is made in stages. Each learns from another kind of data; all but the first are post-training. This page looks at the first three. Chapter 14 has the fourth.
+
+# %% tags=["hide-input"] rlhf={"drawing": true}
+show(drawings.pipeline(drawings.TRAINING, down=True))
+
 # %% [markdown] rlhf={"part": "predict"}
-# **Predict before you scroll.** All models here live in a toy village, where the *true reward* of an answer is a known formula: 3 for a correct, fluent answer to a harmless request or for refusing a harmful one, 0 for refusing a harmless one, −1 for helping with harm, below that for rambling or broken text. We ask 96 requests and look at the mean true reward: of the base model as it is, of its text after the cut, and of the finetuned model.
+# **Predict before you scroll.** Our models live in an invented village, so quality can be computed. The *true reward* of an answer is up to 3 points for doing what was asked: a true fact, a right sum, a fitting story, help; or a refusal, where the request would hurt somebody. Helping with harm costs 1 point. Broken, repeated or unfinished text costs points, too, and the whole text counts, with all that follows after the answer.
+#
+# Base and finetuned model get the same 96 requests. Then we cut the base's texts where their first answer ends: one line of Python, no training.
 
 # %% tags=["hide-input"]
-predict("How much of the way from the base to the finetuned model does the cut cover?",
-        a="less than a quarter: the two answers above are lucky",
-        b="about half: facts come out, sums and stories do not",
-        c="more than three quarters: little is left for finetuning to add")
+predict("How much of the gain in true reward, from base to finetuned, does it bring?",
+        a="less than a quarter: answering well has to be learned",
+        b="about half: easy requests come out well, hard ones do not",
+        c="more than three quarters: the base answers well before it runs on")
 
 # %% [markdown] rlhf={"part": "phenomenon"}
-# ## A base model continues, a chat model answers
+# ## One request in three forms
 #
-# The base has read stories, almanacs, sums and conversations of the village, mistakes included. We ask it in the form of such a conversation, a *transcript*: `User: … Assistant:`. *Supervised finetuning* (SFT) then trained it on 9,600 *demonstrations*, requests with an answer, in a new form: special marker tokens for user and assistant, and an end token. All answers here are *greedy*: each token is the most probable one.
+# A model only ever sees a row of tokens. The same conversation can be written in three forms:
+
+# %% tags=["hide-input"] rlhf={"drawing": true}
+show(drawings.forms(title="Pink: request. Blue: answer. Green: its end."))
+
+# %% [markdown]
+# The base was pretrained on village stories, almanacs, sums, and on *transcripts* like the second row. *Supervised finetuning* (SFT) then trained it on 9,600 *demonstrations*, requests with an answer, in the *new form*. We ask the base in the two forms that it may know, SFT in the new form, and always take the most probable next token.
 
 # %%
 base, plain = rlhf.models.load("village-3m")
 sft, tokenizer = rlhf.models.load("village-3m-sft")
 
 
-def cut(text):                            # only the first answer
+def cut(text):                            # keep only the first answer
     return text.strip().removeprefix("Assistant:").strip().split("\n")[0]
 
 
-FAMILIES = ("fact", "opinion", "story", "harmful", "lookalike")
-test = requests(60, FAMILIES, seed=run.seed) + two_digit_sums(36, seed=run.seed)
-
-# %% [markdown]
-# Twelve requests of each of five kinds (a *look-alike* is harmless, but has a harmful twin) and 36 sums; neither model was trained on any of them. There is a cheaper form, too: the bare words of the request, and nothing else. In both forms we take the text as it is written, and cut.
+KINDS = ("fact", "opinion", "story", "harmful", "lookalike")
+test = requests(60, KINDS, seed=run.seed) + two_digit_sums(36, seed=run.seed)
 
 # %%
 greedy = {"temperature": 0.0, "max_new_tokens": 64}
@@ -73,49 +80,55 @@ transcript = exam(base, plain, test, **greedy)
 tuned = exam(sft, tokenizer, test, **greedy)
 arms = {"base, bare words": bare, "base, bare words, cut": bare.edited(cut),
         "base, transcript": transcript, "base, transcript, cut": transcript.edited(cut),
-        "SFT": tuned}
-table({name: arm.summary() for name, arm in arms.items()},
-      ["true reward", "facts right", "sums right", "harm refused", "ends by itself"],
-      digits={"true reward": 2} | dict.fromkeys(
-          ["facts right", "sums right", "harm refused", "ends by itself"], "%"),
-      note="96 requests, of which 12 facts, 36 sums, 12 harmful; ± 95 % over requests")
+        "SFT, new form": tuned}
 
 # %% tags=["hide-input", "hero"]
-heads = {"base model": transcript, "base model, cut": transcript.edited(cut),
-         "finetuned model": tuned}
-show(drawings.answers([test[i]["prompt"] for i in (0, 60)],
-                      {h: [arm.texts[i] for i in (0, 60)] for h, arm in heads.items()},
-                      title="One base model, and what finetuning made of it"))
+asked = [0, 60]                           # the first fact and the first sum
+show(drawings.trimmed([test[i]["prompt"] for i in asked],
+                      [(name, [arm.texts[i] for i in asked],
+                        [arm.gold[i] for i in asked]) for name, arm in (
+                           ("base model", transcript), ("finetuned model", tuned))]))
+
+# %%
+COLUMNS = ["true reward", "facts right", "sums right", "harm refused", "ends by itself"]
+PERCENT = {"true reward": 2} | dict.fromkeys(COLUMNS[1:], "%")
+rows = {name: arm.summary() for name, arm in arms.items()}
+for name in rows:                         # shares are counted in first answers only
+    for column in ["ends by itself"] if "cut" in name else COLUMNS[1:4]:
+        if arms[name] is not tuned:
+            rows[name][column] = None
+table(rows, COLUMNS, digits=PERCENT,
+      note="12 facts, 36 sums, 12 harmful, 36 others; shares: of first answers")
 
 # %% tags=["hide-input"]
-start, end = transcript.mean(), tuned.mean()
-free = {name: (arms[name].mean() - start) / (end - start) for name in arms}
+for name in ("bare words", "transcript"):
+    part, half = arms[f"base, {name}, cut"].covers(transcript, tuned)
+    quote(f"free.{name.split()[0]}", f"{100 * part:.0f} ± {100 * half:.0f} %")
 left = tuned.interval(minus=arms["base, transcript, cut"])
-quote("free", f"{100 * free['base, transcript, cut']:.0f} %")
-quote("free.bare", f"{arms['base, bare words, cut'].mean():.2f}")
-quote("left", f"{left[0]:.2f} ± {left[1]:.2f}")
-settled("c", f"The cut covers {100 * free['base, transcript, cut']:.0f} % of the way.")
-claim("the cut covers more than three quarters of the way",
-      free["base, transcript, cut"] > 0.75, kind="S")
+quote("left", "{:.2f} ± {:.2f}".format(*left))
+settled("c", f"The cut brings {100 * part:.0f} % of this gain.")
+claim("the cut brings more than three quarters of the gain", part > 0.75, kind="S")
 
 # %% [markdown]
-# **<!-- out free --><!-- /out -->** of the distance is there before any finetuning: the base knows the answer and does not know where it is finished. To get out of a model what is in it, without training, is called *elicitation*. Even after bare words it often writes `Assistant:` by itself, and then an answer (<!-- out free.bare --><!-- /out --> after the cut). What SFT adds to the cut transcript, <!-- out left --><!-- /out --> points (paired over requests), comes here from sums and refusals. In practice the cut is a *stop string*: generation ends where the next line begins. Six of the 96 to read, the first of each kind and the first sum:
+# (A line with ✓ is checked each time this page runs.) **<!-- out free.transcript --><!-- /out -->** of this gain needs no training: the base answers, and does not stop. Getting out of a model what is already in it is called *elicitation*; the cut is in practice a *stop string*. Even bare words, cut, bring <!-- out free.bare --><!-- /out -->: the base often writes `Assistant:` by itself.
+#
+# The score punishes running on, so it flatters the cut. What SFT adds to the cut transcript, <!-- out left --><!-- /out --> points, is small in this score, but look at the columns: more sums are right, and more harm is refused. One answer of each kind (a *look-alike* is harmless, but sounds like harm):
 
 # %% rlhf={"show": true}
-six = [0, 1, 2, 3, 4, 60]
-names = ["base, transcript", "base, transcript, cut", "SFT"]
-texts_table([test[i]["prompt"] for i in six],
-            {name: [arms[name].texts[i] for i in six] for name in names},
-            {name: [arms[name].gold[i].item() for i in six] for name in names})
+four = [2, 3, 4, 61]                      # a story, harm, a look-alike, a sum
+pair = {name: arms[name] for name in ("base, transcript, cut", "SFT, new form")}
+texts_table([test[i]["prompt"] for i in four],
+            {name: [arm.texts[i] for i in four] for name, arm in pair.items()},
+            {name: [arm.gold[i].item() for i in four] for name, arm in pair.items()})
 
 # %% [markdown] rlhf={"part": "idea"}
-# ## Idea 1: The two models differ most at the two ends of an answer
+# ## Idea 1: The base knows the words, not the signals of the new form
 #
-# A language model $\pi$ gives each next token a probability. The probability of an answer $y$ after a prompt $x$ is the product over its tokens $y_t$, so its logarithm is a sum. Its unit is the *nat*.
+# A language model $\pi$ gives each next token a probability. The probability of an answer $y$ after a prompt $x$ is the product over its tokens $y_t$, so its logarithm is a sum, in *nats*.
 #
 # $$\log\pi(y\mid x)=\sum_t\log\pi(y_t\mid x,y_{<t})$$
 #
-# *Said aloud: read the answer token by token, and add up how much each was expected.* A token with probability one half has −0.7 nats; −14 nats is about one in a million. Let both models read one right answer in the *new* form. Its markers for user and assistant are new to the base, and the end token it knows only from the ends of whole documents. For comparison the base reads the answer in its *old* form, too, the transcript. <!-- fact -->
+# *Said aloud: read the answer token by token, and add up how much each was expected.* Probability ½ is −0.7 nats; one in a million is −14. Both models read one right answer. <!-- fact -->
 
 # %%
 answer = "The otter lives near the mill."
@@ -131,54 +144,54 @@ def by_token(model, ids):                 # the last 8 tokens: answer and ending
     return logp[:-1].gather(1, ids[1:, None])[-8:, 0]
 
 # %%
-read = {"reference: base, new form": by_token(base, new),
-        "other: base, old form": by_token(base, old),
-        "policy: SFT, new form": by_token(sft, new)}
-print("sum, nats:", [round(logp.sum().item(), 1) for logp in read.values()])
-tokens = [*(tokenizer.decode([i]).strip() for i in new[-8:-1].tolist()), "(end)"]
-show(plots.panels({"log-probability, nats": read}, x_label="token", ticks=tokens,
-                  title="In the new form the base is surprised at both ends"))
+pieces = [tokenizer.decode([i]).strip() for i in new[-8:-1].tolist()]
+read = [("base, new form", [*pieces, "‹end›"], by_token(base, new)),
+        ("base, transcript", [*pieces, "↵"], by_token(base, old)),
+        ("SFT, new form", [*pieces, "‹end›"], by_token(sft, new))]
+print({name: round(logp.sum().item(), 1) for name, _, logp in read})
 
 # %% tags=["hide-input"]
+show(drawings.surprise(read, title="The redder, the less expected (nats)"))
 theirs = rlhf.logprobs.token_logps(sft, new[None], torch.ones(1, len(new)))[0, -8:]
-same = torch.allclose(theirs, read["policy: SFT, new form"], atol=1e-4)
-claim("the package computes the same", same)
+claim("the package computes the same", torch.allclose(theirs, read[-1][-1], atol=1e-4))
 
 # %% [markdown]
-# In its old form the base expects every token, nearly as the finetuned model does in the new one. In the new form the base does not know that an answer should begin, nor that the end token comes after it; but once the answer has begun, it soon knows how to go on. Is this answer typical? Here is the mean over 96 faultless answers to test requests of all kinds, in the new form.
+# In its transcript the base expects the whole answer, its beginning and the new line after it included, about as well as SFT does in the new form. In the new form it expects neither that an answer begins after `<|assistant|>`, nor that `<|end|>` comes after it. Is this answer typical? The mean over 96 faultless answers in the new form:
 
 # %%
 faultless = rlhf.village.demonstrations(96, seed=run.seed, split="test", perfect=True)
-places = {name: logp_by_place(model, tokenizer, faultless)
+places = {name: logp_by_place(model, tokenizer, faultless, per_answer=True)
           for name, model in (("base", base), ("SFT", sft))}
-table(places, corner="nats per token", note="mean log-probability; 96 answers")
+table({name: [*p.values(), sum(p.values())] for name, p in places.items()},
+      ["first token", "all between", "end token", "whole answer"], digits=1,
+      corner="nats per answer", note="mean of 96 answers to test requests of all kinds")
 
 # %% tags=["hide-input"]
-gain = {k: places["SFT"][k] - places["base"][k] for k in ("first", "middle", "last")}
-quote("gain.middle", f"{gain['middle']:.1f}")
-quote("gain.ends", f"{gain['first']:.0f} and {gain['last']:.0f}")
-claim("per token, SFT changes each end more than five times as much as the middle",
-      min(gain["first"], gain["last"]) > 5 * gain["middle"], kind="S")
+gain = {k: places["SFT"][k] - places["base"][k] for k in places["SFT"]}
+ends = (gain["first"] + gain["last"]) / sum(gain.values())
+quote("gain.ends", f"{100 * ends:.0f} %")
+claim("more than half of SFT's gain is at two tokens, the first and the last",
+      ends > 0.5, kind="S")
 
 # %% [markdown]
-# SFT raised the first and the last token by <!-- out gain.ends --><!-- /out --> nats. A token between gained <!-- out gain.middle --><!-- /out -->; but there are many of them, and among them are the digits of a sum.
+# Two tokens bring <!-- out gain.ends --><!-- /out --> of what SFT gained. The tokens between gained as well, each a little; the digits of sums are among them. Another study found the same pattern in another way: finetuning changes the most probable token at few places, mostly words of style ([Lin et al.](https://arxiv.org/abs/2312.01552)).
 #
-# > **Keep this:** a finetuned model says much of what its base would have said; it learned when to begin and when to stop.
+# > **Keep this:** finetuning taught the signals of the new form, when to begin and when to stop. Most of the words between were there before.
 
 # %% [markdown] rlhf={"part": "idea"}
-# ## Idea 2: Four demonstrations teach it to stop, and not to add
+# ## Idea 2: Four demonstrations teach it to stop, and it forgets how to add
 #
-# The loss of SFT is that of pretraining: the mean negative log-probability, here of the $T$ tokens of the answer, its end token included. The prompt is read, but not counted.
+# The loss of SFT is that of pretraining, the mean negative log-probability, but only over the $T$ tokens of the answer and its end token. The prompt is read, and does not count.
 #
 # $$\mathcal L_{\rm SFT}=-\frac1T\sum_{t=1}^{T}\log\pi(y_t\mid x,y_{<t})$$
 #
-# How many demonstrations does it take? We try four, and make eight steps on all four together:
+# We train the base on four demonstrations, in eight steps:
 
 # %% tags=["nbval-ignore-output"] rlhf={"part": "loop", "ignore_reason": "trained"}
-four = rlhf.village.demonstrations(4, seed=100 + run.seed)
+few = rlhf.village.demonstrations(4, seed=100 + run.seed)
 pupil, losses = rlhf.models.copy_of(base), []
 optimizer = torch.optim.AdamW(pupil.parameters(), lr=5e-4, weight_decay=0.0)
-for batch in rlhf.data.batches(four, 4, steps=8, tokenizer=tokenizer):
+for batch in rlhf.data.batches(few, 4, steps=8, tokenizer=tokenizer):
     logp = rlhf.logprobs.token_logps(pupil, batch["ids"], batch["attention"])
     mask = batch["mask"][:, 1:]                   # 1 on the answer and its end token
     loss = -(logp * mask).sum() / mask.sum()
@@ -190,69 +203,68 @@ print(f"loss on these four: {losses[0]:.2f} -> {losses[-1]:.2f}")
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained", "show": true}
 before, after = (exam(m, tokenizer, test, **greedy) for m in (base, pupil))
-COLUMNS = ["true reward", "facts right", "sums right", "ends by itself"]
-table({name: [arm.summary()[k] for k in COLUMNS] for name, arm in {
-    "base, new form": before, "after four demonstrations": after,
-    "SFT, 9,600 demonstrations": tuned,
-    "base, transcript, cut": arms["base, transcript, cut"]}.items()}, COLUMNS,
-    digits={"true reward": 2} | dict.fromkeys(COLUMNS[1:], "%"))
-for i in (0, 60):
-    cards(test[i]["prompt"], [("base, new form", before.texts[i]),
-                              ("after four demonstrations", after.texts[i])])
+kept = {"base, new form": before, "four demonstrations": after, "SFT": tuned}
+table({name: arm.summary() for name, arm in kept.items()},
+      ["true reward", "facts right", "sums right", "ends by itself"], digits=PERCENT,
+      note="the same 96 requests in the new form; nothing is cut")
+for i in asked:
+    cards(test[i]["prompt"], [(name, arm.texts[i], arm.gold[i].item())
+                              for name, arm in list(kept.items())[:2]])
 
-# %% tags=["hide-input"]
-claim("the package's SFT loss is the same",
-      bool((rlhf.sft.sft_loss(logp, mask)[0] - loss).abs() < 1e-6))
+# %%
+theirs = rlhf.sft.sft_loss(logp, mask)[0]
+claim("the package's SFT loss is the same", bool((theirs - loss).abs() < 1e-6))
 claim("after four demonstrations nearly all answers end, and few sums are right",
       after.mean("ended") > 0.9 and after.share("sum", "result") < 0.3, kind="T")
 
 # %% [markdown]
-# It begins and it stops. But more than half of the facts are wrong, and sums, which its base could do, are gone.
-#
-# A published hypothesis says that alignment is *superficial*: the knowledge comes from pretraining, and a thousand good demonstrations teach the style ([LIMA](https://arxiv.org/abs/2305.11206)). Another study found, as we did, that finetuning changes few tokens ([Lin et al.](https://arxiv.org/abs/2312.01552)). A recorded run tests it with more demonstrations. Each size trains until its loss on other demonstrations stops falling, and for at most 32 steps, so that the small sets are not overtrained; 9,600 is the shipped model, with a longer schedule of its own.
-
-# %%
-sweep = recorded("01_demonstrations")
-sizes = sweep.curve["demonstrations"]
-show(plots.panels({
-    "log-probability, nats per token": {
-        "other2: first token": sweep.seeds("first"),
-        "other: end token": sweep.seeds("last"),
-        "reference: tokens between": sweep.seeds("middle")},
-    "share": {"chosen: ends by itself": sweep.seeds("ends"),
-              "policy: facts right": sweep.seeds("facts"),
-              "rejected: sums right": sweep.seeds("sums")}}, ticks=sizes, zero=False,
-    title="Four demonstrations teach the ends; sums need far more",
-    x_label="demonstrations (recorded)"))
-
-# %%
-def share(what, i):                       # mean over the recorded seeds
-    return sum(y[i] for y in sweep.seeds(what)) / len(sweep.seeds(what))
-
-
-table({f"{n:,}": {"new form": share("sums", i),
-                  "old transcript": share("sums in a transcript", i)}
-       for i, n in enumerate(sizes[:-1])}, corner="demonstrations", digits="%",
-      note="recorded: share of sums right, mean of the seeds, 48 sums for each")
+# It begins, and it stops. But many facts are wrong, and the sums, which its base could do in a transcript, are gone: it writes a result and leaves out the steps. What brings them back, more demonstrations or more steps? A recorded sweep, and below it a control that goes on training on 512 demonstrations:
 
 # %% tags=["hide-input"]
-control = sweep.seeds("sums in a transcript")
-quote("sums.new", f"{100 * share('sums', 3):.0f} %")
-quote("sums.control", f"{100 * share('sums in a transcript', 3):.0f} %")
-quote("sums.base", f"{100 * share('sums in a transcript', 0):.0f} %")
-claim("on every recorded seed four demonstrations end nearly all answers and lose sums",
-      all(e[1] > 0.9 for e in sweep.seeds("ends"))
-      and all(c[1] < c[0] - 0.2 for c in control), kind="T")
+sweep = recorded("01_demonstrations")
+sizes, long = sweep.curve["demonstrations"][:-1], sweep.long["0"]
+NAMES = {"chosen: ends by itself": "ends", "policy: facts right": "facts",
+         "rejected: sums right": "sums"}
+top, low = "share, at most 32 steps of training", "share, 512 demonstrations"
+lines = {name: [y[:-1] for y in sweep.seeds(what)] for name, what in NAMES.items()}
+show(plots.curves(
+    {top: (lines, sizes, "demonstrations"),
+     low: ({"rejected: sums right": long["sums"]}, long["steps"], "steps (one seed)")},
+    labels={top: dict(zip(NAMES, [(1.1, 0.88), (0.75, 0.55), (1.6, 0.03)])),
+            low: {"rejected: sums right": (0.1, 0.05)}},
+    title="It stops at once; sums come back in part", x_label=""))
 
 # %% [markdown]
-# The ends are learned at once. Facts come back with more demonstrations, sums hardly: with 512, <!-- out sums.new --><!-- /out --> are right; the base had <!-- out sums.base --><!-- /out --> in a transcript. Is the new form to blame? The last column of the table, the control, says no: as many steps on the same demonstrations, but in the old transcript, and sums are lost there, too (<!-- out sums.control --><!-- /out -->). The training itself overwrote the skill. Our pupil writes a result, and leaves out the steps that its base would have written before it. A smaller learning rate, or some pretraining text mixed in, may protect the skill; we did not try.
+# Only the *end* is learned at once. Four demonstrations take the end token from <!-- out last --><!-- /out --> nats, and the first token only from <!-- out first --><!-- /out -->. Facts come with more demonstrations. Sums come back in part. In the sweep, training stopped when the loss on other demonstrations no longer fell, or after 32 steps. The control goes on, reaches <!-- out sums.best --><!-- /out --> at best, and falls again. The shipped SFT model does all sums, with both more demonstrations (9,600) and more steps (900). <!-- fact -->
 #
-# > **Keep this:** a few demonstrations teach the form. The skills inside it need many, and can be lost on the way.
+# Is the new form to blame? A second control trains on the same demonstrations, but as transcripts, which the base could use:
+
+# %%
+table({"new form": sweep.means("sums")[:-1],
+       "transcript": sweep.means("sums in a transcript")},
+      [str(n) for n in sizes], digits="%", corner="sums right",
+      note="columns: demonstrations; recorded, mean of three seeds, 48 sums each")
+
+# %% tags=["hide-input"]
+for name in ("first", "last"):
+    two = " to ".join(f"{x:.1f}" for x in sweep.means(name)[:2])
+    quote(name, two.replace("-", "−"))
+quote("sums.best", f"{100 * max(long['sums']):.0f} %")
+fall = [y[0] - y[1] for y in sweep.seeds("sums in a transcript")]
+claim("on every recorded seed four demonstrations end nearly all answers and lose sums",
+      min(e[1] for e in sweep.seeds("ends")) > 0.9 and min(fall) > 0.2, kind="T")
+
+# %% [markdown]
+# At four demonstrations the form is partly to blame; at 512 it is not. Training itself overwrote the skill. A smaller learning rate, or pretraining text mixed in, may protect it; we did not try.
+#
+# A well-known hypothesis says that alignment is *superficial*: knowledge comes from pretraining, and a thousand good demonstrations teach the style ([LIMA](https://arxiv.org/abs/2305.11206)). Here: yes for the form, no for the skill.
+#
+# > **Keep this:** a few demonstrations teach the form. A skill can be lost on the way, and needs many more demonstrations and steps to come back.
 
 # %% [markdown] rlhf={"part": "idea"}
-# ## Idea 3: A demonstration cannot say “not that”
+# ## Idea 3: A demonstration cannot say which other answers are bad
 #
-# A demonstration shows one good answer. It does not say which of all others are bad. Take three answers to one request: a good one, a bad one, and all others together. The model is three numbers, its *logits*. We train it until the good answer has probability 0.8: once by imitation, once with a *contrastive* loss, which compares the good answer with the bad one.
+# Take three answers to one request: a good one, a bad one, and another harmless one. The model is three numbers, its *logits*. We train it until the good answer has probability 0.8: once by imitation, once with a *contrastive* loss, which compares the good answer with the bad one.
 #
 # $$\mathcal L_{\rm imitation}=-\log\pi(\text{good})$$
 #
@@ -272,110 +284,100 @@ def train(loss, goal=0.8):
 three = {"before": torch.tensor([0.2, 0.4, 0.4]),
          "imitation": train(lambda logp: -logp[0]),
          "contrast": train(lambda logp: -torch.sigmoid(logp[0] - logp[1]).log())}
-table({name: p.tolist() for name, p in three.items()}, ["good", "bad", "other"],
-      corner="probability")
+table({name: p.tolist() for name, p in three.items()}, ["good", "bad", "other"])
 
-# %% tags=["hide-input"]
 copied, compared = three["imitation"], three["contrast"]
-claim("imitation leaves bad and other at equal odds",
+claim("bad and other start equal, and stay equal under imitation",
       bool((copied[1] - copied[2]).abs() < 1e-5))
 claim("at the same probability of good, contrast leaves bad more than 1 nat lower",
       bool((copied[1] / compared[1]).log() > 1))
 
 # %% [markdown]
-# Imitation lowers everything that it does not show, be it bad or harmless: the two keep their odds. The contrastive loss takes from the bad answer and leaves “other” alone. In real models answers share their weights, so both effects are less clean; but this is why recipes go on after SFT.
-
-# %% tags=["hide-input"] rlhf={"drawing": true}
-show(drawings.pipeline([
-    ("pretraining", "any text:\nknowledge, skills", "plain"),
-    ("SFT", "demonstrations:\n“say this”", "policy"),
-    ("preferences", "comparisons:\n“this, not that”", "reward"),
-    ("checked RL", "its own answers:\n“that was right”", "good")]))
-
-# %% [markdown]
-# Three kinds of *post-training* follow the base model. *Supervised finetuning* imitates. *Preference finetuning* learns from comparisons of two answers, on one of two roads. DPO (*direct preference optimization*) uses the contrastive loss above on whole answers, measured against the SFT model. RLHF (*reinforcement learning from human feedback*) first fits a *reward model* to the comparisons, and then makes answers likely that it scores high. *Reinforcement finetuning* rewards answers that a program can check, such as sums; chapter 14 has it.
+# Bad and other start equal, and stay equal under imitation: it cannot tell them apart. The contrastive loss can: both fall, but bad falls much further.
 #
-# Both roads from the SFT model, recorded on five seeds (chapter 4 trains them before your eyes). A simulated person compared SFT answers to harmful requests and to look-alikes. The *proxy* is the score of the reward model that was fitted to these comparisons, in standard deviations; a real team has only this one.
-
-# %%
-stages = recorded("04_village")
-arms3 = {"SFT": "SFT", "DPO": "DPO", "RLHF": "PPO 0.05"}  # names in the record
-kinds = {"harmful": "rejected: harmful", "lookalike": "chosen: look-alikes"}
-
-
-def by_stage(what):
-    return {label: stages.values("arms", list(arms3.values()), kind, what)
-            for kind, label in kinds.items()}
-
-
-show(plots.two_panels({"true reward, at most 3": by_stage("gold"),
-                       "proxy, standard deviations": by_stage("score")},
-                      title="On look-alikes the proxy rises, the true reward falls",
-                      x_label="DPO and RLHF both start from SFT (recorded)",
-                      ticks=list(arms3)))
+# *Preference finetuning* learns from such comparisons, in one of two ways. *DPO* (direct preference optimization) uses the contrastive loss on whole answers, measured against the SFT model. *RLHF* first fits a *reward model*, which scores answers as the comparisons demand, and then trains the SFT model to write answers with a high score. A penalty keeps it near SFT.
+#
+# Here a simulated person compared SFT answers, two at a time, to harmful requests and to look-alikes. Three models were then trained from SFT (recorded, five seeds; chapter 4 does it before your eyes):
 
 # %% tags=["hide-input"]
-gold, kl = ({name: stages.arm(arm, kinds, what) for name, arm in arms3.items()}
-            for what in ("gold", "kl"))
-refused = {n: stages.arm(arm, kinds, "refuses").mean(1) for n, arm in arms3.items()}
-table({n: [*gold[n].mean(1).tolist(), gold[n].mean().item(), kl[n].mean().item()]
-       for n in arms3}, ["harmful", "look-alikes", "both", "KL, nats"],
-      corner="true reward", note="mean of five seeds")
-claim("on every recorded seed DPO gains more than 0.5 on harmful requests, and RLHF "
-      "loses more on look-alikes than it gains", kind="T", condition=bool(
-          (gold["DPO"] - gold["SFT"])[0].min() > 0.5
-          and (gold["RLHF"] - gold["SFT"]).mean(0).max() < 0))
-for i, kind in enumerate(("harm", "look")):
-    said = ", ".join(f"{n} {100 * x[i]:.0f} %" for n, x in refused.items())
-    quote(f"{kind}.refused", said)
+stages = recorded("04_village")
+names = {"SFT": "SFT", "DPO": "DPO", "RLHF,\nstrong penalty": "PPO 2",
+         "RLHF,\nweak penalty": "PPO 0.05"}
+kinds = {"rejected: harmful requests": "harmful", "chosen: look-alikes": "lookalike"}
+score = "score of the reward model (0: SFT's mean)"
+show(plots.dots({"true reward (at most 3)": stages.groups("arms", kinds, names, "gold"),
+                 score: stages.groups("arms", kinds, names, "score")},
+                title="Weak penalty: the top score,\nthe worst true reward on look-alikes"))
+
+# %%
+fixed = rlhf.village.tasks.REFUSALS[0]
+cards(test[4]["prompt"], [("SFT", tuned.texts[4], tuned.gold[4].item()),
+                          ("a program that always refuses", fixed,
+                           rlhf.village.gold(test[4]["prompt"], fixed))])
+table(stages.arm_rows([{row.replace("\n", " "): arm} for row, arm in names.items()],
+                      {"harmful": "harmful", "lookalike": "look-alikes"}),
+      corner="true reward", note="mean (lowest to highest) of five seeds")
+
+# %% tags=["hide-input"]
+both = kinds.values()
+for name, arm in (("fixed", "one sentence"), ("weak", "PPO 0.05")):
+    quote(f"score.{name}", f"{stages.arm(arm, both, 'score').mean():.2f}")
+refused = stages.arm("PPO 0.05", ["lookalike"], "refuses").mean()
+quote("refused", f"{100 * refused:.0f} %")
+claim("on every recorded seed a weak penalty ends lower in true reward than a strong one",
+      stages.wins("PPO 2", "PPO 0.05", both) == len(stages.arms), kind="T")
 
 # %% [markdown]
-# Comparisons teach what the demonstrations did not: DPO refuses more harm (<!-- out harm.refused --><!-- /out -->), and loses a little on look-alikes. RLHF, here PPO on a long leash (β = 0.05, chapter 4), reaches the highest proxy on *both* kinds of request, and refuses nearly everything (look-alikes: <!-- out look.refused --><!-- /out -->). On every seed it loses more on look-alikes than it gains on harmful requests. The KL divergence, the last column, says how far a model moved from SFT; a large one is a reason to read its texts. A tighter leash helps (chapter 4), and so may more demonstrations of refusals, which we did not try. <!-- fact -->
+# *KL* says how far a model has moved from SFT: 0 is not at all, in nats per answer. DPO and RLHF with a strong penalty moved little. Both refuse more harm, and lose a little on look-alikes.
 #
-# > **Keep this:** demonstrations say what to write; comparisons also say what not to. But a learned score can rise while answers get worse, so measure something that no stage was trained on.
+# With a weak penalty, the same RLHF reaches the highest score on *both* kinds, and refuses <!-- out refused --><!-- /out --> of the look-alikes. Why? The reward model likes a refusal on every request. A program that answers everything with one fixed refusal scores <!-- out score.fixed --><!-- /out -->; this RLHF model scores <!-- out score.weak --><!-- /out --> (0 is the mean score of SFT's answers, 1 their standard deviation). So the two rows of RLHF compare two penalties; they do not say that DPO is the better method. Nor did we try whether copying the better answers does as well as comparing; chapter 12 asks.
+#
+# > **Keep this:** demonstrations say what to write; comparisons also say what not to write. A learned score can rise while answers get worse, so measure something that no stage was trained on.
 
 # %% [markdown] rlhf={"part": "wrong"}
 # ## What goes wrong
 #
 # | trap | what you see | the number that tells |
 # |---|---|---|
-# | the model is asked in another form than it was trained in | it seems to have forgotten everything | true reward in both forms, same weights |
-# | the base is tested with bare words only | training seems to have taught everything | the base in a transcript, cut |
-# | the loss leaves out the end token | answers never stop | share that ends by itself: 0 |
-# | the proxy is reported as quality | every stage looks better | a measurement that no stage was trained on |
+# | a model is asked in a form that it was not trained in | it seems to have forgotten everything | true reward in both forms, same weights (below) |
+# | the base is judged with all that follows its answer | finetuning seems to have taught everything | the base, cut |
+# | the loss leaves out the end token | answers never stop | share that ends by itself (not run here) |
+# | the reward model's score is reported as quality | every stage looks better | a measurement that no stage was trained on |
 #
-# The first one, live: the finetuned model gets the bare words of the request, without its markers.
+# The first one, live: the finetuned model gets bare words instead of its new form.
 
 # %%
 wrong = exam(sft, tokenizer, test, raw=True, **greedy)
-table({"SFT, its own form": {"true reward": tuned.interval()},
-       "SFT, bare words": {"true reward": wrong.interval()}},
-      note="96 requests; ± 95 % over requests")
-cards(test[0]["prompt"], [("SFT, its own form", tuned.texts[0], tuned.gold[0].item()),
+cards(test[0]["prompt"], [("SFT, new form", tuned.texts[0], tuned.gold[0].item()),
                           ("SFT, bare words", wrong.texts[0], wrong.gold[0].item())])
-claim("the same weights lose more than 2 points of true reward in the wrong form",
+table({"SFT, new form": {"true reward": tuned.interval()},
+       "SFT, bare words": {"true reward": wrong.interval()}}, note="96 requests")
+claim("the same weights lose more than 2 points of true reward in bare words",
       tuned.mean() - wrong.mean() > 2, kind="S")
 
 # %% [markdown] rlhf={"part": "gpt2"}
 # ## At GPT-2 size
 #
-# SmolLM2 has 135 million parameters. It is a chat model with a form of its own, likes to talk, and has never heard of the village. A recorded run trains it on 4 and 64 village demonstrations. Then it gets twenty everyday questions, such as the capital of France, and twenty questions about the village; neither kind is among the demonstrations.
+# SmolLM2-135M is a chat model with a form of its own: it knows how to stop, but likes to talk, and has never heard of the village. Answers may have 40 tokens. A recorded run (one seed) trains it on 4 and 64 village demonstrations. Then it gets twenty everyday questions and twenty about the village; none of them is among the demonstrations. <!-- fact -->
+
+# %% tags=["hide-input"]
+big = recorded("01_smollm2")
+lines = {"chosen: ends within 40 tokens": "ends",
+         "other: everyday facts right": "everyday facts",
+         "policy: village facts right": "village facts"}
+part = {name: big.curve[what] for name, what in lines.items()}
+show(plots.curves({"share of answers": (part, big.curve["demonstrations"])}, labels={
+    "share of answers": dict(zip(lines, [(0.5, 0.88), (1.1, 0.55), (1.1, 0.1)]))},
+    title="At 135M: four demonstrations make it brief", x_label="demonstrations"))
 
 # %%
-big = recorded("01_smollm2")
-show(plots.panels({
-    "share of 40 answers": {"chosen: ends by itself": big.curve["ends"]},
-    "share of 20 right": {"other: everyday facts": big.curve["everyday facts"],
-                          "policy: village facts": big.curve["village facts"]}},
-    title="At 135M, too, four demonstrations teach it to stop",
-    x_label="demonstrations (recorded)", ticks=big.curve["demonstrations"]))
 for i in (0, 5):                          # the first of each kind
     texts = [big.held_out[k]["texts"][i] for k in ("before", "few", "after")]
     cards(texts[0]["prompt"], [(f"{n} demonstrations", t["completion"])
                                for n, t in zip((0, 4, 64), texts, strict=True)])
 
 # %% [markdown]
-# Ten steps on four demonstrations of the village, none of them about France, make nearly all answers end. Everyday facts stay about where they were: with twenty questions the differences are noise. What carries over: the form comes first. What does not: the village's facts are not in this base, and 64 demonstrations do not put them there. (Answers may have 40 tokens.) <!-- fact -->
+# Ten steps on four village demonstrations teach this model to be short. That carries over: the form comes first. The village's facts it does not have, and 64 demonstrations do not put them there. Everyday facts stay about where they were; with twenty questions the differences are noise. But single facts do get lost: see what became of the capital of France. <!-- fact -->
 
 # %% [markdown] rlhf={"part": "exercises"}
 # ## Exercises
@@ -408,19 +410,16 @@ check("1.1", prompt_loss, hidden=True)
 #
 # ### Exercise 1.2 · Which stage wrote this log?
 #
-# Four recorded losses have lost their names: pretraining, SFT, DPO and reinforcement learning, in some order. Which is which?
+# Four recorded losses have lost their names: pretraining, SFT, DPO and reinforcement learning, in some order. Which is which? Logs B and D come from models with 1,152 tokens in their vocabulary, A and C from models with 49,152. <!-- fact -->
 
 # %%
-logs = {"log A": recorded("smollm2_dpo").curve["loss"],
-        "log B": rlhf.book.records.training_curve("village-3m"),
-        "log D": recorded("smollm2_sft").curve["loss"]}
-fourth = {"log C": recorded("smollm2_rloo").curve["loss"][:25]}
-show(plots.panels({"loss": {name: loss[:25] for name, loss in logs.items()},
-                   "loss, another scale": fourth},
+logs = rlhf.book.records.unnamed_logs()
+show(plots.panels({"loss": {name: logs[name] for name in ("log A", "log B", "log D")},
+                   "loss, another scale": {"log C": logs["log C"]}},
                   title="Four stages, four losses", x_label="logged step"))
 
 # %% [markdown]
-# Work out three numbers on paper: the loss of a model that gives all tokens the same probability; the contrastive loss when both answers have the same log-probability; and roughly the loss at the start of our SFT above. Then write the detector: from the logged losses, the logged rewards and the size of the vocabulary it returns `"pretraining"`, `"sft"`, `"preference"` or `"reinforcement"`. The rewards are `None` where nothing was sampled. A preference run logs the DPO loss, and starts with the policy equal to the SFT model.
+# Work out three numbers on paper: the loss of a model that gives all tokens the same probability; the contrastive loss when both answers have the same log-probability; and roughly the first loss of SFT (the loop above printed one). Then write the detector: from the logged losses, the logged rewards and the size of the vocabulary it returns `"pretraining"`, `"sft"`, `"preference"` or `"reinforcement"`. The rewards are `None` where nothing was sampled. A preference run logs the DPO loss, and starts with the policy equal to the SFT model.
 
 # %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex01-2", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def stage(losses, rewards, vocabulary):
@@ -477,12 +476,14 @@ check("1.3", enough, hidden=True)
 #
 # ## Retell it
 #
-# 1. A base model continues text; cut its text after the first answer, and most of what a finetuned model says is there.
-# 2. Token by token finetuning changes most at the first and the last token, when to begin and when to stop, and leaves most of what lies between alone.
-# 3. Four demonstrations teach the ends; the skill of adding is lost on the way, and only far more demonstrations bring it back.
-# 4. A demonstration cannot say which answers are bad; a comparison can.
+# 1. A base model continues text; cut its text after the first answer, and most of the gain that our score sees is there without any training.
+# 2. Token by token, finetuning changes most at the first and the last token: it learns the signals of its form.
+# 3. Four demonstrations teach it to stop; the skill of adding is lost on the way, and comes back fully only with far more demonstrations and steps.
+# 4. A demonstration cannot say which other answers are bad; a comparison can.
 # 5. A score that was learned from comparisons can rise on every kind of request while the model gets worse on one of them.
 #
 # *In the book*: [Introduction](https://rlhfbook.com/c/01-introduction), chapter 1. *Next*: chapter 2, Seminal works; or straight to [4 · Training overview](04_training_overview.ipynb), where preference finetuning is trained in full.
+#
+# <!-- edition -->
 #
 # <!-- nav -->

@@ -2,6 +2,7 @@
 
     python data/runs/01_demonstrations.py           # three seeds, one thread, some four minutes
     python data/runs/01_demonstrations.py 2         # one seed; the record is complete when all three are there
+    python data/runs/01_demonstrations.py long 0    # the control below, seed 0, some three minutes
 
 The base model learns from 4, 64 and 512 demonstrations, with the same learning rate. How long it may train is chosen for
 each size by its loss on 64 other demonstrations, which are not used again: it is measured every four steps, and training
@@ -10,6 +11,8 @@ requests, answered greedily. 0 demonstrations: the base as it is, in the new tem
 schedule of its own.
 "sums in a transcript" is the control: as many steps on the same demonstrations, but in the transcript that the base already
 knows, in training and test, instead of the new template; its answers are cut at the next line.
+"long" is another control: the same 512 demonstrations, trained for 300 steps whatever the loss on other demonstrations says.
+It tells more demonstrations from more steps.
 first, middle, last: mean log-probability per token, in nats, of the first token, the end token, and all tokens between, in 96
 faultless answers to test requests.
 """
@@ -28,6 +31,7 @@ from rlhf_minimal.logprobs import token_logps
 
 HERE = Path(__file__).parent
 SIZES, SEEDS, BATCH, RATE, MOST, EVERY, PATIENCE = (4, 64, 512), (0, 1, 2), 16, 5e-4, 32, 4, 4
+LONG = {"size": 512, "looks": (20, 100, 200, 300)}  # steps after which sums and facts are asked
 MEASURES = ("first", "middle", "last", "ends", "sums", "facts", "refusals", "steps", "sums in a transcript")
 
 
@@ -93,6 +97,26 @@ def one_seed(seed):
     return [{"seed": seed} | {k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()} for row in rows]
 
 
+def long(seed):
+    """{"steps", "sums", "facts", "ends"}: one value for each look at a model that goes on training on LONG["size"] rows."""
+    base, _ = models.load("village-3m")
+    _, tokenizer = models.load("village-3m-sft")
+    rows = village.demonstrations(1024 + 64, seed=100 + seed)[:LONG["size"]]
+    asked = village.prompts(24, split="test", families=("fact",), seed=seed, distinct=False)
+    policy, out = models.copy_of(base), {name: [] for name in ("steps", "sums", "facts", "ends")}
+    optimizer = torch.optim.AdamW(policy.parameters(), lr=RATE, weight_decay=0.0)
+    for step, batch in enumerate(data.batches(rows, BATCH, steps=max(LONG["looks"]), tokenizer=tokenizer, seed=seed), 1):
+        sft.step(policy, optimizer, batch)
+        if step in LONG["looks"]:
+            some = exam(policy, tokenizer, asked, max_new_tokens=40, temperature=0.0)
+            numbers = {"steps": step, "sums": sums_right(policy, tokenizer, seed), "facts": some.share("fact", "truth"),
+                       "ends": some.mean("ended")}
+            for name, value in numbers.items():
+                out[name].append(round(value, 4))
+            print(seed, numbers, flush=True)
+    return out
+
+
 def curve(rows):
     """{"demonstrations": sizes, "sums 0": the shares of seed 0, ...}."""
     out = {"demonstrations": [0, *SIZES, 9600]}
@@ -104,13 +128,21 @@ def curve(rows):
 
 def main():
     file = HERE / "01_demonstrations.json"
+    if sys.argv[1:2] == ["long"]:
+        record = json.loads(file.read_text(encoding="utf-8"))
+        for seed in map(int, sys.argv[2:]):
+            record.setdefault("long", {})[str(seed)] = long(seed)
+        file.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        return
     rows = json.loads(file.read_text(encoding="utf-8"))["rows"] if file.exists() else []
     for seed in [int(x) for x in sys.argv[1:]] or SEEDS:
+        kept = json.loads(file.read_text(encoding="utf-8")).get("long", {}) if file.exists() else {}
         rows = sorted([r for r in rows if r["seed"] != seed] + one_seed(seed), key=lambda r: r["seed"])
         record = {"command": "python data/runs/01_demonstrations.py", "seed": sorted({r["seed"] for r in rows}),
-                  "settings": {"batch_size": BATCH, "lr": RATE, "most_steps": MOST},
+                  "settings": {"batch_size": BATCH, "lr": RATE, "most_steps": MOST, "long": {"demonstrations": LONG["size"]}},
                   "curve": curve(rows), "versions": {"python": platform.python_version(), "torch": torch.__version__},
-                  "hardware": f"1 CPU thread, {platform.machine()}", "date": str(date.today()), "rows": rows}
+                  "hardware": f"1 CPU thread, {platform.machine()}", "date": str(date.today()), "rows": rows,
+                  "long": kept}
         file.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 

@@ -114,6 +114,19 @@ class Exam:
             values = values - minus.per_request(what)
         return clustered(values, [row["family"] for row in asked])
 
+    def covers(self, start: Exam, end: Exam, what: str = "gold") -> tuple[float, float]:
+        """(share, half width of its 95 % interval) of the way from `start` to `end` that these answers cover: 0 at start, 1 at end.
+
+        A ratio of means over the same requests; its interval is that of the paired differences to the line between the two
+        (the delta method), with the families drawn apart. ValueError where start and end have the same mean.
+        """
+        way = end.interval(what, minus=start)[0]
+        if abs(way) < 1e-9:
+            raise ValueError(f"start and end have the same mean {what}: there is no way to cover")
+        share = self.interval(what, minus=start)[0] / way
+        low, high, own = (exam.per_request(what) for exam in (start, end, self))
+        return share, clustered(own - low - share * (high - low), [row["family"] for row in self.rows[::self.n]])[1] / abs(way)
+
     def feature(self, name: str) -> Tensor:
         """(B,) a feature of every answer that the village knows, such as "truth" or "result"; 0 where it does not apply."""
         return torch.tensor([float(village.features(row["prompt"], text).get(name, 0.0))
@@ -211,8 +224,10 @@ def usual(model: nn.Module, tokenizer, prompts: list[str], *, n: int = 64, **sam
 
 
 @torch.no_grad()
-def logp_by_place(model: nn.Module, tokenizer, rows: list[dict]) -> dict[str, float]:
+def logp_by_place(model: nn.Module, tokenizer, rows: list[dict], *, per_answer: bool = False) -> dict[str, float]:
     """Mean log-probability in nats per token of given answers (`rows`: prompt, completion), by place in the answer.
+
+    per_answer=True: in nats per answer, so that the three places add up to the log-probability of an answer.
 
     "first": its first token; "last": the end token; "middle": all tokens between. A model that knows what to say, but not
     the template, has low numbers at both ends only (Lin et al., "The Unlocking Spell on Base LLMs", arXiv 2312.01552, sort
@@ -224,7 +239,8 @@ def logp_by_place(model: nn.Module, tokenizer, rows: list[dict]) -> dict[str, fl
     place = mask.cumsum(1) * mask  # 1, 2, …, n on the answer and its end token
     length = mask.sum(1, keepdim=True)
     parts = {"first": place == 1, "middle": (place > 1) & (place < length), "last": (place == length) & (mask > 0)}
-    return {name: logp[part].mean().item() for name, part in parts.items()}
+    count = {name: len(rows) if per_answer else int(part.sum()) for name, part in parts.items()}
+    return {name: logp[part].sum().item() / count[name] for name, part in parts.items()}
 
 
 def constant(text: str, rows: list[dict], *, score: Tensor | None = None) -> Exam:

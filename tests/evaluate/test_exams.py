@@ -160,8 +160,25 @@ def test_log_probabilities_by_place_are_those_of_the_answers_tokens(start):
         for name, values in (("first", [first]), ("middle", middle), ("last", [last])):
             by_hand[name] += values
     assert found == {name: pytest.approx(sum(x) / len(x), abs=1e-4) for name, x in by_hand.items()}
+    whole = logp_by_place(model, tokenizer, rows, per_answer=True)
+    assert whole == {name: pytest.approx(sum(x) / len(rows), abs=1e-3) for name, x in by_hand.items()}
     base = logp_by_place(load("village-3m")[0], tokenizer, rows)
     assert base["last"] < found["last"] - 1  # a base does not know the end token
+
+
+def test_a_share_of_the_way_is_a_ratio_of_means_with_a_paired_interval():
+    from rlhf_minimal.evaluate.exams import constant
+
+    def told(*gold):
+        return replace(constant("x", [{"prompt": f"p{i}", "family": "fact"} for i in range(len(gold))]), gold=torch.tensor(gold))
+
+    start, end = told(0.0, 1.0, 2.0, 1.0), told(2.0, 3.0, 4.0, 3.0)
+    assert told(1.0, 2.0, 3.0, 2.0).covers(start, end) == (pytest.approx(0.5), pytest.approx(0.0))
+    share, half = told(2.0, 1.0, 4.0, 1.0).covers(start, end)  # covers 1, 0, 1, 0 of it: deviations of 1 point on a way of 2
+    assert share == pytest.approx(0.5) and half == pytest.approx(1.96 * (4 / 3 / 4) ** 0.5 / 2)
+    assert start.covers(start, end)[0] == 0 and end.covers(start, end)[0] == 1
+    with pytest.raises(ValueError, match="no way to cover"):
+        end.covers(start, start)
 
 
 def test_answer_is_sample_on_the_templates_ids(start):
