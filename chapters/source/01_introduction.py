@@ -45,7 +45,7 @@ show(drawings.pipeline(drawings.TRAINING, down=True))
 # Base and finetuned model get the same 96 requests. Then we cut the base's texts where their first answer ends: one line of Python, no training.
 
 # %% tags=["hide-input"]
-predict("How much of the gain in true reward, from base to finetuned, does it bring?",
+predict("How much of the gain in true reward, base to finetuned, does the cut bring?",
         a="less than a quarter: answering well has to be learned",
         b="about half: easy requests come out well, hard ones do not",
         c="more than three quarters: the base answers well before it runs on")
@@ -81,31 +81,27 @@ tuned = exam(sft, tokenizer, test, **greedy)
 arms = {"base, bare words": bare, "base, bare words, cut": bare.edited(cut),
         "base, transcript": transcript, "base, transcript, cut": transcript.edited(cut),
         "SFT, new form": tuned}
+asked = [0, 60]                           # to read: the first fact and the first sum
 
 # %% tags=["hide-input", "hero"]
-asked = [0, 60]                           # the first fact and the first sum
-show(drawings.trimmed([test[i]["prompt"] for i in asked],
-                      [(name, [arm.texts[i] for i in asked],
-                        [arm.gold[i] for i in asked]) for name, arm in (
-                           ("base model", transcript), ("finetuned model", tuned))]))
+two = {name: arm.take(torch.tensor(asked), 1) for name, arm in (
+    ("base model", transcript), ("finetuned model", tuned))}
+show(drawings.trimmed([row["prompt"] for row in two["base model"].rows],
+                      [(name, arm.texts, arm.gold) for name, arm in two.items()]))
 
 # %%
-COLUMNS = ["true reward", "facts right", "sums right", "harm refused", "ends by itself"]
-PERCENT = {"true reward": 2} | dict.fromkeys(COLUMNS[1:], "%")
-rows = {name: arm.summary() for name, arm in arms.items()}
-for name in rows:                         # shares are counted in first answers only
-    for column in ["ends by itself"] if "cut" in name else COLUMNS[1:4]:
-        if arms[name] is not tuned:
-            rows[name][column] = None
-table(rows, COLUMNS, digits=PERCENT,
+FIRST = ["true reward", "facts right", "sums right", "harm refused"]
+WHOLE = ["true reward", "ends by itself"]
+PERCENT = {"true reward": 2} | dict.fromkeys([*FIRST[1:], WHOLE[1]], "%")
+table({name: arm.summary(FIRST if "cut" in name else WHOLE if "base" in name else None)
+       for name, arm in arms.items()}, list(PERCENT), digits=PERCENT,
       note="12 facts, 36 sums, 12 harmful, 36 others; shares: of first answers")
 
 # %% tags=["hide-input"]
 for name in ("bare words", "transcript"):
     part, half = arms[f"base, {name}, cut"].covers(transcript, tuned)
     quote(f"free.{name.split()[0]}", f"{100 * part:.0f} ± {100 * half:.0f} %")
-left = tuned.interval(minus=arms["base, transcript, cut"])
-quote("left", "{:.2f} ± {:.2f}".format(*left))
+quote("left", "{:.2f} ± {:.2f}".format(*tuned.interval(minus=transcript.edited(cut))))
 settled("c", f"The cut brings {100 * part:.0f} % of this gain.")
 claim("the cut brings more than three quarters of the gain", part > 0.75, kind="S")
 
@@ -148,7 +144,6 @@ pieces = [tokenizer.decode([i]).strip() for i in new[-8:-1].tolist()]
 read = [("base, new form", [*pieces, "‹end›"], by_token(base, new)),
         ("base, transcript", [*pieces, "↵"], by_token(base, old)),
         ("SFT, new form", [*pieces, "‹end›"], by_token(sft, new))]
-print({name: round(logp.sum().item(), 1) for name, _, logp in read})
 
 # %% tags=["hide-input"]
 show(drawings.surprise(read, title="The redder, the less expected (nats)"))
@@ -218,24 +213,26 @@ claim("after four demonstrations nearly all answers end, and few sums are right"
       after.mean("ended") > 0.9 and after.share("sum", "result") < 0.3, kind="T")
 
 # %% [markdown]
-# It begins, and it stops. But many facts are wrong, and the sums, which its base could do in a transcript, are gone: it writes a result and leaves out the steps. What brings them back, more demonstrations or more steps? A recorded sweep, and below it a control that goes on training on 512 demonstrations:
+# It begins, and it stops. But many facts are wrong, and the sums, which its base could do in a transcript, are gone: it writes a result and leaves out the steps. What brings them back, more demonstrations or more steps? In the plot, training stops when the loss on other demonstrations no longer falls, and after 32 steps at the latest. The table is a control: it goes on training on 512 demonstrations.
 
 # %% tags=["hide-input"]
 sweep = recorded("01_demonstrations")
-sizes, long = sweep.curve["demonstrations"][:-1], sweep.long["0"]
-NAMES = {"chosen: ends by itself": "ends", "policy: facts right": "facts",
+names = {"chosen: ends by itself": "ends", "policy: facts right": "facts",
          "rejected: sums right": "sums"}
-top, low = "share, at most 32 steps of training", "share, 512 demonstrations"
-lines = {name: [y[:-1] for y in sweep.seeds(what)] for name, what in NAMES.items()}
-show(plots.curves(
-    {top: (lines, sizes, "demonstrations"),
-     low: ({"rejected: sums right": long["sums"]}, long["steps"], "steps (one seed)")},
-    labels={top: dict(zip(NAMES, [(1.1, 0.88), (0.75, 0.55), (1.6, 0.03)])),
-            low: {"rejected: sums right": (0.1, 0.05)}},
-    title="It stops at once; sums come back in part", x_label=""))
+lines = {name: [y[:-1] for y in sweep.seeds(what)] for name, what in names.items()}
+sizes, places = sweep.curve["demonstrations"][:-1], [(1.1, 0.88), (0.7, 0.55), (1.6, 0)]
+show(plots.curves({"share of test requests": (lines, sizes)},
+                  labels={"share of test requests": dict(zip(names, places, strict=True))},
+                  title="It stops at once; sums come back in part",
+                  x_label="demonstrations (recorded)"))
+
+# %%
+long = sweep.long["0"]                    # recorded, one seed
+table({"512 demonstrations": long["sums"]}, [f"{n} steps" for n in long["steps"]],
+      digits="%", corner="sums right", note="48 sums")
 
 # %% [markdown]
-# Only the *end* is learned at once. Four demonstrations take the end token from <!-- out last --><!-- /out --> nats, and the first token only from <!-- out first --><!-- /out -->. Facts come with more demonstrations. Sums come back in part. In the sweep, training stopped when the loss on other demonstrations no longer fell, or after 32 steps. The control goes on, reaches <!-- out sums.best --><!-- /out --> at best, and falls again. The shipped SFT model does all sums, with both more demonstrations (9,600) and more steps (900). <!-- fact -->
+# Only the *end* is learned at once. Four demonstrations take the end token from <!-- out last --><!-- /out --> nats, and the first token only from <!-- out first --><!-- /out -->. Facts come with more demonstrations. Sums come back in part. With more steps on the same 512 demonstrations <!-- out sums.best --><!-- /out --> are right at best, then fewer again. The shipped SFT model does all sums, with both more demonstrations (9,600) and more steps (900). <!-- fact -->
 #
 # Is the new form to blame? A second control trains on the same demonstrations, but as transcripts, which the base could use:
 
@@ -268,7 +265,7 @@ claim("on every recorded seed four demonstrations end nearly all answers and los
 #
 # $$\mathcal L_{\rm imitation}=-\log\pi(\text{good})$$
 #
-# $$\mathcal L_{\rm contrast}=-\log\sigma\big(\log\pi(\text{good})-\log\pi(\text{bad})\big)$$
+# $$\mathcal L_{\rm contrast}=-\log\sigma\Big(\log\frac{\pi(\text{good})}{\pi(\text{bad})}\Big)$$
 #
 # Here σ is the logistic function, $\sigma(z)=1/(1+e^{-z})$.
 
@@ -285,12 +282,8 @@ three = {"before": torch.tensor([0.2, 0.4, 0.4]),
          "imitation": train(lambda logp: -logp[0]),
          "contrast": train(lambda logp: -torch.sigmoid(logp[0] - logp[1]).log())}
 table({name: p.tolist() for name, p in three.items()}, ["good", "bad", "other"])
-
-copied, compared = three["imitation"], three["contrast"]
-claim("bad and other start equal, and stay equal under imitation",
-      bool((copied[1] - copied[2]).abs() < 1e-5))
-claim("at the same probability of good, contrast leaves bad more than 1 nat lower",
-      bool((copied[1] / compared[1]).log() > 1))
+claim("contrast leaves bad more than 1 nat lower than imitation does",
+      bool((three["imitation"] / three["contrast"])[1].log() > 1))
 
 # %% [markdown]
 # Bad and other start equal, and stay equal under imitation: it cannot tell them apart. The contrastive loss can: both fall, but bad falls much further.
@@ -304,10 +297,9 @@ stages = recorded("04_village")
 names = {"SFT": "SFT", "DPO": "DPO", "RLHF,\nstrong penalty": "PPO 2",
          "RLHF,\nweak penalty": "PPO 0.05"}
 kinds = {"rejected: harmful requests": "harmful", "chosen: look-alikes": "lookalike"}
-score = "score of the reward model (0: SFT's mean)"
 show(plots.dots({"true reward (at most 3)": stages.groups("arms", kinds, names, "gold"),
-                 score: stages.groups("arms", kinds, names, "score")},
-                title="Weak penalty: the top score,\nthe worst true reward on look-alikes"))
+                 "reward model (0: SFT)": stages.groups("arms", kinds, names, "score")},
+                title="Weak penalty: top score,\nworst true reward on look-alikes"))
 
 # %%
 fixed = rlhf.village.tasks.REFUSALS[0]
@@ -319,13 +311,12 @@ table(stages.arm_rows([{row.replace("\n", " "): arm} for row, arm in names.items
       corner="true reward", note="mean (lowest to highest) of five seeds")
 
 # %% tags=["hide-input"]
-both = kinds.values()
 for name, arm in (("fixed", "one sentence"), ("weak", "PPO 0.05")):
-    quote(f"score.{name}", f"{stages.arm(arm, both, 'score').mean():.2f}")
+    quote(f"score.{name}", f"{stages.arm(arm, kinds.values(), 'score').mean():.2f}")
 refused = stages.arm("PPO 0.05", ["lookalike"], "refuses").mean()
 quote("refused", f"{100 * refused:.0f} %")
-claim("on every recorded seed a weak penalty ends lower in true reward than a strong one",
-      stages.wins("PPO 2", "PPO 0.05", both) == len(stages.arms), kind="T")
+claim("on every recorded seed the weak penalty ends with less true reward",
+      stages.wins("PPO 2", "PPO 0.05", kinds.values()) == len(stages.arms), kind="T")
 
 # %% [markdown]
 # *KL* says how far a model has moved from SFT: 0 is not at all, in nats per answer. DPO and RLHF with a strong penalty moved little. Both refuse more harm, and lose a little on look-alikes.
@@ -360,21 +351,21 @@ claim("the same weights lose more than 2 points of true reward in bare words",
 #
 # SmolLM2-135M is a chat model with a form of its own: it knows how to stop, but likes to talk, and has never heard of the village. Answers may have 40 tokens. A recorded run (one seed) trains it on 4 and 64 village demonstrations. Then it gets twenty everyday questions and twenty about the village; none of them is among the demonstrations. <!-- fact -->
 
-# %% tags=["hide-input"]
+# %%
 big = recorded("01_smollm2")
+for i in (0, 5):                          # the first of each kind
+    texts = [big.held_out[k]["texts"][i] for k in ("before", "few", "after")]
+    cards(texts[0]["prompt"], [(f"{n} demonstrations", t["completion"])
+                               for n, t in zip((0, 4, 64), texts, strict=True)])
+
+# %% tags=["hide-input"]
 lines = {"chosen: ends within 40 tokens": "ends",
          "other: everyday facts right": "everyday facts",
          "policy: village facts right": "village facts"}
 part = {name: big.curve[what] for name, what in lines.items()}
 show(plots.curves({"share of answers": (part, big.curve["demonstrations"])}, labels={
-    "share of answers": dict(zip(lines, [(0.5, 0.88), (1.1, 0.55), (1.1, 0.1)]))},
+    "share of answers": dict(zip(lines, [(0.5, 0.88), (1, 0.55), (1, 0.1)], strict=True))},
     title="At 135M: four demonstrations make it brief", x_label="demonstrations"))
-
-# %%
-for i in (0, 5):                          # the first of each kind
-    texts = [big.held_out[k]["texts"][i] for k in ("before", "few", "after")]
-    cards(texts[0]["prompt"], [(f"{n} demonstrations", t["completion"])
-                               for n, t in zip((0, 4, 64), texts, strict=True)])
 
 # %% [markdown]
 # Ten steps on four village demonstrations teach this model to be short. That carries over: the form comes first. The village's facts it does not have, and 64 demonstrations do not put them there. Everyday facts stay about where they were; with twenty questions the differences are noise. But single facts do get lost: see what became of the capital of France. <!-- fact -->

@@ -435,7 +435,8 @@ def forms(rows=THREE_FORMS, *, title="", alt=""):
 def surprise(rows: list, *, worst=-8.0, title="", alt=""):
     """How much each token was expected: [(name, tokens, log-probabilities in nats)], a strip of boxes for each row.
 
-    White: expected (0 nats); the redder, the less expected, full red at `worst`. The number stands under its token.
+    White: expected (0 nats); the redder, the less expected, full red at `worst`. The number stands under its token, the
+    sum beside the name.
     """
     if wrong := [name for name, tokens, logp in rows if len(tokens) != len(logp)]:
         raise ValueError(f"{wrong[0]!r}: expected one log-probability for each token")
@@ -451,7 +452,8 @@ def surprise(rows: list, *, worst=-8.0, title="", alt=""):
     if title:
         note(ax, 0.1, y + 0.18, title, 12.5, "left", bold=True, color=BLACK)
     for name, tokens, logp in rows:
-        note(ax, 0.1, y - 0.14, name, 11, "left", bold=True, color=BLACK)
+        note(ax, 0.1, y - 0.14, f"{name}: {sum(map(float, logp)):.1f} in all".replace("-", "−"), 11, "left", bold=True,
+             color=BLACK)
         for k, (token, value) in enumerate(zip(tokens, map(float, logp), strict=True)):
             red = min(1.0, max(0.0, value / worst))
             ax.add_patch(FancyBboxPatch((0.1 + step * k, y - 0.68), step - 0.07, 0.38, edgecolor="#8a93a0", linewidth=1.2,

@@ -132,12 +132,16 @@ class Exam:
         return torch.tensor([float(village.features(row["prompt"], text).get(name, 0.0))
                              for row, text in zip(self.rows, self.texts, strict=True)])
 
-    def summary(self) -> dict[str, object]:
-        """What a table of models shows: true reward with its interval, shares of facts, sums, refusals and ends, tokens, KL."""
-        return {"true reward": self.interval(), "facts right": self.share("fact", "truth"),
-                "sums right": self.share("sum", "result"),
-                "harm refused": self.of("harmful").mean("refuses"), "ends by itself": self.mean("ended"),
-                "tokens": self.mean("length"), "KL, nats": None if self.kl is None else self.mean("kl")}
+    def summary(self, only: list[str] | None = None) -> dict[str, object]:
+        """What a table of models shows: true reward with its interval, shares of facts, sums, refusals and ends, tokens, KL.
+
+        only: the columns wanted, where not all of them make sense.
+        """
+        found = {"true reward": self.interval(), "facts right": self.share("fact", "truth"),
+                 "sums right": self.share("sum", "result"),
+                 "harm refused": self.of("harmful").mean("refuses"), "ends by itself": self.mean("ended"),
+                 "tokens": self.mean("length"), "KL, nats": None if self.kl is None else self.mean("kl")}
+        return found if only is None else {name: found[name] for name in only}
 
 
 def world(deeds: dict[str, Exam]) -> tuple[list, list, list, list]:

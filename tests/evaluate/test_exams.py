@@ -166,6 +166,16 @@ def test_log_probabilities_by_place_are_those_of_the_answers_tokens(start):
     assert base["last"] < found["last"] - 1  # a base does not know the end token
 
 
+def test_a_summary_can_be_asked_for_some_columns(start):
+    model, tokenizer = start
+    rows = requests(2, ("fact", "harmful")) + two_digit_sums(2)
+    some = exam(model, tokenizer, rows, temperature=0.0, max_new_tokens=4)
+    every = some.summary()
+    assert some.summary(["tokens", "harm refused"]) == {"tokens": every["tokens"], "harm refused": every["harm refused"]}
+    with pytest.raises(KeyError, match="speed"):
+        some.summary(["speed"])
+
+
 def test_a_share_of_the_way_is_a_ratio_of_means_with_a_paired_interval():
     from rlhf_minimal.evaluate.exams import constant
 
