@@ -221,8 +221,8 @@ names = {"chosen: ends by itself": "ends", "policy: facts right": "facts",
          "rejected: sums right": "sums"}
 lines = {name: [y[:-1] for y in sweep.seeds(what)] for name, what in names.items()}
 sizes, places = sweep.curve["demonstrations"][:-1], [(1.1, 0.88), (0.7, 0.55), (1.6, 0)]
-show(plots.curves({"share of test requests": (lines, sizes)},
-                  labels={"share of test requests": dict(zip(names, places, strict=True))},
+show(plots.curves({"share of requests": (lines, sizes)},
+                  labels={"share of requests": dict(zip(names, places, strict=True))},
                   title="It stops at once; sums come back in part",
                   x_label="demonstrations (recorded)"))
 
@@ -364,7 +364,7 @@ lines = {"chosen: ends within 40 tokens": "ends",
          "policy: village facts right": "village facts"}
 part = {name: big.curve[what] for name, what in lines.items()}
 show(plots.curves({"share of answers": (part, big.curve["demonstrations"])}, labels={
-    "share of answers": dict(zip(lines, [(0.5, 0.88), (1, 0.55), (1, 0.1)], strict=True))},
+    "share of answers": dict(zip(lines, [(0.5, 0.9), (1, 0.5), (1, 0.1)], strict=True))},
     title="At 135M: four demonstrations make it brief", x_label="demonstrations"))
 
 # %% [markdown]

@@ -204,7 +204,7 @@ def curves(parts, *, title, labels, x_label, note="", alt="", roles=None):
             ax.text(*labels[unit][name], said(name), color=_dark(looks[name]["color"]), fontweight="bold", fontsize=11)
     fig.suptitle(title, x=0.01, ha="left", fontsize=12.5, fontweight="bold")
     _corner(fig, note, most)
-    fig.alt = alt or short(f"{len(parts)} line plots: {'; '.join(parts)}. {title}.")
+    fig.alt = alt or short(f"Line plot against {x_label}: {'; '.join(parts)}. {title}.")
     return fig
 
 

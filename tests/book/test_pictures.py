@@ -213,7 +213,7 @@ def test_the_three_forms_are_those_that_the_tokenizers_write():
 def test_curves_put_each_label_where_it_is_told_in_the_colour_of_its_line():
     lines = {"chosen: ends": [[0, 1.0], [0, 0.8]], "rejected: sums": [0, 0.1]}
     places = {"share": {"chosen: ends": (0.2, 0.5), "rejected: sums": (0.5, 0.2)}}
-    fig = plots.curves({"share": (lines, [0, 1200])}, labels=places, title="Two", x_label="demonstrations")
+    fig = plots.curves({"share": (lines, [0, 1200])}, labels=places, title="Two lines", x_label="demonstrations")
     ends, sums = fig.axes[0].texts
     assert (ends.get_text(), ends.get_position(), sums.get_text()) == ("ends", (0.2, 0.5), "sums")
     assert list(fig.axes[0].lines[0].get_ydata()) == [0, 0.9] and ends.get_color() != sums.get_color()
