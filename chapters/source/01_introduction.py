@@ -364,7 +364,7 @@ lines = {"chosen: ends within 40 tokens": "ends",
          "policy: village facts right": "village facts"}
 part = {name: big.curve[what] for name, what in lines.items()}
 show(plots.curves({"share of answers": (part, big.curve["demonstrations"])}, labels={
-    "share of answers": dict(zip(lines, [(0.5, 0.9), (1, 0.5), (1, 0.1)], strict=True))},
+    "share of answers": dict(zip(lines, ((0.5, 0.9), (1, 0.5), (1, 0.1)), strict=1))},
     title="At 135M: four demonstrations make it brief", x_label="demonstrations"))
 
 # %% [markdown]
