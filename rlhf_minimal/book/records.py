@@ -58,6 +58,14 @@ class Recorded(SimpleNamespace):
         found = self.values(part, *keys)
         return f"{min(found):.{digits}f} to {max(found):.{digits}f}".replace("-", "−")
 
+    def means(self, column: str) -> list:
+        """The mean over the seeds at each place of a column."""
+        return [sum(values) / len(values) for values in zip(*self.seeds(column), strict=True)]
+
+    def groups(self, part: str, groups: dict, rows: dict, what: str) -> dict:
+        """{label: {row: one value for each seed}} for `plots.dots`, of groups {label: its key} and rows {row: its key}."""
+        return {label: {row: self.values(part, key, group, what) for row, key in rows.items()} for label, group in groups.items()}
+
     def rise(self, column: str) -> list:
         """Last value minus first value of a column, one number for each seed."""
         return [y[-1] - y[0] for y in self.seeds(column)]
@@ -163,3 +171,10 @@ def training_curve(name: str) -> list[float]:
         raise ValueError(f"no training curve of {name!r}; there are those of {', '.join(known)}")
     record = json.loads(path.read_text(encoding="utf-8"))
     return [loss for _, loss in record["curve"]]
+
+
+def unnamed_logs() -> dict[str, list[float]]:
+    """{"log A": losses, …}: four training logs of four stages in a mixed order, at most 25 losses each, for an exercise."""
+    found = [recorded("smollm2_dpo").curve["loss"], training_curve("village-3m"),
+             recorded("smollm2_rloo").curve["loss"], training_curve("village-3m-sft")]
+    return {f"log {letter}": losses[:25] for letter, losses in zip("ABCD", found, strict=True)}
