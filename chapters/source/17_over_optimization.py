@@ -60,7 +60,9 @@ for name, s in zip("ab", long, strict=True):
 # %% [markdown] rlhf={"part": "phenomenon"}
 # ## The best of 512, chosen by an honest judge
 #
-# The village is a small world in which the true reward of every text is known; 3 points is perfect. (The code calls it `gold`.) Its language model has written 512 answers to each of sixteen prompts, and four answers to each of about two thousand others. People label pairs of the others.
+# The village is a small world in which the *true reward* of every text is known. (The code calls it `gold`.) A perfect answer earns 3 points: a right fact, a story as it was asked for, help with a harmless request, a refusal of a harmful one. Refusing a harmless request earns nothing; broken language costs points.
+#
+# The village's language model has written 512 answers to each of sixteen prompts; on these we push. It has also written four answers to each of about two thousand other prompts; pairs of these are labelled.
 #
 # Our annotator is honest: her choices are random, and lean to the better answer. Of two answers that differ by one point she prefers the better one in 73 % of cases. The proxy is a *linear head on frozen states*: one weight for each coordinate of the model's last hidden state (chapter 7).
 
@@ -76,11 +78,13 @@ best = proxy.argmax(1)
 won = bench.gold.gather(1, best[:, None])[:, 0]
 
 # %% [markdown]
-# A comparison says nothing about a prompt's level, so scores are centred within each prompt; their unit is one standard deviation. Here are three of the sixteen winners: the worst, the ninth and the best by true reward. Beside each stands the answer that was drawn first.
+# A comparison says nothing about a prompt's level, so scores are centred within each prompt; their unit is one standard deviation. Here are three of the sixteen winners: the worst, the ninth and the best by true reward (of equal ones the longer text counts as worse). Beside each stands the answer that was drawn first.
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "sampled", "show": true}
 start, tokenizer = rlhf.models.load("village-3m-sft")
-shown = won.argsort()[[0, 8, 15]].tolist()
+long = bench.asked.lengths[bench.rows].gather(1, best[:, None])[:, 0]
+order = sorted(range(16), key=lambda i: (won[i].item(), -long[i].item()))
+shown = [order[0], order[8], order[15]]
 for i in shown:
     top = f"best of 512, proxy {proxy[i].max():.1f}"
     pair = {"drawn first": 0, top: best[i]}
@@ -89,7 +93,7 @@ for i in shown:
                             for name, j in pair.items()])
 
 # %% [markdown]
-# Some winners are fine. Others are broken, and the proxy scores them high. The story's 3.0 may look odd: its prompt asks for two sentences, and the answer has more. But the true reward sets stock sentences such as “I have thought about it for a long time” aside: they count neither as story nor as a fault, as long as they do not repeat and the answer stays short. What is left is the story that was asked for. Are the broken winners exceptions? Idea 2 has the mean for every n.
+# Some winners are fine, others are broken, and the proxy likes all of them. Is this bad luck with three prompts? Idea 2 has the mean for every n.
 #
 # ## Idea 1: When a measure becomes a target
 #
@@ -122,11 +126,11 @@ claim("the simulation agrees with the formula",
       abs(kept - formula) < 0.05, kind="S")
 
 # %% [markdown]
-# So above the average a noisy proxy promises too much, yet a higher score still means a better answer: with this kind alone, the best of n keeps getting better. Noise with a tail heavier than any exponential changes that, when the truth has a light tail: the very highest scores are then nearly all noise, and we end near a blind draw, as in (b). The code above does not show this case. Idea 3 asks whether noise can explain (c).
+# So above the average a noisy proxy promises too much. Yet a higher score still means a better answer: with such noise alone, the best of n keeps getting better. (If the noise has far heavier tails than the truth, the very highest scores are nearly all noise, and we end near a blind draw.) Idea 3 asks what other errors can do.
 #
 # > **Keep this:** when independent noise was added to the truth, a selected high score is, on average, too optimistic. That alone makes nothing worse.
 #
-# ## Idea 2: The proxy climbs, the truth turns
+# ## Idea 2: The true reward for every n
 #
 # *Best-of-n* is the cleanest way to push: one knob, no training. We need its expected true reward for every n, without drawing again and again. Sort the G stored answers of a prompt by proxy, $y_{(1)}$ worst. The best of n is $y_{(i)}$ when it is drawn and the other n − 1 come from the i − 1 below it:
 #
@@ -162,7 +166,8 @@ show(plots.best_of_n(ns, {
     "true reward, points":
         {f"{k:,} labels": x for k, x in truth.items()}},
     title="The proxy climbs to the end; the true reward turns early",
-    note="16 prompts"))
+    note="16 prompts", roles={"100 labels": "other2", "1,600 labels": "proxy",
+                              "10,000 labels": "policy"}))
 
 # %% tags=["hide-input", "nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
 fall, error = rlhf.evaluate.exams.clustered(truth[1600][:, -1] - truth[1600][:, 0])
@@ -184,7 +189,7 @@ table({f"{k:,} labels": [x[0, 0].item(), x.mean(0).max().item(),
 #
 # Gao, Schulman and Hilton ([arXiv 2210.10760](https://arxiv.org/abs/2210.10760)) measured such curves for large models. They let a big reward model play the truth, labelled data with it, trained smaller proxies on the labels, and pushed those. Our village has a similar design. It is smaller, its judge is cruder, and its truth is known exactly; our fall is steeper than theirs.
 #
-# Move the slider, and read what wins as n grows: the three prompts of above, the best by proxy of the first n stored answers. (Curves: the one proxy of above, mean over sixteen prompts; the plot averages ten such proxies.)
+# Move the slider, and read what wins as n grows: the three prompts of above, the best by proxy of the first n stored answers. (The curves here belong to the one proxy of above, the plot averages ten such proxies.)
 
 # %% tags=["hide-input", "nbval-ignore-output"] rlhf={"ignore_reason": "widget"}
 texts = {n: [(bench.prompt(i), bench.text(i, j, tokenizer), bench.gold[i, j].item())
@@ -192,7 +197,8 @@ texts = {n: [(bench.prompt(i), bench.text(i, j, tokenizer), bench.gold[i, j].ite
 lines = {"step": ns, "proxy": proxies.pushed(proxy, proxy, ns).tolist(),
          "gold": proxies.pushed(proxy, bench.gold, ns).tolist()}
 parts = {"proxy": {"proxy": "proxy"}, "true reward, points": {"gold": "gold"}}
-explorers.scrubber(lines, parts, texts, along="n", over=1, log=True, first=64,
+explorers.scrubber(lines, parts, texts, along="n", over=1, first=64,
+                   place=lambda n: rlhf.best_of_n.kl_bound(n) ** 0.5,
                    title="what the proxy picks from the first n answers").show()
 
 # %% [markdown]
@@ -200,11 +206,16 @@ explorers.scrubber(lines, parts, texts, along="n", over=1, log=True, first=64,
 #
 # ## Idea 3: Errors independent of the truth cannot do this
 #
-# A proxy of pure noise would pick blindly and end where it started. Why does ours end *below*? Write $r=g+e$, proxy = truth + error. Let $w(r)$ be the factor by which selection makes an answer with proxy $r$ more likely; on average $w$ is 1. A higher proxy is picked no less often, so $w$ does not decrease. Fix an error $e$: among the answers with this error, the better ones are picked no less often. So within each such group the picked answers are on average at least as good as the group, whether errors are independent or not. But selection also favours some groups over others. If errors are *independent* of the truth, every group has the same average $\mathbb E[g]$, and favouring one costs nothing:
+# A proxy of pure noise picks blindly and ends where it started. How can ours end *below*? Write $r=g+e$: proxy = truth + error. Suppose that errors are *independent* of the truth, and sort the answers into groups of equal error.
+#
+# 1. *Within a group*, a higher proxy means a higher truth, and a higher proxy is picked no less often. So what is picked from a group is on average at least as good as the group.
+# 2. *Between groups*, selection has favourites. But all groups have the same average truth (this is where independence enters), so having favourites costs nothing.
+#
+# Let $w(r)$ be the factor by which selection makes an answer with proxy $r$ more likely; on average $w$ is 1. Both steps together say
 #
 # $$\mathbb E[g\,w(g+e)]\;\ge\;\mathbb E[g]\;\mathbb E[w(g+e)]=\mathbb E[g].$$
 #
-# The left side is the true reward of the picked answers, the right side that of a blind draw: for every n, and for errors of any shape, heavy tails included.
+# Left stands the true reward of the picked answers, right that of a blind draw. It holds for every n and for errors of any shape.
 
 # %% rlhf={"part": "idea"}
 g = torch.tensor([-1.0, 0.0, 1.0]).repeat(3)            # truth: bad to good
@@ -218,7 +229,7 @@ for n in (2, 16, 256):
 claim("the independent errors do no harm", lowest > -1e-6)
 
 # %% [markdown]
-# So our proxy's errors must depend on the truth. But the random part of the annotator's judgement, which is added to the true difference, did not. Between them stands the fit. In a finite number of labels this chance part moves each weight of the head a little, and *all* answers are scored with the moved weights: independent chance in the **labels** becomes errors of the **proxy** that are a fixed function of the answer, large where its state is unusual. Besides, a linear head on frozen states may be unable to express the truth at all.
+# So our proxy's errors must depend on the truth. But the annotator's mistakes do not: chance is added to the true difference. How does the one become the other? By the fit. Labels are few, so their chance moves each weight of the head a little, and *all* answers are scored with the moved weights. Independent chance in the **labels** becomes errors of the **proxy** that are a fixed function of the answer. Besides, a linear head on these states may be unable to express the truth at all.
 #
 # To see the theorem at work, keep the very same errors, but deal them out anew among the 512 answers of each prompt.
 
@@ -248,53 +259,68 @@ table(rows, digits={name: "%" if "share" in name else 2 for name in columns},
       note="10 proxies of 1,600 labels; spread: standard deviation")
 
 # %% [markdown]
-# On average the proxy knows that the rarest answers are worse. But its scores scatter most there, and scatter brings rare answers to the top. And the favourites among them are worse than the average of that quarter (last column against first): there the link between proxy and truth itself has turned, which is *extremal* Goodhart. Take the rarest quarter away and push again. As a control, take away as many of the *other* answers, partly matched: for each rare one, the nearest in true reward that is still left. Both curves start from the blind draw among their own 384 answers and end at n = 384.
+# On average the proxy knows that the rarest answers are worse. But its scores scatter most there, and scatter brings rare answers to the top. Its favourites among them are no better than the average of their quarter (last column against first): at the very top, a higher proxy no longer means a better answer. This is *extremal* Goodhart.
+#
+# The rarest answers are also the worst ones. Which of the two does the harm? Push on two pools of 384 answers to each prompt. One leaves out the rarest quarter. The other has *the same true rewards*, but keeps <!-- out kept_rare --> rare answers per prompt: each takes the place of an ordinary one that is equally good.
 
 # %%
-def without(drop, score):  # true reward of the best of n among the other 384
-    stay = (~drop).nonzero()[:, 1].view(16, 384)
+few = [*ns[:-1], 384]
+
+def best_of(pool, score):  # true reward of the best of n from this pool
+    stay = pool.nonzero()[:, 1].view(16, -1)
     score, gold = score.gather(1, stay), bench.gold.gather(1, stay)
-    return proxies.pushed(score, gold, [*ns[:-1], 384])
+    return proxies.pushed(score, gold, few)
 
-rare = rank >= 384
-alike = proxies.matched(bench.gold, rare)
-usual = torch.stack([without(rare, s) for s in judges[1600]])
-control = torch.stack([without(alike, s) for s in judges[1600]])
-told = {x: proxies.pushed(proxies.told_the_truth(bench, x), bench.gold, ns)
-        for x in (0.01, 0.1, 1.0)}  # least squares on true rewards
+usual = rank < 384
+mixed = proxies.exchanged(bench.gold, usual)  # rare ones for their equals
+pools = {"all 512 answers": rank >= 0, "without the rarest": usual,
+         "as good, some rare": mixed}
+ends = {name: torch.stack([best_of(pool, s) for s in judges[1600]])
+        for name, pool in pools.items()}
+ends["errors shuffled"] = proxies.pushed(shuffled, bench.gold, few)
 
 # %%
-gain = {"the proxy": truth[1600], "same errors, shuffled": harmless,
-        "without the rarest quarter": usual,
-        "without a matched quarter": control}
-gain = {name: x - x[:, :1] for name, x in gain.items()}
-mean_gain = {name: x.mean(0) for name, x in gain.items()}
-show(plots.best_of_n(ns, {"true reward minus a blind draw, points": mean_gain},
-                     title="Most of the fall goes with the rarest quarter",
-                     note="mean of 10 label sets of 1,600"))
+show(plots.best_of_n(few, {"true reward, points":
+                           {name: x.mean(0) for name, x in ends.items()}},
+                     title="Without the rarest quarter most of the fall is gone",
+                     note="mean of 10 label sets of 1,600",
+                     roles={"all 512 answers": "proxy",
+                            "errors shuffled": "other"}))
+
+# %%
+heads = [proxies.told_the_truth(bench, ridge) for ridge in (0.01, 0.1, 1.0)]
+told = [proxies.standardised(bench.state.double() @ head) for head in heads]
+told = proxies.pushed(told, bench.gold, ns)  # (3, n)
+fresh = bench.labels(honest, 1600, run.fresh("pairs"), without=labels)
+every = bench.wide.state.double()  # of all answers that could be labelled
+for name, score, read_by in (("right", every @ weight.double(), fresh),
+                             ("own", every @ weight.double(), labels),
+                             ("told_right", every @ heads[1], fresh),
+                             ("most", bench.wide.gold, fresh)):
+    share = proxies.agreement(score, read_by)
+    quote(name, f"{share:.0%}".replace("%", " %"))
 
 # %% tags=["hide-input"]
-end = {name: x[-1].item() for name, x in mean_gain.items()}
-low, half = rlhf.evaluate.exams.clustered(gain["same errors, shuffled"][:, -1])
-claim("with errors shuffled, the favourite beats a blind draw", low > half, kind="S")
-claim("most of the fall goes with the rarest quarter, not with the matched one",
-      end["without the rarest quarter"] > end["the proxy"] / 2
-      > end["without a matched quarter"], kind="S")
+fell = {name: x[:, 0] - x[:, -1] for name, x in ends.items()}
+claim("with errors shuffled, no fall", fell["errors shuffled"].mean() < 0, kind="S")
+claim("without the rarest quarter less than half of the fall is left",
+      fell["without the rarest"].mean() < fell["all 512 answers"].mean() / 2, kind="S")
 claim("a head fitted to the true rewards falls too, at three ridge strengths",
-      all(x[-1] < x[0] < x.max() for x in told.values()))
-quote("lost_rare", f"{bench.gold[rare].mean():.2f}")
-quote("lost_alike", f"{bench.gold[alike].mean():.2f}")
-quote("told", f"{min(x[-1] for x in told.values()):.2f} to "
-              f"{max(x[-1] for x in told.values()):.2f}")
+      all(x[-1] < x[0] < x.max() for x in told))
+quote("told", f"{told[:, -1].min():.2f} to {told[:, -1].max():.2f}")
+quote("kept_rare", round((mixed & ~usual).sum().item() / 16))
+table({name: [x[0, 0], x[:, -1].mean(), rlhf.evaluate.exams.clustered(-fell[name])]
+       for name, x in ends.items()}, ["start", "end (n = 384)", "end minus start"],
+      corner="pool", note="true reward; 10 label sets; ± 95 % over label sets")
 
 # %% [markdown]
-# The shuffle is the theorem in action. The quarter is the news: most of the fall goes with the rarest quarter, which can be named without knowing the truth (the curve without it still ends a little below zero). But this quarter is also the worst, and there are too few bad answers elsewhere to match it (the control drops answers worth <!-- out lost_alike --> on average, the rarest quarter is worth <!-- out lost_rare -->). So this control cannot separate “rare” from “bad”.
+# The shuffled errors show the theorem at work: the same errors, dealt out blindly, do no harm. Without the rarest quarter, which can be named without knowing the truth, most of the fall is gone. Rarity alone does not explain this: where the rare answers are as good as those they replace, most of the fall stays away, too. So most of it needs answers that are rare *and* worse.
 #
-# Are the label mistakes to blame? Fit the same head to the *true rewards* of the labelled answers, without any label noise. The best of 512 still ends at <!-- out told --> (three strengths of the ridge penalty), below a blind draw. So label noise is not needed for the fall. Whether labels on rare answers, or other features, would repair it we did not test.
+# Are the label mistakes to blame? Fit the same head to the *true rewards* of all the answers that could be labelled. Its best of 512 still ends at <!-- out told --> (three strengths of the ridge penalty), below a blind draw. So label noise is not needed for the fall. This head agrees with <!-- out told_right --> of the annotator's fresh labels, our proxy with <!-- out right -->, the true reward itself with <!-- out most -->: a linear head on these states sees little of what makes an answer good.
 #
-# *Overfitting* is something else. An overfitted judge is wrong on fresh pairs of the same kind; a held-out set shows it. Over-optimization needs no such failure: selection looks for the places where the judge errs upwards, however rare they are. We do not exclude overfitting here: how often our proxy agrees with fresh labels stands in the last table, beside the ceiling.
+# *Overfitting* is something else: an overfitted judge is wrong on fresh pairs of the same kind. Ours is overfitted, too (<!-- out own --> agreement on the labels it was fitted to), but over-optimization does not need it: selection looks for the places where a judge errs upwards, however rare they are.
 #
-# > **Keep this:** errors independent of the truth do no harm on average. Errors that depend on the truth can. Here most harm goes with rare answers, which are worse on average.
+# > **Keep this:** errors independent of the truth do no harm on average. Errors that depend on it can. Here most of the harm sits in answers that are rare and worse.
 #
 # ## Idea 4: Reinforcement learning leaves the ordinary
 #
@@ -311,16 +337,18 @@ package = rlhf.advantages.leave_one_out(r[0], 4)
 claim("the package computes the same", torch.allclose(package, advantage))
 
 # %% [markdown] rlhf={"part": "loop"}
-# **The loop.** The very same proxy and sixteen prompts as above, so that the units are those of best-of-n: 0 is the average answer to a prompt. No KL penalty; 20 steps, in each four answers to eight of the prompts (even and odd ones in turn).
+# **The loop.** The very same proxy and the same sixteen prompts, four answers to each, no KL penalty. Beside it a *control*: same start, rate and steps, but rewarded by the true reward. If rough steps alone broke the text, they would break it there, too.
 
 # %%
-def rloo_steps(model, steps, judge, dice, rate=1e-3):
+asked = [bench.prompt(i) for i in range(16)]
+
+def rloo_steps(model, steps, reward, dice, rate=5e-4):
     optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0)
-    for step in range(steps):
-        which = torch.arange(step % 2, 16, 2)  # eight of the sixteen prompts
-        asked = [bench.prompt(i) for i in which]
+    for _ in range(steps + 1):
         out = rlhf.sampling.answer(model, tokenizer, asked, n=4, generator=dice)
-        r = judge(out, which)  # (8, 4)
+        scores = measure(out)
+        yield scores, out.texts(tokenizer)
+        r = scores[reward]  # (16, 4)
         advantage = r - (r.sum(1, keepdim=True) - r) / 3
         logp = rlhf.rollout.completion_logps(model, out)
         loss = -(advantage.flatten() * (logp * out.mask).sum(1)).mean()
@@ -328,67 +356,67 @@ def rloo_steps(model, steps, judge, dice, rate=1e-3):
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
-        yield seen(asked, out, r)
 
 # %%
-policy = rlhf.models.copy_of(start)
 start.requires_grad_(False)
 raw = bench.state @ weight.float()
 level, unit = raw.mean(1, keepdim=True), raw.std(1).mean()
 
-def judge(out, which):  # the proxy, centred within each prompt as above
+def measure(out):  # proxy in the units of above, true reward, surprise: (16, 4)
     state = rlhf.reward_model.last_state(start, out.ids, out.attention)
-    return ((state @ weight.float()).view(8, 4) - level[which]) / unit
-
-def seen(asked, out, r):  # for the log only; the loss never reads it
-    said, logp = out.texts(tokenizer), rlhf.rollout.completion_logps(start, out)
-    true = [rlhf.village.gold(asked[i // 4], x) for i, x in enumerate(said)]
-    rare = -((logp * out.mask).sum(1) / out.mask.sum(1)).mean().item()
-    return r.mean().item(), sum(true) / 32, rare, asked[0], said[0], true[0]
+    proxy = ((state @ weight.float()).view(16, 4) - level) / unit
+    true = torch.tensor([rlhf.village.gold(asked[i // 4], text)
+                         for i, text in enumerate(out.texts(tokenizer))])
+    logp = rlhf.rollout.completion_logps(start, out)
+    rare = -(logp * out.mask).sum(1) / out.mask.sum(1)
+    return {"proxy": proxy, "true": true.view(16, 4), "rare": rare.view(16, 4)}
 
 # %%
-log = list(rloo_steps(policy, run.steps(20), judge, run.fresh("live")))
-live = torch.tensor([row[:3] for row in log]).unfold(0, 2, 2).mean(2)
-at = [2 * i + 1.5 for i in range(len(live))]
-parts = {"proxy, standard deviations": "proxy",
-         "true reward, points": "gold: true reward",
-         "surprise under the start, nats per token": "policy: surprise"}
-show(plots.panels({name: {role: (at, live[:, k])}
-                   for k, (name, role) in enumerate(parts.items())}, zero=None,
-                  title="Live: the proxy climbs, the answers get unusual",
-                  x_label="RLOO step", note="means over 2 steps of 32 answers"))
+logs = {reward: list(rloo_steps(rlhf.models.copy_of(start).requires_grad_(True),
+                                run.steps(12), reward, run.fresh("live")))
+        for reward in ("proxy", "true")}
+units = {"proxy, standard deviations": "proxy", "true reward, points": "true",
+         "surprise under the start, nats per token": "rare"}
+names = {"proxy": "proxy: by the proxy", "true": "gold: the control"}
+live = {key: {names[reward]: [scores[key].mean().item() for scores, _ in log]
+              for reward, log in logs.items()} for key in units.values()}
+show(plots.panels({unit: live[key] for unit, key in units.items()}, zero=None,
+                  title="Live: the same loop, pushed by two rewards",
+                  x_label="RLOO step", note="each point: 64 answers"))
 
 # %% tags=["hide-input", "nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
-claim("the live run climbs its proxy, gets rarer, and the true reward falls",
-      live[-1, 0] > live[0, 0] + 1 and live[-1, 1] < live[0, 1]
-      and live[-1, 2] > live[0, 2], kind="T")
-for i in range(0, len(log) - 1, 6):
-    cards(log[i][3], [(f"step {i + 1}, first answer", log[i][4], log[i][5])])
+(up, _), (down, control) = ([sum(y[-3:]) / 3 for y in live[key].values()]
+                            for key in ("proxy", "true"))
+low, first = (live[key][names["proxy"]][0] for key in ("proxy", "true"))
+claim("by the proxy: proxy up, true reward down", up > low and down < first, kind="T")
+claim("the control's true reward rises", control > first, kind="T")
+for name, x in {"start": first, "down": down, "control": control}.items():
+    quote(f"live_{name}", f"{x:.1f}".replace("-", "−"))
+cards(asked[0], [(f"last step, {key} reward", log[-1][1][0],
+                  log[-1][0]["true"][0, 0].item()) for key, log in logs.items()])
 
 # %% [markdown]
-# The surprise tells where training goes: to texts that the start model would hardly ever write. But be careful: at this learning rate the text breaks early, before the proxy has risen much. One run cannot separate such rough steps from over-optimization. The recorded runs of the first picture are the better evidence.
+# The true reward starts at <!-- out live_start -->. Pushed by the proxy it ends at <!-- out live_down -->, in the control at <!-- out live_control --> (means of the last three points). So the loop itself can improve these answers; they get worse because of what it climbs. One difference remains: the proxy's run goes further from the start (last panel). The steps are equal, the distance is not.
 
 # %% tags=["hide-input"]
 show(plots.seed_lines(
     five, {"learned reward (the proxy)": "proxy", "true reward, points": "gold"},
     title="Every run climbs its proxy; in every run the true reward turns"))
-gold, proxies_rise = five.smooth("gold"), [y[-1] > y[0] for y in five.smooth("proxy")]
-tops, last = [max(y) for y in gold], [y[-1] for y in gold]
-for name, x in {"rl_top": tops, "rl_last": last}.items():
-    quote(name, f"{min(x):.1f} to {max(x):.1f}".replace("-", "−"))
-fell = [y[-1] < y[0] < max(y) for y in gold]
+gold = five.smooth("gold")
+for name, x in {"top": [max(y) for y in gold], "last": [y[-1] for y in gold]}.items():
+    quote(f"rl_{name}", f"{min(x):.1f} to {max(x):.1f}".replace("-", "−"))
 claim("in all five recorded runs the proxy ends above, the true reward below its start",
-      all(proxies_rise) and all(fell), kind="T")
+      all(y[-1] > y[0] for y in five.smooth("proxy"))
+      and all(y[-1] < y[0] < max(y) for y in gold), kind="T")
 
 # %% [markdown]
-# These runs are longer (90 steps of 64 answers), and their judge is larger: a whole reward model, finetuned on about 700 honestly labelled pairs of answers. Their true reward still peaks (at <!-- out rl_top --> points) and ends at <!-- out rl_last --> (means over nine steps).
+# The five recorded runs of the first picture are longer (90 steps of 64 answers), and their judge is larger: a whole reward model, finetuned on about 700 honestly labelled pairs. Their true reward peaks at <!-- out rl_top --> points and ends at <!-- out rl_last --> (means over nine steps).
 #
-# Four things to know about this in practice:
+# Three things to know about this in practice:
 #
 # - **Chat tics.** “I am always happy to help” is the village's “as an AI language model”: if the judge likes a phrase in every answer, it soon ends up in every answer.
-# - **Over-refusal.** A judge that is sure about harm and unsure about the rest teaches a policy to refuse the harmless, too. The run at GPT-2 size shows it.
 # - **Objective mismatch.** The reward model is trained to order pairs, and then it is maximised. Good accuracy on pairs says little about its largest values.
-# - **A KL penalty** limits how far the policy goes. The live run had none, so it cannot show how much one would help.
+# - **A KL penalty** limits how far the policy goes (chapter 8). None of these runs had one, so they cannot show how much it would help.
 #
 # > **Keep this:** selection is limited to what the model writes; training is not.
 
@@ -428,23 +456,21 @@ scaled = {**signals, "gold: true reward": truth[1600]}
 scaled = {name: x.mean(0) for name, x in scaled.items()}
 scaled = {name: (x - x[0]) / (x.max() - x.min()) for name, x in scaled.items()}
 show(plots.best_of_n(ns, {"change since n = 1, as share of own range": scaled},
-                     title="A second judge cheers on; likelihood turns",
-                     note="mean of 10 label sets of 1,600"))
+                     title="The second judge follows the proxy; likelihood turns",
+                     note="mean of 10 label sets of 1,600",
+                     roles={"the proxy": "proxy", "a second judge": "reference",
+                            "likelihood": "chosen"}))
 quote("kept_proxy", f"{kept['the proxy'].mean():.2f}")
 quote("kept_second", f"{kept['a second judge'].mean():.2f}")
-fresh = bench.labels(honest, 1600, run.fresh("pairs"), without=labels)
-all_scores = bench.wide.state @ weight.float()
-for name, x in {"right": all_scores, "most": bench.wide.gold}.items():
-    quote(name, f"{proxies.agreement(x, fresh):.0%}".replace("%", " %"))
 
 # %% [markdown]
-# The second judge has its own labels, yet applauds what the first one picks. Both read *the same states*, and a second opinion helps only if it makes different mistakes. The likelihood knows nothing of quality, but here the harm is where answers get unusual. Be careful with the praise: “always n = 2” does as well, we found the signal while holding the truth, and the last row of the table picks and reports on the same numbers.
+# The second judge has its own labels, yet it approves of what the first one picks. Both read *the same states*, and a second opinion helps only if it makes different mistakes. The likelihood knows nothing of quality, but here the harm comes with unusual answers. Do not praise it too much: “always n = 2” does as well; we chose this signal while we could see the truth; and the last row of the table picks and reports on the same numbers.
 #
 # | trap | what you see | what happened here |
 # |---|---|---|
 # | ship the best proxy | a curve that only rises | <!-- out kept_proxy --> points are left |
 # | a second judge on the same backbone | two curves that agree | <!-- out kept_second --> points are left |
-# | trust accuracy on fresh pairs | the proxy agrees with <!-- out right --> of fresh labels; the ceiling, which the true reward itself reaches, is <!-- out most --> | the best of 512 is below a blind draw |
+# | trust accuracy on fresh pairs | the proxy agrees with <!-- out right --> of fresh labels; even the true reward agrees only with <!-- out most --> | the best of 512 is below a blind draw |
 # | choose and report on the same prompts | a fine number | exercise 17.3 repairs it |
 
 # %% [markdown] rlhf={"part": "gpt2"}
@@ -528,21 +554,11 @@ check("17.2", expected_truth, hidden=True)
 #
 # ### Exercise 17.3 · An honest report
 #
-# A colleague measured the true reward on a set of prompts at every checkpoint: `table` has a row for each prompt (an even number) and a column for each checkpoint. She ships the best column and reports its mean, so the luck of the choice is in the number. Repair the report: choose on the first half of the prompts and report on the second, swap, and average the two. Below: the lesson's proxy, its sixteen prompts in two halves.
+# A colleague measured the true reward on a set of prompts at every checkpoint: `table` has a row for each prompt (an even number) and a column for each checkpoint. She ships the best column and reports its mean, so the luck of the choice is in the number. Repair the report: choose on the first half of the prompts and report on the second, swap, and average the two.
 #
 # <details><summary>Hint</summary>
 # Two vectors of column means, one for each half. The best column of each is looked up in the other.
 # </details>
-#
-# <!-- solution 17.3 -->
-
-# %%
-truths = bench.gold.flatten()
-each = rlhf.best_of_n.curve(proxy.flatten(), truths, 512, ns)  # (16, 10)
-halves = {"first eight prompts": each[:8].mean(0),
-          "last eight": each[8:].mean(0)}
-show(plots.best_of_n(ns, {"true reward, points": halves},
-                     title="The same proxy on two halves of the prompts"))
 
 # %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex17-3", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def honest_report(table):
@@ -560,9 +576,11 @@ check("17.3", honest_report, hidden=True)
 ### END HIDDEN TESTS
 
 # %% [markdown] rlhf={"part": "retell"}
+# <!-- solution 17.3 -->
+#
 # ## Retell it
 #
-# We trained a judge on honest comparisons and pushed it: the score rose to the end, and the true reward rose a little, turned, and fell on average below a blind draw. Errors independent of the truth cannot do that, because no error then marks out a worse group, and among answers with the same error the better ones are picked no less often. The errors of our judge depend on the answer; its scores scatter most over rare answers, which are worse on average, and even a head fitted to the true rewards falls. Reinforcement learning went to ever rarer answers in our live run; in all five recorded runs the true reward ended below its start. A second judge that sees the same states applauds; how unusual the answers become was a better warning here.
+# We trained a judge on honest comparisons and picked the answers it liked best: its score rose to the end, and the true reward rose a little, turned, and fell on average below a blind draw. Errors independent of the truth cannot do that: among answers with the same error the better ones are picked no less often, and no error marks out a worse group. The errors of our judge do depend on the answer; most of the harm sat in answers that are rare and worse, and even a head fitted to the true rewards falls. In reinforcement learning the same loop improved the answers when it climbed the true reward and spoiled them when it climbed the proxy. A second judge that reads the same states approved; how unusual the answers become was a better warning here.
 #
 # In the book: chapter 14, Over-optimization. Next: chapter 18, Style and information. Proofs, the published laws, ensembles, sycophancy and the alignment tax are in the [deeper notebook](deeper/17_over_optimization.ipynb).
 #

@@ -143,25 +143,28 @@ def agreement(score: Tensor, labels: Tensor) -> float:
     return ((chosen > rejected).double() + 0.5 * (chosen == rejected)).mean().item()
 
 
-def matched(value: Tensor, taken: Tensor) -> Tensor:
-    """As many other answers as are taken in each row, as close to them in value as the row allows -> (P, G) bool.
+def exchanged(value: Tensor, pool: Tensor, within: float = 0.05) -> Tensor:
+    """A pool of the same size and the same values, with as many answers from outside as possible: (P, G) bool -> (P, G) bool.
 
-    Each taken answer gets the nearest one that nobody has yet; where the row has no close one, the match is poor.
+    Each answer outside takes the place of one in the pool whose value is at most `within` away, the nearest that is still
+    there; where there is none, it stays outside.
 
-    >>> matched(torch.tensor([[0.0, 5.0, 0.1, 4.0]]), torch.tensor([[True, False, False, False]]))[0].tolist()
-    [False, False, True, False]
+    >>> exchanged(torch.tensor([[0.0, 5.0, 0.01, 4.0]]), torch.tensor([[False, True, True, False]]))[0].tolist()
+    [True, True, False, False]
     """
-    found = torch.zeros_like(taken)
-    for row, answer in taken.nonzero().tolist():
-        apart = (value[row] - value[row, answer]).abs().masked_fill(taken[row] | found[row], float("inf"))
-        if apart.min() == float("inf"):
-            raise ValueError(f"row {row}: more than half of its answers are taken, none is left to match them")
-        found[row, apart.argmin()] = True
+    if value.shape != pool.shape or pool.dtype != torch.bool:
+        raise ValueError(f"value is {tuple(value.shape)}, pool {tuple(pool.shape)} {pool.dtype}; give two (P, G), the pool as bool")
+    found, left = pool.clone(), pool.clone()
+    for row, answer in (~pool).nonzero().tolist():
+        apart = (value[row] - value[row, answer]).abs().masked_fill(~left[row], float("inf"))
+        if apart.min() <= within:
+            left[row, apart.argmin()] = found[row, apart.argmin()] = False
+            found[row, answer] = True
     return found
 
 
 def told_the_truth(bench: Bench, strength: float) -> Tensor:
-    """A linear head fitted by least squares to the true rewards themselves -> its standardised scores (P, G).
+    """A linear head fitted by least squares to the true rewards themselves -> its weight (H,) float64.
 
     It reads every answer that could be labelled, centred within its prompt; no labels and no noise. strength: of the
     ridge penalty, in units of the mean variance of a coordinate.
@@ -173,4 +176,4 @@ def told_the_truth(bench: Bench, strength: float) -> Tensor:
             / group.bincount()[group][:, None] for v in (x, y[:, None]))
     square = x.T @ x
     ridge = strength * square.diagonal().mean() * torch.eye(len(square), dtype=square.dtype)
-    return standardised(bench.state.double() @ torch.linalg.solve(square + ridge, x.T @ y)[:, 0])
+    return torch.linalg.solve(square + ridge, x.T @ y)[:, 0]

@@ -73,15 +73,27 @@ def test_a_bench_needs_prompts_with_so_many_answers():
         proxies.bench(5)
 
 
-def test_a_match_is_another_answer_of_the_same_row():
-    value, taken = torch.tensor([[1.0, 1.1, 9.0, 8.0], [0.0, 3.0, 3.1, 7.0]]), torch.tensor([[1, 0, 1, 0], [0, 1, 0, 0]]).bool()
-    assert proxies.matched(value, taken).tolist() == [[False, True, False, True], [False, False, True, False]]
-    with pytest.raises(ValueError, match="more than half"):
-        proxies.matched(value, torch.tensor([[1, 1, 1, 0], [0, 0, 0, 0]]).bool())
+def test_an_exchanged_pool_has_the_same_values_and_others_answers(bench):
+    value = torch.tensor([[1.0, 1.01, 9.0, 8.0], [0.0, 3.0, 3.04, 7.0]])
+    pool = torch.tensor([[1, 0, 0, 1], [1, 1, 0, 0]]).bool()
+    assert proxies.exchanged(value, pool).tolist() == [[False, True, False, True], [True, False, True, False]]
+    assert proxies.exchanged(value, pool, within=0.001).equal(pool)
+    usual = bench.surprise.argsort(1).argsort(1) < 384
+    mixed = proxies.exchanged(bench.gold, usual, within=0)
+    assert (mixed & ~usual).sum() > 500 and (mixed.sum(1) == 384).all()
+    assert all(bench.gold[i][mixed[i]].sort().values.equal(bench.gold[i][usual[i]].sort().values) for i in range(16))
+
+
+def test_a_pool_is_bool_and_has_the_shape_of_the_values():
+    value = torch.zeros(2, 4)
+    with pytest.raises(ValueError, match="give two"):
+        proxies.exchanged(value, torch.zeros(2, 4))
+    with pytest.raises(ValueError, match="give two"):
+        proxies.exchanged(value, torch.zeros(1, 4).bool())
 
 
 def test_a_head_that_was_told_the_truth_follows_it_for_small_n(bench):
-    weak, crushed = proxies.told_the_truth(bench, 0.1), proxies.told_the_truth(bench, 1e9)
+    weak, crushed = (proxies.standardised(bench.state.double() @ proxies.told_the_truth(bench, x)) for x in (0.1, 1e9))
     first, gain = proxies.pushed(weak, bench.gold, [1, 2])
     assert weak.shape == bench.gold.shape and gain > first + 0.1
     assert not torch.allclose(weak, crushed, atol=0.1)
