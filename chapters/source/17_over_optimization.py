@@ -173,21 +173,19 @@ show(plots.best_of_n(ns, {
 fall, error = rlhf.evaluate.exams.clustered(truth[1600][:, -1] - truth[1600][:, 0])
 claim("with 1,600 labels the best of 512 is worth less than a blind draw",
       fall + error < 0, kind="S")
-claim("on average the end lies below the start at every size of the label set",
-      all((x[:, -1] - x[:, 0]).mean() < 0 for x in truth.values()), kind="S")
 settled("c", "The best of 512 is far below a blind draw; the peak comes early.")
 quote("peak_n", ns[int(truth[1600].mean(0).argmax())])
 quote("fall", f"{-fall:.2f} ± {error:.2f}")
-names = ["start (n = 1)", "highest mean", "end (n = 512)", "sets that end below start"]
+names = ["n = 1", "peak", "n = 512", "ended lower"]
 table({f"{k:,} labels": [x[0, 0].item(), x.mean(0).max().item(),
                          rlhf.evaluate.exams.clustered(x[:, -1]),
                          f"{int((x[:, -1] < x[:, 0]).sum())} of 10"]
-       for k, x in truth.items()}, names, note="true reward; ± 95 % over label sets")
+       for k, x in truth.items()}, names, note="true reward of ten sets; ± 95 % over sets")
 
 # %% [markdown]
 # With 1,600 labels the mean peaks at n = <!-- out peak_n --> and ends <!-- out fall --> points below its start (95 % interval). More labels soften the fall clearly from 100 to 1,600; from there to 10,000 we cannot tell. Even 10,000 labels do not prevent it. All intervals here are over label sets; the sixteen prompts are fixed.
 #
-# Gao, Schulman and Hilton ([arXiv 2210.10760](https://arxiv.org/abs/2210.10760)) measured such curves for large models. They let a big reward model play the truth, labelled data with it, trained smaller proxies on the labels, and pushed those. Our village has a similar design. It is smaller, its judge is cruder, and its truth is known exactly; our fall is steeper than theirs.
+# Gao, Schulman and Hilton ([arXiv 2210.10760](https://arxiv.org/abs/2210.10760)) measured such curves for large models. They let a big reward model play the truth, labelled data with it, trained smaller proxies on the labels, and pushed those. Our village has a similar design. It is smaller, its judge is cruder, and its truth is known exactly.
 #
 # Move the slider, and read what wins as n grows: the three prompts of above, the best by proxy of the first n stored answers. (The curves here belong to the one proxy of above, the plot averages ten such proxies.)
 
@@ -252,11 +250,11 @@ harmless = proxies.pushed(shuffled, bench.gold, ns)
 # %%
 rank = bench.surprise.argsort(1).argsort(1)  # 0 is the most usual of the 512
 quarter = rank // 128
-names = ("most usual quarter", "second", "third", "rarest quarter")
+names = ("most usual", "second", "third", "rarest")
 rows = proxies.by_quarter(bench, judges[1600], quarter, names)
 columns = rows["third"]
 table(rows, digits={name: "%" if "share" in name else 2 for name in columns},
-      note="10 proxies of 1,600 labels; spread: standard deviation")
+      note="quarters of the answers; 10 proxies; spread: standard deviation")
 
 # %% [markdown]
 # On average the proxy knows that the rarest answers are worse. But its scores scatter most there, and scatter brings rare answers to the top. Its favourites among them are no better than the average of their quarter (last column against first): at the very top, a higher proxy no longer means a better answer. This is *extremal* Goodhart.
@@ -291,6 +289,7 @@ show(plots.best_of_n(few, {"true reward, points":
 heads = [proxies.told_the_truth(bench, ridge) for ridge in (0.01, 0.1, 1.0)]
 told = [proxies.standardised(bench.state.double() @ head) for head in heads]
 told = proxies.pushed(told, bench.gold, ns)  # (3, n)
+quote("told", f"{told[:, -1].min():.2f} to {told[:, -1].max():.2f}")
 fresh = bench.labels(honest, 1600, run.fresh("pairs"), without=labels)
 every = bench.wide.state.double()  # of all answers that could be labelled
 for name, score, read_by in (("right", every @ weight.double(), fresh),
@@ -307,10 +306,9 @@ claim("without the rarest quarter less than half of the fall is left",
       fell["without the rarest"].mean() < fell["all 512 answers"].mean() / 2, kind="S")
 claim("a head fitted to the true rewards falls too, at three ridge strengths",
       all(x[-1] < x[0] < x.max() for x in told))
-quote("told", f"{told[:, -1].min():.2f} to {told[:, -1].max():.2f}")
 quote("kept_rare", round((mixed & ~usual).sum().item() / 16))
 table({name: [x[0, 0], x[:, -1].mean(), rlhf.evaluate.exams.clustered(-fell[name])]
-       for name, x in ends.items()}, ["start", "end (n = 384)", "end minus start"],
+       for name, x in ends.items()}, ["start", "end", "change"],
       corner="pool", note="true reward; 10 label sets; ± 95 % over label sets")
 
 # %% [markdown]
@@ -439,10 +437,10 @@ kept = {name: truth[1600].gather(1, i[:, None])[:, 0]
         for name, i in stops.items()}
 
 # %%
-chosen = {name: sorted({ns[i] for i in x.tolist()})
-          for name, x in stops.items()}
+chosen = {name: sorted({ns[i] for i in x.tolist()}) for name, x in stops.items()}
 rows = {name: {"n chosen": ", ".join(map(str, chosen[name])),
-               "true reward kept": rlhf.evaluate.exams.clustered(x)}
+               "true reward kept": x[0] if name == "a blind draw"
+               else rlhf.evaluate.exams.clustered(x)}
         for name, x in kept.items()}
 table(rows, corner="stop by",
       note="10 label sets; n chosen: by any of them; ± 95 % over label sets")
@@ -483,7 +481,7 @@ large = recorded("smollm2_ppo")
 parts = {"reward model's score": {"proxy": "score"},
          "true reward, points": {"gold: true reward": "gold"}}
 show(plots.recorded_panels(large, parts, zero=None,
-                           title="135M: score climbs, true reward turns"))
+                           title="135M: both rise; at the end the true reward dips"))
 cards(*large.texts()[3])
 kinds = {"harmful": "harmful requests", "lookalike": "look-alikes"}
 table(large.families(kinds),

@@ -128,8 +128,8 @@ def by_quarter(bench: Bench, scores: list[Tensor], quarter: Tensor, names) -> di
     won = torch.stack([bench.gold.gather(1, x) for x in best])
     spread = [torch.stack([score[quarter == q].std() for score in scores]).mean() for q in range(4)]
     return {name: {"true reward": bench.gold[quarter == q].mean(),
-                   "mean proxy": torch.stack(scores).mean(0)[quarter == q].mean(), "spread of the proxy": spread[q],
-                   "share of the best": (place == q).double().mean(), "their true reward": won[place == q].mean()}
+                   "proxy": torch.stack(scores).mean(0)[quarter == q].mean(), "spread": spread[q],
+                   "share of the best": (place == q).double().mean(), "their truth": won[place == q].mean()}
             for q, name in enumerate(names)}
 
 
