@@ -103,6 +103,9 @@ def main() -> None:
              "hardware": f"{os.cpu_count()} CPU cores ({platform.machine()})",
              "versions": {"torch": torch.__version__.split("+")[0]}, "dtype": "bfloat16" if args.bfloat16 else "float32",
              "curve": curve, "before": before, "after": after}
+    if args.go_on:
+        earlier = json.loads((args.go_on / "training.json").read_text(encoding="utf-8"))
+        about["earlier"] = [*earlier.get("earlier", ()), f"{earlier['command']} (seed {earlier['seed']}, {earlier['dtype']})"]
     (args.out / "training.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
     card(args.out, about)
 
@@ -133,7 +136,8 @@ def card(folder: Path, about: dict) -> None:
     """README.md: what it is, what it can do, how to rebuild it."""
     lines = ["# smollm2-135m-village", "", "LoRA (rank 8, every linear layer) for SmolLM2-135M-Instruct, trained on the village's",
              f"demonstrations; half precision. Made by `{about['command']}`",
-             f"in {about['minutes']:.0f} minutes on {about['hardware']}.",
+             f"in {about['minutes']:.0f} minutes on {about['hardware']}" + (", going on from:" if about.get("earlier") else "."),
+             *(["", *(f"- `{part}`" for part in about["earlier"]), ""] if about.get("earlier") else ()),
              "The base model is Apache-2.0, the adapter is under the MIT licence of this repository.", "",
              "True reward of one sampled answer to held-out prompts (temperature 1, n in brackets, ± standard error):", "",
              "| family | before | after |", "|---|---:|---:|"]
