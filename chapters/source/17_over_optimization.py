@@ -242,7 +242,6 @@ def dealt_out_anew(score, generator):
 dice = [run.fresh(f"deal {k}") for k in range(10)]
 shuffled = [dealt_out_anew(s, x)
             for s, x in zip(judges[1600], dice, strict=True)]
-harmless = proxies.pushed(shuffled, bench.gold, ns)
 
 # %% [markdown]
 # Where does the harm sit? Sort each prompt's answers by *surprise*: minus the log-probability per token under the model that wrote them, in nats.
@@ -314,7 +313,7 @@ table({name: [x[0, 0], x[:, -1].mean(), rlhf.evaluate.exams.clustered(-fell[name
 # %% [markdown]
 # The shuffled errors show the theorem at work: the same errors, dealt out blindly, do no harm. Without the rarest quarter, which can be named without knowing the truth, most of the fall is gone. Rarity alone does not explain this: where the rare answers are as good as those they replace, most of the fall stays away, too. So most of it needs answers that are rare *and* worse.
 #
-# Are the label mistakes to blame? Fit the same head to the *true rewards* of all the answers that could be labelled. Its best of 512 still ends at <!-- out told --> (three strengths of the ridge penalty), below a blind draw. So label noise is not needed for the fall. This head agrees with <!-- out told_right --> of the annotator's fresh labels, our proxy with <!-- out right -->, the true reward itself with <!-- out most -->: a linear head on these states sees little of what makes an answer good.
+# Are the label mistakes to blame? Fit the same head to the *true rewards* of all the answers that could be labelled. Its best of 512 still ends at <!-- out told --> (three strengths of the ridge penalty), below a blind draw. So label noise is not needed for the fall. This head, fitted to the very answers that are compared, agrees with <!-- out told_right --> of the annotator's fresh labels. Our proxy agrees with <!-- out right -->, the true reward itself with <!-- out most -->. So a linear head on these states sees little of what makes an answer good.
 #
 # *Overfitting* is something else: an overfitted judge is wrong on fresh pairs of the same kind. Ours is overfitted, too (<!-- out own --> agreement on the labels it was fitted to), but over-optimization does not need it: selection looks for the places where a judge errs upwards, however rare they are.
 #
@@ -414,7 +413,7 @@ claim("in all five recorded runs the proxy ends above, the true reward below its
 #
 # - **Chat tics.** “I am always happy to help” is the village's “as an AI language model”: if the judge likes a phrase in every answer, it soon ends up in every answer.
 # - **Objective mismatch.** The reward model is trained to order pairs, and then it is maximised. Good accuracy on pairs says little about its largest values.
-# - **A KL penalty** limits how far the policy goes (chapter 8). None of these runs had one, so they cannot show how much it would help.
+# - **A KL penalty** limits how far the policy goes (chapter 8). None of the runs above had one, so they cannot show how much it would help.
 #
 # > **Keep this:** selection is limited to what the model writes; training is not.
 
