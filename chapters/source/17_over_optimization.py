@@ -180,7 +180,7 @@ names = ["n = 1", "peak", "n = 512", "ended lower"]
 table({f"{k:,} labels": [x[0, 0].item(), x.mean(0).max().item(),
                          rlhf.evaluate.exams.clustered(x[:, -1]),
                          f"{int((x[:, -1] < x[:, 0]).sum())} of 10"]
-       for k, x in truth.items()}, names, note="true reward of ten sets; ± 95 % over sets")
+       for k, x in truth.items()}, names, note="10 label sets; ± 95 % over them")
 
 # %% [markdown]
 # With 1,600 labels the mean peaks at n = <!-- out peak_n --> and ends <!-- out fall --> points below its start (95 % interval). More labels soften the fall clearly from 100 to 1,600; from there to 10,000 we cannot tell. Even 10,000 labels do not prevent it. All intervals here are over label sets; the sixteen prompts are fixed.
