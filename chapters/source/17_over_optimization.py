@@ -395,7 +395,7 @@ cards(asked[0], [(f"last step, {key} reward", log[-1][1][0],
 # %% [markdown]
 # The true reward starts at <!-- out live_start -->. Pushed by the proxy it ends at <!-- out live_down -->, in the control at <!-- out live_control --> (means of the last three points). So the loop itself can improve these answers; they get worse because of what it climbs. One difference remains: the proxy's run goes further from the start (last panel). The steps are equal, the distance is not.
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] rlhf={"figure": "both"}
 show(plots.seed_lines(
     five, {"learned reward (the proxy)": "proxy", "true reward, points": "gold"},
     title="Every run climbs its proxy; in every run the true reward turns"))
