@@ -321,9 +321,9 @@ table({name: [x[0, 0], x[:, -1].mean(), rlhf.evaluate.exams.clustered(-fell[name
 #
 # ## Idea 4: Reinforcement learning leaves the ordinary
 #
-# Best-of-n chooses among answers that the model would write anyway. Reinforcement learning changes what it writes, so it can go further. Here is the whole method: REINFORCE with a leave-one-out baseline (RLOO, chapter 11). Each of k answers to a prompt is compared with the mean score of the others:
+# Best-of-n chooses among answers that the model would write anyway. Reinforcement learning changes what it writes, so it can go further. Here is the whole method: REINFORCE with a leave-one-out baseline (RLOO, chapter 11). Each of four answers to a prompt is compared with the mean score of the other three:
 #
-# $$\nabla J\approx\frac1N\sum_i\Big(r_i-\frac1{k-1}\sum_{j\ne i}r_j\Big)\nabla\log\pi(y_i\mid x_i).$$
+# $$\nabla J\approx\frac1N\sum_i\Big(r_i-\frac1{3}\sum_{j\ne i}r_j\Big)\nabla\log\pi(y_i\mid x_i).$$
 
 # %% rlhf={"part": "idea"}
 r = torch.tensor([[2.0, 1.0, 0.0, 1.0]])   # proxy of four answers to one prompt
@@ -334,19 +334,19 @@ package = rlhf.advantages.leave_one_out(r[0], 4)
 claim("the package computes the same", torch.allclose(package, advantage))
 
 # %% [markdown] rlhf={"part": "loop"}
-# **The loop.** The very same proxy and the same sixteen prompts, no KL penalty. Two answers to each prompt, so that “the others” are just the other one. Beside it a *control*: same start, rate and steps, but rewarded by the true reward. If rough steps alone broke the text, they would break it there, too.
+# **The loop.** The very same proxy and the same sixteen prompts, four answers to each, no KL penalty. Beside it a *control*: same start, rate and steps, but rewarded by the true reward. If rough steps alone broke the text, they would break it there, too.
 
 # %%
 asked = [bench.prompt(i) for i in range(16)]
 
-def rloo_steps(model, steps, reward, dice, rate=5e-4):
+def rloo_steps(model, steps, reward, dice, rate=3e-4):
     optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0)
     for _ in range(steps + 1):
-        out = rlhf.sampling.answer(model, tokenizer, asked, n=2, generator=dice)
+        out = rlhf.sampling.answer(model, tokenizer, asked, n=4, generator=dice)
         scores = measure(out)
         yield scores, out.texts(tokenizer)
-        r = scores[reward]  # (16, 2)
-        advantage = r - r.flip(1)
+        r = scores[reward]  # (16, 4)
+        advantage = r - (r.sum(1, keepdim=True) - r) / 3
         logp = rlhf.rollout.completion_logps(model, out)
         loss = -(advantage.flatten() * (logp * out.mask).sum(1)).mean()
         optimizer.zero_grad()
@@ -359,14 +359,14 @@ start.requires_grad_(False)
 raw = bench.state @ weight.float()
 level, unit = raw.mean(1, keepdim=True), raw.std(1).mean()
 
-def measure(out):  # proxy in the units of above, true reward, surprise: (16, 2)
+def measure(out):  # proxy in the units of above, true reward, surprise: (16, 4)
     state = rlhf.reward_model.last_state(start, out.ids, out.attention)
-    proxy = ((state @ weight.float()).view(16, 2) - level) / unit
-    true = torch.tensor([rlhf.village.gold(asked[i // 2], text)
+    proxy = ((state @ weight.float()).view(16, 4) - level) / unit
+    true = torch.tensor([rlhf.village.gold(asked[i // 4], text)
                          for i, text in enumerate(out.texts(tokenizer))])
     logp = rlhf.rollout.completion_logps(start, out)
     rare = -(logp * out.mask).sum(1) / out.mask.sum(1)
-    return {"proxy": proxy, "true": true.view(16, 2), "rare": rare.view(16, 2)}
+    return {"proxy": proxy, "true": true.view(16, 4), "rare": rare.view(16, 4)}
 
 # %%
 logs = {reward: list(rloo_steps(rlhf.models.copy_of(start).requires_grad_(True),
@@ -379,7 +379,7 @@ live = {key: {names[reward]: [scores[key].mean().item() for scores, _ in log]
               for reward, log in logs.items()} for key in units.values()}
 show(plots.panels({unit: live[key] for unit, key in units.items()}, zero=None,
                   title="Live: the same loop, pushed by two rewards",
-                  x_label="RLOO step", note="each point: 32 answers"))
+                  x_label="RLOO step", note="each point: 64 answers"))
 
 # %% tags=["hide-input", "nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
 (up, _), (down, control) = ([sum(y[-3:]) / 3 for y in live[key].values()]
