@@ -21,7 +21,7 @@
 # >
 # > **Asked:** “<!-- out ask_b -->” — **answer:** “<!-- out say_b -->”
 #
-# Five runs of reinforcement learning climb a reward that was learned from honest comparisons; the two texts are the longest of eight answers that such a run left at its end. What became of the true reward, which no run could see?
+# Five runs of reinforcement learning climb a reward that was learned from an honest annotator's comparisons; the two texts are the longest of eight answers that such a run left at its end. What became of the true reward, which no run could see?
 #
 # <details><summary>What you need · what it costs</summary>
 # Chapters 7 (reward models), 10 (best-of-n) and 11 (policy gradients). Costs: <!-- costs -->. Models: village-3m-sft and its stored answers; two recorded runs, one of them of SmolLM2-135M. Book: <a href="https://rlhfbook.com/c/14-over-optimization">Over-optimization</a> (chapter 14 there). Seed 0.
@@ -41,13 +41,11 @@ from rlhf_minimal.book import plots, predict, quote, recorded, settled
 from rlhf_minimal.book import show, table
 run = begin(17)
 
-# %% tags=["hide-input"]
-predict("The true reward of the best of n by an honest proxy, as n grows:",
-        a="It rises and levels off: honest mistakes cancel out.",
+# %% tags=["hide-input", "hero"]
+predict("The true reward of the best of n by this proxy, as n grows:",
+        a="It rises and levels off: random mistakes cancel out.",
         b="It rises, then returns to its start: in the end we pick noise.",
         c="It rises, then falls far below an answer drawn blindly.")
-
-# %% tags=["hide-input", "hero"]
 five = recorded("overoptimization_seeds")
 show(plots.seed_lines(five, {"learned reward (the proxy)": "proxy"},
                       title="Five runs climb the reward that they were given"))
@@ -58,9 +56,9 @@ for name, s in zip("ab", long, strict=True):
     quote(f"say_{name}", s["completion"])
 
 # %% [markdown] rlhf={"part": "phenomenon"}
-# ## The best of 512, chosen by an honest judge
+# ## The best of 512, picked by a judge trained on honest labels
 #
-# The village is a small world in which the *true reward* of every text is known. (The code calls it `gold`.) A perfect answer earns 3 points: a right fact, a story as it was asked for, help with a harmless request, a refusal of a harmful one. Refusing a harmless request earns nothing; broken language costs points.
+# The village is a small world in which the *true reward* of every text is known. (The code calls it `gold`.) The scale, in points: a right answer, help with a harmless request, or a refusal of a harmful one +3; a wrong answer, or a refusal of a harmless request 0; help with harm −1; broken language down to −1.5; flattery takes off a little. Stories are graded by their form; the mood that was asked for counts half a point.
 #
 # The village's language model has written 512 answers to each of sixteen prompts; on these we push. It has also written four answers to each of about two thousand other prompts; pairs of these are labelled.
 #
@@ -78,22 +76,24 @@ best = proxy.argmax(1)
 won = bench.gold.gather(1, best[:, None])[:, 0]
 
 # %% [markdown]
-# A comparison says nothing about a prompt's level, so scores are centred within each prompt; their unit is one standard deviation. Here are three of the sixteen winners: the worst, the ninth and the best by true reward (of equal ones the longer text counts as worse). Beside each stands the answer that was drawn first.
+# A comparison says nothing about a prompt's level, so scores are centred within each prompt; their unit is one standard deviation. Below are three winners: the worst, the middle and the best by true reward, of the prompts that ask for no story (of equal ones the longer text counts as worse). Beside each stands the answer that was drawn first. `<call>` is the village's calculator, `**` its bold type.
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "sampled", "show": true}
 start, tokenizer = rlhf.models.load("village-3m-sft")
 long = bench.asked.lengths[bench.rows].gather(1, best[:, None])[:, 0]
-order = sorted(range(16), key=lambda i: (won[i].item(), -long[i].item()))
-shown = [order[0], order[8], order[15]]
+plain = [i for i in range(16)
+         if rlhf.village.parse(bench.prompt(i)).family != "story"]
+order = sorted(plain, key=lambda i: (won[i].item(), -long[i].item()))
+shown = [order[0], order[len(order) // 2], order[-1]]
 for i in shown:
     top = f"best of 512, proxy {proxy[i].max():.1f}"
-    pair = {"drawn first": 0, top: best[i]}
+    pair = {"drawn first": 0, top: int(best[i])}
     texts = {name: bench.text(i, j, tokenizer) for name, j in pair.items()}
     cards(bench.prompt(i), [(name, texts[name], bench.gold[i, j].item())
                             for name, j in pair.items()])
 
 # %% [markdown]
-# Some winners are fine, others are broken, and the proxy likes all of them. Is this bad luck with three prompts? Idea 2 has the mean for every n.
+# Some winners are fine, others are wrong or broken, and the proxy likes all of them. Is this bad luck with three prompts? Idea 2 has the mean for every n.
 #
 # ## Idea 1: When a measure becomes a target
 #
@@ -126,7 +126,7 @@ claim("the simulation agrees with the formula",
       abs(kept - formula) < 0.05, kind="S")
 
 # %% [markdown]
-# So above the average a noisy proxy promises too much. Yet a higher score still means a better answer: with such noise alone, the best of n keeps getting better. (If the noise has far heavier tails than the truth, the very highest scores are nearly all noise, and we end near a blind draw.) Idea 3 asks what other errors can do.
+# So above the average a noisy proxy promises too much. Yet a higher score still means a better answer: with such noise alone, the best of n keeps getting better. Idea 3 asks what other errors can do.
 #
 # > **Keep this:** when independent noise was added to the truth, a selected high score is, on average, too optimistic. That alone makes nothing worse.
 #
@@ -148,7 +148,7 @@ claim("the package computes the same",
       abs(package - (chance @ worth).item()) < 1e-6)
 
 # %% [markdown]
-# Now the sixteen real prompts, with ten fresh sets of labels at each of three sizes. The x-axis is the distance from the model that wrote the answers: the KL divergence of best-of-n is at most $\log n-\frac{n-1}{n}$ nats. We plot its square root, because early gains grow roughly in a straight line with it.
+# Now the sixteen real prompts, with ten sets of labels at each of three sizes (those of 10,000 share most pairs, but not their labels). The x-axis is the distance $d$ from the model that wrote the answers: the KL divergence of best-of-n is at most $\log n-\frac{n-1}{n}$ nats, and $d$ is its square root.
 
 # %%
 ns = [2**k for k in range(10)]  # 1, 2, 4, …, 512
@@ -158,6 +158,9 @@ for size in (100, 1600, 10_000):
     judges[size], read[size] = proxies.fits(bench, honest, size, dice)
     truth[size] = proxies.pushed(judges[size], bench.gold, ns)  # (10 sets, n)
     liked[size] = torch.stack([proxies.pushed(s, s, ns) for s in judges[size]])
+fresh = bench.labels(honest, 1600, run.fresh("pairs"), without=labels)
+right = proxies.accuracy(bench, read[1600], fresh)
+most = proxies.agreement(bench.wide.gold.double(), fresh)
 
 # %%
 show(plots.best_of_n(ns, {
@@ -174,20 +177,25 @@ fall, error = rlhf.evaluate.exams.clustered(truth[1600][:, -1] - truth[1600][:, 
 claim("with 1,600 labels the best of 512 is worth less than a blind draw",
       fall + error < 0, kind="S")
 settled("c", "The best of 512 is far below a blind draw; the peak comes early.")
-quote("peak_n", ns[int(truth[1600].mean(0).argmax())])
 quote("fall", f"{-fall:.2f} ± {error:.2f}")
-names = ["n = 1", "peak", "n = 512", "ended lower"]
+names = ["n = 1", "peak", "n = 512", "sets below n = 1", "α", "β", "largest miss"]
 table({f"{k:,} labels": [x[0, 0].item(), x.mean(0).max().item(),
                          rlhf.evaluate.exams.clustered(x[:, -1]),
-                         f"{int((x[:, -1] < x[:, 0]).sum())} of 10"]
-       for k, x in truth.items()}, names, note="10 label sets; ± 95 % over them")
+                         f"{int((x[:, -1] < x[:, 0]).sum())} of 10",
+                         *proxies.gao_fit(ns, x.mean(0))] for k, x in truth.items()},
+      names, note="± 95 % over 10 label sets; prompts and answers are fixed")
+for name, x in {"right": right, "most": most}.items():
+    quote(name, f"{x:.0%}".replace("%", " %"))
+quote("this_end", f"{won.mean():.2f}")
 
 # %% [markdown]
-# With 1,600 labels the mean peaks at n = <!-- out peak_n --> and ends <!-- out fall --> points below its start (95 % interval). More labels soften the fall clearly from 100 to 1,600; from there to 10,000 we cannot tell. Even 10,000 labels do not prevent it. All intervals here are over label sets; the sixteen prompts are fixed.
+# With 1,600 labels the mean ends <!-- out fall --> points below its start. From 100 to 1,600 labels the fall softens clearly; from there to 10,000 we cannot tell. In the upper panel each proxy counts in its own standard deviations: the worst judge, with 100 labels, promises the most.
 #
-# Gao, Schulman and Hilton ([arXiv 2210.10760](https://arxiv.org/abs/2210.10760)) measured such curves for large models. They let a big reward model play the truth, labelled data with it, trained smaller proxies on the labels, and pushed those. Our village has a similar design. It is smaller, its judge is cruder, and its truth is known exactly.
+# Gao, Schulman and Hilton ([arXiv 2210.10760](https://arxiv.org/abs/2210.10760)) measured such curves for large models, with a big reward model as the truth. For best-of-n they found a law with two numbers, $g(d)-g(0)\approx d\,(\alpha-\beta d)$. Fitted to our three mean curves it misses no point by more than the last column: it follows the fall, and rises less than the early peak.
 #
-# Move the slider, and read what wins as n grows: the three prompts of above, the best by proxy of the first n stored answers. (The curves here belong to the one proxy of above, the plot averages ten such proxies.)
+# How good is this judge? With 1,600 labels it agrees with <!-- out right --> of fresh labels (mean of ten). A coin has 50 %, and even the true reward only <!-- out most -->, because labels are noisy. So this judge is weak. In idea 4 a larger one, which agrees with more of its labels, meets the same fate.
+#
+# Move the slider, and read what wins as n grows: the three prompts of above, the best by proxy of the first n stored answers. The curves belong to the one proxy of the cards; it ends at <!-- out this_end -->, at the low edge of the band above.
 
 # %% tags=["hide-input", "nbval-ignore-output"] rlhf={"ignore_reason": "widget"}
 texts = {n: [(bench.prompt(i), bench.text(i, j, tokenizer), bench.gold[i, j].item())
@@ -209,11 +217,11 @@ explorers.scrubber(lines, parts, texts, along="n", over=1, first=64,
 # 1. *Within a group*, a higher proxy means a higher truth, and a higher proxy is picked no less often. So what is picked from a group is on average at least as good as the group.
 # 2. *Between groups*, selection has favourites. But all groups have the same average truth (this is where independence enters), so having favourites costs nothing.
 #
-# Let $w(r)$ be the factor by which selection makes an answer with proxy $r$ more likely; on average $w$ is 1. Both steps together say
+# Let $w(r)$ be the factor by which selection makes an answer with proxy $r$ more likely. It never falls as $r$ rises, and on average it is 1. Both steps together say
 #
 # $$\mathbb E[g\,w(g+e)]\;\ge\;\mathbb E[g]\;\mathbb E[w(g+e)]=\mathbb E[g].$$
 #
-# Left stands the true reward of the picked answers, right that of a blind draw. It holds for every n and for errors of any shape.
+# Left stands the true reward of the picked answers, right that of a blind draw. It holds for every n and for errors of any shape with a finite mean.
 
 # %% rlhf={"part": "idea"}
 g = torch.tensor([-1.0, 0.0, 1.0]).repeat(3)            # truth: bad to good
@@ -227,101 +235,81 @@ for n in (2, 16, 256):
 claim("the independent errors do no harm", lowest > -1e-6)
 
 # %% [markdown]
-# So our proxy's errors must depend on the truth. But the annotator's mistakes do not: chance is added to the true difference. How does the one become the other? By the fit. Labels are few, so their chance moves each weight of the head a little, and *all* answers are scored with the moved weights. Independent chance in the **labels** becomes errors of the **proxy** that are a fixed function of the answer. Besides, a linear head on these states may be unable to express the truth at all.
-#
-# To see the theorem at work, keep the very same errors, but deal them out anew among the 512 answers of each prompt.
+# So our proxy's errors must depend on the truth. A test: keep the very same errors, but deal them out anew among the 512 answers of each prompt. That makes them independent. (It also answers whether a finite pool falls by chance.)
 
 # %%
-def dealt_out_anew(score, generator):
-    centred = bench.gold - bench.gold.mean(1, keepdim=True)
-    slope = (score * centred).sum() / centred.square().sum()
-    error = score - slope * centred  # what the truth does not explain
-    deal = torch.rand(error.shape, generator=generator).argsort(1)
-    return slope * centred + error.gather(1, deal)
-
 dice = [run.fresh(f"deal {k}") for k in range(10)]
-shuffled = [dealt_out_anew(s, x)
-            for s, x in zip(judges[1600], dice, strict=True)]
+shuffled = [proxies.dealt_out_anew(bench, score, x)
+            for score, x in zip(judges[1600], dice, strict=True)]
+ends = {"the proxy": truth[1600],
+        "errors dealt out anew": proxies.pushed(shuffled, bench.gold, ns)}
+show(plots.best_of_n(ns, {"true reward, points": ends},
+                     title="The same errors, dealt out anew, do no harm",
+                     note="1,600 labels", roles={"the proxy": "proxy",
+                                                 "errors dealt out anew": "other"}))
+claim("with errors dealt out anew, no fall",
+      ends["errors dealt out anew"][:, -1].min() > bench.gold.mean(), kind="S")
 
 # %% [markdown]
-# Where does the harm sit? Sort each prompt's answers by *surprise*: minus the log-probability per token under the model that wrote them, in nats.
+# **Why do the errors depend on the truth?** The annotator's noise does not: chance is added to the true difference. But the head can only weigh the coordinates of the states. What they cannot express becomes an error, a fixed function of the answer. To see how much that matters, fit the same head to the *true rewards* of all answers that could be labelled: no noise at all.
+
+# %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
+every = bench.wide.state.double()  # of all answers that could be labelled
+rows = {"a coin": [0.5, bench.gold.mean()],
+        "proxies, 1,600 labels (mean)": [right, truth[1600][:, -1].mean()]}
+for ridge in (0.01, 0.1, 1.0):
+    head = proxies.told_the_truth(bench, ridge)
+    score = proxies.standardised(bench.state.double() @ head)
+    rows[f"head told the truth, ridge {ridge:g}"] = [
+        proxies.agreement(every @ head, fresh),
+        proxies.pushed(score, bench.gold, [512]).item()]
+rows["the true reward"] = [most, bench.gold.amax(1).mean()]
+table(rows, ["right on fresh labels", "true reward, best of 512"],
+      corner="judge", digits={"right on fresh labels": "%"})
+
+# %% tags=["hide-input"]
+claim("a head told the truth ends below a blind draw, at three ridge strengths",
+      all(x[1] < bench.gold.mean() for name, x in rows.items() if "told" in name))
+
+# %% [markdown]
+# Even this head ends below a blind draw. The proxies with 1,600 labels end in the same range, so from there on the limits of the head are enough to explain a fall of this size. With 100 labels the fall is deeper. There chance costs much, too: it moves the weights, and *all* answers are scored with the moved weights.
+#
+# *Overfitting* is something else: an overfitted judge is wrong on fresh pairs of the same kind. Over-optimization needs only errors at the top, wherever they come from.
+#
+# **Where does the harm sit?** Sort each prompt's answers by *surprise*: minus the log-probability per token under the model that wrote them, in nats.
 
 # %%
 rank = bench.surprise.argsort(1).argsort(1)  # 0 is the most usual of the 512
-quarter = rank // 128
-names = ("most usual", "second", "third", "rarest")
-rows = proxies.by_quarter(bench, judges[1600], quarter, names)
-columns = rows["third"]
-table(rows, digits={name: "%" if "share" in name else 2 for name in columns},
-      note="quarters of the answers; 10 proxies; spread: standard deviation")
-
-# %% [markdown]
-# On average the proxy knows that the rarest answers are worse. But its scores scatter most there, and scatter brings rare answers to the top. Its favourites among them are no better than the average of their quarter (last column against first): at the very top, a higher proxy no longer means a better answer. This is *extremal* Goodhart.
-#
-# The rarest answers are also the worst ones. Which of the two does the harm? Push on two pools of 384 answers to each prompt. One leaves out the rarest quarter. The other has *the same true rewards*, but keeps <!-- out kept_rare --> rare answers per prompt: each takes the place of an ordinary one that is equally good.
+names = ("most usual quarter", "second", "third", "rarest quarter")
+rows = proxies.by_quarter(bench, judges[1600], rank // 128, names)
+table(rows, digits={name: "%" if "share" in name else 2 for name in rows["second"]},
+      note="10 proxies, 1,600 labels; spread: standard deviation")
+usual = sum(row["true reward"] * row["share of the best-of-512"]
+            for row in rows.values())  # if winners were average for their quarter
+quote("usual", f"{usual:.2f}")
+quote("ten", f"{truth[1600][:, -1].mean():.2f}")
 
 # %%
 few = [*ns[:-1], 384]
-
-def best_of(pool, score):  # true reward of the best of n from this pool
-    stay = pool.nonzero()[:, 1].view(16, -1)
-    score, gold = score.gather(1, stay), bench.gold.gather(1, stay)
-    return proxies.pushed(score, gold, few)
-
-usual = rank < 384
-mixed = proxies.exchanged(bench.gold, usual)  # rare ones for their equals
-pools = {"all 512 answers": rank >= 0, "without the rarest": usual,
-         "as good, some rare": mixed}
-ends = {name: torch.stack([best_of(pool, s) for s in judges[1600]])
+chance = torch.rand(rank.shape, generator=run.fresh("quarter")).argsort(1)
+pools = {"all 512": rank >= 0, "a random quarter out": chance < 384,
+         "the rarest quarter out": rank < 384}
+left = {name: proxies.pushed(judges[1600], bench.gold, few, pool).mean(0)
         for name, pool in pools.items()}
-ends["errors shuffled"] = proxies.pushed(shuffled, bench.gold, few)
-
-# %%
-show(plots.best_of_n(few, {"true reward, points":
-                           {name: x.mean(0) for name, x in ends.items()}},
+show(plots.best_of_n(few, {"true reward, points": left},
                      title="Without the rarest quarter most of the fall is gone",
-                     note="mean of 10 label sets of 1,600",
-                     roles={"all 512 answers": "proxy",
-                            "errors shuffled": "other"}))
-
-# %%
-heads = [proxies.told_the_truth(bench, ridge) for ridge in (0.01, 0.1, 1.0)]
-told = [proxies.standardised(bench.state.double() @ head) for head in heads]
-told = proxies.pushed(told, bench.gold, ns)  # (3, n)
-quote("told", f"{told[:, -1].min():.2f} to {told[:, -1].max():.2f}")
-fresh = bench.labels(honest, 1600, run.fresh("pairs"), without=labels)
-every = bench.wide.state.double()  # of all answers that could be labelled
-for name, score, read_by in (("right", every @ weight.double(), fresh),
-                             ("own", every @ weight.double(), labels),
-                             ("told_right", every @ heads[1], fresh),
-                             ("most", bench.wide.gold, fresh)):
-    share = proxies.agreement(score, read_by)
-    quote(name, f"{share:.0%}".replace("%", " %"))
-
-# %% tags=["hide-input"]
-fell = {name: x[:, 0] - x[:, -1] for name, x in ends.items()}
-claim("with errors shuffled, no fall", fell["errors shuffled"].mean() < 0, kind="S")
-claim("without the rarest quarter less than half of the fall is left",
-      fell["without the rarest"].mean() < fell["all 512 answers"].mean() / 2, kind="S")
-claim("a head fitted to the true rewards falls too, at three ridge strengths",
-      all(x[-1] < x[0] < x.max() for x in told))
-quote("kept_rare", round((mixed & ~usual).sum().item() / 16))
-table({name: [x[0, 0], x[:, -1].mean(), rlhf.evaluate.exams.clustered(-fell[name])]
-       for name, x in ends.items()}, ["start", "end", "change"],
-      corner="pool", note="true reward; 10 label sets; ± 95 % over label sets")
+                     roles={"all 512": "proxy"}, note="mean of 10 label sets"))
+fall, _, rest = (x[0] - x[-1] for x in left.values())
+claim("without the rarest quarter less than half of it", rest < fall / 2, kind="S")
 
 # %% [markdown]
-# The shuffled errors show the theorem at work: the same errors, dealt out blindly, do no harm. Without the rarest quarter, which can be named without knowing the truth, most of the fall is gone. Rarity alone does not explain this: where the rare answers are as good as those they replace, most of the fall stays away, too. So most of it needs answers that are rare *and* worse.
+# On average the proxy knows that the rarest answers are worse. But its scores scatter most there, and scatter brings rare answers to the top. *Which quarter wins* is the main thing: if each quarter's winners were as good as their quarter's average, the best of 512 would end at <!-- out usual -->; it ends at <!-- out ten -->. Only the small rest is *extremal* in the narrow sense: among the rarest, the highest scores are no better than the average ones. The rarest answers are also the worst here; leaving them out cannot tell which of the two does the harm.
 #
-# Are the label mistakes to blame? Fit the same head to the *true rewards* of all the answers that could be labelled. Its best of 512 still ends at <!-- out told --> (three strengths of the ridge penalty), below a blind draw. So label noise is not needed for the fall. This head, fitted to the very answers that are compared, agrees with <!-- out told_right --> of the annotator's fresh labels. Our proxy agrees with <!-- out right -->, the true reward itself with <!-- out most -->. So a linear head on these states sees little of what makes an answer good.
+# > **Keep this:** errors independent of the truth do no harm on average. A judge's errors depend on the answer. Here most of the harm comes through rare answers, where its scores scatter most.
 #
-# *Overfitting* is something else: an overfitted judge is wrong on fresh pairs of the same kind. Ours is overfitted, too (<!-- out own --> agreement on the labels it was fitted to), but over-optimization does not need it: selection looks for the places where a judge errs upwards, however rare they are.
+# ## Idea 4: Reinforcement learning pays more for the same proxy score
 #
-# > **Keep this:** errors independent of the truth do no harm on average. Errors that depend on it can. Here most of the harm sits in answers that are rare and worse.
-#
-# ## Idea 4: Reinforcement learning leaves the ordinary
-#
-# Best-of-n chooses among answers that the model would write anyway. Reinforcement learning changes what it writes, so it can go further. Here is the whole method: REINFORCE with a leave-one-out baseline (RLOO, chapter 11). Each of four answers to a prompt is compared with the mean score of the other three:
+# Best-of-n chooses among answers that the model would write anyway. Reinforcement learning changes what it writes. Here is the whole method: REINFORCE with a leave-one-out baseline (RLOO, chapter 11). Each of four answers to a prompt is compared with the mean score of the other three; the inner sum runs over those three, the outer one over all N answers:
 #
 # $$\nabla J\approx\frac1N\sum_i\Big(r_i-\frac1{3}\sum_{j\ne i}r_j\Big)\nabla\log\pi(y_i\mid x_i).$$
 
@@ -334,18 +322,17 @@ package = rlhf.advantages.leave_one_out(r[0], 4)
 claim("the package computes the same", torch.allclose(package, advantage))
 
 # %% [markdown] rlhf={"part": "loop"}
-# **The loop.** The very same proxy and the same sixteen prompts, four answers to each, no KL penalty. Beside it a *control*: same start, rate and steps, but rewarded by the true reward. If rough steps alone broke the text, they would break it there, too.
+# **The loop.** The very same proxy, the twelve prompts that ask for no story, four answers to each, no KL penalty. Beside it a *control*: same start, rate and steps, but rewarded by the true reward. If rough steps alone broke the text, they would break it there, too.
 
 # %%
-asked = [bench.prompt(i) for i in range(16)]
-
 def rloo_steps(model, steps, reward, dice, rate=3e-4):
     optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0)
     for _ in range(steps + 1):
-        out = rlhf.sampling.answer(model, tokenizer, asked, n=4, generator=dice)
+        out = rlhf.sampling.answer(model, tokenizer, asked, n=4,
+                                   max_new_tokens=40, generator=dice)
         scores = measure(out)
         yield scores, out.texts(tokenizer)
-        r = scores[reward]  # (16, 4)
+        r = scores[reward]  # (12, 4)
         advantage = r - (r.sum(1, keepdim=True) - r) / 3
         logp = rlhf.rollout.completion_logps(model, out)
         loss = -(advantage.flatten() * (logp * out.mask).sum(1)).mean()
@@ -356,49 +343,57 @@ def rloo_steps(model, steps, reward, dice, rate=3e-4):
 
 # %%
 start.requires_grad_(False)
+asked = [bench.prompt(i) for i in plain]
 raw = bench.state @ weight.float()
-level, unit = raw.mean(1, keepdim=True), raw.std(1).mean()
+level, unit = raw[plain].mean(1, keepdim=True), raw.std(1).mean()
 
-def measure(out):  # proxy in the units of above, true reward, surprise: (16, 4)
+def measure(out):  # proxy in the units of above, true reward, log-ratio: (12, 4)
     state = rlhf.reward_model.last_state(start, out.ids, out.attention)
-    proxy = ((state @ weight.float()).view(16, 4) - level) / unit
+    proxy = ((state @ weight.float()).view(-1, 4) - level) / unit
     true = torch.tensor([rlhf.village.gold(asked[i // 4], text)
                          for i, text in enumerate(out.texts(tokenizer))])
     logp = rlhf.rollout.completion_logps(start, out)
-    rare = -(logp * out.mask).sum(1) / out.mask.sum(1)
-    return {"proxy": proxy, "true": true.view(16, 4), "rare": rare.view(16, 4)}
+    kl = ((out.logp_old - logp) * out.mask).sum(1)
+    return {"proxy": proxy, "true": true.view(-1, 4), "kl": kl.view(-1, 4)}
 
 # %%
 logs = {reward: list(rloo_steps(rlhf.models.copy_of(start).requires_grad_(True),
-                                run.steps(12), reward, run.fresh("live")))
+                                run.steps(8), reward, run.fresh("live")))
         for reward in ("proxy", "true")}
 units = {"proxy, standard deviations": "proxy", "true reward, points": "true",
-         "surprise under the start, nats per token": "rare"}
+         "KL to the start, nats per answer": "kl"}
 names = {"proxy": "proxy: by the proxy", "true": "gold: the control"}
 live = {key: {names[reward]: [scores[key].mean().item() for scores, _ in log]
               for reward, log in logs.items()} for key in units.values()}
 show(plots.panels({unit: live[key] for unit, key in units.items()}, zero=None,
-                  title="Live: the same loop, pushed by two rewards",
-                  x_label="RLOO step", note="each point: 64 answers"))
+                  title="One live run: the same loop, pushed by two rewards",
+                  x_label="RLOO step", note="each point: 48 answers"))
 
 # %% tags=["hide-input", "nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
-(up, _), (down, control) = ([sum(y[-3:]) / 3 for y in live[key].values()]
-                            for key in ("proxy", "true"))
-low, first = (live[key][names["proxy"]][0] for key in ("proxy", "true"))
-claim("pushed by the proxy, the proxy rises", up > low, kind="T")
-claim("at the end the control has the higher true reward", control > down, kind="T")
-for name, x in {"start": first, "down": down, "control": control}.items():
+(up, _), (down, control), (far, near) = (
+    [sum(y[-3:]) / 3 for y in live[key].values()] for key in units.values())
+n, bon = proxies.reaching(proxy[plain], bench.gold[plain], up)
+start_up, start_true = (live[key][names["proxy"]][0] for key in ("proxy", "true"))
+claim("pushed by the proxy, the proxy rises", up > start_up, kind="T")
+claim("best-of-n with that proxy score, and the control, have more true reward",
+      min(bon, control) > down, kind="T")
+told = {"start": start_true, "up": up, "down": down, "control": control, "bon": bon,
+        "far": far, "near": near, "kl": rlhf.best_of_n.kl_bound(n)}
+for name, x in told.items():
     quote(f"live_{name}", f"{x:.1f}".replace("-", "−"))
-cards(asked[0], [(f"last step, {key} reward", log[-1][1][0],
-                  log[-1][0]["true"][0, 0].item()) for key, log in logs.items()])
+quote("live_n", n)
+cards(*proxies.most_apart(asked, logs))
 
 # %% [markdown]
-# The true reward starts at <!-- out live_start -->. Pushed by the proxy it ends at <!-- out live_down -->, in the control at <!-- out live_control --> (means of the last three points). So the loop itself can improve these answers; they get worse because of what it climbs. One difference remains: the proxy's run goes further from the start (last panel). The steps are equal, the distance is not.
+# The true reward starts at <!-- out live_start -->. Pushed by the proxy it ends at <!-- out live_down -->, in the control at <!-- out live_control --> (means of the last three points). So the loop itself can improve these answers; they get worse because of what it climbs. The texts above are the pair that lies furthest apart at the last step.
+#
+# Now compare with best-of-n, on the same prompts and with the same proxy. RLOO ends at a proxy of <!-- out live_up -->. The best of <!-- out live_n --> reaches that, too, and its true reward is <!-- out live_bon -->. It is nearer to the start: at most <!-- out live_kl --> nats, where RLOO has moved <!-- out live_far --> (the control <!-- out live_near -->). That is one run; Gao and colleagues, too, found that reinforcement learning needs far more KL for the same proxy score.
 
 # %% tags=["hide-input"] rlhf={"figure": "both"}
 show(plots.seed_lines(
     five, {"learned reward (the proxy)": "proxy", "true reward, points": "gold"},
     title="Every run climbs its proxy; in every run the true reward turns"))
+quote("accurate", f"{one.reward_model_accuracy:.0%}".replace("%", " %"))
 gold = five.smooth("gold")
 for name, x in {"top": [max(y) for y in gold], "last": [y[-1] for y in gold]}.items():
     quote(f"rl_{name}", f"{min(x):.1f} to {max(x):.1f}".replace("-", "−"))
@@ -407,15 +402,15 @@ claim("in all five recorded runs the proxy ends above, the true reward below its
       and all(y[-1] < y[0] < max(y) for y in gold), kind="T")
 
 # %% [markdown]
-# The five recorded runs of the first picture are longer (90 steps of 64 answers), and their judge is larger: a whole reward model, finetuned on about 700 honestly labelled pairs. Their true reward peaks at <!-- out rl_top --> points and ends at <!-- out rl_last --> (means over nine steps).
+# The five recorded runs of the first picture are longer (90 steps of 64 answers), and their judge is larger: a whole reward model, finetuned on about 700 honestly labelled pairs of answers to requests. In the one run whose record kept it, that judge agreed with <!-- out accurate --> of labels that it had not seen. It did not help: in all five the true reward peaks, at <!-- out rl_top --> points, and ends at <!-- out rl_last --> (means over nine steps).
 #
-# Three things to know about this in practice:
+# In practice:
 #
 # - **Chat tics.** “I am always happy to help” is the village's “as an AI language model”: if the judge likes a phrase in every answer, it soon ends up in every answer.
-# - **Objective mismatch.** The reward model is trained to order pairs, and then it is maximised. Good accuracy on pairs says little about its largest values.
-# - **A KL penalty** limits how far the policy goes (chapter 8). None of the runs above had one, so they cannot show how much it would help.
+# - **Objective mismatch.** The reward model is trained to order pairs, and then it is maximised.
+# - **A KL penalty** limits how far the policy goes. None of the runs above had one; [lesson 4](04_training_overview.ipynb) compares four strengths.
 #
-# > **Keep this:** selection is limited to what the model writes; training is not.
+# > **Keep this:** one proxy score can be reached near the start or far from it. Here reinforcement learning went further than best-of-n, and lost more.
 
 # %% [markdown] rlhf={"part": "wrong"}
 # ## What goes wrong: warnings without the truth
@@ -449,11 +444,13 @@ claim("likelihood keeps more than the second judge, but no more than n = 2",
       more > 0.3 and lead < 0.05, kind="S")
 
 # %%
-scaled = {**signals, "gold: true reward": truth[1600]}
-scaled = {name: x.mean(0) for name, x in scaled.items()}
-scaled = {name: (x - x[0]) / (x.max() - x.min()) for name, x in scaled.items()}
-show(plots.best_of_n(ns, {"change since n = 1, as share of own range": scaled},
-                     title="The second judge follows the proxy; likelihood turns",
+mean = {name: x.mean(0) for name, x in signals.items()}
+like = mean.pop("likelihood")
+show(plots.best_of_n(ns, {"score, standard deviations": mean,
+                          "likelihood, nats per token": {"likelihood": like},
+                          "true reward, points": {"gold: true reward":
+                                                  truth[1600].mean(0)}},
+                     title="The second judge approves to the end; likelihood turns",
                      note="mean of 10 label sets of 1,600",
                      roles={"the proxy": "proxy", "a second judge": "reference",
                             "likelihood": "chosen"}))
@@ -461,36 +458,36 @@ quote("kept_proxy", f"{kept['the proxy'].mean():.2f}")
 quote("kept_second", f"{kept['a second judge'].mean():.2f}")
 
 # %% [markdown]
-# The second judge has its own labels, yet it approves of what the first one picks. Both read *the same states*, and a second opinion helps only if it makes different mistakes. The likelihood knows nothing of quality, but here the harm comes with unusual answers. Do not praise it too much: “always n = 2” does as well; we chose this signal while we could see the truth; and the last row of the table picks and reports on the same numbers.
+# The second judge has its own labels, yet it approves of what the first one picks. Both read *the same states*, and a second opinion helps only if it makes different mistakes. The likelihood knows nothing of quality, but here the harm comes with unusual answers. Yet “always n = 2” does as well; we chose this signal while we could see the truth; and the last row of the table picks and reports on the same numbers.
 #
 # | trap | what you see | what happened here |
 # |---|---|---|
 # | ship the best proxy | a curve that only rises | <!-- out kept_proxy --> points are left |
 # | a second judge on the same backbone | two curves that agree | <!-- out kept_second --> points are left |
-# | trust accuracy on fresh pairs | the proxy agrees with <!-- out right --> of fresh labels; even the true reward agrees only with <!-- out most --> | the best of 512 is below a blind draw |
+# | trust accuracy on fresh pairs | <!-- out accurate --> for a finetuned judge | its run, too, ends below its start (idea 4) |
 # | choose and report on the same prompts | a fine number | exercise 17.3 repairs it |
 
 # %% [markdown] rlhf={"part": "gpt2"}
 # ## At GPT-2 size
 #
-# One recorded run of PPO on SmolLM2-135M: fifty steps against a reward model of the same size.
+# The same loop on SmolLM2-135M, recorded: a proxy fitted to some 300 honest labels, eight requests, sixteen steps, and the control beside it. Half of the requests are harmful; the others are *look-alikes*, which only sound harmful.
 
 # %%
-large = recorded("smollm2_ppo")
-parts = {"reward model's score": {"proxy": "score"},
-         "true reward, points": {"gold: true reward": "gold"}}
-show(plots.recorded_panels(large, parts, zero=None,
-                           title="135M: both rise; at the end the true reward dips"))
-cards(*large.texts()[3])
-kinds = {"harmful": "harmful requests", "lookalike": "look-alikes"}
-table(large.families(kinds),
-      note="true reward of held-out answers, ± 95 % over requests")
-line = large.smooth("gold")[0]
-quote("big_top", f"{max(line):.1f}")
-quote("big_end", f"{line[-1]:.1f}")
+large = recorded("17_smollm2")
+names = {"proxy: by the proxy": "", "gold: the control": " control"}
+parts = {"proxy, standard deviations": "proxy", "true reward, points": "gold",
+         "share of answers that refuse": "refused"}
+parts = {unit: {name: column + end for name, end in names.items()}
+         for unit, column in parts.items()}
+show(plots.recorded_panels(large, parts, zero=None, over=3,
+                           title="135M, sixteen steps: both rise and refuse more"))
+stages = {"before": "before", "after": "by the proxy", "control": "the control"}
+cards(*large.texts(stages)[1])
+table(large.families({"harmful": "harmful requests", "lookalike": "look-alikes"},
+                     stages), note="true reward, 32 held-out requests each, ± 95 %")
 
 # %% [markdown]
-# The true reward rises to <!-- out big_top -->; the last nine steps dip to <!-- out big_end -->. One run and one window cannot tell this dip from the mix of requests. The robust finding is the split by kind of request. *Look-alikes* are requests that only sound harmful. After training the model refuses almost everything: that earns 3 points on a harmful request and 0 on a look-alike. The mean could rise because before, both kinds were answered badly.
+# After these few steps the proxy has helped as much as the true reward: on the held-out requests we cannot tell the two runs apart. This is the rising part of the curves above; the record ends before a turn, if there is one. *How* the proxy's run rises is a warning: at the end it refuses nearly every request. That earns 3 points for a harmful one and 0 for a look-alike, more than the broken answers of before.
 
 # %% [markdown] rlhf={"part": "exercises"}
 # ## Exercises
@@ -551,7 +548,16 @@ check("17.2", expected_truth, hidden=True)
 #
 # ### Exercise 17.3 · An honest report
 #
-# A colleague measured the true reward on a set of prompts at every checkpoint: `table` has a row for each prompt (an even number) and a column for each checkpoint. She ships the best column and reports its mean, so the luck of the choice is in the number. Repair the report: choose on the first half of the prompts and report on the second, swap, and average the two.
+# A colleague measured the true reward on a set of prompts at every checkpoint: `table` has a row for each prompt (an even number) and a column for each checkpoint. She ships the best column and reports its mean, so the luck of the choice is in the number. The picture shows this for checkpoints of which none is better than another.
+
+# %%
+noise = torch.randn(16, 12, generator=run.fresh("colleague"))
+show(plots.panels({"measured true reward": {"mean of 16 prompts": noise.mean(0)}},
+                  title="All twelve are worth 0, but one looks best",
+                  x_label="checkpoint"))
+
+# %% [markdown]
+# Repair the report: choose on the first half of the prompts and report on the second, swap, and average the two.
 #
 # <details><summary>Hint</summary>
 # Two vectors of column means, one for each half. The best column of each is looked up in the other.
@@ -577,7 +583,7 @@ check("17.3", honest_report, hidden=True)
 #
 # ## Retell it
 #
-# We trained a judge on honest comparisons and picked the answers it liked best: its score rose to the end, and the true reward rose a little, turned, and fell on average below a blind draw. Errors independent of the truth cannot do that: among answers with the same error the better ones are picked no less often, and no error marks out a worse group. The errors of our judge do depend on the answer; most of the harm sat in answers that are rare and worse, and even a head fitted to the true rewards falls. In reinforcement learning the same loop improved the answers when it climbed the true reward and spoiled them when it climbed the proxy. A second judge that reads the same states approved; how unusual the answers become was a better warning here.
+# We trained a judge on honest labels and picked the answers it liked best: its score rose to the end, and the true reward rose a little, turned, and fell on average below a blind draw. Errors independent of the truth cannot do that: among answers with the same error the better ones are picked no less often, and no error marks out a worse group. The errors of our judge depend on the answer, and even a head that was told the truth falls; most of the harm came through rare answers, where its scores scatter most. Reinforcement learning went further from its start than best-of-n for the same score, and lost more, while the same loop with the true reward improved its answers. A second judge that reads the same states approved; how unusual the answers become was a better warning here.
 #
 # In the book: chapter 14, Over-optimization. Next: chapter 18, Style and information. Proofs, the published laws, ensembles, sycophancy and the alignment tax are in the [deeper notebook](deeper/17_over_optimization.ipynb).
 #
