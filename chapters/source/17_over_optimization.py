@@ -116,12 +116,11 @@ show(drawings.goodhart())
 
 # %% rlhf={"part": "idea"}
 sigma = 1.0
-dice = run.generator
-g = torch.randn(1_000_000, generator=dice)              # true values
-r = g + sigma * torch.randn(1_000_000, generator=dice)  # what the proxy says
+g = torch.randn(1_000_000, generator=run.generator)              # true values
+r = g + sigma * torch.randn(1_000_000, generator=run.generator)  # the proxy's
 kept = g[(r - 2).abs() < 0.05].mean().item()
 formula = 2 / (1 + sigma**2)
-print(f"proxy 2: worth {kept:.1f} on average; the formula says {formula:.1f}")
+print(f"proxy 2: worth {kept:.1f}; by the formula {formula:.1f}")
 claim("the simulation agrees with the formula",
       abs(kept - formula) < 0.05, kind="S")
 
@@ -178,11 +177,11 @@ claim("with 1,600 labels the best of 512 is worth less than a blind draw",
       fall + error < 0, kind="S")
 settled("c", "The best of 512 is far below a blind draw; the peak comes early.")
 quote("fall", f"{-fall:.2f} ± {error:.2f}")
-names = ["n = 1", "peak", "n = 512", "sets below n = 1", "α", "β", "largest miss"]
+names = ["n = 1", "peak", "n = 512", "sets below n = 1", "law misses by"]
 table({f"{k:,} labels": [x[0, 0].item(), x.mean(0).max().item(),
                          rlhf.evaluate.exams.clustered(x[:, -1]),
                          f"{int((x[:, -1] < x[:, 0]).sum())} of 10",
-                         *proxies.gao_fit(ns, x.mean(0))] for k, x in truth.items()},
+                         proxies.gao_fit(ns, x.mean(0))[-1]] for k, x in truth.items()},
       names, note="± 95 % over 10 label sets; prompts and answers are fixed")
 for name, x in {"right": right, "most": most}.items():
     quote(name, f"{x:.0%}".replace("%", " %"))
@@ -191,7 +190,7 @@ quote("this_end", f"{won.mean():.2f}")
 # %% [markdown]
 # With 1,600 labels the mean ends <!-- out fall --> points below its start. From 100 to 1,600 labels the fall softens clearly; from there to 10,000 we cannot tell. In the upper panel each proxy counts in its own standard deviations: the worst judge, with 100 labels, promises the most.
 #
-# Gao, Schulman and Hilton ([arXiv 2210.10760](https://arxiv.org/abs/2210.10760)) measured such curves for large models, with a big reward model as the truth. For best-of-n they found a law with two numbers, $g(d)-g(0)\approx d\,(\alpha-\beta d)$. Fitted to our three mean curves it misses no point by more than the last column: it follows the fall, and rises less than the early peak.
+# Gao, Schulman and Hilton ([arXiv 2210.10760](https://arxiv.org/abs/2210.10760)) measured such curves for large models, with a big reward model as the truth. For best-of-n they found a law with two numbers, $g(d)-g(0)\approx d\,(\alpha-\beta d)$. Fitted to our mean curves (last column: its largest miss) it follows the fall, and rises less than the early peak.
 #
 # How good is this judge? With 1,600 labels it agrees with <!-- out right --> of fresh labels (mean of ten). A coin has 50 %, and even the true reward only <!-- out most -->, because labels are noisy. So this judge is weak. In idea 4 a larger one, which agrees with more of its labels, meets the same fate.
 #
@@ -230,7 +229,7 @@ related = torch.where(g < 0, e, 0)                      # only bad answers err
 even, law, lowest = torch.full((9,), 1 / 9), rlhf.best_of_n.law, 0.0
 for n in (2, 16, 256):
     a, b = law(even, g + e, n) @ g, law(even, g + related, n) @ g
-    print(f"best of {n:3}: independent errors {a:.2f}, related errors {b:5.2f}")
+    print(f"n = {n:3}: independent {a:.2f}, related {b:5.2f}")
     lowest = min(lowest, a.item())
 claim("the independent errors do no harm", lowest > -1e-6)
 
@@ -251,7 +250,7 @@ claim("with errors dealt out anew, no fall",
       ends["errors dealt out anew"][:, -1].min() > bench.gold.mean(), kind="S")
 
 # %% [markdown]
-# **Why do the errors depend on the truth?** The annotator's noise does not: chance is added to the true difference. But the head can only weigh the coordinates of the states. What they cannot express becomes an error, a fixed function of the answer. To see how much that matters, fit the same head to the *true rewards* of all answers that could be labelled: no noise at all.
+# **Why do the errors depend on the truth?** The annotator's noise does not: chance is added to the true difference. But the head can only weigh the coordinates of the states. What they cannot express becomes an error, a fixed function of the answer. So fit the same head to the *true rewards* of all answers that could be labelled: no noise at all (ridge: strength of a penalty on large weights).
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
 every = bench.wide.state.double()  # of all answers that could be labelled
@@ -272,7 +271,7 @@ claim("a head told the truth ends below a blind draw, at three ridge strengths",
       all(x[1] < bench.gold.mean() for name, x in rows.items() if "told" in name))
 
 # %% [markdown]
-# Even this head ends below a blind draw. The proxies with 1,600 labels end in the same range, so from there on the limits of the head are enough to explain a fall of this size. With 100 labels the fall is deeper. There chance costs much, too: it moves the weights, and *all* answers are scored with the moved weights.
+# Even this head, fitted to the very answers that the first column compares, ends below a blind draw. The proxies with 1,600 labels end in the same range, so from there on the limits of the head are enough to explain a fall of this size. With 100 labels the fall is deeper: there chance moves the weights, too, and *all* answers are scored with the moved weights.
 #
 # *Overfitting* is something else: an overfitted judge is wrong on fresh pairs of the same kind. Over-optimization needs only errors at the top, wherever they come from.
 #
@@ -280,10 +279,10 @@ claim("a head told the truth ends below a blind draw, at three ridge strengths",
 
 # %%
 rank = bench.surprise.argsort(1).argsort(1)  # 0 is the most usual of the 512
-names = ("most usual quarter", "second", "third", "rarest quarter")
+names = ("most usual", "second", "third", "rarest")
 rows = proxies.by_quarter(bench, judges[1600], rank // 128, names)
 table(rows, digits={name: "%" if "share" in name else 2 for name in rows["second"]},
-      note="10 proxies, 1,600 labels; spread: standard deviation")
+      corner="quarter", note="10 proxies, 1,600 labels; spread: standard deviation")
 usual = sum(row["true reward"] * row["share of the best-of-512"]
             for row in rows.values())  # if winners were average for their quarter
 quote("usual", f"{usual:.2f}")
@@ -300,7 +299,8 @@ show(plots.best_of_n(few, {"true reward, points": left},
                      title="Without the rarest quarter most of the fall is gone",
                      roles={"all 512": "proxy"}, note="mean of 10 label sets"))
 fall, _, rest = (x[0] - x[-1] for x in left.values())
-claim("without the rarest quarter less than half of it", rest < fall / 2, kind="S")
+claim("without the rarest quarter less than half of the fall is left",
+      rest < fall / 2, kind="S")
 
 # %% [markdown]
 # On average the proxy knows that the rarest answers are worse. But its scores scatter most there, and scatter brings rare answers to the top. *Which quarter wins* is the main thing: if each quarter's winners were as good as their quarter's average, the best of 512 would end at <!-- out usual -->; it ends at <!-- out ten -->. Only the small rest is *extremal* in the narrow sense: among the rarest, the highest scores are no better than the average ones. The rarest answers are also the worst here; leaving them out cannot tell which of the two does the harm.
@@ -309,7 +309,7 @@ claim("without the rarest quarter less than half of it", rest < fall / 2, kind="
 #
 # ## Idea 4: Reinforcement learning pays more for the same proxy score
 #
-# Best-of-n chooses among answers that the model would write anyway. Reinforcement learning changes what it writes. Here is the whole method: REINFORCE with a leave-one-out baseline (RLOO, chapter 11). Each of four answers to a prompt is compared with the mean score of the other three; the inner sum runs over those three, the outer one over all N answers:
+# Best-of-n chooses among answers that the model would write anyway. Reinforcement learning changes what it writes. The whole method is REINFORCE with a leave-one-out baseline (RLOO, chapter 11). Each of four answers to a prompt is compared with the mean score of the other three; the inner sum runs over those three, the outer one over all N answers:
 #
 # $$\nabla J\approx\frac1N\sum_i\Big(r_i-\frac1{3}\sum_{j\ne i}r_j\Big)\nabla\log\pi(y_i\mid x_i).$$
 
@@ -385,9 +385,9 @@ quote("live_n", n)
 cards(*proxies.most_apart(asked, logs))
 
 # %% [markdown]
-# The true reward starts at <!-- out live_start -->. Pushed by the proxy it ends at <!-- out live_down -->, in the control at <!-- out live_control --> (means of the last three points). So the loop itself can improve these answers; they get worse because of what it climbs. The texts above are the pair that lies furthest apart at the last step.
+# The true reward starts at <!-- out live_start -->. Pushed by the proxy it ends at <!-- out live_down -->, in the control at <!-- out live_control --> (means of the last three points). So the loop itself can improve these answers; they get worse because of what it climbs. The texts are the pair furthest apart at the last step.
 #
-# Now compare with best-of-n, on the same prompts and with the same proxy. RLOO ends at a proxy of <!-- out live_up -->. The best of <!-- out live_n --> reaches that, too, and its true reward is <!-- out live_bon -->. It is nearer to the start: at most <!-- out live_kl --> nats, where RLOO has moved <!-- out live_far --> (the control <!-- out live_near -->). That is one run; Gao and colleagues, too, found that reinforcement learning needs far more KL for the same proxy score.
+# Now best-of-n, on the same prompts and with the same proxy. RLOO ends at a proxy of <!-- out live_up -->. The best of <!-- out live_n --> reaches that, too, and its true reward is <!-- out live_bon -->. It is nearer to the start: at most <!-- out live_kl --> nats, where RLOO has moved <!-- out live_far --> (the control <!-- out live_near -->). That is one run; Gao and colleagues, too, found that reinforcement learning needs far more KL for the same score.
 
 # %% tags=["hide-input"] rlhf={"figure": "both"}
 show(plots.seed_lines(
@@ -402,7 +402,7 @@ claim("in all five recorded runs the proxy ends above, the true reward below its
       and all(y[-1] < y[0] < max(y) for y in gold), kind="T")
 
 # %% [markdown]
-# The five recorded runs of the first picture are longer (90 steps of 64 answers), and their judge is larger: a whole reward model, finetuned on about 700 honestly labelled pairs of answers to requests. In the one run whose record kept it, that judge agreed with <!-- out accurate --> of labels that it had not seen. It did not help: in all five the true reward peaks, at <!-- out rl_top --> points, and ends at <!-- out rl_last --> (means over nine steps).
+# The five recorded runs of the first picture are longer (90 steps of 64 answers), and their judge is larger: a whole reward model, finetuned on about 700 honestly labelled pairs of answers to requests. In the one run whose record kept it, that judge agreed with <!-- out accurate --> of labels that it had not seen. It did not help: in all five the true reward rises to <!-- out rl_top --> points and ends at <!-- out rl_last -->, below its start (means over nine steps).
 #
 # In practice:
 #
@@ -415,7 +415,7 @@ claim("in all five recorded runs the proxy ends above, the true reward below its
 # %% [markdown] rlhf={"part": "wrong"}
 # ## What goes wrong: warnings without the truth
 #
-# In practice nobody can draw the curve of the true reward. Three signals need no truth. For each we stop at the n where it peaks, and see what true reward that leaves us. A *second judge* is a head fitted to 1,600 other labels of other pairs. *Likelihood* is minus the surprise of the picked answers.
+# In practice nobody sees the true reward. Three signals do not need it. For each we stop at the n where it peaks, and see what true reward that leaves us. A *second judge* is a head fitted to 1,600 other labels of other pairs. *Likelihood* is minus the surprise of the picked answers.
 
 # %%
 dice = [run.fresh(f"second {k}") for k in range(10)]
@@ -487,7 +487,7 @@ table(large.families({"harmful": "harmful requests", "lookalike": "look-alikes"}
                      stages), note="true reward, 32 held-out requests each, ± 95 %")
 
 # %% [markdown]
-# After these few steps the proxy has helped as much as the true reward: on the held-out requests we cannot tell the two runs apart. This is the rising part of the curves above; the record ends before a turn, if there is one. *How* the proxy's run rises is a warning: at the end it refuses nearly every request. That earns 3 points for a harmful one and 0 for a look-alike, more than the broken answers of before.
+# After these few steps the proxy has helped as much as the true reward: on the held-out requests we cannot tell the two runs apart. It looks like the rising part of the curves above. At the end the middle panel hints at a gap; 32 answers a step cannot settle it. *How* the proxy's run rises is a warning: at the end it refuses nearly every request. That earns 3 points for a harmful one and 0 for a look-alike, more than the broken answers of before.
 
 # %% [markdown] rlhf={"part": "exercises"}
 # ## Exercises
