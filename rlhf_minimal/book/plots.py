@@ -305,6 +305,25 @@ def bars(values, *, title, y_label, x_label="", note="", roles=None, errors=None
     return fig
 
 
+def shares(values, *, title, x_label, middle, note="", alt=""):
+    """A dot for each {label: (share, half width of its interval)}, the first on top, and a dotted line at `middle`.
+
+    Where no share has an interval (all half widths 0) none is drawn.
+    """
+    fig, ax = plt.subplots(figsize=(6.8, 1.5 + 0.42 * len(values)), layout="constrained")
+    places = list(range(len(values)))[::-1]
+    ax.errorbar([float(m) for m, _ in values.values()], places, xerr=[float(h) for _, h in values.values()], fmt="o", color=BLUE,
+                markersize=7, capsize=4 if any(h for _, h in values.values()) else 0)
+    ax.axvline(middle, color=GREY, linestyle=":", linewidth=1.4, zorder=0)
+    ax.set_yticks(places, list(values))
+    ax.set_ylim(-0.6, len(values) - 0.4)
+    ax.set_xlabel(x_label)
+    fig.suptitle(title, x=0.01, ha="left", fontsize=13, fontweight="bold")
+    _corner(fig, note)
+    fig.alt = alt or short(f"Dots with intervals, {x_label}, for {', '.join(values)}. {title}.")
+    return fig
+
+
 def _zero(ax, zero):
     low, high = ax.get_ylim()
     if zero and not low <= 0 <= high:

@@ -133,3 +133,12 @@ def test_a_recorded_run_is_drawn_as_running_means():
             plots.recorded_plot(run, {"gold": "gold"}, **wrong, **words)
     with pytest.raises(ValueError, match="has no column 'golds'; it has gold, step"):
         plots.recorded_plot(run, {"gold": "golds"}, over=2, **words)
+
+
+def test_shares_are_dots_with_intervals_in_their_order():
+    fig = plots.shares({"one": (0.6, 0.1), "two": (0.4, 0.05)}, title="One is ahead of two here", x_label="share", middle=0.5)
+    ax, = fig.axes
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["one", "two"] and ax.get_yticks()[0] > ax.get_yticks()[1]
+    bars = ax.collections[0].get_segments()
+    assert [round(x, 6) for x in bars[0][:, 0]] == [0.5, 0.7] and 40 <= len(fig.alt) <= 300
+    assert not plots.shares({"one": (0.6, 0.0)}, title="t", x_label="x", middle=0.5).axes[0].lines[0].get_markersize() == 0
