@@ -307,7 +307,7 @@ claim("without the rarest quarter less than half of the fall is left",
 #
 # > **Keep this:** errors independent of the truth do no harm on average. A judge's errors depend on the answer. Here most of the harm comes through rare answers, where its scores scatter most.
 #
-# ## Idea 4: Reinforcement learning pays more for the same proxy score
+# ## Idea 4: Reinforcement learning climbs whatever it is given
 #
 # Best-of-n chooses among answers that the model would write anyway. Reinforcement learning changes what it writes. The whole method is REINFORCE with a leave-one-out baseline (RLOO, chapter 11). Each of four answers to a prompt is compared with the mean score of the other three; the inner sum runs over those three, the outer one over all N answers:
 #
@@ -375,8 +375,8 @@ show(plots.panels({unit: live[key] for unit, key in units.items()}, zero=None,
 n, bon = proxies.reaching(proxy[plain], bench.gold[plain], up)
 start_up, start_true = (live[key][names["proxy"]][0] for key in ("proxy", "true"))
 claim("pushed by the proxy, the proxy rises", up > start_up, kind="T")
-claim("best-of-n with that proxy score, and the control, have more true reward",
-      min(bon, control) > down, kind="T")
+claim("at the end the control has the higher true reward",
+      control > down, kind="T")
 told = {"start": start_true, "up": up, "down": down, "control": control, "bon": bon,
         "far": far, "near": near, "kl": rlhf.best_of_n.kl_bound(n)}
 for name, x in told.items():
@@ -387,7 +387,7 @@ cards(*proxies.most_apart(asked, logs))
 # %% [markdown]
 # The true reward starts at <!-- out live_start -->. Pushed by the proxy it ends at <!-- out live_down -->, in the control at <!-- out live_control --> (means of the last three points). So the loop itself can improve these answers; they get worse because of what it climbs. The texts are the pair furthest apart at the last step.
 #
-# Now best-of-n, on the same prompts and with the same proxy. RLOO ends at a proxy of <!-- out live_up -->. The best of <!-- out live_n --> reaches that, too, and its true reward is <!-- out live_bon -->. It is nearer to the start: at most <!-- out live_kl --> nats, where RLOO has moved <!-- out live_far --> (the control <!-- out live_near -->). That is one run; Gao and colleagues, too, found that reinforcement learning needs far more KL for the same score.
+# Now best-of-n, on the same prompts and with the same proxy. RLOO ends at a proxy of <!-- out live_up -->. The best of <!-- out live_n --> reaches that, too, and its true reward is <!-- out live_bon -->. It is nearer to the start: at most <!-- out live_kl --> nats, where RLOO has moved <!-- out live_far --> (the control <!-- out live_near -->). That is one run, and no rule: with another seed it can turn out the other way. Gao and colleagues found that reinforcement learning needs far more KL for the same score.
 
 # %% tags=["hide-input"] rlhf={"figure": "both"}
 show(plots.seed_lines(
@@ -410,7 +410,7 @@ claim("in all five recorded runs the proxy ends above, the true reward below its
 # - **Objective mismatch.** The reward model is trained to order pairs, and then it is maximised.
 # - **A KL penalty** limits how far the policy goes. None of the runs above had one; [lesson 4](04_training_overview.ipynb) compares four strengths.
 #
-# > **Keep this:** one proxy score can be reached near the start or far from it. Here reinforcement learning went further than best-of-n, and lost more.
+# > **Keep this:** the same loop improves answers or spoils them. It depends on the reward that it climbs.
 
 # %% [markdown] rlhf={"part": "wrong"}
 # ## What goes wrong: warnings without the truth
@@ -583,7 +583,7 @@ check("17.3", honest_report, hidden=True)
 #
 # ## Retell it
 #
-# We trained a judge on honest labels and picked the answers it liked best: its score rose to the end, and the true reward rose a little, turned, and fell on average below a blind draw. Errors independent of the truth cannot do that: among answers with the same error the better ones are picked no less often, and no error marks out a worse group. The errors of our judge depend on the answer, and even a head that was told the truth falls; most of the harm came through rare answers, where its scores scatter most. Reinforcement learning went further from its start than best-of-n for the same score, and lost more, while the same loop with the true reward improved its answers. A second judge that reads the same states approved; how unusual the answers become was a better warning here.
+# We trained a judge on honest labels and picked the answers it liked best: its score rose to the end, and the true reward rose a little, turned, and fell on average below a blind draw. Errors independent of the truth cannot do that: among answers with the same error the better ones are picked no less often, and no error marks out a worse group. The errors of our judge depend on the answer, and even a head that was told the truth falls; most of the harm came through rare answers, where its scores scatter most. Reinforcement learning against such judges spoiled the answers, while the same loop with the true reward improved them. A second judge that reads the same states approved; how unusual the answers become was a better warning here.
 #
 # In the book: chapter 14, Over-optimization. Next: chapter 18, Style and information. Proofs, the published laws, ensembles, sycophancy and the alignment tax are in the [deeper notebook](deeper/17_over_optimization.ipynb).
 #
