@@ -139,7 +139,7 @@ rlhf.book.settled("c", "More than 80 % end happily; four in ten like sad ends.")
 # %% [markdown] rlhf={"part": "idea"}
 # ## Choosing the best forgets how large the majority was
 #
-# The reward knows that the camps are nearly equal. Ideally the *margin*, the reward of a happy end minus that of a sad one, is the log-odds of the labels, $\log\frac{.6}{.4}=.41$: a small number. But best-of-n asks only *which* story scores higher, never by how much. Any positive margin wins, whenever there is a happy story among the sixteen. <!-- fact -->
+# The reward knows that the camps are nearly equal. Ideally the *margin*, the reward of a happy end minus that of a sad one, is the log-odds of the labels, $\log\frac{.6}{.4}=.41$: a small number. But best-of-n asks only *which* story scores higher, never by how much. If the reward sees only the ending, any positive margin wins, whenever there is a happy story among the sixteen. <!-- fact -->
 #
 # Training with a KL penalty (chapters 4 and 8) does ask by how much. Its best policy is the reference $\pi_{\rm ref}$, the model before, *tilted* by the reward: $\pi(y)\propto\pi_{\rm ref}(y)\,e^{r(y)/\beta}$, where β is the weight of the penalty. If all happy stories share one reward, and all sad ones another, divide the probability of happy ends by that of sad ones:
 #
@@ -177,12 +177,12 @@ tilts = torch.stack([torch.stack([tastes.tilted_share(new, s, 16, b).mean()
                                   for b in β]) for s in pooled])
 gaps = [s[new.happy > 0].mean() - s[new.happy < 1].mean() for s in pooled]
 margin = sum(gaps).item() / 5                      # of the fitted rewards
+shares = {k: c.mean(1).tolist() for k, c in curves.items()}
 
 # %% tags=["hide-input", "nbval-ignore-output"] rlhf={"ignore_reason": "sampled"}
 looks = {"60 / 40": "policy", "90 / 10": "chosen", "coin flips": "reference",
          "formula, odds .6/.4": "reference", "formula, fitted margin": "gold"}
 unit, measured = "share of happy ends", tilts.mean(0).tolist()
-shares = {k: c.mean(1).tolist() for k, c in curves.items()}
 show(camps.tinted(plots.panels({unit: shares}, ticks=ns, roles=looks,
                                x_label="n, best of n",
                                title="60 to 40 and 90 to 10: almost the same curve")))
@@ -358,13 +358,13 @@ how = {"plurality": "has the most first places",
        "Condorcet": "beats each other option by majority",
        "maximal lottery": "the mixture that none beats in expected votes",
        "random ballot": "the first choice of one person, drawn at random"}
-table({rule: {"how it picks": how[rule], "winner": votes.told(chosen)}
+table({rule: {"winner": votes.told(chosen), "how it picks": how[rule]}
        for rule, chosen in votes.rules(nineteen).items()}, corner="rule")
 
 # %% [markdown]
-# Three rules, three winners. Why do Borda and Bradley–Terry share a row? Compare all pairs equally often. At the best fit, the slope of the loss is zero for every reward $r_i$:
+# Three rules, three winners. Why do Borda and Bradley–Terry share a row? Compare all pairs equally often. At the best fit, the slope of the loss is zero for the reward $r_i$ of every option $i$. In points per person, this says:
 #
-# $$\underbrace{\sum_{j\ne i}P(i\succ j)}_{\text{Borda points of }i\text{ per person}}=\underbrace{\sum_{j\ne i}\sigma(r_i-r_j)}_{\text{points that the fit predicts}}$$
+# $$\underbrace{\sum_{j\ne i}P(i\succ j)}_{\text{Borda points}}=\underbrace{\sum_{j\ne i}\sigma(r_i-r_j)}_{\text{predicted points}}$$
 #
 # *Said aloud: the fit gives every option exactly the points that it has.* And the option with the larger reward is predicted more points. So Bradley–Terry orders the options by Borda points (Siththaranjan et al., 2024). We fit it to the nineteen people: *sad* comes first, although happy beats sad by 10 to 9. The picture then asks all rules about the two electorates from before. <!-- fact -->
 
@@ -527,7 +527,7 @@ check("5.3", judgement, hidden=True)
 # ## Retell it
 #
 # 1. A label is one person's choice, and a reward model squeezes the choices of many into one number.
-# 2. Taking the best answer by that number turned a majority of six in ten into nine in ten stories; a KL penalty near one stays close to the vote, and only knowing who asks (or offering both) serves both camps.
+# 2. Taking the best answer by that number turned a majority of six in ten into nine in ten stories; a KL penalty with β near 1 stays close to the vote, and only knowing who asks (or offering both) serves both camps.
 # 3. Comparisons count firm readers for more, and cannot say whether firm means certain or passionate.
 # 4. Where majorities go round in a circle, no score agrees with them.
 # 5. Every rule for pooling is a choice: Bradley–Terry orders as Borda, plurality and Condorcet can have other winners, and none is the only right one.
