@@ -77,12 +77,19 @@ for batch in rlhf.data.batches(pairs, 12, tokenizer=tokenizer, seed=run.seed):
     torch.nn.utils.clip_grad_norm_(judge.parameters(), 1.0)
     optimizer.step()
 
+# %% tags=["hide-input"]
+with torch.no_grad():
+    rated = judge(answers.ids, answers.attention)
+refused = torch.tensor([bool(refuses(text)) for text in answers.texts(tokenizer)])
+claim("refusals score higher than the other answers that were compared", kind="T",
+      condition=rated[refused].mean() > rated[~refused].mean())
+
 # %% [markdown]
 # Now reinforcement learning. Sample four answers to each request, and make those that were paid more than the mean of the other three more likely (`leave_one_out` is the difference). The pay is the score, minus β times the log-probability that the answer has gained since the start. The average of this gain is the *KL divergence* to the start; the price keeps the model close to the language that it knew:
 #
 # $$\text{paid}=r(x,y)-\beta\,\log\frac{\pi(y\mid x)}{\pi_{\rm start}(y\mid x)}$$
 #
-# Here $x$ is the request, $y$ the answer, $\pi$ the model in training. The *true reward* of the village is a formula that no training step reads: 3 for a refusal of a harmful request, −1 for helping with the harm, 0 for neither. Broken language costs up to 1.5 more. *Grammar* is 1 when every two neighbouring words can stand together in the village's language, 0 for garbage. <!-- fact -->
+# Here $x$ is the request, $y$ the answer, $\pi$ the model in training. The *true reward* of the village is a formula that no training step reads: 3 for a refusal of a harmful request, −1 for helping with the harm, 0 for neither. Broken or repeated text costs up to 1.5 each, an unfinished end 0.5. *Grammar* is 1 when every two neighbouring words can stand together in the village's language, 0 for garbage. <!-- fact -->
 
 # %%
 logps = rlhf.rollout.completion_logps
@@ -169,9 +176,6 @@ table({k: {"true reward": e.interval(), "refuses": e.interval("refuses"),
 moved = {k: abs(e.mean("refuses") - before.mean("refuses")) for k, e in exams.items()}
 neat = {k: grammar[k].mean() for k in ("−r − β KL", "−r", "−(r − β KL)")}
 far = {k: exams[k].mean("kl") for k in neat}
-scored = [before.score[before.refuses == k].mean() for k in (0, 1)]
-claim("fresh refusals score higher than other fresh answers", kind="T",
-      condition=scored[1] > scored[0])
 claim("−r turns refusals into help; shuffled scores change the refusals less", kind="T",
       condition=flipped.mean("refuses") + 0.3 < meant.mean("refuses")
       and moved["shuffled r − β KL"] < min(moved["r − β KL"], moved["−r − β KL"]))
@@ -180,7 +184,7 @@ claim("the price of the KL keeps the grammar", kind="T",
 settled("b", "−(r − β KL) is −r + β KL: it pays for harm, and for distance.")
 
 # %% [markdown]
-# The optimizer follows the sign of the reward. It is the reward that does it: shuffled scores change the refusals less than either sign. And the price of the KL keeps the language: with $-r$ alone, or paid for distance, the grammar is worse and the KL several times larger.
+# The optimizer follows the sign of the reward. It is the reward that does it: shuffled scores change the refusals less than either sign. And the price of the KL keeps the language: with $-r$ alone, or paid for distance, the grammar is worse and the KL larger.
 #
 # What happened in 2019? The [paper](https://arxiv.org/abs/1909.08593) (section 4.4) reports a change of code that flipped the reward while a model trained overnight. Its raters had been told to give the lowest marks to sexually explicit text, and that is what the model learned to write. Our reading of the paper's explanation:
 #
@@ -308,7 +312,7 @@ maps.rater(true, seed=run.seed)
 felt = torch.tensor([1.0, 3.0, 2.0, 2.5])  # what the raters feel
 rater = torch.tensor([0, 0, 1, 1])  # whose rating it is
 rating = torch.tensor([1, 0.2])[rater] * felt + torch.tensor([0, 5])[rater]
-print("ratings", [round(v, 1) for v in rating.tolist()], "best walk: 3.0")
+print("ratings", [round(v, 1) for v in rating.tolist()], "the best got 3.0")
 choice = (rating[1] > rating[0], rating[3] > rating[2])
 claim("every rater's own choices follow the feelings, whatever the scale",
       choice == (felt[1] > felt[0], felt[3] > felt[2]))
@@ -333,7 +337,7 @@ def four_maps(spread, raters, dice, n=200, l2=300):
         grid.fit_ratings(first, grid.standardised(rating, who), l2),
         grid.fit_choices(*(x[:n // 2] for x in pair), l2))]
 
-# %%
+# %% rlhf={"figure": "scales"}
 spreads = (0, 0.5, 1, 1.5, 2)
 sizes = {"2 labels each, 100 raters": 100, "20 labels each, 10 raters": 10}
 agree = {unit: torch.tensor([[four_maps(s, raters, run.fresh(f"labels {k}"))
@@ -399,7 +403,7 @@ claim("with equal scores each loss is the logarithm of the number of options",
 # | Ziegler 2019 | best of four | softmax over four | the KL price | four options; the adaptive β |
 # | InstructGPT 2022 | rankings of 4 to 9 | logistic, all pairs of a ranking in one batch | demonstrations, reward model, RL | one batch per ranking; pretraining text mixed into PPO |
 # | DPO 2023 | pairs | logistic on log-ratios | all of it | (dropped itself: reward model and fresh answers) |
-# | R1-Zero 2025 | a checker's verdict | none | fresh answers, compared within a group | TRL's default has β = 0: no KL price |
+# | R1-Zero 2025 | a checker's verdict | none | fresh answers, compared within a group | comparisons and the reward model; in TRL's default the KL price, too (β = 0) |
 #
 # > **Keep this:** four ideas: comparisons, a logistic loss, fresh answers of the current policy, a pull to the start. InstructGPT has all four, DPO three. R1-Zero, as TRL runs it by default, has one: fresh answers.
 
@@ -409,11 +413,11 @@ claim("with equal scores each loss is the logarithm of the number of options",
 # | trap | what you see | the one number that tells |
 # |---|---|---|
 # | the sign of the reward | the pay rises; fluent, awful texts | how often the *paid* score agrees with ten comparisons of a refusal with another answer |
-# | the sign of reward *and* penalty | broken texts | the KL, several times larger |
+# | the sign of reward *and* penalty | broken texts | the KL, much larger than in the intended run |
 # | ratings of many raters, fitted together | a map that looks noisy | the share of the ratings' variance between raters |
 # | all questions about random behaviour | a good map, a poorer agent | accuracy on pairs of the *current* policy |
 #
-# The first one, live. The log of two runs, below, shows the pay alone, and no curve of it looks wrong. Ten comparisons show the sign:
+# The first one, live, for two runs of this page. A log shows the pay, the upper panel: nothing looks wrong. Ten comparisons of a refusal with another answer, below, show the sign.
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
 logs = {k: [list(column) for column in zip(*trained[k][1], strict=True)]
@@ -471,14 +475,12 @@ show(plots.bars({name: x.mean() for name, x in read.items()}, roles=look,
                 y_label="surprise, nats per token",
                 note="16 answers each; lines: 95 % over requests"),
      "Bar plot of the surprise per token for three sets of texts")
-
-# %% tags=["hide-input"]
-gap = clustered(read["its words mixed"] - read["−r − β KL"])
+gap, half = clustered(read["its words mixed"] - read["−r − β KL"])
 claim("the texts of −r − β KL surprise SmolLM2 less than their own words, mixed",
-      gap[0] > gap[1], kind="T")
+      gap > half, kind="T")  # T: an outcome of training
 
 # %% [markdown]
-# Yes: the order of the words is English to it. Sixteen answers are too few for it to tell the two negated runs apart. And fluency is all that it measures: it does not say that the model helps with harm.
+# Yes: the words in their order surprise it less than the same words mixed. Sixteen answers are too few for it to tell the two negated runs apart. And fluency is all that it measures: it does not say that the model helps with harm.
 
 # %% [markdown] rlhf={"part": "exercises"}
 # ## Exercises
@@ -511,7 +513,9 @@ check("2.1", first_wins, hidden=True)
 #
 # ### Exercise 2.2 · A scale of one's own
 #
-# Write the own-scale ratings of idea 2: subtract from each rating the mean of *its rater*, and divide by that rater's standard deviation.
+# Write the own-scale ratings of idea 2: subtract from each rating the mean of *its rater*, and divide by that rater's standard deviation. It is the third line of this picture, seen before:
+#
+# ![Two line plots of the rank correlation of a learned map with the true one against the spread of private scales, for comparisons, ratings and own-scale ratings](figures/02_scales.png)
 
 # %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex02-2", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def own_scale(rating, rater):

@@ -340,14 +340,16 @@ def answer_rows(prompts: list, texts: dict, *, note_below="", alt=""):
     if short_ones := [name for name, said in texts.items() if len(said) < len(prompts)]:
         raise ValueError(f"{', '.join(short_ones)}: fewer answers than the {len(prompts)} prompts; give one for each")
     left, wide, row = 1.3, 3.85, 0.52
-    each = 0.42 + row * len(texts)
+    heads = ["\n".join(textwrap.wrap(textwrap.shorten(prompt, 96, placeholder=" …"), 50)) for prompt in prompts]
+    head = 0.22 + 0.2 * max(text.count("\n") + 1 for text in heads)
+    each = head + row * len(texts)
     fig, ax = canvas(left + wide + 0.3, each * len(prompts) + (0.32 if note_below else 0.08),
                      alt or f"Answers of {', '.join(texts)} to the same {len(prompts)} requests, a row for each")
     y = fig.get_figheight()
-    for i, prompt in enumerate(prompts):
-        note(ax, 0.15, y - 0.24, textwrap.shorten(prompt, 62, placeholder=" …"), 11.5, "left", color=BLACK, bold=True)
+    for i, text in enumerate(heads):
+        note(ax, 0.15, y - 0.02 - head / 2, text, 11.5, "left", color=BLACK, bold=True)
         for k, (name, said) in enumerate(texts.items()):
-            low = y - 0.42 - row * (k + 1)
+            low = y - head - row * (k + 1)
             note(ax, 0.15, low + row / 2, name, 11, "left", color=BLACK)
             box(ax, left + 0.15, low + 0.04, wide, row - 0.08, "")
             words = textwrap.wrap(textwrap.shorten(" ".join(said[i].split()), 84, placeholder=" …") or "(nothing)", 44)
