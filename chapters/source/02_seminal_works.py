@@ -197,8 +197,7 @@ settled("b", "−(r − β KL) is −r + β KL: it pays for harm, and for distan
 # A minus sign before the whole pay negates both terms. A second flip turns the KL term back into a price, so the text stayed fluent.
 #
 # > **Keep this:** a learned reward is a direction. The optimizer follows it, whichever way it points.
-
-# %% [markdown]
+#
 # ## Idea 1: Learn the reward from comparisons, while acting
 #
 # [Christiano and others (2017)](https://arxiv.org/abs/1706.03741) trained simulated robots and Atari players without a reward function. Some goals are hard to specify and easy to recognise: a robot learned a backflip from 900 comparisons. <!-- fact --> People compared pairs of *segments* σ, clips of one or two seconds. The model of the person: satisfaction with a segment is the sum of the rewards of its steps, and the larger sum wins more often:
@@ -260,7 +259,8 @@ found = {name: ten(name, **how) for name, how in kinds.items()}
 
 # %%
 x = [20 * (k + 1) for k in range(20)]
-two = {name: (x, found[name][1]) for name in list(kinds)[:2]}
+a, b = list(kinds)[:2]
+two = {name: (x, found[name][1]) for name in (a, b)}
 show(plots.line_plot(two, title="After 400 comparisons A earns more than B",
                      x_label="comparisons", y_label="return, share of the best",
                      roles=dict(zip(two, ("policy", "reference"), strict=True))),
@@ -278,7 +278,6 @@ show(maps.heat_maps(
     note="first of ten repetitions; green: good, brown: bad"))
 
 # %% tags=["hide-input"]
-a, b = list(kinds)[:2]
 end = {k: torch.tensor([log[-1] for log in logs]) for k, (_, logs, _) in found.items()}
 seen = {k: agree for k, (_, _, agree) in found.items()}
 earn, know = clustered(end[a] - end[b]), clustered(seen[a] - seen[b])
@@ -476,8 +475,10 @@ show(plots.bars({name: x.mean() for name, x in read.items()}, roles=look,
                 note="16 answers each; lines: 95 % over requests"),
      "Bar plot of the surprise per token for three sets of texts")
 gap, half = clustered(read["its words mixed"] - read["−r − β KL"])
+
+# %% tags=["hide-input"]
 claim("the texts of −r − β KL surprise SmolLM2 less than their own words, mixed",
-      gap > half, kind="T")  # T: an outcome of training
+      gap > half, kind="T")
 
 # %% [markdown]
 # Yes: the words in their order surprise it less than the same words mixed. Sixteen answers are too few for it to tell the two negated runs apart. And fluency is all that it measures: it does not say that the model helps with harm.
