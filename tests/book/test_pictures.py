@@ -135,6 +135,9 @@ DRAWN = {
     "two": lambda: drawings.answers(PROMPTS, TWO, {"low rate": [3, 0.5], "high rate": [-1, 2]}, title="Same pairs"),
     "bars": lambda: drawings.answers_and_bars(PROMPTS[0], {n: t[0] for n, t in FOUR.items()}, {
         "true reward": dict.fromkeys(FOUR, 1.0), "reward model, std. dev.": dict.fromkeys(FOUR, -0.5)}, title="Same words"),
+    "over": lambda: drawings.answers_over_bars(PROMPTS[0], {n: t[0] for n, t in TWO.items()}, {
+        "flatters, %": {"blind draw": (8, 1), "best of 16": (66, 5)},
+        "true reward": {"blind draw": (1.8, 0.1), "best of 16": (1.5, 0.2)}}, title="Forty labels"),
     "open": lambda: drawings.answers(PROMPTS, TWO), "four": lambda: drawings.answers(PROMPTS, FOUR, {n: [3, -1] for n in FOUR}),
 }
 
