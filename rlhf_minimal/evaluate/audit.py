@@ -184,7 +184,7 @@ def coverage(
     gap, quality (N,): one pair for each of N prompts, all that there are. Each time, `raters` people label the same `pairs`
     of them. The truth is the mean over all pairs and all possible people.
     """
-    hits = dict.fromkeys(("single labels", "prompts", "raters", "raters and prompts"), 0)
+    hits = dict.fromkeys(("single labels", "prompts", "people", "people and prompts"), 0)
     for _ in range(times):
         some = torch.randperm(len(gap), generator=generator)[:pairs]
         liked, expected = panel_labels(gap, quality, raters, generator)
@@ -192,7 +192,7 @@ def coverage(
         who = torch.arange(raters).repeat_interleave(pairs).tolist()
         what = torch.arange(pairs).repeat(raters).tolist()
         half = {"single labels": 1.96 * variance(x, range(len(x))) ** 0.5, "prompts": 1.96 * variance(x, what) ** 0.5,
-                "raters": 1.96 * variance(x, who) ** 0.5, "raters and prompts": two_way(x, who, what)[1]}
+                "people": 1.96 * variance(x, who) ** 0.5, "people and prompts": two_way(x, who, what)[1]}
         for name, width in half.items():
             hits[name] += abs(x.mean().item() - truth) <= width
     return {name: count / times for name, count in hits.items()}

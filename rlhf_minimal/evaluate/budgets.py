@@ -274,9 +274,24 @@ def both_pick(picks: list[dict[str, Tensor]]) -> dict[str, tuple[float, float]]:
             for name in picks[0]}
 
 
-def mean_of(picks: list[dict[str, Tensor]], what: str) -> Tensor:
-    """(P,): one column of several `picked`, averaged."""
-    return torch.stack([one[what] for one in picks]).mean(0)
+def ahead(picks: list[dict[str, Tensor]], others: list[dict[str, Tensor]], what: str = "true reward") -> tuple[float, float]:
+    """(mean, half width) of the difference of two arms in one column, prompt by prompt; one of the arms may have several sets."""
+    sets = max(len(picks), len(others))
+    first, second = (torch.stack([one[what] for one in (arm if len(arm) == sets else arm * sets)]) for arm in (picks, others))
+    return over_both(first - second) if sets > 1 else clustered((first - second)[0])
+
+
+def signed(first: Tensor, second: Tensor) -> str:
+    """The difference of two ways of `compare`, as text with its sign and interval."""
+    return "{:+.3f} ± {:.3f}".format(*over_both(first - second)).replace("-", "−")
+
+
+def guide(some: Answers, person: Annotator, n: int, seed: int) -> str:
+    """True reward of the best of 16 by a reward fitted to n single votes, minus a blind draw: text with sign and interval."""
+    _, part, two = next(ways(some, person, n, seed))
+    weight = fit_head(part.state[two[:, 0]], part.state[two[:, 1]], l2=0.03)
+    best, blind = picked(some, some.state @ weight.to(some.state.dtype)), picked(some, some.gold, n=1)
+    return "{:+.2f} ± {:.2f}".format(*ahead([best], [blind])).replace("-", "−")
 
 
 def lengths(some: Answers, generator: torch.Generator, least: int = 3) -> tuple[Tensor, Tensor]:

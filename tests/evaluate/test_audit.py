@@ -30,7 +30,7 @@ def test_clustered_intervals_hold_the_truth_and_naive_ones_do_not():
     dice = torch.Generator().manual_seed(0)
     gap, quality = torch.rand(600, generator=dice).double() * 2, torch.randn(600, generator=dice).double()
     held = audit.coverage(gap, quality, times=150, generator=dice)
-    assert held["single labels"] < 0.8 < 0.85 < held["raters and prompts"]
+    assert held["single labels"] < 0.8 < 0.85 < held["people and prompts"]
 
 
 @pytest.mark.parametrize("values, names", [(torch.ones(3), "ab"), (torch.ones(3), "aaa"), (torch.ones(0), "")])

@@ -92,7 +92,10 @@ def test_what_is_picked(some):
     mean, half = budgets.both_pick([best, blind])["true reward"]
     assert mean == pytest.approx((best["true reward"].mean() + blind["true reward"].mean()).item() / 2)
     assert half > budgets.both_pick([best])["true reward"][1]  # two sets that differ widen the interval
-    assert budgets.mean_of([best, blind], "words").tolist() == pytest.approx(((best["words"] + blind["words"]) / 2).tolist())
+    assert budgets.ahead([best], [blind])[0] == pytest.approx((best["true reward"] - blind["true reward"]).mean().item())
+    assert budgets.ahead([best], [blind, best], "words")[0] == pytest.approx((best["words"] - blind["words"]).mean().item() / 2)
+    text = budgets.guide(some, Annotator(temperature=0.1), 60, 0)
+    assert text[0] in "+−" and " ± " in text and budgets.signed(torch.zeros(2, 4), torch.ones(2, 4)).startswith("−1.000 ±")
     gap, _ = budgets.lengths(some, torch.Generator().manual_seed(0))
     assert gap.min() >= 0.3 and len(gap) > 500
 
