@@ -153,7 +153,7 @@ arms = {"a blind draw": [budgets.picked(some, some.gold, n=1)],
 told = {name: budgets.both_pick(arm) for name, arm in arms.items()}
 for name, arm in list(arms.items())[1:]:
     told[name]["minus blind draw"] = budgets.ahead(arm, arms["a blind draw"])
-table(told, digits={"flatters": "%", "words": 1},
+table(told, digits={"flatters": "%"},
       note="112 prompts; ± 95 % over prompts, coin flips also over sets")
 
 # %% tags=["hide-input", "hero"] rlhf={"drawing": true}
@@ -262,8 +262,8 @@ spent = budgets.compare(some, honest, 1500, run.seeds(12))
 first, rows = spent["(a)"], {}
 for name, plan in budgets.planned(1500).items():
     behind = None if name == "(a)" else budgets.over_both(spent[name] - first)
-    rows[name] = {**plan, "ordered right": budgets.over_both(spent[name]),
-                  "minus (a)": behind}
+    rows[name] = {"ordered right": budgets.over_both(spent[name]),
+                  "minus (a)": behind, **plan}
 table(rows, digits=3, note="± 95 % over 109 prompts and 12 sets of labels")
 
 # %% tags=["hide-input"]
@@ -277,11 +277,12 @@ claim("with a penalty ten times as large (a) is still ahead of both", kind="S",
 rlhf.book.settled("a", "One noisy vote on each of many prompts taught most.")
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
-counts = [300, 600, 900, 1200, 1500]
-curves = budgets.grown(some, honest, counts, run.seeds(6))
-show(plots.line_plot({name: (counts, y) for name, y in curves.items()}, zero=False,
+counts = torch.tensor([300, 600, 900, 1200, 1500])
+curves = budgets.grown(some, honest, counts.tolist(), run.seeds(6))
+show(plots.line_plot({name: (counts / 1000, y) for name, y in curves.items()}, zero=False,
                      title="One vote per pair teaches more",
-                     x_label="votes paid, all kept", y_label="fresh pairs ordered right"),
+                     x_label="votes paid and kept, in thousands",
+                     y_label="share ordered right", note="a seed: a set of labels"),
      alt="Two curves over the number of votes: share of fresh pairs ordered right "
      "with one vote for each pair and with three")
 rlhf.book.quote("same", budgets.signed(spent["three pairs a prompt"],

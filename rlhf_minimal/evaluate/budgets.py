@@ -268,10 +268,12 @@ def over_both(shares: Tensor) -> tuple[float, float]:
                    torch.arange(prompts).repeat(sets).tolist())
 
 
-def both_pick(picks: list[dict[str, Tensor]]) -> dict[str, tuple[float, float]]:
+def both_pick(
+    picks: list[dict[str, Tensor]], columns: Sequence[str] = ("flatters", "true reward"),
+) -> dict[str, tuple[float, float]]:
     """Several `picked` -> {what: (mean, half width)}, clustered over prompts and, where there are several, over them too."""
     return {name: over_both(torch.stack([one[name] for one in picks])) if len(picks) > 1 else clustered(picks[0][name])
-            for name in picks[0]}
+            for name in columns}
 
 
 def ahead(picks: list[dict[str, Tensor]], others: list[dict[str, Tensor]], what: str = "true reward") -> tuple[float, float]:

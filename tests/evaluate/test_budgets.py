@@ -88,7 +88,7 @@ def test_what_is_picked(some):
     best, blind = budgets.picked(some, some.gold), budgets.picked(some, some.gold, n=1)
     assert best["true reward"].mean() > blind["true reward"].mean() + 0.5
     assert blind["true reward"].mean().item() == pytest.approx(some.gold.mean().item(), abs=1e-6)
-    assert budgets.both_pick([best])["words"][0] == pytest.approx(best["words"].mean().item())
+    assert budgets.both_pick([best], ["words"])["words"][0] == pytest.approx(best["words"].mean().item())
     mean, half = budgets.both_pick([best, blind])["true reward"]
     assert mean == pytest.approx((best["true reward"].mean() + blind["true reward"].mean()).item() / 2)
     assert half > budgets.both_pick([best])["true reward"][1]  # two sets that differ widen the interval
