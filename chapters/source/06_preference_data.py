@@ -279,8 +279,8 @@ rlhf.book.settled("a", "One noisy vote on each of many prompts taught most.")
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
 counts = torch.tensor([300, 600, 900, 1200, 1500])
 curves = budgets.grown(some, honest, counts.tolist(), run.seeds(6))
-show(plots.line_plot({name: (counts / 1000, y) for name, y in curves.items()}, zero=False,
-                     title="One vote per pair teaches more",
+lines = {name: (counts / 1000, y) for name, y in curves.items()}
+show(plots.line_plot(lines, title="One vote per pair teaches more", zero=False,
                      x_label="votes paid and kept, in thousands",
                      y_label="share ordered right", note="a seed: a set of labels"),
      alt="Two curves over the number of votes: share of fresh pairs ordered right "
