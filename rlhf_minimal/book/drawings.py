@@ -524,6 +524,35 @@ def answers_and_bars(prompt: str, texts: dict, bars: dict, *, title="", alt=""):
     return fig
 
 
+def answers_over_bars(prompt: str, texts: dict, bars: dict, *, title="", alt=""):
+    """As `answers_and_bars`, for a narrow screen: large texts, below them the panels; bars {title: {name: (value, half width)}}."""
+    fig, ax = canvas(7.4, 5.4, alt or f"One request with the answers of {', '.join(texts)} under each other; below them bars with "
+                     "intervals: " + "; ".join(bars))
+    if title:
+        note(ax, 0.1, 5.18, title, 14, "left", bold=True, color=BLACK)
+    lines = textwrap.wrap(prompt, 56)
+    box(ax, 0.1, 4.88 - 0.3 * len(lines), 7.2, 0.16 + 0.27 * len(lines), "\n".join(lines), "data", 14, bold=True)
+    top = 4.76 - 0.3 * len(lines)
+    step = (top - 1.85) / len(texts)
+    for i, (name, text) in enumerate(texts.items()):
+        low = top - step * (i + 1)
+        words = textwrap.wrap(textwrap.shorten(" ".join(text.split()), 145, placeholder=" …") or "(nothing)", 60)
+        note(ax, 0.15, low + step - 0.14, name, 12.5, "left", bold=True, color=QUIET)
+        box(ax, 0.1, low + 0.06, 7.2, step - 0.38, "", "plain")
+        note(ax, 0.25, low + 0.06 + (step - 0.38) / 2, "\n".join(words[:3]), 13.5, "left", color="#111111")
+    each = 6.0 / len(bars)
+    for k, (head, values) in enumerate(bars.items()):
+        names = list(values)
+        side = fig.add_axes(((1.25 + each * k) / 7.4, 0.36 / 5.4, (each - 0.3) / 7.4, 1.05 / 5.4))
+        side.barh(range(len(names))[::-1], [v for v, _ in values.values()], xerr=[h for _, h in values.values()], capsize=4,
+                  color=[GREY, *[BLUE] * (len(names) - 1)], height=0.62, ecolor=BLACK)
+        side.axvline(0, color="#9aa0aa", linewidth=0.8)
+        side.set_title(head, fontsize=12.5, fontweight="normal")
+        side.set_yticks(range(len(names))[::-1], names if k == 0 else [""] * len(names), fontsize=12.5)
+        side.tick_params(length=0, labelsize=12)
+    return fig
+
+
 def _said(texts, scores, name, i, wide):
     """(lines of answer i of a model, its true reward or None), broken for a card of this width."""
     words = textwrap.shorten(" ".join(texts[name][i].split()), 100, placeholder=" …") or "(nothing)"

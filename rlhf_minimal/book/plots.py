@@ -373,14 +373,15 @@ def bars(values, *, title, y_label, x_label="", note="", roles=None, errors=None
 
 
 def shares(values, *, title, x_label, middle, note="", alt=""):
-    """A dot for each {label: (share, half width of its interval)}, the first on top, and a dotted line at `middle`.
+    """A dot for each {label: (share, half width of its interval) or (share, low, high)}, the first on top; dotted line at `middle`.
 
     Where no share has an interval (all half widths 0) none is drawn.
     """
     fig, ax = plt.subplots(figsize=(6.8, 1.5 + 0.42 * len(values)), layout="constrained")
     places = list(range(len(values)))[::-1]
-    ax.errorbar([float(m) for m, _ in values.values()], places, xerr=[float(h) for _, h in values.values()], fmt="o", color=BLUE,
-                markersize=7, capsize=4 if any(h for _, h in values.values()) else 0)
+    arms = [_arms(v) for v in values.values()]
+    ax.errorbar([float(v[0]) for v in values.values()], places, xerr=list(zip(*arms, strict=True)), fmt="o", color=BLUE,
+                markersize=7, capsize=4 if any(sum(a) for a in arms) else 0)
     ax.axvline(middle, color=GREY, linestyle=":", linewidth=1.4, zorder=0)
     ax.set_yticks(places, list(values))
     ax.set_ylim(-0.6, len(values) - 0.4)
@@ -388,6 +389,49 @@ def shares(values, *, title, x_label, middle, note="", alt=""):
     fig.suptitle(title, x=0.01, ha="left", fontsize=13, fontweight="bold")
     _corner(fig, note)
     fig.alt = alt or short(f"Dots with intervals, {x_label}, for {', '.join(values)}. {title}.")
+    return fig
+
+
+def _arms(value):
+    """Lengths of the two arms of an interval, from (mean, half width) or (mean, low, high)."""
+    if len(value) == 2:
+        return float(value[1]), float(value[1])
+    mean, low, high = map(float, value)
+    return max(mean - low, 0.0), max(high - mean, 0.0)
+
+
+def planted(values, truth=None, *, title, x_label, note="", alt=""):
+    """A lying bar from 0 for each {label: (value, low, high)}; a diamond where the truth {label: value} is known."""
+    fig, ax = plt.subplots(figsize=(6.8, 1.5 + 0.48 * len(values)), layout="constrained")
+    places = dict(zip(values, range(len(values) - 1, -1, -1), strict=True))
+    ax.barh(list(places.values()), [float(v[0]) for v in values.values()], color=BLUE, height=0.55, alpha=0.75,
+            xerr=list(zip(*(_arms(v) for v in values.values()), strict=True)), capsize=4)
+    for label, value in (truth or {}).items():
+        ax.plot(float(value), places[label], "D", color=BLACK, markersize=8, clip_on=False)
+    ax.axvline(0, color=BLACK, linewidth=0.8)
+    ax.set_yticks(list(places.values()), list(places))
+    ax.set_xlabel(x_label)
+    fig.suptitle(title, x=0.01, ha="left", fontsize=13, fontweight="bold")
+    _corner(fig, note)
+    fig.alt = alt or short(f"Bars with intervals, {x_label}, for {', '.join(values)}. {title}.")
+    return fig
+
+
+def moved(pairs, names, *, title, x_label, note="", alt=""):
+    """Two dots in each row (first, second), joined by a line; names: what the first and the second dot are."""
+    fig, ax = plt.subplots(figsize=(6.8, 1.9 + 0.24 * len(pairs)), layout="constrained")
+    for y, (first, second) in enumerate(pairs):
+        ax.plot([float(first), float(second)], [y, y], color=GREY, linewidth=1.5, zorder=0)
+    places = range(len(pairs))
+    ax.plot([float(a) for a, _ in pairs], places, "o", color=BLUE, markersize=8, label=names[0])
+    ax.plot([float(b) for _, b in pairs], places, "s", color=BLACK, markersize=6, markerfacecolor="white", label=names[1])
+    ax.axvline(0, color=GREY, linestyle=":", linewidth=1.4, zorder=0)
+    ax.set_yticks([])
+    ax.set_xlabel(x_label)
+    ax.legend(loc="lower right")
+    fig.suptitle(title, x=0.01, ha="left", fontsize=13, fontweight="bold")
+    _corner(fig, note)
+    fig.alt = alt or short(f"Two dots a row, {names[0]} and {names[1]}, {x_label}. {title}.")
     return fig
 
 

@@ -5,6 +5,7 @@ A label is one row: prompt, chosen, rejected, and where it is known the rater an
 
 from __future__ import annotations
 
+import random
 import warnings
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from .. import SHIPPED
 from ..data import load_data
-from ..village import features
+from ..village import Annotator, features, panel
 from .metrics import cohen_kappa
 
 _features = lru_cache(maxsize=8192)(features)  # several groups may have labelled the same answers
@@ -84,8 +85,8 @@ def counted(f: dict[str, float]) -> dict[str, float]:
     return dict(zip(SEEN, (f["words"] / 10, f["flattery"], f["markup"], f["ungrammatical"]), strict=True))
 
 
-def kappa(a: Sequence, b: Sequence, generator: torch.Generator, times: int = 400) -> tuple[float, float]:
-    """(Cohen's kappa of two raters, half width of its 95 % interval): their common items drawn anew `times` times."""
+def kappa(a: Sequence, b: Sequence, generator: torch.Generator, times: int = 400) -> tuple[float, float, float]:
+    """(Cohen's kappa of two raters, ends of its 95 % interval): their common items drawn anew `times` times."""
     a, b = list(a), list(b)
     found = []
     for _ in range(times):
@@ -94,7 +95,48 @@ def kappa(a: Sequence, b: Sequence, generator: torch.Generator, times: int = 400
         if len(set(pair[0]) | set(pair[1])) > 1:  # one label for everything has no kappa
             found.append(cohen_kappa(*pair))
     low, high = torch.tensor(found).quantile(torch.tensor([0.025, 0.975])).tolist()
-    return cohen_kappa(a, b), (high - low) / 2
+    return cohen_kappa(a, b), low, high
+
+
+HIDDEN = {"the flattering": {"weights": {"flattery": 1.0}}, "the first shown": {"position_bias": 0.7},
+          "the longer": {"length_bias": 1.0}, "the marked-up": {"weights": {"markup": 1.0}}}
+
+
+def groups(seed: int, n: int = 600, people: int = 8) -> tuple[dict[str, list[dict]], dict[str, str]]:
+    """Five groups of people label the same n pairs -> (their rows by group, the hidden bias of each group but "plain").
+
+    Each pair is labelled once, by one of the group's people, and the same number of person in every group. Which of A to D has
+    which bias of `HIDDEN` is drawn from the seed.
+    """
+    secret = dict(zip("ABCD", random.Random(f"{seed} hidden").sample(list(HIDDEN), len(HIDDEN)), strict=True))
+    sets = {}
+    for name in ("plain", *secret):
+        knobs = HIDDEN[secret[name]] if name in secret else {}
+        crowd = panel([Annotator(name=str(k), temperature=0.5, **knobs) for k in range(people)])
+        sets[name] = list(load_data("pool", "pairs", n=n, seed=seed, annotator=crowd))
+    return sets, secret
+
+
+def against(rows: Sequence[dict], plain: Sequence[dict]) -> dict[str, tuple[float, float]]:
+    """{leaning: (share of `rows` minus share of `plain`, half width)}: two groups' labels of the same pairs in one order.
+
+    The difference is taken pair by pair and clustered over people and prompts.
+    """
+    if [{r["chosen"], r["rejected"]} for r in rows] != [{r["chosen"], r["rejected"]} for r in plain]:
+        raise ValueError("the two groups labelled different pairs, or in another order: give both the same pairs")
+    found, gaps = {}, _gaps(rows)
+    for name, theirs in _gaps(plain).items():
+        mine = gaps[name]
+        keep = mine.abs().gt(1e-6).nonzero()[:, 0].tolist()
+        change = (mine[keep] > 0).double() - (theirs[keep] > 0).double()
+        found[name] = two_way(change, [rows[i]["rater"] for i in keep], [str(rows[i]["prompt"]) for i in keep])
+    return found
+
+
+def _gaps(rows: Sequence[dict]) -> dict[str, Tensor]:
+    """`differences`, and +1 or -1 for the chosen answer shown first or second."""
+    shown = {"the first shown": torch.tensor([2.0 * row["chosen_first"] - 1 for row in rows])} if "chosen_first" in rows[0] else {}
+    return differences(rows) | shown
 
 
 def leanings(rows: Sequence[dict]) -> dict[str, tuple[float, float]]:
@@ -104,8 +146,7 @@ def leanings(rows: Sequence[dict]) -> dict[str, tuple[float, float]]:
     a column chosen_first. A leaning with fewer than 8 such pairs, or in fewer than 2 clusters, is left out.
     """
     found = {}
-    shown = {"the first shown": torch.tensor([2.0 * row["chosen_first"] - 1 for row in rows])} if "chosen_first" in rows[0] else {}
-    for name, gap in (differences(rows) | shown).items():
+    for name, gap in _gaps(rows).items():
         keep = gap.abs().gt(1e-6).nonzero()[:, 0].tolist()
         liked = (gap[keep] > 0).double()
         prompts = [str(rows[i]["prompt"]) for i in keep]
@@ -143,7 +184,7 @@ def coverage(
     gap, quality (N,): one pair for each of N prompts, all that there are. Each time, `raters` people label the same `pairs`
     of them. The truth is the mean over all pairs and all possible people.
     """
-    hits = dict.fromkeys(("single labels", "prompts", "raters", "raters and prompts"), 0)
+    hits = dict.fromkeys(("single labels", "prompts", "people", "people and prompts"), 0)
     for _ in range(times):
         some = torch.randperm(len(gap), generator=generator)[:pairs]
         liked, expected = panel_labels(gap, quality, raters, generator)
@@ -151,7 +192,7 @@ def coverage(
         who = torch.arange(raters).repeat_interleave(pairs).tolist()
         what = torch.arange(pairs).repeat(raters).tolist()
         half = {"single labels": 1.96 * variance(x, range(len(x))) ** 0.5, "prompts": 1.96 * variance(x, what) ** 0.5,
-                "raters": 1.96 * variance(x, who) ** 0.5, "raters and prompts": two_way(x, who, what)[1]}
+                "people": 1.96 * variance(x, who) ** 0.5, "people and prompts": two_way(x, who, what)[1]}
         for name, width in half.items():
             hits[name] += abs(x.mean().item() - truth) <= width
     return {name: count / times for name, count in hits.items()}

@@ -1,4 +1,4 @@
-"""The same number of labels, spent in different ways: which pairs, whose answers, how many votes, comparisons or edits.
+"""The same number of labels, spent in different ways: which pairs, whose answers, how many votes for each pair.
 
 Everything is read from the stored answers of the village's models, so that a label costs microseconds. The prompts on which the
 fitted rewards are tried are never labelled.
@@ -6,19 +6,17 @@ fitted rewards are tried are never labelled.
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from .. import models
 from ..best_of_n import curve
-from ..data.collate import collate_demonstrations
 from ..data.pool import Pool, pool
-from ..reward_model import fit_head, last_states
+from ..reward_model import fit_head
 from ..village import Annotator
+from .audit import two_way
 from .exams import clustered
 
 READABLE = ("fact", "opinion", "harmful", "lookalike", "story", "summary")  # families whose answers a person can judge at sight
@@ -146,55 +144,80 @@ def picked(some: Answers, score: Tensor, n: int = 16) -> dict[str, Tensor]:
             {"flatters": seen[..., 1], "words": 10 * seen[..., 0], "true reward": some.gold}.items()}
 
 
-def mean_pick(picks: list[dict[str, Tensor]]) -> dict[str, tuple[float, float]]:
-    """Several `picked`, averaged prompt by prompt -> {what: (mean, half width of the 95 % interval over prompts)}."""
-    return {name: clustered(torch.stack([one[name] for one in picks]).mean(0)) for name in picks[0]}
+def example(some: Answers, score: Tensor, tokenizer, n: int = 16) -> tuple[str, str, str]:
+    """(prompt, a blind draw, best of n by a score (P, 64)): the first short `READABLE` prompt on which the pick flatters.
 
-
-def edits(some: Answers, two: Tensor, person: Annotator, seed: int) -> tuple[Tensor, Tensor]:
-    """States of edited answers and of the originals, (M, H) each: the person improves the first of each pair, if she can."""
-    model, tokenizer = models.load(some.asked.meta["model"])
-    rng, rows, places = random.Random(seed), [], []
-    for place in two[:, 0].tolist():
-        prompt = some.wide.prompts[int(some.wide.prompt[place])]
-        before = some.wide.texts([place], tokenizer)[0]
-        after = person.edit(prompt, before, rng)
-        if after != before:
-            rows.append({"prompt": prompt, "completion": after})
-            places.append(place)
-    return states(model, tokenizer, rows), some.wide.state[places]
-
-
-def states(model, tokenizer, rows: list[dict]) -> Tensor:
-    """Last hidden states (N, H) of rows with prompt and completion; short rows go together, so that little is padded."""
-    order = sorted(range(len(rows)), key=lambda i: len(rows[i]["prompt"]) + len(rows[i]["completion"]))
-    found = []
-    for k in range(0, len(order), 64):
-        batch = collate_demonstrations([rows[i] for i in order[k:k + 64]], tokenizer)
-        found.append(last_states(model, batch["ids"], batch["attention"]))
-    return torch.cat(found)[torch.tensor(order).argsort()]
-
-
-def ways(some: Answers, person: Annotator, n: int, seed: int, *, edited: bool = True) -> Iterator[tuple[str, Tensor, Tensor]]:
-    """n labels, spent in six ways -> (name, states of the chosen, states of the rejected answers).
-
-    An edit costs as much as four comparisons (`village.EFFORT`), so there are n / 4 of them; `edited=False` leaves them out.
+    The blind draw is the first stored answer; it does not flatter. Where there is no such prompt, the first readable one.
     """
-    def fresh() -> torch.Generator:
-        return torch.Generator().manual_seed(seed)
+    flat, top = seen_in(some)[..., 1], score[:, :n].argmax(1)
+    asked = some.asked.prompt[some.rows[:, 0]].tolist()
+    readable = [k for k, i in enumerate(asked) if some.asked.families[i] in READABLE and len(some.asked.prompts[i]) < 60]
+    k = next((k for k in readable if flat[k, top[k]] > flat[k, 0]), readable[0])
+    blind, best = some.asked.texts([int(some.rows[k, 0]), int(some.rows[k, top[k]])], tokenizer)
+    return some.asked.prompts[asked[k]], blind, best
+
+
+WAYS = {  # (prompts, pairs, votes for each pair) as shares of the number of votes
+    "(a)": (1, 1, 1), "(b)": (1 / 3, 1 / 3, 3), "(b), all votes kept": (1 / 3, 1 / 3, 3), "three pairs a prompt": (1 / 3, 1, 1),
+    "(c)": (None, 1, 1), "(c), the base model's answers": (None, 1, 1), "(a), labels by true reward": (1, 1, 1),
+    "(a), coin flips": (1, 1, 1)}
+
+
+def planned(n: int) -> dict[str, dict[str, int]]:
+    """What each way of spending n votes buys -> {way: {prompts, pairs, votes for each}}.
+
+    >>> planned(1500)["(b)"]
+    {'prompts': 500, 'pairs': 500, 'votes for each': 3}
+    """
+    return {name: {"prompts": 32 if prompts is None else round(n * prompts), "pairs": round(n * pairs), "votes for each": votes}
+            for name, (prompts, pairs, votes) in WAYS.items()}
+
+
+def three_each(some: Answers, n: int, generator: torch.Generator) -> Tensor:
+    """Three pairs of answers to each of n prompts that have as many -> (3 n, 2)."""
+    two = some.pairs[torch.randperm(len(some.pairs), generator=generator)].tolist()
+    groups: dict[int, list] = {}
+    for pair in two:
+        groups.setdefault(int(some.wide.prompt[pair[0]]), []).append(pair)
+    enough = [group[:3] for group in groups.values() if len(group) >= 3]
+    if len(enough) < n:
+        raise ValueError(f"three pairs for each of {n} prompts; only {len(enough)} prompts have three: give at most as many")
+    return torch.tensor(enough[:n]).flatten(0, 1)
+
+
+def by_truth(part: Pool, two: Tensor) -> Tensor:
+    """Pairs (N, 2), the one of higher true reward first; pairs of equal reward are left out."""
+    gold = part.gold[two]
+    two = torch.where((gold[:, 0] >= gold[:, 1])[:, None], two, two.flip(1))
+    return two[(gold[:, 0] - gold[:, 1]).abs() > 0.02]  # stored in half precision
+
+
+def ways(some: Answers, person: Annotator, n: int, seed: int) -> Iterator[tuple[str, Pool, Tensor]]:
+    """n votes, spent in the ways of `WAYS` -> (name, pool, places (M, 2) in it of the chosen and of the rejected answers).
+
+    Where all three votes are kept, a pair stands there once for each vote. Labels by true reward leave out what is equally good.
+    """
+    def fresh(k: int = 0) -> torch.Generator:
+        return torch.Generator().manual_seed(seed + 7919 * k)
 
     wide, two = some.wide, one_each(some.wide.prompt, some.pairs, fresh())
-    for name, pairs, votes in (("one vote a pair", two[:n], 1), ("three votes a pair", two[:n // 3], 3)):
-        chosen = some.votes(wide, pairs, person, fresh(), votes)
-        yield name, wide.state[chosen[:, 0]], wide.state[chosen[:, 1]]
-    for name, part in some.few.items():
-        chosen = some.votes(part, of_few(part, n, fresh()), person, fresh())
-        yield f"32 prompts: {name}", part.state[chosen[:, 0]], part.state[chosen[:, 1]]
-    if edited:
-        yield ("edits", *edits(some, two[:n // 4], person, seed))
-    coin = torch.rand(n, generator=fresh()) < 0.5
-    chosen = torch.where(coin[:, None], two[:n], two[:n].flip(1))
-    yield "coin flips", wide.state[chosen[:, 0]], wide.state[chosen[:, 1]]
+    third = two[:n // 3]
+    yield "(a)", wide, some.votes(wide, two[:n], person, fresh(1))
+    yield "(b)", wide, some.votes(wide, third, person, fresh(2), 3)
+    yield "(b), all votes kept", wide, torch.cat([some.votes(wide, third, person, fresh(k)) for k in (3, 4, 5)])
+    yield "three pairs a prompt", wide, some.votes(wide, three_each(some, n // 3, fresh(6)), person, fresh(7))
+    for name, part in zip(("(c)", "(c), the base model's answers"), some.few.values(), strict=True):
+        yield name, part, some.votes(part, of_few(part, n, fresh(8)), person, fresh(9))
+    yield "(a), labels by true reward", wide, by_truth(wide, two[:n])
+    coin = torch.rand(n, generator=fresh(10)) < 0.5
+    yield "(a), coin flips", wide, torch.where(coin[:, None], two[:n], two[:n].flip(1))
+
+
+def accuracy(some: Answers, person: Annotator, two: Tensor) -> tuple[float, float]:
+    """How often one vote, and the majority of three, names the better of two answers that are not equally good."""
+    gap = some.wide.gold[by_truth(some.wide, two)].double()
+    q = torch.sigmoid((gap[:, 0] - gap[:, 1]) / person.temperature)
+    return q.mean().item(), (3 * q**2 - 2 * q**3).mean().item()
 
 
 def fresh_pairs(some: Answers, each: int = 200, seed: int = 0, apart: float = 0.5) -> list[Tensor]:
@@ -214,26 +237,63 @@ def right(some: Answers, weight: Tensor, fresh: list[Tensor], least: int = 20) -
                         for row, two in zip(score, fresh, strict=True) if len(two) >= least])
 
 
-def compare(some: Answers, person: Annotator, n: int, seeds, fit: Callable = fit_head) -> dict[str, Tensor]:
-    """{way: (seeds, P) share of fresh pairs ordered right}; the ridge penalty is 0.03 for all.
-
-    Edits have to be read by the model, which takes longest: there is one set of them, of the first seed.
-    """
+def compare(some: Answers, person: Annotator, n: int, seeds: Sequence[int], l2: float = 0.03,
+            fit: Callable = fit_head) -> dict[str, Tensor]:
+    """{way: (seeds, P) share of fresh pairs ordered right}, a set of labels for each seed; one ridge penalty for all ways."""
     fresh, found = fresh_pairs(some), {}
-    for k, seed in enumerate(seeds):
-        for name, chosen, rejected in ways(some, person, n, seed, edited=k == 0):
-            found.setdefault(name, []).append(right(some, fit(chosen, rejected, l2=0.03), fresh))
+    for seed in seeds:
+        for name, part, two in ways(some, person, n, seed):
+            weight = fit(part.state[two[:, 0]], part.state[two[:, 1]], l2=l2)
+            found.setdefault(name, []).append(right(some, weight, fresh))
     return {name: torch.stack(rows) for name, rows in found.items()}
 
 
-def over_prompts(shares: Tensor) -> tuple[float, float]:
-    """(mean, half width of the 95 % interval over prompts) of (seeds, P), each prompt averaged over the label sets."""
-    return clustered(shares.mean(0))
+def grown(some: Answers, person: Annotator, budgets: Sequence[int], seeds: Sequence[int]) -> dict[str, Tensor]:
+    """(seeds, budgets): share of fresh pairs ordered right, mean over prompts, for the same number of votes spent in two ways."""
+    fresh, found = fresh_pairs(some), {"one vote for each pair": [], "three votes for each pair": []}
+    for seed in seeds:
+        two = one_each(some.wide.prompt, some.pairs, torch.Generator().manual_seed(seed))
+        for votes, name in zip((1, 3), found, strict=True):
+            dice = torch.Generator().manual_seed(seed + votes)
+            chosen = [torch.cat([some.votes(some.wide, two[:n // votes], person, dice) for _ in range(votes)]) for n in budgets]
+            found[name].append([right(some, fit_head(some.wide.state[c[:, 0]], some.wide.state[c[:, 1]], l2=0.03), fresh).mean()
+                                for c in chosen])
+    return {name: torch.tensor(rows) for name, rows in found.items()}
 
 
-def mean_of(picks: list[dict[str, Tensor]], what: str) -> Tensor:
-    """(P,): one column of several `picked`, averaged."""
-    return torch.stack([one[what] for one in picks]).mean(0)
+def over_both(shares: Tensor) -> tuple[float, float]:
+    """(mean, half width of the 95 % interval) of (sets, P), clustered over the sets of labels and over the prompts."""
+    sets, prompts = shares.shape
+    return two_way(shares.flatten(), torch.arange(sets).repeat_interleave(prompts).tolist(),
+                   torch.arange(prompts).repeat(sets).tolist())
+
+
+def both_pick(
+    picks: list[dict[str, Tensor]], columns: Sequence[str] = ("flatters", "true reward"),
+) -> dict[str, tuple[float, float]]:
+    """Several `picked` -> {what: (mean, half width)}, clustered over prompts and, where there are several, over them too."""
+    return {name: over_both(torch.stack([one[name] for one in picks])) if len(picks) > 1 else clustered(picks[0][name])
+            for name in columns}
+
+
+def ahead(picks: list[dict[str, Tensor]], others: list[dict[str, Tensor]], what: str = "true reward") -> tuple[float, float]:
+    """(mean, half width) of the difference of two arms in one column, prompt by prompt; one of the arms may have several sets."""
+    sets = max(len(picks), len(others))
+    first, second = (torch.stack([one[what] for one in (arm if len(arm) == sets else arm * sets)]) for arm in (picks, others))
+    return over_both(first - second) if sets > 1 else clustered((first - second)[0])
+
+
+def signed(first: Tensor, second: Tensor) -> str:
+    """The difference of two ways of `compare`, as text with its sign and interval."""
+    return "{:+.3f} ± {:.3f}".format(*over_both(first - second)).replace("-", "−")
+
+
+def guide(some: Answers, person: Annotator, n: int, seed: int) -> str:
+    """True reward of the best of 16 by a reward fitted to n single votes, minus a blind draw: text with sign and interval."""
+    _, part, two = next(ways(some, person, n, seed))
+    weight = fit_head(part.state[two[:, 0]], part.state[two[:, 1]], l2=0.03)
+    best, blind = picked(some, some.state @ weight.to(some.state.dtype)), picked(some, some.gold, n=1)
+    return "{:+.2f} ± {:.2f}".format(*ahead([best], [blind])).replace("-", "−")
 
 
 def lengths(some: Answers, generator: torch.Generator, least: int = 3) -> tuple[Tensor, Tensor]:

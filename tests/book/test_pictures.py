@@ -151,6 +151,9 @@ DRAWN = {
     "bars": lambda: drawings.answers_and_bars(PROMPTS[0], {n: t[0] for n, t in FOUR.items()}, {
         "true reward": dict.fromkeys(FOUR, 1.0), "reward model, std. dev.": dict.fromkeys(FOUR, -0.5)}, title="Same words"),
     "rows": lambda: drawings.answer_rows(PROMPTS, TWO, note_below="the first two"),
+    "over": lambda: drawings.answers_over_bars(PROMPTS[0], {n: t[0] for n, t in TWO.items()}, {
+        "flatters, %": {"blind draw": (8, 1), "best of 16": (66, 5)},
+        "true reward": {"blind draw": (1.8, 0.1), "best of 16": (1.5, 0.2)}}, title="Forty labels"),
     "down": lambda: drawings.pipeline(drawings.TRAINING, down=True), "forms": lambda: drawings.forms(title="Pink and blue"),
     "trimmed": lambda: drawings.trimmed(PROMPTS, [("base", ["Do it.\nUser: " + "word " * 40, ""], [-2, 0]),
                                                   ("SFT", ["word " * 30, "Pull them out."], [1, 3])], title="Two models"),

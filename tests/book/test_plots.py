@@ -149,3 +149,18 @@ def test_panels_share_a_y_axis_only_when_asked():
     for share in (True, False):
         low, high = (ax.get_ylim() for ax in plots.panels(parts, title="Two", x_label="step", share=share).axes)
         assert (low == high) is share
+
+
+def test_shares_and_planted_draw_the_ends_of_an_interval_where_they_are():
+    fig = plots.shares({"one": (0.6, 0.5, 0.9)}, title="t", x_label="x", middle=0.5)
+    ends = sorted(float(x) for line in fig.axes[0].lines for x in line.get_xdata() if line.get_marker() == "|")
+    assert ends == pytest.approx([0.5, 0.9])
+    fig = plots.planted({"one": (2.0, 1.5, 3.0), "two": (0.1, -0.2, 0.2)}, {"one": 6.0}, title="t", x_label="log-odds")
+    assert [round(bar.get_width(), 3) for bar in fig.axes[0].patches] == [2.0, 0.1] and 40 <= len(fig.alt) <= 300
+    assert [6.0] in [list(line.get_xdata()) for line in fig.axes[0].lines]
+
+
+def test_moved_has_two_dots_in_each_row():
+    fig = plots.moved([(1.0, -1.0), (2.0, 3.0)], ("asked for one", "asked for two"), title="One row changes sign", x_label="nats")
+    dots = [line for line in fig.axes[0].lines if line.get_label() in ("asked for one", "asked for two")]
+    assert [list(line.get_xdata()) for line in dots] == [[1.0, 2.0], [-1.0, 3.0]] and len(fig.alt) >= 40

@@ -30,7 +30,7 @@ def test_clustered_intervals_hold_the_truth_and_naive_ones_do_not():
     dice = torch.Generator().manual_seed(0)
     gap, quality = torch.rand(600, generator=dice).double() * 2, torch.randn(600, generator=dice).double()
     held = audit.coverage(gap, quality, times=150, generator=dice)
-    assert held["single labels"] < 0.8 < 0.85 < held["raters and prompts"]
+    assert held["single labels"] < 0.8 < 0.85 < held["people and prompts"]
 
 
 @pytest.mark.parametrize("values, names", [(torch.ones(3), "ab"), (torch.ones(3), "aaa"), (torch.ones(0), "")])
@@ -75,8 +75,21 @@ def test_surface_and_kappa():
     chosen, rejected = audit.surface(rows(lambda *x: 1, 16))
     assert chosen.shape == rejected.shape == (16, 4) and (chosen[:, 1] >= rejected[:, 1]).all() and rejected[:, 0].eq(0.4).all()
     a, b = [1, 1, 0, 0, 1, 0, 1, 0], [1, 1, 0, 0, 1, 1, 0, 0]
-    value, half = audit.kappa(a, b, torch.Generator().manual_seed(0))
-    assert value == cohen_kappa(a, b) and 0.1 < half < 1
+    value, low, high = audit.kappa(a, b, torch.Generator().manual_seed(0))
+    assert value == cohen_kappa(a, b) and low < value < high and 0.2 < high - low < 2
+
+
+def test_five_groups_and_their_hidden_biases():
+    sets, secret = audit.groups(0)
+    assert sorted(secret.values()) == sorted(audit.HIDDEN) and list(sets) == ["plain", *"ABCD"]
+    for name, bias in secret.items():
+        change = audit.against(sets[name], sets["plain"])
+        assert change[bias][0] > change[bias][1], name
+    assert {audit.groups(k, n=20)[1]["A"] for k in range(8)} != {secret["A"]}
+    nothing = audit.against(sets["plain"], sets["plain"])
+    assert all(value == (0, 0) for value in nothing.values())
+    with pytest.raises(ValueError, match="the same pairs"):
+        audit.against(sets["A"][1:], sets["plain"])
 
 
 def test_public_sets_are_read_and_audited():

@@ -56,19 +56,53 @@ def test_pairs_to_label_are_texts_that_differ_visibly(some):
 def test_a_reward_told_the_truth_beats_a_coin(some):
     fresh = budgets.fresh_pairs(some, each=60)
     assert all((some.gold[i][two[:, 0]] >= some.gold[i][two[:, 1]] + 0.5).all() for i, two in enumerate(fresh))
-    told = {}
-    for name, chosen, rejected in budgets.ways(some, Annotator(temperature=0.1), 240, 0):
-        told[name] = budgets.over_prompts(budgets.right(some, budgets.fit_head(chosen, rejected, l2=0.03), fresh)[None])
-    assert set(told) == {"one vote a pair", "three votes a pair", "32 prompts: its own answers", "edits", "coin flips",
-                         "32 prompts: the base model's answers"}
-    assert told["one vote a pair"][0] > told["coin flips"][0] and 0.4 < told["coin flips"][0] < 0.6
+    told = budgets.compare(some, Annotator(temperature=0.1), 240, [0, 1])
+    share = {name: budgets.over_both(x)[0] for name, x in told.items()}
+    assert set(told) == set(budgets.WAYS) and all(x.shape[0] == 2 for x in told.values())
+    assert share["(a)"] > share["(a), coin flips"] and 0.4 < share["(a), coin flips"] < 0.6
+    grown = budgets.grown(some, Annotator(temperature=0.1), [60, 600], [0, 1])
+    assert all(x.shape == (2, 2) for x in grown.values()) and grown["one vote for each pair"][:, 1].mean() > 0.5
+
+
+def test_each_way_buys_what_is_planned(some):
+    for name, part, two in budgets.ways(some, Annotator(temperature=0.5), 300, 0):
+        plan = budgets.planned(300)[name]
+        prompts = part.prompt[two[:, 0]].unique().numel()
+        pairs = len({tuple(sorted(pair)) for pair in two.tolist()})
+        assert (part.prompt[two[:, 0]] == part.prompt[two[:, 1]]).all()
+        if "true reward" in name:
+            assert pairs < plan["pairs"] and (part.gold[two[:, 0]] > part.gold[two[:, 1]]).all()
+            continue
+        assert prompts == plan["prompts"] and (pairs == plan["pairs"] or name.startswith("(c)")), name
+        assert len(two) == (300 if name != "(b)" else 100)
+    with pytest.raises(ValueError, match="at most"):
+        budgets.three_each(some, 5000, torch.Generator().manual_seed(0))
+
+
+def test_accuracy_of_one_vote_and_of_three(some):
+    one, three = budgets.accuracy(some, Annotator(temperature=0.5), some.pairs)
+    assert 0.5 < one < three < 1 and budgets.accuracy(some, Annotator(temperature=1e-3), some.pairs)[0] > 0.99
 
 
 def test_what_is_picked(some):
     best, blind = budgets.picked(some, some.gold), budgets.picked(some, some.gold, n=1)
     assert best["true reward"].mean() > blind["true reward"].mean() + 0.5
     assert blind["true reward"].mean().item() == pytest.approx(some.gold.mean().item(), abs=1e-6)
-    assert budgets.mean_pick([best, best])["words"][0] == pytest.approx(best["words"].mean().item())
-    assert budgets.mean_of([best, blind], "words").tolist() == pytest.approx(((best["words"] + blind["words"]) / 2).tolist())
+    assert budgets.both_pick([best], ["words"])["words"][0] == pytest.approx(best["words"].mean().item())
+    mean, half = budgets.both_pick([best, blind])["true reward"]
+    assert mean == pytest.approx((best["true reward"].mean() + blind["true reward"].mean()).item() / 2)
+    assert half > budgets.both_pick([best])["true reward"][1]  # two sets that differ widen the interval
+    assert budgets.ahead([best], [blind])[0] == pytest.approx((best["true reward"] - blind["true reward"]).mean().item())
+    assert budgets.ahead([best], [blind, best], "words")[0] == pytest.approx((best["words"] - blind["words"]).mean().item() / 2)
+    text = budgets.guide(some, Annotator(temperature=0.1), 60, 0)
+    assert text[0] in "+−" and " ± " in text and budgets.signed(torch.zeros(2, 4), torch.ones(2, 4)).startswith("−1.000 ±")
     gap, _ = budgets.lengths(some, torch.Generator().manual_seed(0))
     assert gap.min() >= 0.3 and len(gap) > 500
+
+
+def test_the_example_is_one_on_which_the_pick_flatters(some):
+    from rlhf_minimal import models
+    from rlhf_minimal.village import features
+    tokenizer = models.load("village-3m-sft")[1]
+    prompt, blind, best = budgets.example(some, budgets.seen_in(some)[..., 1], tokenizer)
+    assert features(prompt, best)["flattery"] > features(prompt, blind)["flattery"] and len(prompt) < 60
