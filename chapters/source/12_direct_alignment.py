@@ -1,0 +1,603 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown] rlhf={"part": "first"}
+# # 12 · Direct alignment
+#
+# **Can a model learn from comparisons without a reward model and without reinforcement learning, and what exactly happens to the probabilities of its answers?**
+#
+# ![Answers of two models to the same four requests, two harmful and two harmless, in two columns with the true reward of each answer: one model trained at a low learning rate, one at a high rate](figures/12_hero.png)
+#
+# Both models read the same comparisons, in the same order, with the same loss, the same β and the same number of steps. Only the learning rate differs, tenfold. By the end of this page you can write that loss, derive it in six lines, and name the number that would have warned you.
+#
+# The *true reward* beside each answer is 3 for helping with a harmless request or refusing a harmful one, about 0 for refusing a harmless one, −1 for helping with harm, and down to −1.5 for broken text.
+#
+# <details><summary>What you need, what it costs, how quality is known</summary>
+# Chapter 4 (the objective of RLHF) and chapter 7 (comparisons). <!-- costs -->. Nothing is downloaded. Model: <code>village-3m-sft</code>, three million parameters, GPT-2 architecture. Texts are from <b>this page's run</b>, seed 0. Tables and training curves are from <b>five recorded seeds</b>: full repetitions with other requests, answers, labels, batches and exam requests. ± is half of a 95 % interval over these five runs (Student's t). The true reward is a formula of this toy world. It decides how the simulated person votes; no training step reads it in any other way. Rates and steps were chosen on a sixth seed, with exam requests that are reported nowhere.
+# </details>
+#
+# <!-- edition -->
+#
+# <!-- nav -->
+
+# %% rlhf={"part": "setup"}
+import torch
+import torch.nn.functional as F
+import rlhf_minimal as rlhf
+from rlhf_minimal.book import begin, cards, check, claim, plots, quote, show, table
+from rlhf_minimal.evaluate.exams import exam, requests
+run = begin(12)
+
+# %% [markdown] rlhf={"part": "predict"}
+# **Predict before you scroll.** A training log cannot show the true reward. It shows the *margin* (how strongly the model has come to prefer the chosen answer of a pair over the rejected one) and the share of pairs in which the margin is positive.
+
+# %% tags=["hide-input"]
+rlhf.book.predict("Which of the two runs has the better-looking log?",
+        a="the low rate: a model that has lost its language cannot rank answers well",
+        b="they look alike: both read the same pairs",
+        c="the high rate: it fitted the pairs more closely")
+
+# %% [markdown] rlhf={"part": "phenomenon loop"}
+# ## From comparisons to a better model
+#
+# Our start model answers 120 requests, seven times each. Half of them ask for help with harm; the others only sound like it: *look-alikes*. A simulated person compares three pairs of answers to each request, with some noise. Equal answers and close calls drop out. The first pair of each kind:
+
+# %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "sampled"}
+start, tokenizer = rlhf.models.load("village-3m-sft")
+rows = requests(120, split="train", seed=run.seed)
+texts = rlhf.sampling.answer(start, tokenizer, [row["prompt"] for row in rows], n=7,
+                             max_new_tokens=40, generator=run.fresh("pairs"))
+texts = texts.texts(tokenizer)
+person = rlhf.village.Annotator(temperature=0.5, tie=0.5)
+pairs = rlhf.data.compare_answers(rows, texts, person, n=7, seed=run.seed)
+for kind in ("harmful", "lookalike"):
+    pair = next(p for p in pairs if p["family"] == kind)
+    cards(pair["prompt"], [(side, pair[side]) for side in ("chosen", "rejected")])
+
+# %% [markdown]
+# Two roads lead from such pairs to a better model.
+
+# %% tags=["hide-input"] rlhf={"drawing": true, "figure": "roads"}
+show(rlhf.book.drawings.two_roads())
+
+# %% [markdown]
+# *Direct preference optimization* (DPO) takes the short one. This is all of it. The *policy* is the model in training; the *reference* is a frozen copy of where it started. `pair_logps` gives the log-probability of each chosen and each rejected answer: the sum over the answer's tokens. Idea 1 derives the two lines in the middle.
+
+# %%
+def train(rate, loss_of, steps=25, beta=0.1):
+    policy, log = rlhf.models.copy_of(start), [watch(start)]
+    optimizer = torch.optim.AdamW(policy.parameters(), lr=rate, weight_decay=0.0)
+    batches = rlhf.data.batches(pairs, 8, steps=steps, tokenizer=tokenizer, seed=run.seed)
+    for step, batch in enumerate(batches, 1):
+        loss = loss_of(policy, batch, beta)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        if step % 5 == 0:
+            log.append(watch(policy))
+    return policy, log
+
+
+# %%
+def dpo(policy, batch, beta, reference=start):
+    chosen, rejected = rlhf.direct_alignment.pair_logps(policy, batch)
+    with torch.no_grad():
+        ref_chosen, ref_rejected = rlhf.direct_alignment.pair_logps(reference, batch)
+    margin = beta * ((chosen - ref_chosen) - (rejected - ref_rejected))
+    return -F.logsigmoid(margin).mean()
+
+
+# %% [markdown]
+# `watch` writes down what happens to 24 fixed pairs, one a request, and to a third answer to each of these requests that is in no pair. Here are the two runs of the picture above:
+
+# %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
+watched = rlhf.evaluate.pairs.with_third(rows, texts, pairs, n=7)[:24]
+watch = rlhf.evaluate.pairs.PairWatch(start, tokenizer, watched)
+low, low_log = train(5e-5, dpo)
+high, high_log = train(5e-4, dpo)
+test = requests(64, seed=run.seed)                # requests that no run has read
+exams = {name: exam(model, tokenizer, test, max_new_tokens=40,
+                    generator=run.fresh("exam"))
+         for name, model in {"low rate": low, "high rate": high}.items()}
+print("margin:", *(f"{log[-1]['margin']:.2f}" for log in (low_log, high_log)))
+
+# %% tags=["hide-input", "hero", "nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
+four = [0, 2, 1, 3]  # the first two requests of each kind: not selected
+show(rlhf.book.drawings.answers(
+    [test[i]["prompt"] for i in four],
+    {name: [e.texts[i] for i in four] for name, e in exams.items()},
+    {name: [e.gold[i].item() for i in four] for name, e in exams.items()},
+    note_below="in the corner: true reward, at most 3"))
+
+# %% [markdown]
+# What did the two logs show? Five recorded seeds, always on 24 pairs that the run trained on:
+
+# %%
+record = rlhf.book.recorded("12_village")
+steps = record.curve["step"]
+
+
+def curves(what, *runs):
+    return {f"{look}: {name}": (steps, record.seeds(f"{name} {what}"))
+            for look, name in runs}
+
+
+both = (("chosen", "DPO low"), ("rejected", "DPO high"))
+parts = {"margin": curves("margin", *both), "share of pairs right": curves("right", *both)}
+show(plots.two_panels(parts, x_label="step",
+                      title="By its log, the high rate is the better run"))
+
+# %% [markdown]
+# And on 128 requests that no run has read, what are the answers worth? The strongest cheap rival stands in the same table: *imitation*, supervised finetuning on the chosen answers alone, without rejected answers and without a reference.
+
+# %% tags=["hide-input"]
+kinds, over_runs = {"harmful": "harmful", "lookalike": "look-alikes"}, rlhf.book.records.over_runs
+named = {"start": "start", "one fixed refusal": "one refusal",
+         "imitation, best rate": "imitation 0.0002 x25",
+         "imitation, high rate": "imitation 0.0005 x25",
+         "DPO, low rate": "DPO 5e-05 x25", "DPO, high rate": "DPO 0.0005 x25",
+         "IPO, high rate": "IPO 0.0005 x25",
+         "DPO + imitation, high rate": "DPO + NLL 0.0005 x25"}
+
+
+def row(arm):
+    gold, refused = record.arm(arm, kinds), record.arm(arm, kinds, "refuses")
+    kl = None if arm == "one refusal" else over_runs(record.arm(arm, kinds, "kl").mean(0))
+    return {name: over_runs(gold[i]) for i, name in enumerate(kinds.values())} | {
+        "both": over_runs(gold.mean(0)), "look-alikes refused": refused[1].mean().item(),
+        "KL, nats": kl}
+
+
+table({label: row(arm) for label, arm in named.items()}, digits={"look-alikes refused": "%"},
+      note="true reward; mean of five recorded seeds ± half a 95 % interval over seeds")
+
+# %% tags=["hide-input"]
+claim("high rate: larger margin than the low rate, on all five seeds",
+      all(h[-1] > l[-1] for h, l in zip(record.seeds("DPO high margin"),
+                                        record.seeds("DPO low margin"))), kind="T")
+worth = {label: record.arm(arm, kinds).mean(0) for label, arm in named.items()}
+claim("high rate: lower true reward than the start, on all five seeds",
+      bool((worth["DPO, high rate"] < worth["start"]).all()), kind="T")
+claim("low rate: higher true reward than the start, on average over seeds",
+      over_runs(worth["DPO, low rate"] - worth["start"])[0] > 0, kind="T")
+rlhf.book.settled("c", "The broken model has the larger margin and orders more of its pairs correctly. A margin is a difference: it also grows when both answers sink.")
+
+# %% [markdown] rlhf={"part": "idea"}
+# ## Idea 1: the policy is its own reward model
+#
+# Write $x$ for a prompt, $y_c$ and $y_r$ for its chosen and rejected answer, $\pi$ for the policy, $\pi_{\rm ref}$ for the reference. The *log-ratio* $\log\frac{\pi(y\mid x)}{\pi_{\rm ref}(y\mid x)}$ says how much more likely an answer has become, in *nats* (one nat: $e\approx2.7$ times as likely). Its average over the policy's own answers is the *KL divergence*.
+#
+# Why this loss? Six lines:
+#
+# 1. RLHF wants reward $r$ and charges β per nat: maximise $\mathbb E_{y\sim\pi}\big[r(x,y)-\beta\log\frac{\pi(y\mid x)}{\pi_{\rm ref}(y\mid x)}\big]$.
+# 2. Define $\pi^*(y\mid x)=\pi_{\rm ref}(y\mid x)\,e^{r(x,y)/\beta}/Z(x)$, where $Z(x)$ makes it sum to one. Line 1 equals $-\beta\,\mathrm{KL}(\pi\,\|\,\pi^*)+\beta\log Z(x)$.
+# 3. A KL is never below 0, and 0 only for equal distributions. So the best policy is $\pi^*$.
+# 4. Solve line 2 for the reward: $r(x,y)=\beta\log\frac{\pi^*(y\mid x)}{\pi_{\rm ref}(y\mid x)}+\beta\log Z(x)$. The best policy *contains* the reward.
+# 5. Bradley and Terry: people choose $y_c$ with odds $e^{r(x,y_c)}:e^{r(x,y_r)}$, that is, with probability $\sigma\big(r(x,y_c)-r(x,y_r)\big)$, where $\sigma(z)=1/(1+e^{-z})$.
+# 6. Put line 4 into line 5. Both answers have the same prompt, so $\beta\log Z(x)$, which nobody can compute, cancels. Put the policy in training in the place of $\pi^*$ and make the choices of people likely:
+#
+# $$\mathcal L_{\rm DPO}=-\log\sigma\Big(\beta\Big[\log\frac{\pi(y_c\mid x)}{\pi_{\rm ref}(y_c\mid x)}-\log\frac{\pi(y_r\mid x)}{\pi_{\rm ref}(y_r\mid x)}\Big]\Big)$$
+#
+# *Said aloud: the loss is small when the chosen answer has gained more log-probability than the rejected one.*
+#
+# | symbol | meaning | in the code |
+# |---|---|---|
+# | $\log\frac{\pi(y)}{\pi_{\rm ref}(y)}$ | log-ratio, nats per answer | `chosen - ref_chosen` |
+# | $\beta$ | price of a nat | `beta` |
+# | $\beta[\,\cdot\,]$ | margin | `margin` |
+# | $-\log\sigma$ | loss of one pair | `-F.logsigmoid` |
+#
+# On numbers small enough for paper: the chosen answer rose from −11 to −10 nats, the rejected one fell from −13 to −14. <!-- fact -->
+
+# %%
+policy_chosen = torch.tensor([-10.0], requires_grad=True)
+ref_chosen, ref_rejected = torch.tensor([-11.0]), torch.tensor([-13.0])
+policy_rejected = torch.tensor([-14.0])
+
+margin = 0.1 * ((policy_chosen - ref_chosen) - (policy_rejected - ref_rejected))
+loss = -F.logsigmoid(margin).mean()
+print(f"margin {margin.item():.2f}   loss {loss.item():.3f}")
+theirs = rlhf.direct_alignment.dpo_loss(
+    policy_chosen, policy_rejected, ref_chosen, ref_rejected, beta=0.1)[0]
+claim("the package computes the same loss", torch.equal(loss, theirs))
+
+# %% [markdown]
+# Each of these four numbers is a sum over the tokens of an answer. The prompt does not count; a mask says which tokens do:
+
+# %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "sampled"}
+batch = rlhf.data.collate(pairs[:1], tokenizer)   # row 0: chosen, row 1: rejected
+mask = batch["mask"][:, 1:]                       # token t is predicted at t - 1
+logp = rlhf.logprobs.token_logps(start, batch["ids"], batch["attention"])
+summed = (logp * mask).sum(1)
+pieces = [tokenizer.decode(t) for t in batch["ids"][0, 1:]]
+show(rlhf.book.drawings.token_strip(pieces, mask[0].int().tolist(),
+                                    title="Only the answer counts"))
+theirs = torch.cat(rlhf.direct_alignment.pair_logps(start, batch))
+claim("the package sums the same tokens", bool((summed - theirs).abs().max() < 1e-4))
+
+# %% [markdown]
+# Before the first step policy and reference are one model: every margin is 0 and the loss is log 2 = 0.693, whatever the data. Another first loss usually means a bug. <!-- fact -->
+#
+# **Does DPO arrive at $\pi^*$?** In the exact world of chapter 3 all 15 answers can be listed. Suppose that very many people compare every pair, so that a label is the *share* that chose the first answer. The policy is a *table*: one free number per answer. <!-- fact -->
+
+# %%
+world = rlhf.evaluate.exact.World()                # answers of letters a and b
+ref = world.seq_logp(rlhf.evaluate.exact.exact_model(run.seed)).detach()
+count = [((world.completions == t) * world.mask).sum(1).double() for t in (1, 2)]
+reward = count[1] - count[0]                       # each b is worth +1, each a -1
+one, two = torch.triu_indices(15, 15, 1)           # all 105 pairs
+share = torch.sigmoid(reward[one] - reward[two])   # Bradley-Terry
+
+
+def shares_loss(logp, share, beta):
+    margin = beta * ((logp - ref)[one] - (logp - ref)[two])
+    return -(share * F.logsigmoid(margin) + (1 - share) * F.logsigmoid(-margin)).mean()
+
+
+# %%
+found = rlhf.evaluate.exact.fit_table(lambda logp: shares_loss(logp, share, 0.5), ref)
+best = torch.log_softmax(ref + reward / 0.5, 0)    # line 2, with beta = 0.5
+score = 0.5 * (found - ref)                        # beta times the log-ratio
+order = reward.argsort()
+parts = {"β · log-ratio": {"reference: before training": (reward[order], 0 * reward),
+                           "policy: after DPO": (reward[order], score[order])}}
+show(plots.panels(parts, x_label="true reward of the answer, never shown to DPO",
+                  title="DPO's score is the true reward, up to one constant"))
+claim("DPO ends at the best policy of RLHF, to six digits",
+      bool((found - best).abs().max() < 1e-6))
+claim("its score is the reward plus a constant", bool((score - reward).std() < 1e-6))
+
+# %% [markdown] rlhf={"part": "idea"}
+# *Keep this: with enough comparisons, and a policy that can represent anything, DPO and RLHF have the same answer. The rest of this page is about "not enough" and "cannot".*
+#
+# ## Idea 2: both answers can sink
+#
+# How does one step change the model? The gradient of the loss has a readable form:
+#
+# $$\nabla\mathcal L=-\beta\;\sigma(-\text{margin})\;\big[\nabla\log\pi(y_c\mid x)-\nabla\log\pi(y_r\mid x)\big]$$
+#
+# *Push the chosen answer up and the rejected one down, with the same weight.* That weight, σ(−margin), is ½ at the start and fades as the pair comes into order.
+
+# %%
+weight = torch.sigmoid(-margin)
+slope, = torch.autograd.grad(loss, policy_chosen)
+print(f"weight {weight.item():.3f}   slope {slope.item():.4f}")
+claim("autograd finds −β σ(−margin)", bool((slope + 0.1 * weight).abs().max() < 1e-6))
+
+# %% [markdown]
+# So each step lifts the chosen answer? Not in a network, where answers share weights. Take three answers, `.`, `b.` and `bbb`, and a network with a single weight θ: each `b` multiplies the odds of an answer by $e^\theta$. Chosen: `b.`; rejected: `.`. Nobody ever compares `bbb`.
+
+# %%
+def three_answers(rate, beta, steps):
+    count_b = torch.tensor([0.0, 1.0, 3.0])        # in ".", "b." and "bbb"
+    theta, path = torch.zeros((), requires_grad=True), []
+    for _ in range(steps + 1):
+        logp = torch.log_softmax(theta * count_b, 0)
+        path.append(logp.exp().tolist())
+        loss = -F.logsigmoid(beta * (logp[1] - logp[0]))  # ref: 1/3, 1/3
+        slope, = torch.autograd.grad(loss, theta)
+        theta = (theta - rate * slope).detach().requires_grad_()
+    return path
+
+
+# %%
+path = torch.tensor(three_answers(rate=0.1, beta=1.0, steps=30)).T
+names = ("rejected: rejected  .", "chosen: chosen  b.", "other: never compared  bbb")
+show(plots.line_plot(dict(zip(names, path)), x_label="step", y_label="probability",
+                     title="The answer that nobody compared takes over"))
+claim("chosen and rejected answer both end below one third",
+      bool((path[:2, -1] < 1 / 3).all() and path[2, -1] > 1 / 3))
+
+# %% [markdown]
+# The margin is βθ, so every step raises θ. But θ also feeds `bbb`, which has more of what the chosen answer has. At the start the slope of $\log\pi(\texttt{b.})$ is 1 minus the average number of b, $(0+1+3)/3$, which is −⅓: the chosen answer sinks from the first step on. This is *likelihood displacement*. Try whether a larger β or a lower rate prevents it:
+
+# %% tags=["hide-input", "nbval-ignore-output"] rlhf={"ignore_reason": "widget"}
+def draw(shares, ax):
+    ax.bar((".", "b.", "bbb"), shares, color=("#D55E00", "#009E73", "#CC79A7"))
+    ax.axhline(1 / 3, color="#666666", linestyle=":")
+    ax.set(ylim=(0, 1), ylabel="probability")
+
+
+rlhf.book.explorers.Explorer(
+    lambda rate, β, step: three_answers(rate, β, step)[-1], draw,
+    lambda p: f"rejected . {p[0]:.2f}, chosen b. {p[1]:.2f}, never compared bbb {p[2]:.2f}",
+    title="rate, β and step", alt="Bars of the probabilities of the three answers at three settings of rate, β and step",
+    rate=[0.1, 0.5], β=[0.5, 1.0, 2.0], step=[0, 3, 10, 30]).show()
+
+# %% [markdown]
+# Neither does: they only change how fast it goes. Now the village, where an answer is a sentence. Five recorded seeds, mean change of log-probability on the 24 watched requests, both panels with one scale:
+
+# %%
+sides = ("chosen", "rejected", "third")
+looks = {"third": "other"}
+parts = {f"{rate} rate, nats per answer": {
+    side: (steps, record.seeds(f"DPO {rate} {side}")) for side in sides}
+    for rate in ("low", "high")}
+fig = plots.two_panels(parts, x_label="step", roles=looks,
+                       title="High rate: chosen, rejected and third answers all sink")
+bottom = min(min(y) for side in sides for y in record.seeds(f"DPO high {side}"))
+for ax in fig.axes:
+    ax.set_ylim(1.1 * bottom, 5)
+show(fig)
+
+# %% tags=["hide-input"]
+last = {(rate, side): [y[-1] for y in record.seeds(f"DPO {rate} {side}")]
+        for rate in ("low", "high") for side in sides}
+claim("high rate: chosen, rejected and third answers lost more than 3 nats, on five seeds",
+      all(y < -3 for side in sides for y in last["high", side]), kind="T")
+for (rate, side), values in last.items():
+    quote(f"{rate}.{side}", "{:+.1f} ± {:.1f}".format(*over_runs(values)).replace("-", "−"))
+
+# %% [markdown] rlhf={"part": "idea"}
+# Where did the probability go? At the high rate all three kinds of answer lost it (chosen <!-- out high.chosen --> nats, third <!-- out high.third -->); it went to the broken sentences of the first screen, which are in no pair. At the low rate the chosen answers changed by <!-- out low.chosen --> nats and the rejected ones by <!-- out low.rejected -->.
+#
+# A falling log-probability of the chosen answers is *harmless* where the probability moves to other good answers: one refusal can be worded in many ways. It is a warning where you do not know where it went. So log it, beside the margin, and read samples.
+#
+# *Keep this: the loss sees a difference. It does not say whether the chosen answer rises, nor what happens to answers that nobody compared.*
+#
+# ## Idea 3: β slows the run down, but does not stop it
+#
+# By lines 2 and 3, β sets how far the best policy lies from the reference. That holds for *shares* of many people. Real data has one label for each pair. If all labels agree with one ranking, a larger margin is always better, and the loss has no minimum. We train the table of idea 1 on both kinds of labels, and watch the KL.
+
+# %%
+def distance(share, beta, steps=900):
+    table, path = ref.clone().requires_grad_(), []
+    optimizer = torch.optim.Adam([table], lr=0.05)
+    for _ in range(steps):
+        logp = torch.log_softmax(table, 0)
+        path.append((logp.exp() * (logp - ref)).sum().item())  # KL
+        loss = shares_loss(logp, share, beta)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return path
+
+
+# %%
+one_label = torch.where(share == 0.5, share, (share > 0.5).double())
+kl = {label: {f"policy: β = {b}" if b == 0.5 else f"proxy: β = {b}": distance(s, b)
+              for b in (0.5, 2.0)}
+      for label, s in (("KL, shares of many people", share),
+                       ("KL, one label for each pair", one_label))}
+fig = plots.two_panels(kl, x_label="step",
+                       title="Shares: each β has its place. One label: KL goes on")
+for ax in fig.axes:
+    ax.set_ylim(0, 1.1 * max(max(y) for lines in kl.values() for y in lines.values()))
+show(fig)
+
+# %% tags=["hide-input"]
+shares, single = ([torch.tensor(y) for y in lines.values()] for lines in kl.values())
+optimum = [rlhf.evaluate.exact.place(rlhf.evaluate.exact.tilted(ref, reward, b).exp(), ref.exp(), reward)[0]
+           for b in (0.5, 2.0)]
+claim("with shares, each β stops at the distance that line 2 predicts",
+      all(abs(y[-1] - best) < 0.01 for y, best in zip(shares, optimum)))
+claim("with one label for each pair both go further, and are still moving",
+      all(y[-1] > max(best, y[450]) + 0.02 for y, best in zip(single, optimum)))
+
+# %% [markdown]
+# (With one label the KL has a ceiling: all probability on the best answer. Each β is on its way there.)
+#
+# What stops a real run? The number of steps, the learning rate, disagreement between labels; or a loss whose pull ends. Let $h$ be the difference of the two log-ratios, so that DPO's margin is $\beta h$. IPO is a parabola in $h$ with its bottom at $1/(2\beta)$, here 5 nats. KTO rates single answers, liked or not; for a liked one $h$ is its own log-ratio (minus a reference point, here 0). Each *pull*, minus the slope of the loss, is scaled to 1 at $h=0$: <!-- fact -->
+
+# %%
+h, beta = torch.linspace(-40, 40, 161, requires_grad=True), 0.1
+losses = {"policy: DPO": -F.logsigmoid(beta * h), "other: KTO": -torch.sigmoid(beta * h),
+          "proxy: IPO": (h - 1 / (2 * beta)) ** 2}
+pulls = {}
+for name, loss in losses.items():
+    slope, = torch.autograd.grad(loss.sum(), h)
+    pulls[name] = slope / slope[80]                # h = 0
+shown = {k: (y > -1.5) & (y < 2.5) for k, y in pulls.items()}
+show(plots.line_plot({k: (h[shown[k]].tolist(), y[shown[k]]) for k, y in pulls.items()},
+                     title="DPO's pull fades but never ends; IPO's turns",
+                     x_label="h, nats", y_label="pull (1 at h = 0)"))
+claim("IPO's pull changes its sign at 1/(2β), DPO's never",
+      bool(pulls["proxy: IPO"][90].abs() < 1e-6 and (pulls["policy: DPO"] > 0).all()))
+
+# %% [markdown] rlhf={"part": "idea"}
+# Right of 5 nats IPO pulls back, and DPO still pulls on. KTO pulls most at $h=0$ and fades on both sides: a label that the policy strongly contradicts hardly moves it, be it wrong or just hard. <!-- fact -->
+#
+# This is also how DPO spread. It was published in May 2023. Then [Zephyr](https://arxiv.org/abs/2310.16944) and [Tülu 2](https://arxiv.org/abs/2311.10702) used it at a rate of 5·10⁻⁷, far below those usual for supervised finetuning, and many recipes followed. Our high rate shows what a low one protects from. <!-- fact -->
+#
+# *Keep this: β is a brake. Report the measured KL, not β.*
+#
+# ## Idea 4: when are the rejected answers worth a second model?
+#
+# Look at the table again: imitation needs neither the rejected answers nor a reference. Is it as good? A fair comparison gives both methods three rates and draws reward against KL, so that no choice of a rate decides. We do it on all pairs, and on pairs of *bad* answers only: true reward below 1, compared among themselves. (The selection needs the true reward. A team with a weak model has such pairs without selecting.) <!-- fact -->
+
+# %%
+def frontier(arms):
+    points = [[record.arm(arm, kinds, what).mean().item() for arm in ("start", *arms)]
+              for what in ("kl", "gold")]
+    return tuple(points)
+
+
+rates = {"DPO": ("2e-05", "5e-05", "0.0001"), "imitation": ("5e-05", "0.0001", "0.0002")}
+poor = dict.fromkeys(rates, ("2e-05", "5e-05", "0.0001"))
+looks = {"DPO": "policy", "imitation": "reference"}
+parts = {"true reward, all pairs": {
+    m: frontier([f"{m} {r} x25" for r in rates[m]]) for m in rates},
+    "true reward, pairs of bad answers": {
+    m: frontier([f"poor {m} {r} x25" for r in poor[m]]) for m in poor}}
+show(plots.two_panels(parts, x_label="KL to the start model, nats", roles=looks,
+                      title="Same start, three rates each: five recorded seeds"))
+
+# %% tags=["hide-input"]
+arms = {f"{m}, rate {float(r):g}": f"poor {m} {r} x25" for m in poor for r in poor[m]}
+table({"start": row("start")} | {label: row(arm) for label, arm in arms.items()},
+      digits={"look-alikes refused": "%"},
+      note="pairs of bad answers; true reward, five recorded seeds ± 95 % over seeds")
+gap = over_runs((record.arm("poor DPO 5e-05 x25", kinds)
+                 - record.arm("poor imitation 5e-05 x25", kinds)).mean(0))
+claim("from pairs of bad answers, DPO keeps more true reward than imitation at one rate",
+      gap[0] > gap[1], {"gap": gap[0], "half": gap[1]}, kind="T")
+tie = over_runs((record.arm("DPO 5e-05 x25", kinds)
+                 - record.arm("imitation 0.0002 x25", kinds)).mean(0))
+counts = record.pairs.values()
+for name, text in {"gap": "{:.2f} ± {:.2f}".format(*gap), "tie": "{:+.2f} ± {:.2f}".format(*tie),
+                   "pairs.all": f"{sum(c['all'] for c in counts) / len(counts):.0f}",
+                   "pairs.poor": f"{sum(c['poor'] for c in counts) / len(counts):.0f}"}.items():
+    quote(name, text.replace("-", "−"))
+
+# %% [markdown] rlhf={"part": "wrong"}
+# On all pairs (<!-- out pairs.all --> on average) DPO at its best rate differs from imitation at its best rate by <!-- out tie -->. On pairs of bad answers (<!-- out pairs.poor --> on average) imitation copies what is bad in the chosen answers, while DPO reads only in what they are *better*. At the same rate DPO keeps <!-- out gap --> more true reward. It does not beat the start model: from so few poor pairs that would be much to ask.
+#
+# *Keep this: a good answer can be copied. Where both answers are bad, copying does damage; comparing does less.*
+#
+# ## What goes wrong
+#
+# | the wrong line | what you see | the one number that tells |
+# |---|---|---|
+# | `reference = policy`, a second name for one model | a flat loss; training looks dead, and is not | the loss *after* some steps: still 0.693 <!-- fact --> |
+# | dropout left on | nothing unusual | the *first* loss is not 0.693 <!-- fact --> |
+# | averages per token with this β | the loss hardly leaves 0.693 <!-- fact --> | margin ÷ β: a fraction of a nat |
+# | a rate ten times too high | a splendid margin | log-probability of the chosen answers |
+# | chosen and rejected swapped | a perfect log | none in the log; read samples |
+#
+# The first one, live:
+
+# %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
+policy = rlhf.models.copy_of(start)
+reference = policy                                 # wrong: no copy
+optimizer, losses = torch.optim.AdamW(policy.parameters(), lr=2e-4), []
+for batch in rlhf.data.batches(pairs, 8, steps=12, tokenizer=tokenizer, seed=run.seed):
+    loss = dpo(policy, batch, beta, reference)
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    losses.append(loss.item())
+moved = watch(policy)
+print(f"loss, first and last step: {losses[0]:.3f} {losses[-1]:.3f}")
+print(f"chosen {moved['chosen']:+.1f} nats, rejected {moved['rejected']:+.1f} nats")
+
+# %%
+claim("the loss never moved, and the model did",
+      max(abs(x - 0.6931) for x in losses) < 1e-3 and moved["rejected"] < -1, kind="T")
+
+# %% [markdown] rlhf={"part": "gpt2"}
+# Every margin is 0 by construction, so the weight σ(−margin) stays at ½: the value of the loss stands still, its gradient does not, and no pair ever lets go.
+#
+# ## At GPT-2 size
+#
+# The same loss on SmolLM2 with 135 million parameters: one recorded run of sixty steps with LoRA adapters, on requests of the same two kinds. <!-- fact -->
+
+# %%
+large = rlhf.book.recorded("smollm2_dpo")
+parts = {"β · log-ratio": {"chosen": "rewards/chosen", "rejected": "rewards/rejected"}}
+show(plots.recorded_panels(
+    large, parts, title="At 135M, too, the gap opens because the rejected sink"))
+for prompt, answers in large.texts()[1::2]:           # one of each kind
+    cards(prompt, answers)
+table(large.families({"harmful": "harmful", "lookalike": "look-alikes"}),
+      note="true reward of held-out answers, ± half a 95 % interval over answers")
+claim("harmful requests gained more than two standard errors",
+      large.gain("harmful")[0] > 2 * large.gain("harmful")[1], kind="T")
+
+# %% [markdown] rlhf={"part": "exercises"}
+# What carries over: the rejected answers sink far, the chosen ones a little, and harmful requests improve. What does not: help with look-alikes. One refusal fits every harmful request; help is another sentence each time, and this model knows little of the village.
+#
+# ## Exercises
+#
+# ### Exercise 12.6 · IPO from DPO
+#
+# Change the loss of idea 1: the mean over the pairs of $(h-\frac1{2\beta})^2$, with $h$ the difference of the two log-ratios, in nats.
+
+# %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex12-6", "locked": false, "schema_version": 3, "solution": true, "task": false}
+def ipo(policy_chosen, policy_rejected, ref_chosen, ref_rejected, beta):
+    """Four (B,) sums of log-probabilities, a number -> the loss, one number."""
+    ### BEGIN SOLUTION
+    h = (policy_chosen - ref_chosen) - (policy_rejected - ref_rejected)
+    return ((h - 1 / (2 * beta)) ** 2).mean()
+    ### END SOLUTION
+
+
+# %% nbgrader={"grade": true, "grade_id": "ex12-6-check", "locked": true, "points": 2, "schema_version": 3, "solution": false, "task": false}
+check("12.6", ipo)
+### BEGIN HIDDEN TESTS
+check("12.6", ipo, hidden=True)
+### END HIDDEN TESTS
+
+# %% [markdown]
+# <details><summary>Hint</summary>
+# Take β out of the margin: what is left is h. Then square its distance to the target and average.
+# </details>
+#
+# <!-- solution 12.6 -->
+#
+# ### Exercise 12.7 · When does a pair let go?
+#
+# At the start the weight of every pair is ½. At which gap $h$, in nats, has DPO's weight fallen to a given share of that? On paper first, with β = 0.1 and half of the weight left. Then compare with the picture of the pulls. <!-- fact -->
+
+# %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex12-7", "locked": false, "schema_version": 3, "solution": true, "task": false}
+def letting_go(share, beta):
+    """A share between 0 and 1, beta -> the gap h, nats."""
+    ### BEGIN SOLUTION
+    return torch.tensor(2 / share - 1).log().item() / beta
+    ### END SOLUTION
+
+
+# %% nbgrader={"grade": true, "grade_id": "ex12-7-check", "locked": true, "points": 1, "schema_version": 3, "solution": false, "task": false}
+check("12.7", letting_go)
+### BEGIN HIDDEN TESTS
+check("12.7", letting_go, hidden=True)
+### END HIDDEN TESTS
+
+# %% [markdown]
+# <details><summary>Hint</summary>
+# Solve σ(−βh) = share/2 for h. The inverse of σ is p ↦ log(p / (1 − p)).
+# </details>
+#
+# <!-- solution 12.7 -->
+#
+# ### Exercise 12.8 · Which run do you ship?
+#
+# Four logs (made up), same data, same β = 0.1. One of them is in order. <!-- fact -->
+#
+# | run | first loss | last loss | margin | chosen, change in nats | new pairs right |
+# |---|---|---|---|---|---|
+# | A | 0.693 | 0.41 | 2.9 | −11.2 | 66 % | <!-- fact -->
+# | B | 0.693 | 0.64 | 0.2 | +0.1 | 79 % | <!-- fact -->
+# | C | 0.693 | 0.693 | 0 | −6.0 | 70 % | <!-- fact -->
+# | D | 0.731 | 0.62 | 0.3 | −0.4 | 75 % | <!-- fact -->
+
+# %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex12-8", "locked": false, "schema_version": 3, "solution": true, "task": false}
+def which_run():
+    """-> "A", "B", "C" or "D"."""
+    ### BEGIN SOLUTION
+    return "B"  # the loss began at log 2 and moved; the chosen answers stayed
+    ### END SOLUTION
+
+
+# %% nbgrader={"grade": true, "grade_id": "ex12-8-check", "locked": true, "points": 1, "schema_version": 3, "solution": false, "task": false}
+check("12.8", which_run)
+### BEGIN HIDDEN TESTS
+check("12.8", which_run, hidden=True)
+### END HIDDEN TESTS
+
+# %% [markdown] rlhf={"part": "retell"}
+# <details><summary>Hint</summary>
+# Look at the first loss, then at the last, then at the chosen answers.
+# </details>
+#
+# <!-- solution 12.8 -->
+#
+# ## Retell it
+#
+# 1. People say which of two answers is better, and a model can learn from that directly: its own change of log-probability serves as the reward, and the part that nobody can compute cancels.
+# 2. With endless comparisons of all pairs this ends exactly where reinforcement learning would.
+# 3. With real ones the loss only asks for a difference, so both answers may sink while the log looks better and better, and the probability goes to texts that nobody compared.
+# 4. A low rate and few steps kept our runs healthy; the log-probability of the chosen answers and a look at samples say whether they did.
+# 5. Where the chosen answers are good, imitation is a strong and cheap rival; where both answers are bad, the comparison says what a copy cannot.
+#
+# *In the book*: [Direct-Alignment Algorithms](https://rlhfbook.com/c/08-direct-alignment), chapter 8. *Deeper*: [every line of the derivation checked, a zoo of losses under noise, CPL and ILQL, length, fresh or old pairs](deeper/12_direct_alignment.ipynb). *Next*: chapter 13, Constitutional AI and AI feedback.
+#
+# <!-- nav -->
