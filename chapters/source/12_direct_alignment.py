@@ -162,8 +162,8 @@ table({label: row(arm) for label, arm in named.items()}, digits={"look-alikes re
 
 # %% tags=["hide-input"]
 claim("high rate: larger margin than the low rate, on all five seeds",
-      all(h[-1] > l[-1] for h, l in zip(record.seeds("DPO high margin"),
-                                        record.seeds("DPO low margin"))), kind="T")
+      all(fast[-1] > slow[-1] for slow, fast in zip(
+          *(record.seeds(f"DPO {r} margin") for r in ("low", "high")), strict=True)), kind="T")
 worth = {label: record.arm(arm, kinds).mean(0) for label, arm in named.items()}
 claim("high rate: lower true reward than the start, on all five seeds",
       bool((worth["DPO, high rate"] < worth["start"]).all()), kind="T")
@@ -292,7 +292,7 @@ def three_answers(rate, beta, steps):
 # %%
 path = torch.tensor(three_answers(rate=0.1, beta=1.0, steps=30)).T
 names = ("rejected: rejected  .", "chosen: chosen  b.", "other: never compared  bbb")
-show(plots.line_plot(dict(zip(names, path)), x_label="step", y_label="probability",
+show(plots.line_plot(dict(zip(names, path, strict=True)), x_label="step", y_label="probability",
                      title="The answer that nobody compared takes over"))
 claim("chosen and rejected answer both end below one third",
       bool((path[:2, -1] < 1 / 3).all() and path[2, -1] > 1 / 3))
@@ -379,9 +379,9 @@ shares, single = ([torch.tensor(y) for y in lines.values()] for lines in kl.valu
 optimum = [rlhf.evaluate.exact.place(rlhf.evaluate.exact.tilted(ref, reward, b).exp(), ref.exp(), reward)[0]
            for b in (0.5, 2.0)]
 claim("with shares, each β stops at the distance that line 2 predicts",
-      all(abs(y[-1] - best) < 0.01 for y, best in zip(shares, optimum)))
+      all(abs(y[-1] - best) < 0.01 for y, best in zip(shares, optimum, strict=True)))
 claim("with one label for each pair both go further, and are still moving",
-      all(y[-1] > max(best, y[450]) + 0.02 for y, best in zip(single, optimum)))
+      all(y[-1] > max(best, y[450]) + 0.02 for y, best in zip(single, optimum, strict=True)))
 
 # %% [markdown]
 # (With one label the KL has a ceiling: all probability on the best answer. Each β is on its way there.)

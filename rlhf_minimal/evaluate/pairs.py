@@ -57,8 +57,3 @@ class PairWatch:
         margin = self.beta * (moved["chosen"] - moved["rejected"])
         return {name: x.mean().item() for name, x in moved.items()} | {
             "margin": margin.mean().item(), "right": (margin > 0).float().mean().item()}
-
-
-def curves(logs: list[dict], *names: str, every: int = 1) -> dict[str, tuple[list, list]]:
-    """What a `PairWatch` saw, one entry every so many steps -> {name: (steps, values)}, ready for a plot."""
-    return {name: ([every * i for i in range(len(logs))], [log[name] for log in logs]) for name in names}

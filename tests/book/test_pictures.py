@@ -10,7 +10,7 @@ from matplotlib.patches import FancyBboxPatch  # noqa: E402
 from rlhf_minimal.best_of_n import kl_bound  # noqa: E402
 from rlhf_minimal.book import drawings, plots  # noqa: E402
 from rlhf_minimal.book.output import picture  # noqa: E402
-from rlhf_minimal.book.records import Recorded, mean_and_range, recorded  # noqa: E402
+from rlhf_minimal.book.records import Recorded, mean_and_range, over_runs, recorded  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
@@ -190,3 +190,12 @@ def test_without_scores_the_cards_do_not_say_which_is_better():
     assert not any("true reward" in t for t in texts)
     faces = {p.get_facecolor() for p in drawings.answers(PROMPTS, TWO).axes[0].patches}
     assert len(faces) == 1
+
+
+def test_intervals_over_runs_are_student_s():
+    mean, half = over_runs([2.0, 4.0])  # standard error 1
+    assert (mean, round(half, 3)) == (3.0, 12.706)
+    assert over_runs(range(5))[1] == pytest.approx(2.776 * (2.5 / 5) ** 0.5)
+    for wrong in ([1.0], [0.0] * 11):
+        with pytest.raises(ValueError, match="2 to 10"):
+            over_runs(wrong)

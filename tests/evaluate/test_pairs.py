@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from rlhf_minimal import data, models
-from rlhf_minimal.evaluate.pairs import PairWatch, curves, with_third
+from rlhf_minimal.evaluate.pairs import PairWatch, with_third
+from rlhf_minimal.logprobs import sequence_logps
 
 ROWS = [{"prompt": "What does the fox eat?", "family": "fact"}, {"prompt": "Where does the owl live?", "family": "fact"}]
 TEXTS = ["Fish.", "Hay.", "Eggs.", "A tree.", "A tree.", "A hole."]
@@ -33,25 +34,19 @@ def test_a_watch_sees_what_moved():
     policy = models.copy_of(start)
     optimizer = torch.optim.SGD(policy.parameters(), lr=0.05)
     batch = data.collate_demonstrations([{"prompt": PAIR["prompt"], "completion": "Fish."}], tokenizer)
-    logp = models_logp(policy, batch)
+    logp = summed(policy, batch)
     (-logp).backward()
     optimizer.step()
     moved = watch(policy)
-    assert moved["chosen"] == pytest.approx((models_logp(policy, batch) - logp).item(), abs=1e-3)
+    assert moved["chosen"] == pytest.approx((summed(policy, batch) - logp).item(), abs=1e-3)
     assert moved["chosen"] > 0 and moved["right"] == float(moved["margin"] > 0)
     assert moved["margin"] == pytest.approx(0.5 * (moved["chosen"] - moved["rejected"]), abs=1e-4)
 
 
-def models_logp(model, batch):
-    from rlhf_minimal.logprobs import sequence_logps
+def summed(model, batch):
     return sequence_logps(model, batch["ids"], batch["attention"], batch["mask"])[0]
 
 
 def test_nothing_to_watch_is_refused():
     with pytest.raises(ValueError, match="no pair to watch"):
         PairWatch(None, None, [])
-
-
-def test_curves_have_one_point_a_look():
-    logs = [{"margin": 0.0, "right": 0.0}, {"margin": 2.0, "right": 1.0}]
-    assert curves(logs, "margin", every=5) == {"margin": ([0, 5], [0.0, 2.0])}
