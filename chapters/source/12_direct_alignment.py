@@ -19,7 +19,7 @@
 #
 # Both models read the same comparisons, in the same order, with the same loss, the same β and the same number of steps. Only the learning rate differs, tenfold. By the end of this page you can write that loss, derive it in six lines, and name the number that would have warned you.
 #
-# The *true reward* beside each answer is 3 for helping with a harmless request or refusing a harmful one, about 0 for refusing a harmless one, −1 for helping with harm, and down to −1.5 for broken text.
+# The *true reward* beside each answer is 3 for helping with a harmless request or refusing a harmful one, about 0 for refusing a harmless one, −1 for helping with harm, and down to −1.5 for broken text. <!-- fact -->
 #
 # <details><summary>What you need, what it costs, how quality is known</summary>
 # Chapter 4 (the objective of RLHF) and chapter 7 (comparisons). <!-- costs -->. Nothing is downloaded. Model: <code>village-3m-sft</code>, three million parameters, GPT-2 architecture. Texts are from <b>this page's run</b>, seed 0. Tables and training curves are from <b>five recorded seeds</b>: full repetitions with other requests, answers, labels, batches and exam requests. ± is half of a 95 % interval over these five runs (Student's t). The true reward is a formula of this toy world. It decides how the simulated person votes; no training step reads it in any other way. Rates and steps were chosen on a sixth seed, with exam requests that are reported nowhere.
@@ -76,7 +76,8 @@ show(rlhf.book.drawings.two_roads())
 def train(rate, loss_of, steps=25, beta=0.1):
     policy, log = rlhf.models.copy_of(start), [watch(start)]
     optimizer = torch.optim.AdamW(policy.parameters(), lr=rate, weight_decay=0.0)
-    batches = rlhf.data.batches(pairs, 8, steps=steps, tokenizer=tokenizer, seed=run.seed)
+    batches = rlhf.data.batches(pairs, 8, steps=steps, tokenizer=tokenizer,
+                                seed=run.seed)
     for step, batch in enumerate(batches, 1):
         loss = loss_of(policy, batch, beta)
         optimizer.zero_grad()
@@ -95,6 +96,9 @@ def dpo(policy, batch, beta, reference=start):
     margin = beta * ((chosen - ref_chosen) - (rejected - ref_rejected))
     return -F.logsigmoid(margin).mean()
 
+
+first = dpo(start, rlhf.data.collate(pairs[:8], tokenizer), beta=0.1)
+claim("before the first step the loss is log 2", abs(first.item() - 0.6931) < 1e-3)
 
 # %% [markdown]
 # `watch` writes down what happens to 24 fixed pairs, one a request, and to a third answer to each of these requests that is in no pair. Here are the two runs of the picture above:
@@ -132,7 +136,8 @@ def curves(what, *runs):
 
 
 both = (("chosen", "DPO low"), ("rejected", "DPO high"))
-parts = {"margin": curves("margin", *both), "share of pairs right": curves("right", *both)}
+parts = {"margin": curves("margin", *both),
+         "share of pairs right": curves("right", *both)}
 show(plots.two_panels(parts, x_label="step",
                       title="By its log, the high rate is the better run"))
 
@@ -140,36 +145,29 @@ show(plots.two_panels(parts, x_label="step",
 # And on 128 requests that no run has read, what are the answers worth? The strongest cheap rival stands in the same table: *imitation*, supervised finetuning on the chosen answers alone, without rejected answers and without a reference.
 
 # %% tags=["hide-input"]
-kinds, over_runs = {"harmful": "harmful", "lookalike": "look-alikes"}, rlhf.book.records.over_runs
+over_runs = rlhf.book.records.over_runs
+kinds = {"harmful": "harmful", "lookalike": "look-alikes"}
 named = {"start": "start", "one fixed refusal": "one refusal",
          "imitation, best rate": "imitation 0.0002 x25",
          "imitation, high rate": "imitation 0.0005 x25",
          "DPO, low rate": "DPO 5e-05 x25", "DPO, high rate": "DPO 0.0005 x25",
          "IPO, high rate": "IPO 0.0005 x25",
          "DPO + imitation, high rate": "DPO + NLL 0.0005 x25"}
-
-
-def row(arm):
-    gold, refused = record.arm(arm, kinds), record.arm(arm, kinds, "refuses")
-    kl = None if arm == "one refusal" else over_runs(record.arm(arm, kinds, "kl").mean(0))
-    return {name: over_runs(gold[i]) for i, name in enumerate(kinds.values())} | {
-        "both": over_runs(gold.mean(0)), "look-alikes refused": refused[1].mean().item(),
-        "KL, nats": kl}
-
-
-table({label: row(arm) for label, arm in named.items()}, digits={"look-alikes refused": "%"},
-      note="true reward; mean of five recorded seeds ± half a 95 % interval over seeds")
+told = dict(digits={"look-alikes refused": "%"},
+            note="true reward; mean of five recorded seeds ± 95 % over seeds")
+table(record.interval_rows(named, kinds, refused="lookalike"), **told)
 
 # %% tags=["hide-input"]
 claim("high rate: larger margin than the low rate, on all five seeds",
-      all(fast[-1] > slow[-1] for slow, fast in zip(
-          *(record.seeds(f"DPO {r} margin") for r in ("low", "high")), strict=True)), kind="T")
+      min(y[-1] for y in record.seeds("DPO high margin"))
+      > max(y[-1] for y in record.seeds("DPO low margin")), kind="T")
 worth = {label: record.arm(arm, kinds).mean(0) for label, arm in named.items()}
-claim("high rate: lower true reward than the start, on all five seeds",
-      bool((worth["DPO, high rate"] < worth["start"]).all()), kind="T")
-claim("low rate: higher true reward than the start, on average over seeds",
-      over_runs(worth["DPO, low rate"] - worth["start"])[0] > 0, kind="T")
-rlhf.book.settled("c", "The broken model has the larger margin and orders more of its pairs correctly. A margin is a difference: it also grows when both answers sink.")
+gained = over_runs(worth["DPO, low rate"] - worth["start"])
+claim("true reward: the high rate is below the start on every seed, the low rate above",
+      bool((worth["DPO, high rate"] < worth["start"]).all()) and gained[0] > 0, kind="T")
+rlhf.book.settled(
+    "c", "The broken model has the larger margin and orders more of its pairs correctly. "
+    "A margin is a difference: it also grows when both answers sink.")
 
 # %% [markdown] rlhf={"part": "idea"}
 # ## Idea 1: the policy is its own reward model
@@ -254,7 +252,6 @@ show(plots.panels(parts, x_label="true reward of the answer, never shown to DPO"
                   title="DPO's score is the true reward, up to one constant"))
 claim("DPO ends at the best policy of RLHF, to six digits",
       bool((found - best).abs().max() < 1e-6))
-claim("its score is the reward plus a constant", bool((score - reward).std() < 1e-6))
 
 # %% [markdown] rlhf={"part": "idea"}
 # *Keep this: with enough comparisons, and a policy that can represent anything, DPO and RLHF have the same answer. The rest of this page is about "not enough" and "cannot".*
@@ -292,7 +289,8 @@ def three_answers(rate, beta, steps):
 # %%
 path = torch.tensor(three_answers(rate=0.1, beta=1.0, steps=30)).T
 names = ("rejected: rejected  .", "chosen: chosen  b.", "other: never compared  bbb")
-show(plots.line_plot(dict(zip(names, path, strict=True)), x_label="step", y_label="probability",
+lines = dict(zip(names, path, strict=True))
+show(plots.line_plot(lines, x_label="step", y_label="probability",
                      title="The answer that nobody compared takes over"))
 claim("chosen and rejected answer both end below one third",
       bool((path[:2, -1] < 1 / 3).all() and path[2, -1] > 1 / 3))
@@ -301,16 +299,10 @@ claim("chosen and rejected answer both end below one third",
 # The margin is βθ, so every step raises θ. But θ also feeds `bbb`, which has more of what the chosen answer has. At the start the slope of $\log\pi(\texttt{b.})$ is 1 minus the average number of b, $(0+1+3)/3$, which is −⅓: the chosen answer sinks from the first step on. This is *likelihood displacement*. Try whether a larger β or a lower rate prevents it:
 
 # %% tags=["hide-input", "nbval-ignore-output"] rlhf={"ignore_reason": "widget"}
-def draw(shares, ax):
-    ax.bar((".", "b.", "bbb"), shares, color=("#D55E00", "#009E73", "#CC79A7"))
-    ax.axhline(1 / 3, color="#666666", linestyle=":")
-    ax.set(ylim=(0, 1), ylabel="probability")
-
-
-rlhf.book.explorers.Explorer(
-    lambda rate, β, step: three_answers(rate, β, step)[-1], draw,
-    lambda p: f"rejected . {p[0]:.2f}, chosen b. {p[1]:.2f}, never compared bbb {p[2]:.2f}",
-    title="rate, β and step", alt="Bars of the probabilities of the three answers at three settings of rate, β and step",
+rlhf.book.explorers.shares(
+    lambda rate, β, step: three_answers(rate, β, step)[-1],
+    [". rejected", "b. chosen", "bbb not compared"], ["rejected", "chosen", "other"],
+    title="learning rate, β and step",
     rate=[0.1, 0.5], β=[0.5, 1.0, 2.0], step=[0, 3, 10, 30]).show()
 
 # %% [markdown]
@@ -332,10 +324,10 @@ show(fig)
 # %% tags=["hide-input"]
 last = {(rate, side): [y[-1] for y in record.seeds(f"DPO {rate} {side}")]
         for rate in ("low", "high") for side in sides}
-claim("high rate: chosen, rejected and third answers lost more than 3 nats, on five seeds",
+claim("high rate: chosen, rejected and third lost over 3 nats on all five seeds",
       all(y < -3 for side in sides for y in last["high", side]), kind="T")
 for (rate, side), values in last.items():
-    quote(f"{rate}.{side}", "{:+.1f} ± {:.1f}".format(*over_runs(values)).replace("-", "−"))
+    quote(f"{rate}.{side}", "{:+.1f} ± {:.1f}".format(*over_runs(values)))
 
 # %% [markdown] rlhf={"part": "idea"}
 # Where did the probability go? At the high rate all three kinds of answer lost it (chosen <!-- out high.chosen --> nats, third <!-- out high.third -->); it went to the broken sentences of the first screen, which are in no pair. At the low rate the chosen answers changed by <!-- out low.chosen --> nats and the rejected ones by <!-- out low.rejected -->.
@@ -364,24 +356,22 @@ def distance(share, beta, steps=900):
 
 # %%
 one_label = torch.where(share == 0.5, share, (share > 0.5).double())
-kl = {label: {f"policy: β = {b}" if b == 0.5 else f"proxy: β = {b}": distance(s, b)
-              for b in (0.5, 2.0)}
+kl = {label: {f"{look}: β = {b}": distance(s, b)
+              for look, b in (("policy", 0.5), ("proxy", 2.0))}
       for label, s in (("KL, shares of many people", share),
                        ("KL, one label for each pair", one_label))}
 fig = plots.two_panels(kl, x_label="step",
                        title="Shares: each β has its place. One label: KL goes on")
 for ax in fig.axes:
-    ax.set_ylim(0, 1.1 * max(max(y) for lines in kl.values() for y in lines.values()))
+    ax.set_ylim(0, 3.6)
 show(fig)
 
 # %% tags=["hide-input"]
-shares, single = ([torch.tensor(y) for y in lines.values()] for lines in kl.values())
-optimum = [rlhf.evaluate.exact.place(rlhf.evaluate.exact.tilted(ref, reward, b).exp(), ref.exp(), reward)[0]
-           for b in (0.5, 2.0)]
-claim("with shares, each β stops at the distance that line 2 predicts",
-      all(abs(y[-1] - best) < 0.01 for y, best in zip(shares, optimum, strict=True)))
-claim("with one label for each pair both go further, and are still moving",
-      all(y[-1] > max(best, y[450]) + 0.02 for y, best in zip(single, optimum, strict=True)))
+optimum = [rlhf.evaluate.exact.frontier(ref.exp(), reward, [b])[0] for b in (0.5, 2.0)]
+many, single = ([torch.tensor(y) for y in lines.values()] for lines in kl.values())
+claim("shares: each β stops where line 2 says; one label: both go further, still moving",
+      all(abs(m[-1] - best) < 0.01 and s[-1] > max(best, s[450]) + 0.02
+          for m, s, best in zip(many, single, optimum, strict=True)))
 
 # %% [markdown]
 # (With one label the KL has a ceiling: all probability on the best answer. Each β is on its way there.)
@@ -390,18 +380,17 @@ claim("with one label for each pair both go further, and are still moving",
 
 # %%
 h, beta = torch.linspace(-40, 40, 161, requires_grad=True), 0.1
-losses = {"policy: DPO": -F.logsigmoid(beta * h), "other: KTO": -torch.sigmoid(beta * h),
+losses = {"policy: DPO": -F.logsigmoid(beta * h),
+          "other: KTO": -torch.sigmoid(beta * h),
           "proxy: IPO": (h - 1 / (2 * beta)) ** 2}
 pulls = {}
 for name, loss in losses.items():
     slope, = torch.autograd.grad(loss.sum(), h)
     pulls[name] = slope / slope[80]                # h = 0
-shown = {k: (y > -1.5) & (y < 2.5) for k, y in pulls.items()}
-show(plots.line_plot({k: (h[shown[k]].tolist(), y[shown[k]]) for k, y in pulls.items()},
-                     title="DPO's pull fades but never ends; IPO's turns",
+near = {k: (y > -1.5) & (y < 2.5) for k, y in pulls.items()}
+lines = {k: (h[near[k]].tolist(), y[near[k]]) for k, y in pulls.items()}
+show(plots.line_plot(lines, title="DPO's pull fades but never ends; IPO's turns",
                      x_label="h, nats", y_label="pull (1 at h = 0)"))
-claim("IPO's pull changes its sign at 1/(2β), DPO's never",
-      bool(pulls["proxy: IPO"][90].abs() < 1e-6 and (pulls["policy: DPO"] > 0).all()))
 
 # %% [markdown] rlhf={"part": "idea"}
 # Right of 5 nats IPO pulls back, and DPO still pulls on. KTO pulls most at $h=0$ and fades on both sides: a label that the policy strongly contradicts hardly moves it, be it wrong or just hard. <!-- fact -->
@@ -415,38 +404,32 @@ claim("IPO's pull changes its sign at 1/(2β), DPO's never",
 # Look at the table again: imitation needs neither the rejected answers nor a reference. Is it as good? A fair comparison gives both methods three rates and draws reward against KL, so that no choice of a rate decides. We do it on all pairs, and on pairs of *bad* answers only: true reward below 1, compared among themselves. (The selection needs the true reward. A team with a weak model has such pairs without selecting.) <!-- fact -->
 
 # %%
-def frontier(arms):
-    points = [[record.arm(arm, kinds, what).mean().item() for arm in ("start", *arms)]
-              for what in ("kl", "gold")]
-    return tuple(points)
-
-
-rates = {"DPO": ("2e-05", "5e-05", "0.0001"), "imitation": ("5e-05", "0.0001", "0.0002")}
+rates = {"DPO": ("2e-05", "5e-05", "0.0001"),
+         "imitation": ("5e-05", "0.0001", "0.0002")}
 poor = dict.fromkeys(rates, ("2e-05", "5e-05", "0.0001"))
 looks = {"DPO": "policy", "imitation": "reference"}
 parts = {"true reward, all pairs": {
-    m: frontier([f"{m} {r} x25" for r in rates[m]]) for m in rates},
+    m: record.frontier(["start", *(f"{m} {r} x25" for r in rates[m])], kinds)
+    for m in rates},
     "true reward, pairs of bad answers": {
-    m: frontier([f"poor {m} {r} x25" for r in poor[m]]) for m in poor}}
+    m: record.frontier(["start", *(f"poor {m} {r} x25" for r in poor[m])], kinds)
+    for m in poor}}
 show(plots.two_panels(parts, x_label="KL to the start model, nats", roles=looks,
                       title="Same start, three rates each: five recorded seeds"))
 
 # %% tags=["hide-input"]
 arms = {f"{m}, rate {float(r):g}": f"poor {m} {r} x25" for m in poor for r in poor[m]}
-table({"start": row("start")} | {label: row(arm) for label, arm in arms.items()},
-      digits={"look-alikes refused": "%"},
-      note="pairs of bad answers; true reward, five recorded seeds ± 95 % over seeds")
-gap = over_runs((record.arm("poor DPO 5e-05 x25", kinds)
-                 - record.arm("poor imitation 5e-05 x25", kinds)).mean(0))
+arms = {"start": "start"} | arms
+table(record.interval_rows(arms, kinds, refused="lookalike"), **told)
+better, rival = (record.arm(f"poor {m} 5e-05 x25", kinds) for m in poor)
+gap = over_runs((better - rival).mean(0))
 claim("from pairs of bad answers, DPO keeps more true reward than imitation at one rate",
       gap[0] > gap[1], {"gap": gap[0], "half": gap[1]}, kind="T")
-tie = over_runs((record.arm("DPO 5e-05 x25", kinds)
-                 - record.arm("imitation 0.0002 x25", kinds)).mean(0))
-counts = record.pairs.values()
-for name, text in {"gap": "{:.2f} ± {:.2f}".format(*gap), "tie": "{:+.2f} ± {:.2f}".format(*tie),
-                   "pairs.all": f"{sum(c['all'] for c in counts) / len(counts):.0f}",
-                   "pairs.poor": f"{sum(c['poor'] for c in counts) / len(counts):.0f}"}.items():
-    quote(name, text.replace("-", "−"))
+tie = over_runs(worth["DPO, low rate"] - worth["imitation, best rate"])
+quote("gap", "{:.2f} ± {:.2f}".format(*gap))
+quote("tie", "{:+.2f} ± {:.2f}".format(*tie))
+for which in ("all", "poor"):
+    quote(f"pairs.{which}", f"{over_runs(record.values('pairs', which))[0]:.0f}")
 
 # %% [markdown] rlhf={"part": "wrong"}
 # On all pairs (<!-- out pairs.all --> on average) DPO at its best rate differs from imitation at its best rate by <!-- out tie -->. On pairs of bad answers (<!-- out pairs.poor --> on average) imitation copies what is bad in the chosen answers, while DPO reads only in what they are *better*. At the same rate DPO keeps <!-- out gap --> more true reward. It does not beat the start model: from so few poor pairs that would be much to ask.
@@ -499,8 +482,6 @@ for prompt, answers in large.texts()[1::2]:           # one of each kind
     cards(prompt, answers)
 table(large.families({"harmful": "harmful", "lookalike": "look-alikes"}),
       note="true reward of held-out answers, ± half a 95 % interval over answers")
-claim("harmful requests gained more than two standard errors",
-      large.gain("harmful")[0] > 2 * large.gain("harmful")[1], kind="T")
 
 # %% [markdown] rlhf={"part": "exercises"}
 # What carries over: the rejected answers sink far, the chosen ones a little, and harmful requests improve. What does not: help with look-alikes. One refusal fits every harmful request; help is another sentence each time, and this model knows little of the village.

@@ -114,6 +114,28 @@ class Recorded(SimpleNamespace):
                 "KL, nats": mean_and_range(kl, 1) if kl.any() else None}
         return rows
 
+    def interval_rows(self, arms: dict, families: dict, *, refused: str = "", start: str = "start") -> dict:
+        """Rows {label: {column: (mean, half width of its 95 % interval over seeds)}} for arms {label: name}.
+
+        True reward by family {family: its column} and over all, the share of refusals in the family `refused` (its mean
+        alone), and the KL in nats; that of the arm `start` and of programs, which have none, is None.
+        """
+        rows = {}
+        for label, name in arms.items():
+            gold, one = self.arm(name, families), self.values("arms", name)[0]
+            rows[label] = {column: over_runs(values) for column, values in zip(families.values(), gold, strict=True)} | {
+                "both kinds": over_runs(gold.mean(0))}
+            if refused:
+                rows[label][f"{families[refused]} refused"] = self.arm(name, [refused], "refuses").mean().item()
+            measured = name != start and all("kl" in one[family] for family in families)
+            rows[label]["KL, nats"] = over_runs(self.arm(name, families, "kl").mean(0)) if measured else None
+        return rows
+
+    def frontier(self, arms, families) -> tuple[list, list]:
+        """(KL in nats, true reward), means over seeds and families, one of each for an arm: a curve for a plot."""
+        kl, gold = ([self.arm(arm, families, what).mean().item() for arm in arms] for what in ("kl", "gold"))
+        return kl, gold
+
     def gain(self, family: str = "all") -> tuple[float, float]:
         """(mean true reward of held-out answers, after minus before; its standard error) of a family of prompts."""
         then, now = (self.held_out[when] for when in ("before", "after"))

@@ -199,3 +199,16 @@ def test_intervals_over_runs_are_student_s():
     for wrong in ([1.0], [0.0] * 11):
         with pytest.raises(ValueError, match="2 to 10"):
             over_runs(wrong)
+
+
+def test_rows_with_intervals_over_seeds():
+    def one(gold, kl):
+        return {"harm": {"gold": gold, "refuses": 0.5, "kl": kl}, "kind": {"gold": gold + 1, "refuses": 0.25, "kl": kl}}
+    program = {k: {"gold": 0.0, "refuses": 1.0} for k in ("harm", "kind")}
+    run = Recorded(name="x", curve={}, arms={s: {"start": one(0.0, 0.0), "DPO": one(g, 2.0), "program": program}
+                                             for s, g in (("0", 1.0), ("1", 3.0))})
+    rows = run.interval_rows({"a": "start", "b": "DPO", "c": "program"}, {"harm": "harm", "kind": "kind"}, refused="kind")
+    assert rows["b"]["harm"][0] == 2.0 and rows["b"]["harm"][1] == pytest.approx(12.706)
+    assert rows["b"]["both kinds"][0] == 2.5 and rows["b"]["kind refused"] == 0.25 and rows["b"]["KL, nats"] == (2.0, 0.0)
+    assert rows["a"]["KL, nats"] is None and rows["c"]["KL, nats"] is None
+    assert run.frontier(["start", "DPO"], ["harm", "kind"]) == ([0.0, 2.0], [0.5, 2.5])
