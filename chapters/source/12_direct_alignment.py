@@ -151,7 +151,6 @@ named = {"start": "start", "one fixed refusal": "one refusal",
          "imitation, best rate": "imitation 0.0002 x25",
          "imitation, high rate": "imitation 0.0005 x25",
          "DPO, low rate": "DPO 5e-05 x25", "DPO, high rate": "DPO 0.0005 x25",
-         "IPO, high rate": "IPO 0.0005 x25",
          "DPO + imitation, high rate": "DPO + NLL 0.0005 x25"}
 told = dict(digits={"look-alikes refused": "%"},
             note="true reward; mean of five recorded seeds ± 95 % over seeds")
@@ -163,7 +162,7 @@ claim("high rate: larger margin than the low rate, on all five seeds",
       > max(y[-1] for y in record.seeds("DPO low margin")), kind="T")
 worth = {label: record.arm(arm, kinds).mean(0) for label, arm in named.items()}
 gained = over_runs(worth["DPO, low rate"] - worth["start"])
-claim("true reward: the high rate is below the start on every seed, the low rate above",
+claim("true reward: high rate below the start on every seed, low rate above it",
       bool((worth["DPO, high rate"] < worth["start"]).all()) and gained[0] > 0, kind="T")
 rlhf.book.settled(
     "c", "The broken model has the larger margin and orders more of its pairs correctly. "
@@ -369,7 +368,7 @@ show(fig)
 # %% tags=["hide-input"]
 optimum = [rlhf.evaluate.exact.frontier(ref.exp(), reward, [b])[0] for b in (0.5, 2.0)]
 many, single = ([torch.tensor(y) for y in lines.values()] for lines in kl.values())
-claim("shares: each β stops where line 2 says; one label: both go further, still moving",
+claim("shares: each β stops where line 2 says; one label: both go further, and move",
       all(abs(m[-1] - best) < 0.01 and s[-1] > max(best, s[450]) + 0.02
           for m, s, best in zip(many, single, optimum, strict=True)))
 
@@ -423,7 +422,7 @@ arms = {"start": "start"} | arms
 table(record.interval_rows(arms, kinds, refused="lookalike"), **told)
 better, rival = (record.arm(f"poor {m} 5e-05 x25", kinds) for m in poor)
 gap = over_runs((better - rival).mean(0))
-claim("from pairs of bad answers, DPO keeps more true reward than imitation at one rate",
+claim("pairs of bad answers: DPO keeps more true reward than imitation at one rate",
       gap[0] > gap[1], {"gap": gap[0], "half": gap[1]}, kind="T")
 tie = over_runs(worth["DPO, low rate"] - worth["imitation, best rate"])
 quote("gap", "{:.2f} ± {:.2f}".format(*gap))
