@@ -4,7 +4,7 @@
 
 A seed draws the requests, the answers, the labels, the order of the batches and the requests of the exam. Rates and steps
 are chosen by `--tune`: another seed, and an exam whose requests are not among those reported. The numbers go into the .json
-beside this file; a seed that is there already is replaced.
+beside this file; an arm that is there already is not run again.
 """
 import argparse
 import json
@@ -88,66 +88,73 @@ class Village:
         return {kind: {what: round(exam.of(kind).mean(what), 4) for what in ("gold", "refuses", "kl")
                        if getattr(exam, what) is not None} for kind in KINDS}
 
-    def grid(self, stops=(SHORT, LONG)):
-        """{"DPO 5e-05 x25": numbers} for both methods at three rates."""
-        return {f"{method} {rate:g} x{step}": self.row(self.exam(policy))
-                for method, rates in RATES.items() for rate in rates if (method, rate) != ("DPO", LOW) or len(stops) > 1
-                for step, policy, _ in self.train(method, rate, self.pairs, stops)}
+
+def jobs(tune):
+    """(arm, method, rate, which pairs, steps at which there is an exam, name of its log or "") of every training run."""
+    grid = [(method, rate) for method, rates in RATES.items() for rate in rates]
+    if tune:
+        return [("", method, rate, "all", (SHORT, LONG), "") for method, rate in grid]
+    logged = {("DPO", LOW): "DPO low", ("DPO", HIGH): "DPO high", ("imitation", HIGH): "imitation high",
+              ("DPO + NLL", HIGH): "DPO + NLL high"}
+    plain = [("", method, rate, "all", (SHORT,), "") for method, rate in grid if (method, rate) not in logged]
+    poor = [("poor ", method, rate, "poor", (SHORT,), "") for method in RATES for rate in RATES["DPO"]]
+    main = ("imitation", 1e-4), ("DPO", LOW), ("imitation", LOW)  # first what the tables need, then the rest of the frontiers
+    return ([("", *key, "all", (SHORT,), name) for key, name in logged.items()]
+            + sorted(plain + poor, key=lambda job: job[1:3] not in main or job[:3] == ("", "imitation", LOW)))
 
 
-def arms(seed):
-    """Every arm of one seed."""
-    began, run = time.process_time(), Village(seed)
-    out = {"start": run.row(run.exam(run.start)), "one refusal": run.row(exams.constant(rlhf.village.tasks.REFUSALS[0], run.test))}
-    out |= run.grid((SHORT,))
-    curves = {}
-    for name, method, rate in (("DPO low", "DPO", LOW), ("DPO high", "DPO", HIGH), ("imitation high", "imitation", HIGH),
-                               ("DPO + NLL high", "DPO + NLL", HIGH)):
-        for step, policy, log in run.train(method, rate, run.pairs, watch=True):
-            out[f"{method} {rate:g} x{step}"] = run.row(run.exam(policy))
-            curves[name] = log
-    for method in RATES:
-        for rate in RATES["DPO"]:
-            for step, policy, _ in run.train(method, rate, run.poor):
-                out[f"poor {method} {rate:g} x{step}"] = run.row(run.exam(policy))
-    golds = [[rlhf.village.gold(p["prompt"], p[side]) for side in ("chosen", "rejected")] for p in run.poor]
-    return {"arms": out, "pairs": {"all": len(run.pairs), "poor": len(run.poor),
-                                   "poor chosen": sum(c for c, _ in golds) / len(golds),
-                                   "poor rejected": sum(r for _, r in golds) / len(golds)},
-            "seconds": round(time.process_time() - began),
-            "logs": {name: [{k: round(v, 4) for k, v in one.items()} for one in log] for name, log in curves.items()}}
+def record(seed, tune=False, most=None):
+    """Every arm of one seed that is not there yet: a run that was stopped goes on where it was. most: so many jobs only."""
+    part, run, began = "tuning" if tune else "arms", Village(seed, "train" if tune else "test"), time.process_time()
+    there = kept().get(part, {}).get(str(seed), {})
+    if "start" not in there:
+        golds = [[rlhf.village.gold(p["prompt"], p[side]) for side in ("chosen", "rejected")] for p in run.poor]
+        keep(part, seed, {"start": run.row(run.exam(run.start)),
+                          "one refusal": run.row(exams.constant(rlhf.village.tasks.REFUSALS[0], run.test))})
+        keep("pairs", seed, {"all": len(run.pairs), "poor": len(run.poor), "poor chosen": sum(c for c, _ in golds) / len(golds),
+                             "poor rejected": sum(r for _, r in golds) / len(golds)})
+    for arm, method, rate, which, stops, name in jobs(tune)[:most]:
+        if f"{arm}{method} {rate:g} x{stops[-1]}" in there:
+            continue
+        for step, policy, log in run.train(method, rate, run.poor if which == "poor" else run.pairs, stops, bool(name)):
+            if name:
+                keep("logs", seed, {name: [{k: round(v, 4) for k, v in one.items()} for one in log]})
+            keep(part, seed, {f"{arm}{method} {rate:g} x{step}": run.row(run.exam(policy))})
+        print(seed, arm + method, rate, round(time.process_time() - began), "s", flush=True)
+
+
+def kept():
+    """What the file holds so far."""
+    return json.loads(HERE.read_text()) if HERE.exists() else {}
+
+
+def keep(part, seed, values):
+    """Add values {name: …} to a part of the file, and bring the rest of it up to date."""
+    found = kept()
+    parts = found.setdefault(part, {})
+    parts[str(seed)] = parts.get(str(seed), {}) | values
+    curve = {f"{name} {what} {k}": [one[what] for one in log] for k, logs_of in sorted(found.get("logs", {}).items())
+             for name, log in logs_of.items() for what in log[0]}
+    found |= {"curve": {"step": list(range(0, SHORT + 1, 5))} | curve,
+              "command": "python data/runs/12_village.py --tune", "model": "village-3m-sft",
+              "seed": sorted(map(int, found.get("arms", {}))),
+              "settings": {"beta": BETA, "batch_size": SIZE, "high rate": HIGH, "tuning seed": TUNING},
+              "versions": {"python": platform.python_version(), "torch": torch.__version__,
+                           "transformers": transformers.__version__},
+              "hardware": f"1 thread, {platform.machine()}", "date": str(date.today())}
+    HERE.write_text(json.dumps(found, indent=1) + "\n")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2, 3, 4])
     parser.add_argument("--tune", action="store_true")
+    parser.add_argument("--most", type=int, default=None, help="only the first so many jobs of each seed")
     args = parser.parse_args()
-
-    def keep(part, seed, values):
-        kept = json.loads(HERE.read_text()) if HERE.exists() else {}
-        kept[part] = kept.get(part, {}) | {str(seed): values}
-        logs = kept.get("logs", {})
-        curve = {f"{name} {what} {k}": [one[what] for one in log] for k, logs_of in sorted(logs.items())
-                 for name, log in logs_of.items() for what in log[0]}
-        kept |= {"curve": {"step": list(range(0, SHORT + 1, 5))} | curve,
-                 "command": "python data/runs/12_village.py --tune", "model": "village-3m-sft",
-                 "seed": sorted(map(int, kept.get("arms", {}))),
-                 "settings": {"beta": BETA, "batch_size": SIZE, "high rate": HIGH, "tuning seed": TUNING},
-                 "versions": {"python": platform.python_version(), "torch": torch.__version__,
-                              "transformers": transformers.__version__},
-                 "hardware": f"1 thread, {platform.machine()}", "date": str(date.today())}
-        HERE.write_text(json.dumps(kept, indent=1) + "\n")
-
     if args.tune:
-        tuned = Village(TUNING, split="train").grid()
-        keep("tuning", TUNING, tuned)
-        for name, row in tuned.items():
-            print(name, {kind: row[kind] for kind in KINDS}, flush=True)
+        record(TUNING, tune=True)
     for seed in args.seeds:
-        for part, values in arms(seed).items():
-            keep(part, seed, values)
-        print(f"seed {seed}: done", flush=True)
+        record(seed, most=args.most)
 
 
 if __name__ == "__main__":
