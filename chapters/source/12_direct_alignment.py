@@ -166,8 +166,8 @@ claim("true reward: high rate below the start on every seed, low rate above it",
       bool((worth["DPO, rate 5e-4"] < worth["start"]).all()) and gained[0] > 0,
       kind="T")
 rlhf.book.settled(
-    "c", "The broken model has the larger margin and orders more of its pairs correctly. "
-    "A margin is a difference: it also grows when both answers sink.")
+    "c", "The broken model has the larger margin and orders more of its pairs "
+    "correctly. A margin is a difference: it also grows when both answers sink.")
 
 # %% [markdown] rlhf={"part": "idea"}
 # ## Idea 1: the policy is its own reward model
@@ -416,8 +416,8 @@ show(plots.bars({k: v[0] for k, v in bars.items()}, roles=looks,
                 y_label="true reward, both kinds",
                 note="five recorded seeds, ± 95 % over seeds",
                 title="From bad answers, imitation loses more than DPO"),
-     "Bars of true reward on both kinds of request: the start model, after imitation and "
-     "after DPO on pairs of bad answers; imitation is the lowest.")
+     "Bars of true reward on both kinds of request: the start model, after imitation "
+     "and after DPO on pairs of bad answers; imitation is the lowest.")
 
 # %% tags=["hide-input"]
 better, rival = (record.arm(arms[m], kinds) for m in ("DPO", "imitation"))
