@@ -97,7 +97,7 @@ def dpo(policy, batch, beta, reference=start):
     return -F.logsigmoid(margin).mean()
 
 
-first = dpo(start, rlhf.data.collate(pairs[:8], tokenizer), beta=0.1)
+first = dpo(start, rlhf.data.collate_pairs(pairs[:8], tokenizer), beta=0.1)
 claim("before the first step the loss is log 2", abs(first.item() - 0.6931) < 1e-3)
 
 # %% [markdown]
@@ -212,7 +212,7 @@ claim("the package computes the same loss", torch.equal(loss, theirs))
 # Each of these four numbers is a sum over the tokens of an answer. The prompt does not count; a mask says which tokens do:
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "sampled"}
-batch = rlhf.data.collate(pairs[:1], tokenizer)   # row 0: chosen, row 1: rejected
+batch = rlhf.data.collate_pairs(pairs[:1], tokenizer)   # row 0: chosen, row 1: rejected
 mask = batch["mask"][:, 1:]                       # token t is predicted at t - 1
 logp = rlhf.logprobs.token_logps(start, batch["ids"], batch["attention"])
 summed = (logp * mask).sum(1)
