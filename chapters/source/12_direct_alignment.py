@@ -130,15 +130,11 @@ record = rlhf.book.recorded("12_village")
 steps = record.curve["step"]
 
 
-def curves(what, *runs):
-    return {f"{look}: {name}": (steps, record.seeds(f"{name} {what}"))
-            for look, name in runs}
-
-
-both = (("chosen", "DPO low"), ("rejected", "DPO high"))
-parts = {"margin": curves("margin", *both),
-         "share of pairs right": curves("right", *both)}
-show(plots.two_panels(parts, x_label="step",
+looks = {"low rate": "policy", "high rate": "proxy"}
+parts = {title: {rate: (steps, record.seeds(f"DPO {rate.split()[0]} {what}"))
+                 for rate in looks}
+         for title, what in (("margin", "margin"), ("share of pairs right", "right"))}
+show(plots.two_panels(parts, x_label="step", roles=looks,
                       title="By its log, the high rate is the better run"))
 
 # %% [markdown]
@@ -314,12 +310,8 @@ looks = {"third": "other"}
 parts = {f"{rate} rate, nats per answer": {
     side: (steps, record.seeds(f"DPO {rate} {side}")) for side in sides}
     for rate in ("low", "high")}
-fig = plots.two_panels(parts, x_label="step", roles=looks,
-                       title="High rate: chosen, rejected and third answers all sink")
-bottom = min(min(y) for side in sides for y in record.seeds(f"DPO high {side}"))
-for ax in fig.axes:
-    ax.set_ylim(1.1 * bottom, 5)
-show(fig)
+show(plots.two_panels(parts, x_label="step", roles=looks, same=True,
+                      title="High rate: chosen, rejected and third answers all sink"))
 
 # %% tags=["hide-input"]
 last = {(rate, side): [y[-1] for y in record.seeds(f"DPO {rate} {side}")]
@@ -360,11 +352,8 @@ kl = {label: {f"{look}: β = {b}": distance(s, b)
               for look, b in (("policy", 0.5), ("proxy", 2.0))}
       for label, s in (("KL, shares of many people", share),
                        ("KL, one label for each pair", one_label))}
-fig = plots.two_panels(kl, x_label="step",
-                       title="Shares: each β has its place. One label: KL goes on")
-for ax in fig.axes:
-    ax.set_ylim(0, 3.6)
-show(fig)
+show(plots.two_panels(kl, x_label="step", same=True,
+                      title="Shares: each β has its place. One label: KL goes on"))
 
 # %% tags=["hide-input"]
 optimum = [rlhf.evaluate.exact.frontier(ref.exp(), reward, [b])[0] for b in (0.5, 2.0)]
