@@ -62,6 +62,7 @@ claims: $(READY)
 
 models: $(READY)
 	@$(PY) -m tools.make_models
+	@$(PY) -m tools.make_adapter --bfloat16
 
 # The outside implementations, apart from everything else: TRL is no dependency. torch first, so that no CUDA is pulled.
 ORACLE := .venv-oracle/bin/python -m

@@ -203,8 +203,10 @@ def check_causal(model: nn.Module) -> None:
 
 
 def same_up_to(share: float, a: Tensor, b: Tensor) -> bool:
-    """Whether two tensors differ by at most this share of the first one's spread."""
-    return torch.allclose(b, a, atol=share * float((a - a.mean()).square().mean().sqrt()), rtol=0, equal_nan=True)
+    """Whether two tensors differ by at most this share of the spread of the first one's finite numbers."""
+    finite = a.detach()[a.isfinite()]
+    spread = (finite - finite.mean()).square().mean().sqrt().nan_to_num()  # 0 where no number is finite
+    return torch.allclose(b, a, atol=share * float(spread), rtol=0, equal_nan=True)
 
 
 def noise(model: nn.Module) -> float:

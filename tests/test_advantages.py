@@ -231,3 +231,14 @@ def test_D3_whitened_advantages_give_other_returns():
     adv, ret = gae(r, v, mask)
     assert torch.allclose(ret, adv + v)
     assert not torch.allclose(ret, masked_whiten(adv, mask) + v, atol=0.1)
+
+
+def test_gae_tells_shapes_that_differ_by_name():
+    with pytest.raises(ValueError, match=r"reward \(1, 2\), value \(1, 3\), mask \(1, 2\)"):
+        gae(torch.ones(1, 2), torch.ones(1, 3), torch.ones(1, 2))
+
+
+def test_a_spread_of_a_little_more_than_1e_8_is_a_spread():
+    """Scores 0 and 2e-8 deviate by 1.4e-8: the advantages are those of any two scores; of 2e-9 they are cut short."""
+    wide, narrow = (group_normalize(torch.tensor([0.0, x], dtype=torch.float64), 2) for x in (2e-8, 2e-9))
+    assert wide.tolist() == pytest.approx([-(0.5**0.5), 0.5**0.5]) and narrow.tolist() == pytest.approx([-0.1, 0.1])

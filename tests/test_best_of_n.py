@@ -95,3 +95,11 @@ def test_wrong_input_of_law_and_groups():
     for group in (-1, -2):
         with pytest.raises(ValueError, match=f"groups of {group}"):
             select(torch.ones(4), group)
+
+
+@pytest.mark.parametrize("name", ["score", "value"])
+def test_a_curve_of_what_is_not_a_number_is_refused(name):
+    given = dict(score=torch.tensor([1.0, 0.0]), value=torch.tensor([1.0, 0.0]))
+    given[name][0] = math.nan
+    with pytest.raises(ValueError, match=f"{name} .*NaN"):
+        curve(**given, group_size=2, ns=[1])

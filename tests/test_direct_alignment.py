@@ -603,3 +603,35 @@ def test_the_reference_gets_no_gradient(name):
     four = [torch.tensor([x], requires_grad=True) for x in (-3.0, -5.0, -3.5, -4.5)]
     getattr(da, name)(*four)[0].backward()
     assert all(x.grad is not None for x in four[:2]) and all(x.grad is None for x in four[2:])
+
+
+def test_an_empty_part_of_a_step_gives_0_in_each_loss_without_a_reference():
+    none = torch.zeros(0, requires_grad=True)
+    for name in ("simpo_loss", "cpo_loss", "orpo_loss"):
+        loss, stats = getattr(da, name)(none, none, denominator=3)
+        loss.backward()
+        assert loss.item() == 0 and {abs(x.item()) for x in stats.values()} == {0.0}, name
+
+
+def test_the_two_statistics_of_length_are_means_over_the_pairs():
+    """Of one pair, and of three."""
+    for k in (1, 3):
+        pairs = [torch.full((k,), x) for x in (-4.0, -6.0, -5.0, -6.0)]
+        assert dpo_nll_loss(*pairs)[1]["nll"] == 4 and dpo_nll_loss(*pairs, lengths=torch.full((k,), 2))[1]["nll"] == 2
+        stats = length_dpo_loss(*pairs, len_chosen=torch.full((k,), 7), len_rejected=torch.full((k,), 2))[1]
+        assert stats["longer"] == 5
+
+
+def test_any_discount_above_0_is_applied():
+    """gamma = 2, though unusual: -1 - 2 * 1 against -2 - 2 * 2, and a gap in the mask is no step."""
+    chosen, rejected = torch.tensor([[-1.0, -9.0, -1.0]]), torch.tensor([[-2.0, -2.0]])
+    loss, stats = cpl_loss(chosen, rejected, torch.tensor([[1, 0, 1]]), torch.ones(1, 2), alpha=1.0, gamma=2.0)
+    assert stats["margin"].item() == 3.0 and loss.item() == pytest.approx(math.log1p(math.exp(-3)), abs=1e-6)
+
+
+def test_three_pairs_are_split_in_the_middle(tiny_gpt2):
+    model, ids = tiny_gpt2(n_layer=1), torch.arange(1, 19).view(6, 3)
+    batch = dict(ids=ids, attention=torch.ones(6, 3), mask=torch.tensor([[0, 1, 1]]).expand(6, 3))
+    chosen, rejected = pair_logps(model, batch)
+    whole = sequence_logps(model, ids, batch["attention"], batch["mask"])
+    assert torch.equal(chosen, whole[:3]) and torch.equal(rejected, whole[3:])

@@ -241,3 +241,18 @@ def test_the_penalty_is_never_minus_zero():
 
     got = overlong_penalty(torch.tensor([0, 6]), limit=10, buffer=4)
     assert got.tolist() == [0, 0] and not torch.signbit(got).any()
+
+
+@pytest.mark.parametrize("loss_fn", [grpo_loss, gspo_loss, cispo_loss])
+def test_the_old_policy_gets_no_gradient(policy_batch, loss_fn):
+    logp, old, score, mask = policy_batch
+    old = old.clone().requires_grad_()
+    got = torch.autograd.grad(loss_fn(logp, old, score, mask, group_size=2)[0], [logp, old], allow_unused=True)
+    assert got[0].abs().sum() > 0 and got[1] is None
+
+
+def test_the_share_of_clipped_tokens_of_one_token_and_of_none():
+    new, old = torch.tensor([[0.6, 0.9], [0.4, 0.4]]).log(), torch.tensor([[0.4, 0.1], [0.4, 0.4]]).log()
+    score = torch.tensor([1.0, 0.0])
+    for mask, want in (([[1, 0], [0, 0]], 1.0), ([[1, 1], [1, 1]], 0.5), ([[0, 0], [1, 0]], 0.0), ([[0, 0], [0, 0]], 0.0)):
+        assert cispo_loss(new, old, score, torch.tensor(mask), group_size=2, denominator=4)[1]["clip_frac"] == want

@@ -195,3 +195,10 @@ def test_penalized_without_a_reference_has_no_kl():
     score = torch.tensor([1.0, -2.0])
     reward, kl = penalized(score, torch.zeros(2, 3), None, torch.ones(2, 3), 0.0)
     assert torch.equal(reward, score) and kl.tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("beta, with_ref", [(0.5, True), (0.0, True), (0.0, False)])
+def test_a_penalized_reward_has_no_gradient_in_anything_that_it_is_made_of(beta, with_ref):
+    score, old, ref = (torch.ones(shape, requires_grad=True) for shape in (2, (2, 3), (2, 3)))
+    reward, kl = penalized(score, old, ref if with_ref else None, torch.ones(2, 3), beta)
+    assert not reward.requires_grad and not kl.requires_grad

@@ -21,3 +21,9 @@ def test_a_gradient_that_is_not_finite_moves_nothing():
     with pytest.raises(ValueError, match="nan"):
         update((a * math.nan).sum(), torch.optim.SGD([a], lr=1.0))
     assert torch.equal(a.detach(), torch.ones(2))
+
+
+def test_by_default_the_norm_is_clipped_at_one():
+    a = torch.nn.Parameter(torch.zeros(1))
+    norm = update(1.5 * a, torch.optim.SGD([a], lr=1.0))
+    assert norm == 1.5 and not norm.requires_grad and abs(a.item() + 1) < 1e-5

@@ -213,3 +213,13 @@ def test_p3o_without_the_other_answers_ratio_has_the_same_expectation_and_less_n
                 total += p[i] * p[j] * torch.autograd.grad(loss(leaf[rows], rows), leaf)[0].square().sum()
         noise[name] = total.item()  # mean squared length of the gradient in the log-probabilities
     assert noise["separate"] < noise["both"]
+
+
+def test_the_statistics_of_several_epochs_are_their_mean(tiny_gpt2):
+    """With a learning rate of 0 all epochs are alike, and so is their mean."""
+    model = tiny_gpt2(n_layer=1)
+    rollout = sample(model, [[3, 4], [5]], n=2, max_new_tokens=3, eos_id=0, generator=torch.Generator().manual_seed(0))
+    still = torch.optim.SGD(model.parameters(), lr=0.0)
+    one, three = (step(model, still, rollout, torch.arange(4.0), epochs=n) for n in (1, 3))
+    assert one["grad_norm"] > 0 and one.keys() == three.keys()
+    assert all(torch.allclose(one[name], three[name]) for name in one)

@@ -464,3 +464,22 @@ def test_the_best_linear_reward_minimises_the_smoothed_loss_with_its_margin():
             moved = w.clone()
             moved[i] += shift
             assert loss(moved).item() > best
+
+
+def test_a_best_answer_that_is_not_on_top_is_not_counted():
+    scores = t(3.0, 1.0, 2.0, 2.0, 1.0, 1.5, 1.0, 3.0, 2.0, 5.0, 4.0, 6.0).view(4, 3)
+    assert plackett_luce_loss(scores, torch.tensor([[0, 1, 2]] * 4))[1]["accuracy"] == 0.5
+
+
+@pytest.mark.parametrize("l2, smoothing", [(1e-3, 0.0), (1e-4, 0.05), (1e-5, 0.1)])
+def test_fit_head_finds_the_minimum_where_full_newton_steps_would_jump_to_and_fro(l2, smoothing):
+    """All pairs alike, a margin of 6: at 0 the loss is steep and hardly curved, so that a full step goes far beyond."""
+    def sigmoid(x):
+        return 1 / (1 + math.exp(-x))
+
+    chosen, rejected = torch.ones(4, 1, dtype=torch.float64), torch.zeros(4, 1, dtype=torch.float64)
+    w = fit_head(chosen, rejected, margin=6.0, l2=l2, label_smoothing=smoothing).item()
+    slope = smoothing * sigmoid(6.0 + w) - (1 - smoothing) * sigmoid(6.0 - w) + l2 * w
+    assert abs(slope) < 1e-9 and 6 < w < 20
+    p = sigmoid(6.0)
+    assert (1 - 2 * smoothing) * p / (p * (1 - p) + l2) > 200  # the full step from 0

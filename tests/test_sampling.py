@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from rlhf_minimal import decoding
+from rlhf_minimal import decoding, sampling
 from rlhf_minimal.logprobs import token_logps
 from rlhf_minimal.sampling import draw_tokens, sample
 
@@ -377,3 +377,20 @@ def test_a_temperature_divides_the_logits():
     logits = torch.tensor([[0.0, 3.0]])
     logp = draw_tokens(logits, 2.0, torch.tensor([0.999]).double())[1]
     assert logp.item() == pytest.approx((logits / 2).log_softmax(1)[0, 1].item())
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_a_second_draw_uses_the_same_chance(tiny_gpt2, monkeypatch, own):
+    """Where the cache was found to be wrong the rollout is drawn again: with the numbers of the first time."""
+    model, kwargs = tiny_gpt2(), dict(n=4, max_new_tokens=6, eos_id=0)
+
+    def drawn():
+        torch.manual_seed(5)
+        return sample(model, PROMPTS, **kwargs, generator=seeded(3) if own else None)
+
+    want, times = drawn(), []
+    monkeypatch.setattr(sampling, "cache_was_wrong", lambda *given: times.append(given) or True)
+    got = drawn()
+    assert torch.equal(got.ids, want.ids) and torch.equal(got.logp_old, want.logp_old) and len(times) == 1
+    monkeypatch.setattr(torch, "manual_seed", lambda seed: None)  # control: other numbers, another rollout
+    assert own or not torch.equal(drawn().ids, want.ids)

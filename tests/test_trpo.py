@@ -301,3 +301,31 @@ def test_the_fused_kernel_has_no_second_derivative_and_the_plain_one_has(tiny_gp
         product()
     with trpo.twice_differentiable():
         assert torch.isfinite(product()).all()
+
+
+@pytest.mark.parametrize("ratio, stops", [(0.05, True), (0.3, False)])
+def test_conjugate_gradients_stop_at_a_residual_of_the_tolerance_times_b(ratio, stops):
+    """After one step the residual's square is `ratio` times that of b; the tolerance of 0.3 has the square 0.09."""
+    root = math.sqrt(ratio)
+    k = (1 + root) / (1 - root)
+    diagonal, b = torch.tensor([1.0, k], dtype=torch.float64), torch.ones(2, dtype=torch.float64)
+    x = conjugate_gradients(lambda v: diagonal * v, b, tolerance=0.3)
+    one_step = torch.full((2,), 2 / (1 + k), dtype=torch.float64)
+    assert torch.allclose(x, one_step if stops else 1 / diagonal, atol=1e-12)
+
+
+def test_a_direction_without_curvature_is_not_followed():
+    assert conjugate_gradients(lambda v: 0 * v, torch.ones(3)).tolist() == [0, 0, 0]
+    flat = torch.tensor([1.0, 0.0])  # b leaves the range of A: the part in it is solved
+    assert conjugate_gradients(lambda v: flat * v, torch.tensor([2.0, 0.0])).tolist() == [2, 0]
+
+
+def test_a_weight_without_a_part_in_the_loss_has_the_gradient_0():
+    a, b = torch.nn.Parameter(torch.ones(2)), torch.nn.Parameter(torch.ones(3))
+    assert trpo.flat_gradient((2 * a).sum(), [a, b]).tolist() == [2, 2, 0, 0, 0]
+
+
+def test_a_step_that_is_never_shortened_is_refused():
+    for shrink in (0.0, 1.0):
+        with pytest.raises(ValueError, match="shrink between 0 and 1"):
+            one_weight(lambda w: -w, lambda w: w**2, shrink=shrink)

@@ -1,8 +1,8 @@
-"""Train the village adapter of SmolLM2-135M: `python -m tools.make_adapter` (part of `make models`, about 25 minutes on 2 cores).
+"""Train the village adapter of SmolLM2-135M: `python -m tools.make_adapter` (part of `make models`, about 20 minutes on 2 cores).
 
 LoRA of rank 8 on every linear layer, trained on the village's demonstrations until the model answers in the village's
 manner. Written in half precision to data/models/smollm2-135m-village, with a card and the held-out true reward before and
-after. `models.load("smollm2-135m-village")` merges it, so that "adapters off" is the reference again.
+after. `rlhf_minimal.book.scales.start("smollm2")` merges it into the weights.
 """
 
 import argparse
@@ -57,7 +57,7 @@ def held_out(model, tokenizer, n=96) -> dict[str, dict]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=2400, help="demonstrations (default %(default)s)")
+    parser.add_argument("--rows", type=int, default=4000, help="demonstrations (default %(default)s)")
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--seed", type=int, default=0)
@@ -97,11 +97,15 @@ def main() -> None:
     minutes = (time.time() - began) / 60
     after = held_out(policy.eval(), tokenizer)
     print({k: v["mean"] for k, v in after.items() if k != "texts"}, flush=True)
-    about = {"command": f"python -m tools.make_adapter --rows {args.rows} --batch {args.batch} --lr {args.lr:g}",
+    about = {"command": f"python -m tools.make_adapter --rows {args.rows} --batch {args.batch} --lr {args.lr:g}"
+             + " --bfloat16" * args.bfloat16,
              "seed": args.seed, "date": date.today().isoformat(), "minutes": round(minutes, 1),
              "hardware": f"{os.cpu_count()} CPU cores ({platform.machine()})",
              "versions": {"torch": torch.__version__.split("+")[0]}, "dtype": "bfloat16" if args.bfloat16 else "float32",
              "curve": curve, "before": before, "after": after}
+    if args.go_on:
+        earlier = json.loads((args.go_on / "training.json").read_text(encoding="utf-8"))
+        about["earlier"] = [*earlier.get("earlier", ()), f"{earlier['command']} (seed {earlier['seed']}, {earlier['dtype']})"]
     (args.out / "training.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
     card(args.out, about)
 
@@ -132,7 +136,8 @@ def card(folder: Path, about: dict) -> None:
     """README.md: what it is, what it can do, how to rebuild it."""
     lines = ["# smollm2-135m-village", "", "LoRA (rank 8, every linear layer) for SmolLM2-135M-Instruct, trained on the village's",
              f"demonstrations; half precision. Made by `{about['command']}`",
-             f"in {about['minutes']:.0f} minutes on {about['hardware']}.",
+             f"in {about['minutes']:.0f} minutes on {about['hardware']}" + (", going on from:" if about.get("earlier") else "."),
+             *(["", *(f"- `{part}`" for part in about["earlier"]), ""] if about.get("earlier") else ()),
              "The base model is Apache-2.0, the adapter is under the MIT licence of this repository.", "",
              "True reward of one sampled answer to held-out prompts (temperature 1, n in brackets, ± standard error):", "",
              "| family | before | after |", "|---|---:|---:|"]

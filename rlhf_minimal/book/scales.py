@@ -40,11 +40,16 @@ def start(scale: str):
 
 
 def with_adapter(model, tokenizer, folder: Path):
-    """`model` with the LoRA adapter of a folder merged into its weights, in float32 and eval mode, and the tokenizer."""
+    """`model` with the LoRA adapter of a folder merged into its weights, in float32 and eval mode, and the tokenizer.
+
+    A chat template beside the adapter becomes the tokenizer's: the adapter has seen no other.
+    """
     if not (folder / "adapter_config.json").exists():
         raise OSError(f"no adapter in {folder.name} of data/models; run `make models` in the repository to make it")
     from peft import PeftModel
 
+    if (folder / "chat_template.jinja").exists():
+        tokenizer.chat_template = (folder / "chat_template.jinja").read_text(encoding="utf-8")
     return PeftModel.from_pretrained(model, str(folder)).merge_and_unload().float().eval(), tokenizer
 
 

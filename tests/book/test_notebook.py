@@ -158,6 +158,14 @@ def test_an_adapter_is_trained_written_and_merged(tmp_path, switches):
     assert torch.equal(plain(ids).logits, before)
 
 
+def test_the_template_that_an_adapter_was_trained_with_comes_with_it(tmp_path, switches):
+    model, tokenizer = models.load("village-3m")
+    scales.train_adapter(model, tokenizer, tmp_path / "a", steps=1, size=2)
+    (tmp_path / "a/chat_template.jinja").write_text("{% for m in messages %}[{{ m['content'] }}]{% endfor %}")
+    _, taught = scales.with_adapter(*models.load("village-3m"), tmp_path / "a")
+    assert taught.apply_chat_template([{"role": "user", "content": "Hi"}], tokenize=False) == "[Hi]"
+
+
 def test_measured_prints_one_line_that_is_not_compared(capsys):
     notebook.Run(1, 0, "village", None).measured(seconds=1 / 3, note="a\nb")
     assert capsys.readouterr().out == "  measured: seconds 0.3333, note a b\n"

@@ -20,6 +20,7 @@ from rlhf_minimal.evaluate import (
     spearman,
     win_rate,
 )
+from rlhf_minimal.evaluate.metrics import ranks
 
 
 def test_I3_pass_at_k_is_the_share_of_subsets_with_a_hit():
@@ -185,3 +186,27 @@ def test_paired_bootstrap_takes_level_and_resamples():
         mean, low, high = paired_bootstrap(a, torch.zeros(400), level=level, resamples=8000)
         assert mean == pytest.approx(a.mean().item())
         assert low == pytest.approx(mean - z * se, abs=0.1 * se) and high == pytest.approx(mean + z * se, abs=0.1 * se)
+
+
+def test_ranks_begin_at_one_and_are_shared():
+    assert ranks(torch.tensor([3.0, 1.0, 3.0, 9.0])).tolist() == [2.5, 1.0, 2.5, 4.0]
+    assert ranks(torch.tensor([5.0])).tolist() == [1.0]
+
+
+def test_a_table_of_one_row_has_its_columns():
+    assert gold_table([{"family": "sum", "gold": 1.5}]).splitlines()[-1] == "| all | 1 | 1.50 |"
+
+
+def test_numbers_and_tensors_go_together_in_any_place():
+    """The argument that is a tensor may be any of the three, and shapes are broadcast."""
+    counts, ks = torch.tensor([[1], [2]]), torch.tensor([1, 2, 3])
+    got = pass_at_k(4, counts, ks)
+    assert got.shape == (2, 3) and got.dtype == torch.float64
+    assert got.tolist() == [[pass_at_k(4, c, k) for k in (1, 2, 3)] for c in (1, 2)]
+    assert pass_hat_k(torch.tensor([4, 5]), 2, 2).tolist() == [pass_hat_k(4, 2, 2), pass_hat_k(5, 2, 2)]
+
+
+def test_by_default_there_are_ten_bins():
+    """0.05 and 0.095 lie in the first of ten, whose mean is off by (0.145 - 1) / 2; 0.105 lies in the second."""
+    assert expected_calibration_error([0.05, 0.095], [0, 1]) == pytest.approx(0.855 / 2)
+    assert expected_calibration_error([0.05, 0.105], [0, 1]) == pytest.approx((0.05 + 0.895) / 2)

@@ -45,7 +45,17 @@ def test_the_stored_score_is_at_least_95_percent():
     print(mutation_report.table(modules))
     assert stored["score"] == round(mutation_report.score(modules), 4) >= mutation_report.FLOOR
     assert all(r["killed"] + r["timeout"] + len(r["survived"]) == r["mutants"] > 0 for r in modules.values())
+    assert all(r["mutants"] <= r["of"] and (r["drawn"] or r["mutants"] == r["of"]) for r in modules.values())
     assert mutation_report.table(modules) in (HERE / "score.md").read_text()
+
+
+def test_the_score_of_all_weighs_a_module_by_its_mutants_and_not_by_how_many_ran():
+    """Of 200 mutants 10 ran and 5 were killed, of 100 all: (200 / 2 + 100) / 300."""
+    drawn, whole = ({"of": n, "mutants": run, "killed": killed - 1, "timeout": 1, "equivalent": 0}
+                    for n, run, killed in ((200, 10, 5), (100, 100, 100)))
+    assert mutation_report.score({"a": drawn, "b": whole}) == pytest.approx(2 / 3)
+    assert mutation_report.table({"a": drawn, "b": whole}).endswith("| all | 300 | 110 | 105 | 2 | 5 | 0 | 66.7 % |")
+    assert mutation_report.score({"b": whole}) == 1 and mutation_report.score({}) == 0
 
 
 def test_every_module_the_tool_knows_is_stored():
@@ -64,7 +74,7 @@ def test_control_a_changed_module_is_noticed(monkeypatch):
 
 def test_the_line_at_the_end_of_the_report_says_the_stored_score():
     stored = json.loads((HERE / "score.json").read_text())
-    mutants = sum(r["mutants"] for r in stored["modules"].values())
+    mutants = sum(r["of"] for r in stored["modules"].values())
     line = mutation_report.line()
     assert line.startswith(f"mutation score {100 * stored['score']:.1f} % of {mutants} mutants") and "\n" not in line
 

@@ -32,13 +32,14 @@ ROOT, PACKAGE = Path(__file__).resolve().parents[2], "rlhf_minimal"
 MODULES = (
     "tensors", "logprobs", "kl", "advantages", "aggregate", "sampling", "decoding", "rollout", "sft", "reinforce", "rloo", "ppo",
     "grpo", "reward_model", "process_reward", "best_of_n", "evaluate.metrics", "direct_alignment", "trpo", "p3o", "ilql",
-    "distillation", "filtering",
+    "distillation", "filtering", "forward", "optim", "families", "templates",
 )
 ALSO = {  # tests of the nearest users of a module, where they say more about it than its own file
-    "tensors": ["aggregate", "advantages"], "logprobs": ["forward"], "decoding": ["sampling"], "rollout": ["sampling"],
-    "grpo": ["ppo"], "rloo": ["grpo"],
+    "tensors": ["aggregate", "advantages"], "logprobs": ["forward"], "decoding": ["sampling", "laws.families"],
+    "rollout": ["sampling"], "grpo": ["ppo"], "rloo": ["grpo"], "forward": ["logprobs", "laws.families"],
+    "families": ["models", "laws.families"], "templates": ["chat", "laws.templates"],
 }
-SLOW = ("learns", "chi_square")  # tests that take seconds are left out; that can only lower the score
+SLOW = ("learns", "chi_square", "keeps_the_laws")  # tests that take seconds are left out; that can only lower the score
 LAWS = ("bad_input", "contract", "defaults", "denominators", "doctests", "empty_and_infinite", "padding", "steps")
 
 
@@ -218,14 +219,18 @@ def main(argv=None):
     importlib.import_module("transformers.models.gpt2.modeling_gpt2")  # once, before all the forks
     importlib.import_module("torch").set_num_threads(1)
     work, left_out = stored_report.work(args.files, args.sample, args.seed, again=args.again)
+    some = [] if len(args.files) == len(MODULES) else ["--files", *args.files]
+    drawn = None if args.sample is None else " ".join([*some, f"--sample {args.sample} --seed {args.seed}"])
     results = {}
     for module, numbers in work.items():
         verdicts, failing = {}, []
         if numbers:
             verdicts, failing = in_fork(lambda m=module, n=numbers: run_module(m, n, args.jobs, args.no_tests))
         results[module] = stored_report.summary(module, numbers, verdicts, left_out[module], again=args.again)
-        stored_report.report(results, module, failing, store=args.store, path=args.json)
-    print(stored_report.table(results))
+        stored_report.report(results, module, failing, store=args.store, path=args.json,
+                             drawn=stored_report.stored()[module]["drawn"] if args.again else drawn)
+    killed, run = (sum(r[key] for r in results.values()) for key in ("killed", "mutants"))
+    print(stored_report.table(results), f"{killed + sum(r['timeout'] for r in results.values())} of {run} killed", sep="\n\n")
 
 
 if __name__ == "__main__":

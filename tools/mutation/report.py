@@ -1,6 +1,7 @@
 """Which mutants are run, and what is written about them: score.json and .md, equivalent.json."""
 
 import ast
+import collections
 import datetime
 import hashlib
 import json
@@ -11,7 +12,7 @@ from . import sites as mutation_sites
 
 HERE = Path(__file__).resolve().parent
 SCORE = HERE / "score.json"
-COMMAND = "OMP_NUM_THREADS=1 python -m tools.mutation --store"
+COMMAND = "OMP_NUM_THREADS=1 python -m tools.mutation"
 FLOOR = 0.95
 
 
@@ -48,6 +49,8 @@ def survivors_of(module):
     before = stored().get(module)
     if before is None or before["digest"] != found(module)[1]:
         raise RuntimeError(f"{module} was not measured as it is now; leave --again out")
+    if before["drawn"]:  # with its survivors repaired, a draw says nothing of the mutants that were not drawn
+        raise RuntimeError(f"{module} was measured on a draw, {before['drawn']}; draw anew with another seed")
     return {(row["function"], row["original"], row["mutation"]) for row in before["survived"]}
 
 
@@ -75,10 +78,12 @@ def summary(module, numbers, verdicts, left_out, again=False):
     words = list(verdicts.values())
     alive = [sites[i] for i in sorted(verdicts) if verdicts[i] == "survived"]
     rows = [{"line": s.line, "function": s.function, "original": s.before, "mutation": s.after} for s in alive]
-    total = len(sites) - left_out if again else len(words)
+    total = len(words)
+    if again:  # those that were killed before too, without survivors that are listed as equivalent since
+        total += stored()[module]["mutants"] - len(survivors_of(module))
     late = words.count("timeout") + (stored()[module]["timeout"] if again else 0)
-    return {"mutants": total, "killed": total - late - len(rows), "timeout": late, "equivalent": left_out,
-            "digest": digest, "survived": rows}
+    return {"of": len(sites) - left_out, "mutants": total, "killed": total - late - len(rows), "timeout": late,
+            "equivalent": left_out, "digest": digest, "survived": rows}
 
 
 def change(row):
@@ -93,21 +98,24 @@ def change(row):
 
 
 def score(results):
-    """Killed (timeouts too) / mutants."""
-    total = sum(r["mutants"] for r in results.values())
-    return sum(r["killed"] + r["timeout"] for r in results.values()) / max(total, 1)
+    """The share of mutants that are killed (timeouts too): that of each module, weighted by how many mutants it has.
+
+    Where all mutants ran, this is killed / mutants; where some were drawn, an estimate of it.
+    """
+    run = [r for r in results.values() if r["mutants"]]
+    return sum(r["of"] * (r["killed"] + r["timeout"]) / r["mutants"] for r in run) / max(sum(r["of"] for r in run), 1)
 
 
 def table(results):
-    """Markdown: a row a module, and all of them."""
-    lines = ["| module | mutants | killed | of these timeouts | survived | equivalent, left out | score |",
-             "|---|---:|---:|---:|---:|---:|---:|"]
-    keys = ("mutants", "killed", "timeout", "equivalent")
+    """Markdown: a row a module, and all of them (the score of all: see `score`)."""
+    lines = ["| module | mutants | of these run | killed | of these timeouts | survived | equivalent, left out | score |",
+             "|---|---:|---:|---:|---:|---:|---:|---:|"]
+    keys = ("of", "mutants", "killed", "timeout", "equivalent")
     whole = {k: sum(r[k] for r in results.values()) for k in keys}
     for name, r in [*results.items(), ("all", whole)]:
         killed = r["killed"] + r["timeout"]
-        share = f"{100 * killed / max(r['mutants'], 1):.1f} %"
-        cells = (name, r["mutants"], killed, r["timeout"], r["mutants"] - killed, r["equivalent"], share)
+        share = f"{100 * score(results if name == 'all' else {name: r}):.1f} %"
+        cells = (name, r["of"], r["mutants"], killed, r["timeout"], r["mutants"] - killed, r["equivalent"], share)
         lines.append("| " + " | ".join(map(str, cells)) + " |")
     return "\n".join(lines)
 
@@ -120,9 +128,10 @@ def changed():
 def line():
     """One line for the end of a test report, from what is stored; nothing is measured."""
     modules, late = stored(), changed()
-    mutants = sum(r["mutants"] for r in modules.values())
+    mutants, run = (sum(r[key] for r in modules.values()) for key in ("of", "mutants"))
+    drawn = f" ({run} of them run)" if run < mutants else ""
     since = f"; changed since: {', '.join(late)}" if late else ""
-    return f"mutation score {100 * score(modules):.1f} % of {mutants} mutants in {len(modules)} modules, as stored{since}"
+    return f"mutation score {100 * score(modules):.1f} % of {mutants} mutants{drawn} in {len(modules)} modules, as stored{since}"
 
 
 def survivors(results):
@@ -131,8 +140,11 @@ def survivors(results):
     return [f"{name.replace('.', '/')}.py:{row['line']} {row['function']}: {change(row)}" for name, row in rows]
 
 
-def report(results, module, failing, *, store=False, path=None):
-    """Print what came out for a module; write all so far to `path`; with `store`, put this module into the score."""
+def report(results, module, failing, *, store=False, path=None, drawn=None):
+    """Print what came out for a module; write all so far to `path`; with `store`, put this module into the score.
+
+    drawn: how its mutants were drawn ("--sample 240 --seed 7"); None where all of them ran.
+    """
     mine = results[module]
     print(f"{module}: {mine['mutants']} mutants", *survivors({module: mine}), sep="\n  ", flush=True)
     for name in failing:
@@ -141,10 +153,17 @@ def report(results, module, failing, *, store=False, path=None):
         Path(path).write_text(json.dumps(results, indent=1))
     if not store:
         return
-    modules = stored() | {module: mine | {"date": datetime.date.today().isoformat()}}
+    modules = stored() | {module: mine | {"date": datetime.date.today().isoformat(), "drawn": drawn}}
     modules = dict(sorted(modules.items()))
     whole = {"command": COMMAND, "score": round(score(modules), 4), "modules": modules}
     SCORE.write_text(json.dumps(whole, indent=1) + "\n")
-    text = f"# Mutation score\n\n`{COMMAND}`\n\n{table(modules)}\n\n## Survivors\n\n"
+    draws = collections.defaultdict(list)
+    for name, r in modules.items():
+        draws[r.get("drawn")].append(name)
+    how = [f"- `{COMMAND} {d} --store`, drawn at random: {', '.join(names)}" for d, names in draws.items() if d]
+    how += [f"- `{COMMAND} --store --files ...`, all mutants: {', '.join(draws[None])}"] if draws[None] else []
+    text = "# Mutation score\n\n" + "\n".join(how) + "\n\nThe score of all is the mean of the modules' scores, weighted by "
+    text += "their numbers of mutants. A draw is stored as it came out: tests written since for its survivors do not count.\n\n"
+    text += f"{table(modules)}\n\n## Survivors\n\n"
     text += "\n".join(f"- `{line}`" for line in survivors(modules)) or "None."
     (HERE / "score.md").write_text(text + "\n")
