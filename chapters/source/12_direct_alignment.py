@@ -289,7 +289,8 @@ path = torch.tensor(three_answers(rate=0.1, beta=1.0, steps=30)).T
 names = ("rejected: rejected  .", "chosen: chosen  b.", "other: never compared  bbb")
 lines = dict(zip(names, path, strict=True))
 show(plots.line_plot(lines, x_label="step", y_label="probability",
-                     title="The answer that nobody compared takes over"))
+                     title="The answer that nobody compared takes over"),
+     "Line plot of three probabilities against steps: two fall, bbb rises towards one.")
 claim("chosen and rejected answer both end below one third",
       bool((path[:2, -1] < 1 / 3).all() and path[2, -1] > 1 / 3))
 
@@ -384,7 +385,8 @@ for name, loss in losses.items():
 near = {k: (y > -1.5) & (y < 2.5) for k, y in pulls.items()}
 lines = {k: (h[near[k]].tolist(), y[near[k]]) for k, y in pulls.items()}
 show(plots.line_plot(lines, title="DPO's pull fades but never ends; IPO's turns",
-                     x_label="h, nats", y_label="pull (1 at h = 0)"))
+                     x_label="h, nats", y_label="pull (1 at h = 0)"),
+     "Line plot of the pull of DPO, KTO and IPO against the gap h, all 1 at h = 0.")
 
 # %% [markdown] rlhf={"part": "idea"}
 # Right of 5 nats IPO pulls back, and DPO still pulls on. KTO pulls most at $h=0$ and fades on both sides: a label that the policy strongly contradicts hardly moves it, be it wrong or just hard. <!-- fact -->
