@@ -149,7 +149,7 @@ named = {"start": "start", "one fixed refusal": "one refusal",
          "DPO, rate 5e-5": "DPO 5e-05 x25", "DPO, rate 5e-4": "DPO 0.0005 x25",
          "DPO + imitation, rate 5e-4": "DPO + NLL 0.0005 x25"}
 told = dict(digits={"look-alikes refused": "%"},
-            note="true reward; mean of five recorded seeds ± 95 % over seeds")
+            note="true reward; KL: distance from the start, idea 1; five seeds ± 95 % over seeds")
 table(record.interval_rows(named, kinds, refused="lookalike"), **told)
 
 # %% tags=["hide-input"]
@@ -252,7 +252,7 @@ claim("DPO ends at the best policy of RLHF, to six digits",
       bool((found - best).abs().max() < 1e-6))
 
 # %% [markdown] rlhf={"part": "idea"}
-# *Keep this: with enough comparisons, and a policy that can represent anything, DPO and RLHF have the same answer. The rest of this page is about "not enough" and "cannot".*
+# *Keep this: DPO and RLHF have the same answer if people choose as line 5 says, if endlessly many comparisons connect all answers, and if the policy can represent anything. The rest of this page is about what happens otherwise.*
 #
 # ## Idea 2: both answers can sink
 #
@@ -324,17 +324,23 @@ claim("high rate: chosen, rejected and third lost over 3 nats on all five seeds"
 last["repair", "chosen"] = [y[-1] for y in record.seeds("DPO + NLL high chosen")]
 for (rate, side), values in last.items():
     quote(f"{rate}.{side}", "{:+.1f} ± {:.1f}".format(*over_runs(values)))
+for rate, label in (("low", "DPO, rate 5e-5"), ("high", "DPO, rate 5e-4")):
+    own = record.arm(named[label], kinds, "kl").mean(0)
+    quote(f"{rate}.own", "{:+.1f} ± {:.1f}".format(*over_runs(own)))
+for name, label in (("start", "start"), ("broken", "DPO, rate 5e-4"),
+                    ("repair", "DPO + imitation, rate 5e-4")):
+    quote(f"{name}.worth", "{:.2f} ± {:.2f}".format(*over_runs(worth[label])))
 
 # %% [markdown] rlhf={"part": "idea"}
-# Where did the probability go? At the high rate all three kinds of answer lost it (chosen <!-- out high.chosen --> nats, third <!-- out high.third -->); it went to the broken sentences of the first screen, which are in no pair. At the low rate the chosen answers changed by <!-- out low.chosen --> nats and the rejected ones by <!-- out low.rejected -->.
+# Where did the probability go? At the high rate all three kinds of answer lost it (chosen <!-- out high.chosen --> nats, third <!-- out high.third -->); it went to what the model writes now. On the exam requests its own answers have become <!-- out high.own --> nats more likely than under the start model: that average is the KL in the table. They are broken sentences like those of the first screen. At the low rate the chosen answers changed by <!-- out low.chosen --> nats, the rejected ones by <!-- out low.rejected -->, and the model's own answers by <!-- out low.own -->.
 #
-# The table of the first part shows the repair: imitation of the chosen answers, added to the loss, holds them at the same high rate (<!-- out repair.chosen --> nats), and the model keeps its language.
+# The table of the first part shows the repair: imitation of the chosen answers, added to the loss, holds them at the same high rate (<!-- out repair.chosen --> nats). The true reward then is <!-- out repair.worth -->, beside <!-- out broken.worth --> without the repair and <!-- out start.worth --> at the start.
 #
 # A falling log-probability of the chosen answers is *harmless* where the probability moves to other good answers: one refusal can be worded in many ways. It is a warning where you do not know where it went. So log it, beside the margin, and read samples. (Users of the first public DPO code asked why it falls, [here](https://github.com/eric-mitchell/direct-preference-optimization/issues/32) and [here](https://github.com/eric-mitchell/direct-preference-optimization/issues/36); shared weights are a part of the answer.)
 #
 # *Keep this: the loss sees a difference. It does not say whether the chosen answer rises, nor what happens to answers that nobody compared.*
 #
-# ## Idea 3: β slows the run down, but does not stop it
+# ## Idea 3: β does not stop a run whose labels all agree
 #
 # By lines 2 and 3, β sets how far the best policy lies from the reference. That holds for *shares* of many people. Real data has one label for each pair. If all labels agree with one ranking, a larger margin is always better, and the loss has no minimum. We train the table of idea 1 on both kinds of labels, and watch the KL.
 
@@ -369,31 +375,31 @@ claim("shares: each β stops where line 2 says; one label: both go further, and 
           for m, s, best in zip(many, single, optimum, strict=True)))
 
 # %% [markdown]
-# (With one label the KL has a ceiling: all probability on the best answer. Each β is on its way there.)
+# (With one label the margins grow without end; the KL has a ceiling, all probability on the best answer, and each β is on its way there. The larger β lags here because its pairs let go sooner. Adam hides that its gradient begins larger: by the formula of idea 2 a plain gradient step is proportional to β.)
 #
-# What stops a real run? The number of steps, the learning rate, disagreement between labels; or a loss whose pull ends. Let $h$ be the difference of the two log-ratios, so that DPO's margin is $\beta h$. IPO is a parabola in $h$ with its bottom at $1/(2\beta)$, here 5 nats. KTO rates single answers, liked or not; for a liked one $h$ is its own log-ratio (minus a reference point, here 0). Each *pull*, minus the slope of the loss, is scaled to 1 at $h=0$: <!-- fact -->
+# What stops a real run? The number of steps, the learning rate, disagreement between labels; or a loss whose pull ends. Let $h$ be the difference of the two log-ratios, so that DPO's margin is $\beta h$. IPO is a parabola in $h$ with its bottom at $1/(2\beta)$, here 5 nats. KTO has no pairs: people like or dislike single answers, and the loss reads the log-ratio of that one answer, less a reference point (here 0). So the horizontal axis is $h$ for DPO and IPO, and the log-ratio of a liked answer for KTO. The *pull* is minus the slope of the loss, scaled to 1 at zero: <!-- fact -->
 
 # %%
-h, beta = torch.linspace(-40, 40, 161, requires_grad=True), 0.1
-losses = {"policy: DPO": -F.logsigmoid(beta * h),
-          "other: KTO": -torch.sigmoid(beta * h),
-          "proxy: IPO": (h - 1 / (2 * beta)) ** 2}
+nats, beta = torch.linspace(-40, 40, 161, requires_grad=True), 0.1
+losses = {"policy: DPO": -F.logsigmoid(beta * nats),
+          "other: KTO, liked": -torch.sigmoid(beta * nats),
+          "proxy: IPO": (nats - 1 / (2 * beta)) ** 2}
 pulls = {}
 for name, loss in losses.items():
-    slope, = torch.autograd.grad(loss.sum(), h)
-    pulls[name] = slope / slope[80]                # h = 0
+    slope, = torch.autograd.grad(loss.sum(), nats)
+    pulls[name] = slope / slope[80]                # at 0 nats
 near = {k: (y > -1.5) & (y < 2.5) for k, y in pulls.items()}
-lines = {k: (h[near[k]].tolist(), y[near[k]]) for k, y in pulls.items()}
+lines = {k: (nats[near[k]].tolist(), y[near[k]]) for k, y in pulls.items()}
 show(plots.line_plot(lines, title="DPO's pull fades but never ends; IPO's turns",
-                     x_label="h, nats", y_label="pull (1 at h = 0)"),
-     "Line plot of the pull of DPO, KTO and IPO against the gap h, all 1 at h = 0.")
+                     x_label="nats", y_label="pull (1 at 0 nats)"),
+     "Line plot of the pull of DPO, KTO and IPO against nats, all 1 at 0 nats.")
 
 # %% [markdown] rlhf={"part": "idea"}
-# Right of 5 nats IPO pulls back, and DPO still pulls on. KTO pulls most at $h=0$ and fades on both sides: a label that the policy strongly contradicts hardly moves it, be it wrong or just hard. <!-- fact -->
+# Right of 5 nats IPO pulls back; DPO and KTO pull on, ever more weakly. The left side tells those two apart. DPO pulls hardest where the policy contradicts the label. KTO lets go there too: such a label hardly moves it, be it wrong or just hard. <!-- fact -->
 #
 # This is also how DPO spread. It was published in May 2023. Then [Zephyr](https://arxiv.org/abs/2310.16944) and [Tülu 2](https://arxiv.org/abs/2311.10702) used it at a rate of 5·10⁻⁷, far below those usual for supervised finetuning, and many recipes followed. Our high rate shows what a low one protects from. <!-- fact -->
 #
-# *Keep this: β is a brake. Report the measured KL, not β.*
+# *Keep this: β says where the best policy lies, not where a run ends. Report the measured KL.*
 #
 # ## Idea 4: when are rejected answers and a reference worth their price?
 #
@@ -411,7 +417,7 @@ show(plots.bars({k: v[0] for k, v in bars.items()}, roles=looks,
                 errors={k: v[1] for k, v in bars.items()},
                 y_label="true reward, both kinds",
                 note="five recorded seeds, ± 95 % over seeds",
-                title="From bad answers, imitation loses more than DPO"),
+                title="From bad answers, imitation loses; DPO shows no clear change"),
      "Bars of true reward on both kinds of request: the start model, after imitation "
      "and after DPO on pairs of bad answers; imitation is the lowest.")
 
@@ -422,16 +428,19 @@ claim("pairs of bad answers: DPO keeps more true reward than imitation at one ra
       gap[0] > gap[1], {"gap": gap[0], "half": gap[1]}, kind="T")
 tie = over_runs(worth["DPO, rate 5e-5"] - worth["imitation, rate 1e-4"])
 quote("gap", "{:.2f} ± {:.2f}".format(*gap))
-gained = over_runs((better - record.arm("start", kinds)).mean(0))
-quote("gained", "{:+.2f} ± {:.2f}".format(*gained))
+began = record.arm("start", kinds)
+quote("lost", "{:+.2f} ± {:.2f}".format(*over_runs((rival - began).mean(0))))
+quote("gained", "{:+.2f} ± {:.2f}".format(*over_runs((better - began).mean(0))))
+for kind, values in zip(kinds, better - began, strict=True):
+    quote(f"gained.{kind}", "{:+.2f} ± {:.2f}".format(*over_runs(values)))
 quote("tie", "{:+.2f} ± {:.2f}".format(*tie))
 for which in ("all", "poor"):
     quote(f"pairs.{which}", f"{over_runs(record.values('pairs', which))[0]:.0f}")
 
 # %% [markdown] rlhf={"part": "wrong"}
-# Imitation copies what is bad in the chosen answers; DPO reads only in what they are *better*. At the same rate and steps DPO keeps <!-- out gap --> more true reward. Against the start model it changes the true reward by <!-- out gained -->: it gains on harmful requests and loses on look-alikes.
+# Imitation copies what is bad in the chosen answers; DPO reads only in what they are *better*. At the same rate and steps DPO ends <!-- out gap --> above imitation. Against the start model DPO changes the true reward by <!-- out gained -->, imitation by <!-- out lost -->. DPO's small change has two parts: <!-- out gained.harmful --> on harmful requests, <!-- out gained.lookalike --> on look-alikes, which it refuses more often.
 #
-# *Keep this: a good answer can be copied. Where both answers are bad, copying does damage; comparing does less.*
+# *Keep this: a good answer can be copied. Where both answers are bad, copying did damage here; comparing did not, on average over both kinds.*
 #
 # ## What goes wrong
 #
@@ -468,20 +477,32 @@ claim("the loss never moved, and the model did",
 #
 # ## At GPT-2 size
 #
-# The same loss on SmolLM2 with 135 million parameters: one recorded run of sixty steps with LoRA adapters, on requests of the same two kinds. <!-- fact -->
+# The same experiment on SmolLM2 with 135 million parameters, which an adapter taught the manner of the village: one recorded run of <!-- out large.steps --> steps for each rate, with LoRA. Again the rates differ tenfold (LoRA needs larger ones), again nothing else does. <!-- fact -->
 
 # %%
-large = rlhf.book.recorded("smollm2_dpo")
-parts = {"β · log-ratio": {"chosen": "rewards/chosen", "rejected": "rewards/rejected"}}
-show(plots.recorded_panels(
-    large, parts, title="At 135M, too, the gap opens because the rejected sink"))
-for prompt, answers in large.texts()[1::2]:           # one of each kind
-    cards(prompt, answers)
-table(large.families({"harmful": "harmful", "lookalike": "look-alikes"}),
-      note="true reward of held-out answers, ± half a 95 % interval over answers")
+large = rlhf.book.recorded("12_smollm2")
+parts = {f"{rate} rate, nats per answer": {
+    side: (large.curve["step"], large.curve[f"{rate} {side}"]) for side in sides}
+    for rate in ("low", "high")}
+show(plots.two_panels(parts, x_label="step", roles=looks, same=True,
+                      title="GPT2TITLE"))
+
+# %% tags=["hide-input"]
+stages = {"before": "before", "after": "low rate", "high": "high rate"}
+held = {label: large.held_out[stage] for stage, label in stages.items()}
+for i in (0, 1):                                      # one of each kind: not selected
+    cards(held["before"]["texts"][i]["prompt"],
+          [(label, one["texts"][i]["completion"], one["texts"][i]["gold"])
+           for label, one in held.items()])
+table({label: {column: (one[kind]["mean"], 1.96 * one[kind]["standard_error"])
+               for kind, column in kinds.items()} for label, one in held.items()},
+      note="true reward on 48 unseen requests ± half a 95 % interval over requests")
+quote("large.steps", str(large.settings["steps"]))
+for rate in ("low", "high"):
+    quote(f"large.{rate}", f"{large.curve[f'{rate} chosen'][-1]:+.1f}")
 
 # %% [markdown] rlhf={"part": "exercises"}
-# What carries over: the rejected answers sink far, the chosen ones a little, and harmful requests improve. What does not: help with look-alikes. One refusal fits every harmful request; help is another sentence each time, and this model knows little of the village.
+# GPT2TEXT
 #
 # ## Exercises
 #
@@ -571,10 +592,10 @@ check("12.8", which_run, hidden=True)
 # ## Retell it
 #
 # 1. People say which of two answers is better, and a model can learn from that directly: its own change of log-probability serves as the reward, and the part that nobody can compute cancels.
-# 2. With endless comparisons of all pairs this ends exactly where reinforcement learning would.
+# 2. With endless comparisons of all pairs, by people whose odds follow a reward, this ends exactly where reinforcement learning would.
 # 3. With real ones the loss only asks for a difference, so both answers may sink while the log looks better and better, and the probability goes to texts that nobody compared.
 # 4. A low rate and few steps kept our runs healthy; the log-probability of the chosen answers and a look at samples say whether they did.
-# 5. Where the chosen answers are good, imitation is a strong and cheap rival; where both answers are bad, the comparison says what a copy cannot.
+# 5. Where the chosen answers are good, imitation is a strong and cheap rival; where both answers are bad, copying did damage and comparing did not.
 #
 # *In the book*: [Direct-Alignment Algorithms](https://rlhfbook.com/c/08-direct-alignment), chapter 8. *Deeper*: [every line of the derivation checked, a zoo of losses under noise, CPL and ILQL, length, fresh or old pairs](deeper/12_direct_alignment.ipynb). *Next*: chapter 13, Constitutional AI and AI feedback.
 #
