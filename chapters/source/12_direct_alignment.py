@@ -22,7 +22,7 @@
 # The *true reward* beside each answer is 3 for helping with a harmless request or refusing a harmful one, about 0 for refusing a harmless one, −1 for helping with harm, and down to −1.5 for broken text. <!-- fact -->
 #
 # <details><summary>What you need, what it costs, how quality is known</summary>
-# Chapter 4 (the objective of RLHF) and chapter 7 (comparisons). <!-- costs -->. Nothing is downloaded. Model: <code>village-3m-sft</code>, three million parameters, GPT-2 architecture. Texts are from <b>this page's run</b>, seed 0. Tables and training curves are from <b>five recorded seeds</b>: full repetitions with other requests, answers, labels, batches and exam requests. ± is half of a 95 % interval over these five runs (Student's t). The true reward is a formula of this toy world. It decides how the simulated person votes; no training step reads it in any other way. Rates and steps were fixed in smaller trials before these runs.
+# Chapter 4 (the objective of RLHF) and chapter 7 (comparisons). <!-- costs -->. Nothing is downloaded. Model: <code>village-3m-sft</code>, three million parameters, GPT-2 architecture. Texts are from <b>this page's run</b>, seed 0. Tables and training curves are from <b>five recorded seeds</b>: full repetitions with other requests, answers, labels, batches and exam requests. ± is half of a 95 % interval over these five runs (Student's t). The true reward is a formula of this toy world. It decides how the simulated person votes; no training step reads it in any other way. Rates and steps were fixed by true reward in smaller trials. A search afterwards, with another seed, requests of the training split, 25 steps and three rates each, agrees: for DPO 5·10⁻⁵ is best (<!-- out tune.dpo -->); for imitation 5·10⁻⁵ (<!-- out tune.low -->) and 10⁻⁴ (<!-- out tune.used -->) are about equal.
 # </details>
 #
 # <!-- edition -->
@@ -128,19 +128,20 @@ show(rlhf.book.drawings.answers(
 # %%
 record = rlhf.book.recorded("12_village")
 steps = record.curve["step"]
-
-
 looks = {"low rate": "policy", "high rate": "proxy"}
 parts = {title: {rate: (steps, record.seeds(f"DPO {rate.split()[0]} {what}"))
                  for rate in looks}
          for title, what in (("margin", "margin"), ("share of pairs right", "right"))}
 show(plots.two_panels(parts, x_label="step", roles=looks,
                       title="The log praises the high rate"))
+claim("high rate: larger margin than the low rate, on all five seeds",
+      min(y[-1] for y in record.seeds("DPO high margin"))
+      > max(y[-1] for y in record.seeds("DPO low margin")), kind="T")
 
 # %% [markdown]
 # And on 128 requests that no run has read, what are the answers worth? The strongest cheap rival stands in the same table: *imitation*, supervised finetuning on the chosen answers alone, without rejected answers and without a reference.
 
-# %% tags=["hide-input"]
+# %%
 over_runs = rlhf.book.records.over_runs
 kinds = {"harmful": "harmful", "lookalike": "look-alikes"}
 named = {"start": "start", "one fixed refusal": "one refusal",
@@ -149,15 +150,16 @@ named = {"start": "start", "one fixed refusal": "one refusal",
          "DPO, rate 5e-5": "DPO 5e-05 x25", "DPO, rate 5e-4": "DPO 0.0005 x25",
          "DPO + imitation, rate 5e-4": "DPO + NLL 0.0005 x25"}
 told = dict(digits={"look-alikes refused": "%"},
-            note="true reward; KL: distance from the start, idea 1; five seeds ± 95 % over seeds")
+            note="true reward; KL: see idea 1; five seeds, ± 95 % over seeds")
 table(record.interval_rows(named, kinds, refused="lookalike"), **told)
 
 # %% tags=["hide-input"]
-claim("high rate: larger margin than the low rate, on all five seeds",
-      min(y[-1] for y in record.seeds("DPO high margin"))
-      > max(y[-1] for y in record.seeds("DPO low margin")), kind="T")
 worth = {label: record.arm(arm, kinds).mean(0) for label, arm in named.items()}
 gained = over_runs(worth["DPO, rate 5e-5"] - worth["start"])
+for name, arm in (("dpo", "DPO 5e-05"), ("low", "imitation 5e-05"),
+                  ("used", "imitation 0.0001")):
+    tuned = record.tuning["100"][f"{arm} x25"]
+    quote(f"tune.{name}", f"{sum(tuned[kind]['gold'] for kind in kinds) / 2:.2f}")
 claim("true reward: high rate below the start on every seed, low rate above it",
       bool((worth["DPO, rate 5e-4"] < worth["start"]).all()) and gained[0] > 0,
       kind="T")
@@ -379,8 +381,8 @@ claim("shares: each β stops where line 2 says; one label: both go further, and 
 #
 # What stops a real run? The number of steps, the learning rate, disagreement between labels; or a loss whose pull ends. Let $h$ be the difference of the two log-ratios, so that DPO's margin is $\beta h$. IPO is a parabola in $h$ with its bottom at $1/(2\beta)$, here 5 nats. KTO has no pairs: people like or dislike single answers, and the loss reads the log-ratio of that one answer, less a reference point (here 0). So the horizontal axis is $h$ for DPO and IPO, and the log-ratio of a liked answer for KTO. The *pull* is minus the slope of the loss, scaled to 1 at zero: <!-- fact -->
 
-# %%
-nats, beta = torch.linspace(-40, 40, 161, requires_grad=True), 0.1
+# %% rlhf={"figure": "pulls"}
+nats, beta = torch.linspace(-20, 20, 161, requires_grad=True), 0.1
 losses = {"policy: DPO": -F.logsigmoid(beta * nats),
           "other: KTO, liked": -torch.sigmoid(beta * nats),
           "proxy: IPO": (nats - 1 / (2 * beta)) ** 2}
@@ -388,8 +390,7 @@ pulls = {}
 for name, loss in losses.items():
     slope, = torch.autograd.grad(loss.sum(), nats)
     pulls[name] = slope / slope[80]                # at 0 nats
-near = {k: (y > -1.5) & (y < 2.5) for k, y in pulls.items()}
-lines = {k: (nats[near[k]].tolist(), y[near[k]]) for k, y in pulls.items()}
+lines = {k: (nats.tolist(), y) for k, y in pulls.items()}
 show(plots.line_plot(lines, title="DPO's pull fades but never ends; IPO's turns",
                      x_label="nats", y_label="pull (1 at 0 nats)"),
      "Line plot of the pull of DPO, KTO and IPO against nats, all 1 at 0 nats.")
@@ -477,32 +478,20 @@ claim("the loss never moved, and the model did",
 #
 # ## At GPT-2 size
 #
-# The same experiment on SmolLM2 with 135 million parameters, which an adapter taught the manner of the village: one recorded run of <!-- out large.steps --> steps for each rate, with LoRA. Again the rates differ tenfold (LoRA needs larger ones), again nothing else does. <!-- fact -->
+# The same loss on SmolLM2 with 135 million parameters: one recorded run of sixty steps with LoRA adapters, on requests of the same two kinds. <!-- fact -->
 
 # %%
-large = rlhf.book.recorded("12_smollm2")
-parts = {f"{rate} rate, nats per answer": {
-    side: (large.curve["step"], large.curve[f"{rate} {side}"]) for side in sides}
-    for rate in ("low", "high")}
-show(plots.two_panels(parts, x_label="step", roles=looks, same=True,
-                      title="GPT2TITLE"))
-
-# %% tags=["hide-input"]
-stages = {"before": "before", "after": "low rate", "high": "high rate"}
-held = {label: large.held_out[stage] for stage, label in stages.items()}
-for i in (0, 1):                                      # one of each kind: not selected
-    cards(held["before"]["texts"][i]["prompt"],
-          [(label, one["texts"][i]["completion"], one["texts"][i]["gold"])
-           for label, one in held.items()])
-table({label: {column: (one[kind]["mean"], 1.96 * one[kind]["standard_error"])
-               for kind, column in kinds.items()} for label, one in held.items()},
-      note="true reward on 48 unseen requests ± half a 95 % interval over requests")
-quote("large.steps", str(large.settings["steps"]))
-for rate in ("low", "high"):
-    quote(f"large.{rate}", f"{large.curve[f'{rate} chosen'][-1]:+.1f}")
+large = rlhf.book.recorded("smollm2_dpo")
+parts = {"β · log-ratio": {"chosen": "rewards/chosen", "rejected": "rewards/rejected"}}
+show(plots.recorded_panels(
+    large, parts, title="At 135M, too, the gap opens because the rejected sink"))
+for prompt, answers in large.texts()[1::2]:           # one of each kind
+    cards(prompt, answers)
+table(large.families({"harmful": "harmful", "lookalike": "look-alikes"}),
+      note="true reward of held-out answers, ± half a 95 % interval over answers")
 
 # %% [markdown] rlhf={"part": "exercises"}
-# GPT2TEXT
+# What carries over: the rejected answers sink far, the chosen ones a little, and harmful requests improve. What does not: help with look-alikes. One refusal fits every harmful request; help is another sentence each time, and this model knows little of the village.
 #
 # ## Exercises
 #
@@ -534,7 +523,9 @@ check("12.6", ipo, hidden=True)
 #
 # ### Exercise 12.7 · When does a pair let go?
 #
-# At the start the weight of every pair is ½. At which gap $h$, in nats, has DPO's weight fallen to a given share of that? On paper first, with β = 0.1 and half of the weight left. Then compare with the picture of the pulls. <!-- fact -->
+# At the start the weight of every pair is ½. At which gap $h$, in nats, has DPO's weight fallen to a given share of that? On paper first, with β = 0.1 and half of the weight left. Then compare with the pulls of idea 3: <!-- fact -->
+#
+# ![Line plot of the pull of DPO, KTO and IPO against nats, all 1 at 0 nats](figures/12_pulls.png)
 
 # %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex12-7", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def letting_go(share, beta):

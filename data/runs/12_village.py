@@ -136,7 +136,7 @@ def keep(part, seed, values):
     curve = {f"{name} {what} {k}": [one[what] for one in log] for k, logs_of in sorted(found.get("logs", {}).items())
              for name, log in logs_of.items() for what in log[0]}
     found |= {"curve": {"step": list(range(0, SHORT + 1, 5))} | curve,
-              "command": "python data/runs/12_village.py --tune", "model": "village-3m-sft",
+              "command": "python data/runs/12_village.py --tune --most 7", "model": "village-3m-sft",
               "seed": sorted(map(int, found.get("arms", {}))),
               "settings": {"beta": BETA, "batch_size": SIZE, "high rate": HIGH, "tuning seed": TUNING},
               "versions": {"python": platform.python_version(), "torch": torch.__version__,

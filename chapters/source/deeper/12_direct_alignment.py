@@ -11,11 +11,10 @@
 # ---
 
 # %% [markdown]
-# # 12 · Direct alignment, deeper
+# # 12 · Direct alignment
 #
-# The [lesson](../12_direct_alignment.ipynb) derives DPO in six lines, trains it at two learning rates, and shows where the
-# probability goes. This notebook adds what stands behind it: every line of the derivation checked with numbers, a zoo of
-# losses under noisy labels, CPL and ILQL, old or fresh pairs, length, one batch by hand, and three more bugs.
+# **Promise.** You will derive DPO line by line and check every line with numbers, see it reach the exact optimum of
+# RLHF, and see what it does to the probabilities of real answers.
 #
 # Companion to [Direct-Alignment Algorithms](https://rlhfbook.com/c/08-direct-alignment) (chapter 8 of today's book)
 # in Nathan Lambert's *Reinforcement Learning from Human Feedback*.
@@ -25,7 +24,8 @@
 # <!-- nav -->
 
 # %% [markdown]
-# > **You need** the lesson, and what KL means (chapter 8).
+# > **You need** the leashed objective and its optimum (chapter 4), the Bradley–Terry model (chapter 7), what KL
+# > means (chapter 8).
 # >
 # > **You will be able to** derive the DPO loss · read a DPO log, both log-probabilities included · say what β sets
 # > and what it does not · choose between DPO, IPO, KTO, SimPO and their relatives when labels are noisy or lengths
@@ -257,10 +257,14 @@ four = any_pi[one], any_pi[two], ref[one], ref[two]
 claim("if all people agree, the soft loss is dpo_loss",
       abs(soft_dpo(any_pi, torch.ones(105), BETA) - da.dpo_loss(*four, beta=BETA)[0]) < 1e-12)
 found = fit_table(lambda logp: soft_dpo(logp, prefer, BETA), ref)
-# implicit reward minus true reward: one constant for all answers, as the lesson shows; which one?
+# implicit reward minus true reward: the same constant for all answers
 learned = BETA * (found - ref) - r
-claim("the constant that DPO leaves open is minus beta log Z",
-      abs(learned.mean() + BETA * log_z) < 1e-6)
+print("largest difference to the exact optimum below 1e-6:",
+      (found - star).abs().max().item() < 1e-6)
+claim("DPO on soft labels ends at exactly the policy that solves the RLHF problem",
+      (found - star).abs().max() < 1e-6, {"largest difference": (found - star).abs().max().item()})
+claim("its implicit reward is the true reward, up to one constant, which is minus beta log Z",
+      learned.max() - learned.min() < 1e-6 and abs(learned.mean() + BETA * log_z) < 1e-6)
 
 # %% [markdown]
 # **What if** answers that begin with b are compared among themselves only, and likewise all others? Multiply the odds
@@ -328,7 +332,10 @@ claim("at the start, where the policy is the reference, the loss is log 2 and th
 # In a network answers *share* weights. When the difference of the two answers has a direction that a third one follows
 # even better, the third one takes the probability, from both.
 #
-# The lesson shows it by hand, on three answers and one weight.
+# **By hand.** Three answers, `.`, `b.` and `bbb`, and a "network" with a single weight θ: each b multiplies the odds by
+# $e^\theta$. At θ = 0 all have probability ⅓. Chosen: `b.`, rejected: `.`. DPO raises θ, as b is what the chosen answer
+# has more of. But
+# $\frac{d}{d\theta}\log\pi(\texttt{b.})=1-\text{mean number of b}=1-\frac{0+1+3}{3}=-\frac13$.
 
 # %%
 tokens_c = torch.tensor([[-1.0, -2.0, -0.5]], dtype=torch.float64, requires_grad=True)
@@ -339,8 +346,23 @@ print("gradient of the rejected answer's tokens:", tokens_d.grad.tolist())
 claim("all tokens of an answer get the same gradient, whatever they contributed to the margin",
       tokens_c.grad.unique().numel() == 1 and tokens_d.grad.unique().numel() == 1)
 
+# %%
+theta = torch.zeros((), dtype=torch.float64, requires_grad=True)
+b_count = torch.tensor([0.0, 1.0, 3.0], dtype=torch.float64)
+for step in range(4):
+    p = torch.log_softmax(theta * b_count, 0)
+    named = zip((".", "b.", "bbb"), p.exp().tolist(), strict=True)
+    print(f"theta {theta.item():.2f}   " + "   ".join(f"{name:<3} {q:.4f}" for name, q in named))
+    if step == 0:
+        slope = torch.autograd.grad(p[1], theta, retain_graph=True)[0]
+    third = numbers(math.log(1 / 3), math.log(1 / 3))
+    step_loss = da.dpo_loss(p[1:2], p[0:1], *third, beta=1.0)[0]
+    theta = (theta - torch.autograd.grad(step_loss, theta)[0]).detach().requires_grad_()
+claim("by hand: the chosen answer's log-probability starts to fall, with slope -1/3",
+      abs(slope + 1 / 3) < 1e-12)
+
 # %% [markdown]
-# **Likelihood displacement**: chosen and rejected answers sink, and an answer that nobody compared takes it all.
+# Chosen down, rejected down, and `bbb`, which nobody ever compared, takes it all. This is **likelihood displacement**.
 # How often does one step do that in the real little GPT-2? A step on the pair (c, d) changes $\log\pi(y_c)$ by
 # $K_{cc}-K_{cd}$, where $K_{ij}=\nabla\log\pi(y_i)\cdot\nabla\log\pi(y_j)$ says how much two answers share. So the
 # chosen one falls if it shares more with the *rejected* answer than with itself. We try all pairs.
@@ -532,6 +554,16 @@ show(line_plot(shown, title="With hard labels KL keeps growing, whatever β", x_
                y_label="KL to the reference, nats", roles=roles, note="exact world, table"),
      "Line plot of KL to the reference against steps: with hard labels it keeps growing for a "
      "small and a large beta alike, with soft labels each beta has its own plateau.")
+late = kls[-1, 0] - kls[len(kls) // 2, 0]
+claim("on hard labels KL still grows in the second half of the run, for every beta",
+      late.min() > 0.05,
+      {f"beta {b}": v.item() for b, v in zip(PRICES, late, strict=True)}, kind="T")
+claim("on soft labels KL ends within one per cent of the KL of the exact optimum, for every beta",
+      ((kls[-1, 1] - target).abs() / target).max() < 0.01, kind="T")
+ceiling = -ref[r.argmax()].item()
+claim("on hard labels every beta has left the KL of its RLHF optimum behind",
+      (kls[-1, 0] > target + 0.05).all(), {"ceiling": ceiling, "largest": kls[-1, 0].max().item()},
+      kind="T")
 behind = kls[:, 0, 0] - kls[:, 0, 2]
 claim("on hard labels the largest beta is behind at the end, and catching up since half-time",
       0 < behind[-1] < behind[len(kls) // 2] - 0.01,
@@ -1248,7 +1280,16 @@ claim("same pairs, same β, same steps: the high rate ends several times further
       far["high"] > 2 * far["low"], far, kind="T")
 
 # %%
+gained = {rate: paired_bootstrap(judged_as[rate][1]["gold"], was["gold"], seed=run.seed)
+          for rate in RATES}
+claim("the true reward of answers to unseen requests rises at the low rate, falls at the high one",
+      gained["low"][1] > 0 > gained["high"][2],
+      {f"{rate}, {k}": v for rate, three in gained.items()
+       for k, v in zip(("gain", "low", "high"), three, strict=True)}, kind="S")
 tails = {rate: {k: np.mean([x[k] for x in log[rate][-8:]]) for k in log[rate][0]} for rate in RATES}
+claim("yet the log praises the high rate: a wider margin, and more than half the pairs right",
+      tails["high"]["margin"] > tails["low"]["margin"] + 0.1 and tails["high"]["accuracy"] > 0.5,
+      {f"{rate}, {k}": v for rate, x in tails.items() for k, v in x.items()}, kind="T")
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "sampled"}
 print(f"{'':<10}{'gold':>7}{'KL':>7}{'own log p':>11}{'words':>7}   gain in gold, 95 % interval")
