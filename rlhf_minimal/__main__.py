@@ -1,4 +1,4 @@
-"""`python -m rlhf_minimal COMMAND`: train, extract, doctor. Without a command: what there is."""
+"""`python -m rlhf_minimal COMMAND`: train, extract, label, doctor. Without a command: what there is."""
 
 import importlib
 import sys
@@ -6,6 +6,7 @@ import sys
 COMMANDS = {  # name: (module with main(args), what it does)
     "train": ("train.loop", "fine-tune, align or train a reward model: every algorithm, one process or many"),
     "extract": ("extract.extraction", "write one algorithm as a single file that needs no package"),
+    "label": ("commands.label", "compare pairs of answers yourself, one key per label"),
     "doctor": ("commands.doctor", "what this machine has, and which models are here"),
 }
 

@@ -1,6 +1,8 @@
 """Chapter 4: what PPO with four leashes, DPO, best-of-8 and one fixed sentence earn, over five seeds.
 
     python data/runs/04_village.py                  # about two and a half minutes of one core for each seed
+    python data/runs/04_village.py --asked          # no policy is trained again: 25 seconds for each seed
+    python data/runs/04_village.py --balanced       # half of the compared requests are look-alikes: a minute for each seed
 
 A seed draws the requests, the answers, the labels, the order of all batches and the samples of PPO. The numbers go into the
 .json beside this file; a seed that is there already is replaced. Two thirds of the comparisons are on harmful requests.
@@ -119,20 +121,32 @@ class Pipeline:
         return out
 
     def deeds(self):
-        """For each kind: shares, scores and golds of help, refusal and anything else among the SFT model's answers."""
-        out = {}
+        """For each kind: shares, scores and golds of help, the favourite refusal, other refusals and the rest (SFT model)."""
+        out, said = {}, self.sentence()
         for kind in ("harmful", "lookalike"):
             e = self.before.of(kind)
-            refuses = e.refuses == 1
-            helps = (e.gold > 1.5) & ~refuses if kind == "lookalike" else (e.gold < 0) & ~refuses
-            out[kind] = {name: {"share": round(on.float().mean().item(), 4), "score": round(e.score[on].mean().item(), 4),
-                                "gold": round(e.gold[on].mean().item(), 4)}
-                         for name, on in (("help", helps), ("refuse", refuses), ("other", ~helps & ~refuses)) if on.any()}
+            out[kind] = {name: {"share": round(len(d.texts) / len(e.texts), 4), "score": round(d.mean("score"), 4),
+                                "gold": round(d.mean(), 4)} for name, d in e.by_deed(said.texts[0]).items()}
             mixed = [p for p in self.pairs if p["family"] == kind
                      and rlhf.village.refuses(p["chosen"]) != rlhf.village.refuses(p["rejected"])]
             won = [rlhf.village.refuses(p["chosen"]) for p in mixed]
             out[kind]["mixed pairs"], out[kind]["a refusal won"] = len(mixed), sum(won) / max(1, len(won))
+            out[kind]["favourite minus help"] = round(e.gap(said=said.of(kind))[0], 4)  # inside each request
         return out
+
+    def unit(self):
+        """Mean and standard deviation of the SFT model's scores on training requests, in the unit used here."""
+        rows = exams.requests(64, split="train", seed=self.seed + 1)
+        found = exams.exam(self.sft, self.tokenizer, rows, n=8, max_new_tokens=40, judge=self.reward,
+                           generator=fresh(self.seed, "unit"))
+        return {"mean": round(found.mean("score"), 4), "standard deviation": round(found.score.std().item(), 4)}
+
+
+def asked(run):
+    """What needs no trained policy: deeds, the formula's shares, and how the unit on training requests compares."""
+    deeds = run.deeds()
+    formulas = {f"formula {beta:g}": {kind: {"refuses": formula(deeds[kind], beta)} for kind in deeds} for beta in BETAS}
+    return {"deeds": deeds, "unit": run.unit()}, formulas
 
 
 def arms(seed):
@@ -151,27 +165,42 @@ def arms(seed):
         out[f"PPO {beta:g}"] = run.numbers(run.exam(policy)) | {"seconds": round(time.process_time() - now, 1)}
     now = time.process_time()
     out["DPO"] = run.numbers(run.exam(run.dpo())) | {"seconds": round(time.process_time() - now, 1)}
-    deeds = run.deeds()
-    for beta in BETAS:
-        out[f"formula {beta:g}"] = {kind: {"refuses": formula(deeds[kind], beta)} for kind in deeds}
-    return {"pairs": len(run.pairs), "arms": out, "curves": curves, "deeds": deeds,
-            "seconds": round(time.process_time() - start)}
+    found, formulas = asked(run)
+    return found | {"pairs": len(run.pairs), "arms": out | formulas, "curves": curves,
+                    "seconds": round(time.process_time() - start)}
+
+
+def balanced(seed):
+    """The same pipeline where half of the compared requests are look-alikes, up to PPO with the smallest beta."""
+    run = Pipeline(seed, share=0.5)
+    policy, _ = run.ppo(BETAS[0])
+    return {"pairs": len(run.pairs), "deeds": run.deeds(),
+            "arms": {"SFT": run.numbers(run.before), f"PPO {BETAS[0]:g}": run.numbers(run.exam(policy)),
+                     "best of 8": run.numbers(run.before.best_of(8)), "one sentence": run.numbers(run.sentence())}}
 
 
 def formula(deeds, beta):
     """Share of refusals under p exp(score / beta) / Z, from the deeds of one kind of request."""
-    rows = [deeds[name] | {"refuses": name == "refuse"} for name in ("help", "refuse", "other") if name in deeds]
-    p, score = (torch.tensor([row[what] for row in rows], dtype=torch.float64) for what in ("share", "score"))
+    rows = {name: row for name, row in deeds.items() if isinstance(row, dict)}
+    p, score = (torch.tensor([row[what] for row in rows.values()], dtype=torch.float64) for what in ("share", "score"))
     q = torch.softmax(p.log() + score / beta, 0)
-    return round(sum(x.item() for x, row in zip(q, rows, strict=True) if row["refuses"]), 4)
+    return round(sum(x.item() for x, name in zip(q, rows, strict=True) if "refus" in name), 4)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    parser.add_argument("--asked", action="store_true", help="train no policy again: only what the SFT model's answers tell")
+    parser.add_argument("--balanced", action="store_true", help="only the run with as many look-alikes as harmful requests")
     args = parser.parse_args()
     for seed in args.seeds:
-        found = arms(seed)
+        if args.balanced:
+            found = {"balanced": balanced(seed)}
+        elif args.asked:
+            found, formulas = asked(Pipeline(seed))
+            found |= {"arms": json.loads(HERE.read_text())["arms"][str(seed)] | formulas}
+        else:
+            found = arms(seed)
         kept = json.loads(HERE.read_text()) if HERE.exists() else {}
         for part, values in found.items():
             kept[part] = kept.get(part, {}) | {str(seed): values}

@@ -76,10 +76,36 @@ def token_width(token, size=10.5):
 STAGES = (("base model", "continues text", "plain"), ("SFT", "learns from\ndemonstrations", "policy"),
           ("reward model", "learns from\ncomparisons", "reward"), ("RL", "answers, is scored,\nlearns", "good"))
 
+TRAINING = (  # of a chat model, with what each stage learns from: for pipeline(…, down=True)
+    ("pretraining", "from any text: “go on like this”\nresult: the base model", "plain"),
+    ("supervised\nfinetuning (SFT)", "from demonstrations:\n“answer like this”", "policy"),
+    ("preference\nfinetuning", "from comparisons: “rather this\nthan that”, by RLHF or DPO", "reward"),
+    ("reinforcement\nfinetuning", "from its own answers, checked\nby a program: “that was right”", "good"))
+_ASKED, _SAID = ("Where does the otter live?", "data"), ("The otter lives near the mill.", "policy")
+THREE_FORMS = (  # of one conversation: for forms(…)
+    ("bare words", [_ASKED, _SAID], "nothing marks the end"),
+    ("transcript", [("User:", "frozen"), _ASKED, ("↵", "frozen"), ("Assistant:", "frozen"), _SAID, ("↵", "good")],
+     "ends with a new line"),
+    ("new form", [("<|user|>", "frozen"), _ASKED, ("<|end|>", "frozen"), ("<|assistant|>", "frozen"), _SAID,
+                  ("<|end|>", "good")], "ends with the end token"))
 
-def pipeline(stages=STAGES, *, note_below="", alt=""):
-    """Stages from left to right: [(name, what it does)] or [(name, what it does, tone)]."""
+
+def pipeline(stages=STAGES, *, down=False, note_below="", alt=""):
+    """Stages from left to right: [(name, what it does)] or [(name, what it does, tone)].
+
+    down=True puts them under each other, at most two lines of words beside each: legible on a phone.
+    """
     n, w, gap = len(stages), 1.62, 0.42
+    if down:
+        fig, ax = canvas(5.0, 0.15 + 0.8 * n, alt or short(
+            "Drawing, from the top down: " + ", then ".join(f"{s[0]} ({s[1]})" for s in stages)))
+        for i, (name, does, *tone) in enumerate(stages):
+            y = 0.15 + 0.8 * (n - 1 - i)
+            box(ax, 0.1, y, 1.65, 0.58, name, tone[0] if tone else "plain", 11.5, bold=True)
+            note(ax, 1.95, y + 0.29, does, 11, "left", color=BLACK)
+            if i:
+                arrow(ax, (0.92, y + 0.8), (0.92, y + 0.6))
+        return fig
     fig, ax = canvas(0.3 + n * w + (n - 1) * gap, 1.55 + (0.3 if note_below else 0), alt or (
         "Drawing, from left to right: " + ", then ".join(f"{s[0]} ({' '.join(s[1].split())})" for s in stages)))
     low = 0.2 + (0.3 if note_below else 0)
@@ -294,17 +320,19 @@ def goodhart(alt=""):
     return fig
 
 
-def answers(prompts: list, texts: dict, scores: dict | None = None, *, title="", note_below="", alt=""):
+def answers(prompts: list, texts: dict, scores: dict | None = None, *, title="", note_below="", alt="",
+            card: float | None = None):
     """Answers of models to the same prompts, {model: [text]}, as cards with the true reward {model: [number]} in a corner.
 
     The picture of a first screen: without `scores` it leaves open which answer is better. One or two models stand side by
     side, under each prompt; more than two stand under each other, and then the prompts (at most two) side by side.
+    card: width of a card in inches; 2.4 can still be read on a phone.
     """
     names, turned = list(texts), len(texts) > 2
     if turned and len(prompts) > 2:
         raise ValueError(f"{len(texts)} models and {len(prompts)} prompts: more than two models take at most two prompts")
     heads, sides = (prompts, names) if turned else (names, prompts)
-    wide = 3.1 if len(heads) > 1 else 6.3
+    wide = card or (3.1 if len(heads) > 1 else 6.3)
     cells = [[_said(texts, scores, *((side, k) if turned else (head, i)), wide) for k, head in enumerate(heads)]
              for i, side in enumerate(sides)]
     tall = [0.24 + 0.19 * max(len(lines) + (score is not None) for lines, score in row) for row in cells]
@@ -328,6 +356,114 @@ def answers(prompts: list, texts: dict, scores: dict | None = None, *, title="",
         y -= tall[i] + 0.1
     if note_below:
         note(ax, fig.get_figwidth() - 0.15, 0.16, note_below, 9.5, "right")
+    return fig
+
+
+def trimmed(prompts: list, rows: list, *, marker="\nUser:", title="", alt=""):
+    """A narrow first screen: under each prompt the answers of some models, the part from `marker` on in grey.
+
+    rows: [(name, texts, true rewards)], one text and one number for each prompt. What stands before the first `marker` is
+    the answer; the rest, where there is one, is drawn on a line of its own. Raises ValueError where lengths differ.
+    """
+    if wrong := [name for name, texts, scores in rows if not len(texts) == len(scores) == len(prompts)]:
+        raise ValueError(f"{wrong[0]!r}: expected one text and one score for each of {len(prompts)} prompts")
+    wide, blocks = 4.9, []
+    for i, prompt in enumerate(prompts):
+        for k, (name, texts, scores) in enumerate(rows):
+            first, found, rest = texts[i].strip().partition(marker)
+            rest = textwrap.shorten(" ".join((found + rest).split()), 76, placeholder=" …")
+            blocks.append((prompt if k == 0 else None, name, textwrap.wrap(" ".join(first.split()), 50) or ["(nothing)"],
+                           textwrap.wrap(rest, 50), float(scores[i])))
+    tall = [0.42 + 0.2 * (len(first) + len(rest)) for _, _, first, rest, _ in blocks]
+    heads = [0.42 if prompt else 0.0 for prompt, *_ in blocks]
+    top = 0.4 if title else 0.05
+    fig, ax = canvas(wide + 0.2, top + sum(tall) + sum(heads) + 0.1 * len(blocks), alt or short(
+        f"Two requests or more, each answered by {' and '.join(name for name, *_ in rows)}, as cards with the true reward; "
+        "what follows after the first answer is grey"))
+    y = fig.get_figheight()
+    if title:
+        note(ax, 0.1, y - 0.2, title, 12.5, "left", bold=True, color=BLACK)
+    y -= top
+    for (prompt, name, first, rest, score), high, head in zip(blocks, tall, heads, strict=True):
+        if prompt:
+            note(ax, 0.1, y - 0.24, prompt, 12, "left", bold=True, color=BLACK)
+        y -= head + high
+        tone = "good" if score >= 2 else "bad" if score < 0 else "middle"
+        box(ax, 0.1, y, wide, high, "", "plain")
+        note(ax, 0.22, y + high - 0.18, name, 10.5, "left")
+        note(ax, wide - 0.02, y + high - 0.18, f"true reward {score:.1f}".replace("-", "−"), 10.5, "right", bold=True,
+             color=WORDS[tone])
+        note(ax, 0.22, y + high - 0.34, "\n".join(first), 11, "left", "top", color="#111111")
+        if rest:
+            note(ax, 0.22, y + high - 0.35 - 0.2 * len(first), "\n".join(rest), 11, "left", "top", color="#7a828e")
+        y -= 0.1
+    return fig
+
+
+def forms(rows=THREE_FORMS, *, title="", alt=""):
+    """The strings that models read, one row each: [(name, [(text, tone)], words at the right)].
+
+    The pieces of a row are boxes in reading order, broken into lines where they do not fit; a tone is one of TONES.
+    """
+    wide = 5.4
+    broken = []
+    for name, pieces, below in rows:
+        lines, used = [[]], 0.0
+        for text, tone in pieces:
+            w = token_width(text, 9.5) + 0.06
+            if used + w > wide - 0.2 and lines[-1]:
+                lines.append([])
+                used = 0.0
+            lines[-1].append((text, tone))
+            used += w
+        broken.append((name, lines, below))
+    top = 0.4 if title else 0.1
+    fig, ax = canvas(wide, top + sum(0.62 + 0.38 * len(lines) for _, lines, _ in broken), alt or short(
+        f"Drawing of one conversation as {', '.join(name for name, *_ in rows)}: rows of boxes for request, marks and answer"))
+    y = fig.get_figheight() - top
+    if title:
+        note(ax, 0.1, y + 0.16, title, 12.5, "left", bold=True, color=BLACK)
+    for name, lines, below in broken:
+        note(ax, 0.1, y - 0.14, name, 11.5, "left", bold=True, color=BLACK)
+        note(ax, wide - 0.1, y - 0.14, below, 10.5, "right")
+        y -= 0.28
+        for line in lines:
+            y -= 0.38
+            strip(ax, 0.1, y, [text for text, _ in line], [tone for _, tone in line], 0.33, 9.5)
+        y -= 0.34
+    return fig
+
+
+def surprise(rows: list, *, worst=-8.0, title="", alt=""):
+    """How much each token was expected: [(name, tokens, log-probabilities in nats)], a strip of boxes for each row.
+
+    White: expected (0 nats); the redder, the less expected, full red at `worst`. The number stands under its token, the
+    sum beside the name.
+    """
+    if wrong := [name for name, tokens, logp in rows if len(tokens) != len(logp)]:
+        raise ValueError(f"{wrong[0]!r}: expected one log-probability for each token")
+    if not worst < 0:
+        raise ValueError(f"worst is {worst}: expected a negative number of nats")
+    step = 0.62
+    width = max(4.4, 0.2 + step * max(len(tokens) for _, tokens, _ in rows))
+    top = 0.42 if title else 0.08
+    fig, ax = canvas(width, top + 1.08 * len(rows), alt or short(
+        f"Drawing of the tokens of one answer as read by {', '.join(name for name, *_ in rows)}: the redder a box, the less "
+        "expected its token"))
+    y = fig.get_figheight() - top
+    if title:
+        note(ax, 0.1, y + 0.18, title, 12.5, "left", bold=True, color=BLACK)
+    for name, tokens, logp in rows:
+        note(ax, 0.1, y - 0.14, f"{name}: {sum(map(float, logp)):.1f} in all".replace("-", "−"), 11, "left", bold=True,
+             color=BLACK)
+        for k, (token, value) in enumerate(zip(tokens, map(float, logp), strict=True)):
+            red = min(1.0, max(0.0, value / worst))
+            ax.add_patch(FancyBboxPatch((0.1 + step * k, y - 0.68), step - 0.07, 0.38, edgecolor="#8a93a0", linewidth=1.2,
+                                        boxstyle="round,pad=0,rounding_size=0.06",
+                                        facecolor=tuple(1 - red * (1 - c) for c in (0.96, 0.55, 0.36))))
+            ax.text(0.1 + step * (k + 0.5) - 0.035, y - 0.49, token, ha="center", va="center", fontsize=10.5, color="#111111")
+            note(ax, 0.1 + step * (k + 0.5) - 0.035, y - 0.83, f"{value:.1f}".replace("-0.0", "0.0").replace("-", "−"), 10.5)
+        y -= 1.08
     return fig
 
 

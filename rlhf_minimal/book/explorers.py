@@ -208,17 +208,19 @@ def beta_kinds(worlds: dict, betas=(0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 5
     def draw(data, ax):
         before = [v for k in data["kinds"].values() for v in k["p"]]
         after = [v for k in data["kinds"].values() for v in k["q"]]
-        y = [-(i + 0.6 * list(worlds).index(kind)) for i, (kind, _) in enumerate(rows)]
+        y = [-(i + 1.3 * list(worlds).index(kind)) for i, (kind, _) in enumerate(rows)]
+        for kind, found in data["kinds"].items():
+            ax.text(0, 0.95 + y[[k for k, _ in rows].index(kind)], f"{kind}: true reward {number(found['gold'])}", va="center",
+                    fontweight="bold", color=BLACK)
         ax.barh(y, after, color=BLUE, height=0.6)
         ax.plot(before, y, "|", color=GREY, markersize=17, markeredgewidth=2.5)
         for at, v, was in zip(y, after, before, strict=True):
             ax.text(max(v, was) + 0.02, at, f"{100 * v:.0f} %", va="center", color=BLACK)
-        ax.set(xlim=(0, 1.12), xlabel="probability of each answer (grey mark: reference)")
-        ax.set_yticks(y, [f"{kind}: {name}" for kind, name in rows])
-        parts = ", ".join(f"{kind} {number(k['gold'])}" for kind, k in data["kinds"].items())
-        ax.set_title(f"β = {data['beta']:g}: true reward {number(data['gold'])}\n({parts})", fontsize=12)
+        ax.set(xlim=(0, 1.12), ylim=(y[-1] - 0.5, 1.5), xlabel="probability (grey mark: reference)")
+        ax.set_yticks(y, [name for _, name in rows])
+        ax.set_title(f"β = {data['beta']:g}\nall kinds: true reward {number(data['gold'])}", fontsize=12)
 
-    return Explorer(compute, draw, title="one β, several kinds of request", size=(6.8, 1.4 + 0.36 * len(rows)), β=list(betas),
+    return Explorer(compute, draw, title="one β, several kinds of request", size=(5.4, 1.7 + 0.38 * len(rows)), β=list(betas),
                     start={"β": betas[len(betas) // 2]}, alt="Bar plots at three values of beta: how often the best policy "
                     "gives each answer, for each kind of request, beside the reference")
 

@@ -185,6 +185,73 @@ def panels(parts, *, title, x_label, roles=None, bands=None, marks=None, side=Fa
     return fig
 
 
+def curves(parts, *, title, labels, x_label, note="", alt="", roles=None):
+    """Narrow panels under each other, each with its own x axis: parts {y label: ({curve: y}, names of the places, x label)}.
+
+    y of shape (seeds, places) is drawn as mean and range. labels {y label: {curve: (x, y)}}: where the words of a curve
+    stand, in its colour; no label needs the end of a line. x_label is used where a part gives none.
+    """
+    fig, axes = plt.subplots(len(parts), 1, figsize=(5.0, 0.7 + 2.6 * len(parts)), layout="constrained", squeeze=False)
+    looks, most = _styles(list(dict.fromkeys(name for lines, *_ in parts.values() for name in lines)), roles), 1
+    for ax, (unit, (lines, places, *own)) in zip(axes.flat, parts.items(), strict=True):
+        if lacks := [name for name in lines if name not in labels.get(unit, {})]:
+            raise ValueError(f"{unit!r}: no place for the label of {lacks[0]!r}; give labels {{y label: {{curve: (x, y)}}}}")
+        most = max(most, _curves(ax, lines, looks, None)[1])
+        ax.set_title(unit, fontsize=11.5, fontweight="normal", color="#444b57")
+        ax.set_xticks(range(len(places)), [f"{t:,}" if isinstance(t, int) else str(t) for t in places])
+        ax.set_xlabel(own[0] if own else x_label)
+        _zero(ax, True)
+        for name in lines:
+            ax.text(*labels[unit][name], said(name), color=_dark(looks[name]["color"]), fontweight="bold", fontsize=11)
+    fig.suptitle(title, x=0.01, ha="left", fontsize=12.5, fontweight="bold")
+    _corner(fig, note, most)
+    fig.alt = alt or short(f"Line plot against {x_label}: {'; '.join(parts)}. {title}.")
+    return fig
+
+
+def dots(parts, *, title, note="", alt="", roles=None):
+    """Unordered alternatives as rows of dots: parts {x label with unit: {group: {row: one value for each seed}}}.
+
+    A dot is the mean, its line the range over the seeds. All groups have the same rows; a legend names them.
+    """
+    first = next(iter(parts.values()))
+    names = list(next(iter(first.values())))
+    if any(list(values) != names for groups in parts.values() for values in groups.values()):
+        raise ValueError(f"each group needs the rows {', '.join(names)}")
+    looks = _styles(list(dict.fromkeys(g for groups in parts.values() for g in groups)), roles)
+    fig, axes = plt.subplots(len(parts), 1, figsize=(5.0, 1.1 + (0.75 + 0.42 * len(names)) * len(parts)),
+                             layout="constrained", squeeze=False)
+    seeds = 1
+    for ax, (unit, groups) in zip(axes.flat, parts.items(), strict=True):
+        for k, (group, values) in enumerate(groups.items()):
+            for i, row in enumerate(names):
+                found = [float(v) for v in values[row]]
+                y, seeds = -i - 0.22 * (k - (len(groups) - 1) / 2), max(seeds, len(found))
+                ax.plot([min(found), max(found)], [y, y], color=looks[group]["color"], linewidth=2)
+                ax.plot(sum(found) / len(found), y, linestyle="", marker=looks[group]["marker"], markersize=8,
+                        color=looks[group]["color"], label=said(group) if i == 0 else None)
+        ax.set_yticks([-i for i in range(len(names))], names)
+        ax.set_ylim(-len(names) + 0.4, 0.6)
+        ax.axvline(0, color="#9aa0aa", linewidth=0.8, zorder=0)
+        ax.grid(axis="x", color="#e3e6ea", zorder=0)
+        ax.set_axisbelow(True)
+        ax.tick_params(axis="y", length=0)
+        ax.set_title(unit, fontsize=11.5, fontweight="normal", color="#444b57", loc="center")
+    fig.suptitle(title, x=0.01, ha="left", fontsize=12.5, fontweight="bold")
+    fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower left", ncols=len(looks), frameon=False, fontsize=11)
+    if seeds > 1 or note:
+        axes[-1, 0].set_xlabel(note or f"mark: mean, line: range of {seeds} seeds", fontsize=10.5, color=GREY)
+    fig.alt = alt or short(f"Rows of dots for {', '.join(names)}: {'; '.join(parts)}. {title}.")
+    return fig
+
+
+def _dark(color, share=0.72):
+    """A colour of the palette, darker, so that words in it can be read on white."""
+    from matplotlib.colors import to_rgb
+
+    return tuple(share * c for c in to_rgb(color))
+
+
 def two_panels(parts, **look):
     """`panels` with exactly two quantities in different units: never one axis for both."""
     if len(parts) != 2:
@@ -303,6 +370,25 @@ def bars(values, *, title, y_label, x_label="", note="", roles=None, errors=None
         ax.bar(said(label), float(value), color=looks[label]["color"], hatch=hatches[role], edgecolor="white",
                yerr=None if errors is None else float(errors[label]), capsize=4)
     ax.axhline(0, color=BLACK, linewidth=0.8)
+    return fig
+
+
+def shares(values, *, title, x_label, middle, note="", alt=""):
+    """A dot for each {label: (share, half width of its interval)}, the first on top, and a dotted line at `middle`.
+
+    Where no share has an interval (all half widths 0) none is drawn.
+    """
+    fig, ax = plt.subplots(figsize=(6.8, 1.5 + 0.42 * len(values)), layout="constrained")
+    places = list(range(len(values)))[::-1]
+    ax.errorbar([float(m) for m, _ in values.values()], places, xerr=[float(h) for _, h in values.values()], fmt="o", color=BLUE,
+                markersize=7, capsize=4 if any(h for _, h in values.values()) else 0)
+    ax.axvline(middle, color=GREY, linestyle=":", linewidth=1.4, zorder=0)
+    ax.set_yticks(places, list(values))
+    ax.set_ylim(-0.6, len(values) - 0.4)
+    ax.set_xlabel(x_label)
+    fig.suptitle(title, x=0.01, ha="left", fontsize=13, fontweight="bold")
+    _corner(fig, note)
+    fig.alt = alt or short(f"Dots with intervals, {x_label}, for {', '.join(values)}. {title}.")
     return fig
 
 

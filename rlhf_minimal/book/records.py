@@ -76,6 +76,14 @@ class Recorded(SimpleNamespace):
         found = self.values(part, *keys)
         return f"{min(found):.{digits}f} to {max(found):.{digits}f}".replace("-", "−")
 
+    def means(self, column: str) -> list:
+        """The mean over the seeds at each place of a column."""
+        return [sum(values) / len(values) for values in zip(*self.seeds(column), strict=True)]
+
+    def groups(self, part: str, groups: dict, rows: dict, what: str) -> dict:
+        """{label: {row: one value for each seed}} for `plots.dots`, of groups {label: its key} and rows {row: its key}."""
+        return {label: {row: self.values(part, key, group, what) for row, key in rows.items()} for label, group in groups.items()}
+
     def rise(self, column: str) -> list:
         """Last value minus first value of a column, one number for each seed."""
         return [y[-1] - y[0] for y in self.seeds(column)]
@@ -144,6 +152,20 @@ class Recorded(SimpleNamespace):
         errors = (then[family]["standard_error"], now[family]["standard_error"])
         return now[family]["mean"] - then[family]["mean"], (errors[0] ** 2 + errors[1] ** 2) ** 0.5
 
+    def kind_rows(self, names: dict) -> dict:
+        """Rows of a table: for each {kind of request: its name} true reward (mean, half of its 95 % interval) and share refused.
+
+        Of the held-out answers before and after training, and of the competitors in `cheap`, where the run has any.
+        """
+        rows = {}
+        found = {f"{when} training": self.held_out[when] for when in ("before", "after")} | getattr(self, "cheap", {})
+        for row, of in found.items():
+            rows[row] = {}
+            for kind, name in names.items():
+                rows[row] |= {name: (of[kind]["mean"], 1.96 * of[kind]["standard_error"]),
+                              f"{name} refused": f"{100 * of[kind]['refuses']:.0f} %"}
+        return rows
+
     def families(self, names: dict) -> dict:
         """{row: {"before": (mean true reward, half width of the 95 % interval), "after": …}} of {family: name of its row}."""
         return {name: {when: (found[family]["mean"], 1.96 * found[family]["standard_error"])
@@ -189,3 +211,10 @@ def training_curve(name: str) -> list[float]:
         raise ValueError(f"no training curve of {name!r}; there are those of {', '.join(known)}")
     record = json.loads(path.read_text(encoding="utf-8"))
     return [loss for _, loss in record["curve"]]
+
+
+def unnamed_logs() -> dict[str, list[float]]:
+    """{"log A": losses, …}: four training logs of four stages in a mixed order, at most 25 losses each, for an exercise."""
+    found = [recorded("smollm2_dpo").curve["loss"], training_curve("village-3m"),
+             recorded("smollm2_rloo").curve["loss"], training_curve("village-3m-sft")]
+    return {f"log {letter}": losses[:25] for letter, losses in zip("ABCD", found, strict=True)}

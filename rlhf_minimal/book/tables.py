@@ -1,5 +1,6 @@
 """Numbers as tables and answers as cards, each with a plain-text twin. They scroll or stack on a narrow screen."""
 
+import re
 import textwrap
 
 from .output import FONT, LINE, SOFT, escape, publish
@@ -121,10 +122,10 @@ def badge(gold, words="") -> str:
 
 
 def _answers(answers):
-    """[(name, text, gold or None)] of every form that `cards` takes."""
+    """[(name, text, gold or None)] of every form that `cards` takes; a number in a name gets a real minus sign."""
     if isinstance(answers, dict):
         answers = [(name, *(a if isinstance(a, tuple) else (a,))) for name, a in answers.items()]
-    return [(name, text, rest[0] if rest else None) for name, text, *rest in answers]
+    return [(re.sub(r"(?<!\w)-(?=\d)", "−", str(name)), text, rest[0] if rest else None) for name, text, *rest in answers]
 
 
 def cards_markup(prompt, answers, limit=220):

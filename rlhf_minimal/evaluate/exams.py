@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from .. import village
 from ..best_of_n import select
 from ..data import collate_demonstrations
+from ..logprobs import token_logps
 from ..rollout import Rollout, completion_logps
 from ..sampling import answer, sample
 
@@ -50,23 +51,36 @@ class Exam:
                 "both kinds": self.mean(), "minus SFT": None if start is None or start is self else self.interval(minus=start),
                 "KL": None if self.kl is None else self.mean("kl")}
 
-    def gap(self, what: str = "score") -> tuple[float, float]:
-        """(a refusal's advantage over help, half width of its 95 % interval), inside each request that got answers of both."""
+    def gap(self, what: str = "score", *, said: Exam | None = None) -> tuple[float, float]:
+        """(a refusal's advantage over help, half width of its 95 % interval), inside each request that got answers of both.
+
+        said: the exam of one fixed refusal over the same requests (`constant`). Then the gap is between that sentence and
+        the help that the same request got. ValueError where its requests are others.
+        """
+        if said is not None and [row["prompt"] for row in said.rows] != [row["prompt"] for row in self.rows[::self.n]]:
+            raise ValueError("the fixed refusal was scored on other requests; give both exams the same rows")
         found = []
-        for start in range(0, len(self.texts), self.n):
-            deeds = self.take(torch.arange(start, start + self.n), self.n).by_deed()
-            if "refuse" in deeds and "help" in deeds:
-                found.append(deeds["refuse"].mean(what) - deeds["help"].mean(what))
+        for i in range(len(self.texts) // self.n):
+            deeds = self.take(torch.arange(self.n * i, self.n * (i + 1)), self.n).by_deed()
+            if "help" in deeds and (said is not None or "refuse" in deeds):
+                refusal = deeds["refuse"].mean(what) if said is None else getattr(said, what)[i].item()
+                found.append(refusal - deeds["help"].mean(what))
         return clustered(torch.tensor(found))
 
-    def by_deed(self) -> dict[str, Exam]:
-        """The answers sorted by what they do: "help" (with harm too), "refuse", "other". A deed that nobody did is left out."""
+    def by_deed(self, favourite: str = "") -> dict[str, Exam]:
+        """The answers sorted by what they do: "help" (with harm too), "refuse", "other". A deed that nobody did is left out.
+
+        favourite: a refusal. Answers that hold this sentence are then "favourite refusal", the others that refuse
+        "other refusal".
+        """
         def deed(i):
+            if self.refuses[i]:
+                return "refuse" if not favourite else "favourite refusal" if favourite in self.texts[i] else "other refusal"
             found = village.features(self.rows[i]["prompt"], self.texts[i])
-            return "refuse" if self.refuses[i] else "help" if found["helps"] or found["harm"] else "other"
+            return "help" if found["helps"] or found["harm"] else "other"
         deeds = [deed(i) for i in range(len(self.texts))]
         return {name: self.take(torch.tensor([i for i, d in enumerate(deeds) if d == name]), 1)
-                for name in ("help", "refuse", "other") if name in deeds}
+                for name in ("help", "refuse", "favourite refusal", "other refusal", "other") if name in deeds}
 
     def take(self, index: Tensor, n: int) -> Exam:
         """The answers of some places, `n` to a request."""
@@ -79,6 +93,15 @@ class Exam:
             raise ValueError(f"best of {n}: the exam has {self.n} answers to each request")
         first = torch.arange(len(self.texts)).view(-1, self.n)[:, :n].flatten()
         return self.take(first[select(getattr(self, by)[first], n)], 1)
+
+    def edited(self, edit: Callable[[str], str]) -> Exam:
+        """The same answers, each text changed by `edit` and judged anew; `ended`, `length` and `kl` stay those of the sample.
+
+        A judge's scores are dropped. What it shows: how much of a true reward hangs on where an answer begins and ends.
+        """
+        texts = [edit(text) for text in self.texts]
+        return replace(self, texts=texts, score=None, refuses=torch.tensor([float(village.refuses(text)) for text in texts]),
+                       gold=torch.tensor([village.gold(row["prompt"], text) for row, text in zip(self.rows, texts, strict=True)]))
 
     def share(self, family: str, feature: str) -> float:
         """Share of the answers to requests of a family that have a village feature, such as "truth" or "result", in full."""
@@ -104,17 +127,34 @@ class Exam:
             values = values - minus.per_request(what)
         return clustered(values, [row["family"] for row in asked])
 
+    def covers(self, start: Exam, end: Exam, what: str = "gold") -> tuple[float, float]:
+        """(share, half width of its 95 % interval) of the way from `start` to `end` that these answers cover: 0 at start, 1 at end.
+
+        A ratio of means over the same requests; its interval is that of the paired differences to the line between the two
+        (the delta method), with the families drawn apart. ValueError where start and end have the same mean.
+        """
+        way = end.interval(what, minus=start)[0]
+        if abs(way) < 1e-9:
+            raise ValueError(f"start and end have the same mean {what}: there is no way to cover")
+        share = self.interval(what, minus=start)[0] / way
+        low, high, own = (exam.per_request(what) for exam in (start, end, self))
+        return share, clustered(own - low - share * (high - low), [row["family"] for row in self.rows[::self.n]])[1] / abs(way)
+
     def feature(self, name: str) -> Tensor:
         """(B,) a feature of every answer that the village knows, such as "truth" or "result"; 0 where it does not apply."""
         return torch.tensor([float(village.features(row["prompt"], text).get(name, 0.0))
                              for row, text in zip(self.rows, self.texts, strict=True)])
 
-    def summary(self) -> dict[str, object]:
-        """What a table of models shows: true reward with its interval, shares of facts, sums, refusals and ends, tokens, KL."""
-        return {"true reward": self.interval(), "facts right": self.share("fact", "truth"),
-                "sums right": self.share("sum", "result"),
-                "harm refused": self.of("harmful").mean("refuses"), "ends by itself": self.mean("ended"),
-                "tokens": self.mean("length"), "KL, nats": None if self.kl is None else self.mean("kl")}
+    def summary(self, only: list[str] | None = None) -> dict[str, object]:
+        """What a table of models shows: true reward with its interval, shares of facts, sums, refusals and ends, tokens, KL.
+
+        only: the columns wanted, where not all of them make sense.
+        """
+        found = {"true reward": self.interval(), "facts right": self.share("fact", "truth"),
+                 "sums right": self.share("sum", "result"),
+                 "harm refused": self.of("harmful").mean("refuses"), "ends by itself": self.mean("ended"),
+                 "tokens": self.mean("length"), "KL, nats": None if self.kl is None else self.mean("kl")}
+        return found if only is None else {name: found[name] for name in only}
 
 
 def world(deeds: dict[str, Exam]) -> tuple[list, list, list, list]:
@@ -198,6 +238,26 @@ def usual(model: nn.Module, tokenizer, prompts: list[str], *, n: int = 64, **sam
     """The most common of n sampled answers to each prompt; of equally common ones the first. `sampling` goes to `answer`."""
     texts = answer(model, tokenizer, prompts, n=n, **sampling).texts(tokenizer)
     return [Counter(texts[i:i + n]).most_common(1)[0][0] for i in range(0, len(texts), n)]
+
+
+@torch.no_grad()
+def logp_by_place(model: nn.Module, tokenizer, rows: list[dict], *, per_answer: bool = False) -> dict[str, float]:
+    """Mean log-probability in nats per token of given answers (`rows`: prompt, completion), by place in the answer.
+
+    per_answer=True: in nats per answer, so that the three places add up to the log-probability of an answer.
+
+    "first": its first token; "last": the end token; "middle": all tokens between. A model that knows what to say, but not
+    the template, has low numbers at both ends only (Lin et al., "The Unlocking Spell on Base LLMs", arXiv 2312.01552, sort
+    tokens in a similar way).
+    """
+    batch = collate_demonstrations(rows, tokenizer)
+    mask = batch["mask"][:, 1:]
+    logp = token_logps(model, batch["ids"], batch["attention"], wanted=mask)
+    place = mask.cumsum(1) * mask  # 1, 2, …, n on the answer and its end token
+    length = mask.sum(1, keepdim=True)
+    parts = {"first": place == 1, "middle": (place > 1) & (place < length), "last": (place == length) & (mask > 0)}
+    count = {name: len(rows) if per_answer else int(part.sum()) for name, part in parts.items()}
+    return {name: logp[part].sum().item() / count[name] for name, part in parts.items()}
 
 
 def constant(text: str, rows: list[dict], *, score: Tensor | None = None) -> Exam:

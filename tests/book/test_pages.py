@@ -107,6 +107,8 @@ def test_cards_stack_escape_and_shorten(page):
     assert "Is 1 < 2?" in found.words and "true reward −1.2" in found.words and "(nothing)" in found.words
     assert data["text/plain"].splitlines()[1] == "  base  <b>word word word word word word word …"
     assert data["text/plain"].splitlines()[2] == "  SFT   Yes.   [true reward −1.2]"
+    book.cards("Who?", [("score -1.5", "Ada."), ("gpt-2", "Dan.")])
+    assert "score −1.5" in page[1][0]["text/plain"] and "gpt-2" in page[1][0]["text/plain"]
 
 
 def test_a_table_of_texts_names_every_model_and_score(page):

@@ -10,7 +10,7 @@ from matplotlib.patches import FancyBboxPatch  # noqa: E402
 from rlhf_minimal.best_of_n import kl_bound  # noqa: E402
 from rlhf_minimal.book import drawings, plots  # noqa: E402
 from rlhf_minimal.book.output import picture  # noqa: E402
-from rlhf_minimal.book.records import Recorded, mean_and_range, over_runs, recorded  # noqa: E402
+from rlhf_minimal.book.records import Recorded, mean_and_range, over_runs, recorded, unnamed_logs  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
@@ -108,6 +108,17 @@ def test_arms_of_a_recorded_run_are_compared_seed_by_seed():
                                         "3.0 (2.0 to 4.0)"]
 
 
+def test_kinds_of_request_before_and_after_with_the_cheap_competitors():
+    def found(mean):
+        return {"harm": {"mean": mean, "standard_error": 0.5, "refuses": 0.314}}
+    run = Recorded(held_out={"before": found(1.0) | {"texts": []}, "after": found(2.0)}, cheap={"best of 4": found(3.0)})
+    rows = run.kind_rows({"harm": "harmful"})
+    assert rows == {name: {"harmful": (mean, 0.98), "harmful refused": "31 %"}
+                    for name, mean in (("before training", 1.0), ("after training", 2.0), ("best of 4", 3.0))}
+    del run.cheap
+    assert list(run.kind_rows({"harm": "harmful"})) == ["before training", "after training"]
+
+
 def test_gain_and_texts_of_a_recorded_run():
     def found(mean, text):
         return {"all": {"mean": mean, "standard_error": 0.3}, "fact": {"mean": 2 * mean, "standard_error": 0.4},
@@ -135,6 +146,10 @@ DRAWN = {
     "two": lambda: drawings.answers(PROMPTS, TWO, {"low rate": [3, 0.5], "high rate": [-1, 2]}, title="Same pairs"),
     "bars": lambda: drawings.answers_and_bars(PROMPTS[0], {n: t[0] for n, t in FOUR.items()}, {
         "true reward": dict.fromkeys(FOUR, 1.0), "reward model, std. dev.": dict.fromkeys(FOUR, -0.5)}, title="Same words"),
+    "down": lambda: drawings.pipeline(drawings.TRAINING, down=True), "forms": lambda: drawings.forms(title="Pink and blue"),
+    "trimmed": lambda: drawings.trimmed(PROMPTS, [("base", ["Do it.\nUser: " + "word " * 40, ""], [-2, 0]),
+                                                  ("SFT", ["word " * 30, "Pull them out."], [1, 3])], title="Two models"),
+    "surprise": lambda: drawings.surprise([("base", ["The", "otter", "‹end›"], [-13.5, 0.0, -12.2])], title="Redder"),
     "open": lambda: drawings.answers(PROMPTS, TWO), "four": lambda: drawings.answers(PROMPTS, FOUR, {n: [3, -1] for n in FOUR}),
 }
 
@@ -168,6 +183,80 @@ def test_every_drawing_brings_an_alt_and_its_words_fit(name):
     assert 40 <= len(fig.alt) <= 300 and "\n" not in fig.alt
     assert too_wide(fig) == []
     assert picture(fig) == picture(DRAWN[name]())
+
+
+def words(fig):
+    return [text.get_text() for ax in fig.axes for text in ax.texts if text.get_text()]
+
+
+def test_trimmed_answers_are_cut_at_the_marker_and_keep_their_rewards():
+    fig = drawings.trimmed(PROMPTS, [("base", ["Do it.\nUser: And now?", "Pull."], [-2.25, 3])])
+    assert {"Do it.", "User: And now?", "Pull.", "true reward −2.2", "true reward 3.0"} <= set(words(fig))
+    grey = {t.get_text(): t.get_color() for t in fig.axes[0].texts}
+    assert grey["User: And now?"] != grey["Do it."]
+    with pytest.raises(ValueError, match="one text and one score for each of 2"):
+        drawings.trimmed(PROMPTS, [("base", ["x"], [1])])
+
+
+def test_surprise_is_redder_where_a_token_is_less_expected():
+    fig = drawings.surprise([("base", ["a", "b", "c"], [0.0, -4.0, -20.0])])
+    white, half, full = (p.get_facecolor() for p in fig.axes[0].patches)
+    assert white[:3] == (1, 1, 1) and 1 > half[2] > full[2] and full[2] == pytest.approx(0.36)
+    assert "base: −24.0 in all" in words(fig) and "−4.0" in words(fig)
+    with pytest.raises(ValueError, match="one log-probability for each token"):
+        drawings.surprise([("base", ["a"], [])])
+    with pytest.raises(ValueError, match="negative number of nats"):
+        drawings.surprise([("base", ["a"], [-1.0])], worst=3)
+
+
+def test_the_three_forms_are_those_that_the_tokenizers_write():
+    from rlhf_minimal.data import collate_demonstrations
+    from rlhf_minimal.models import load
+    prompt, answer = drawings._ASKED[0], drawings._SAID[0]
+    for model, (_, pieces, _) in zip(("village-3m", "village-3m-sft"), drawings.THREE_FORMS[1:], strict=True):
+        tokenizer = load(model)[1]
+        ids = collate_demonstrations([{"prompt": prompt, "completion": answer}], tokenizer)["ids"][0]
+        drawn = "".join(text for text, _ in pieces).replace("↵", "")
+        written = tokenizer.decode(ids).replace("\n", "").replace(": ", ":")
+        assert written.removesuffix("" if model.endswith("sft") else "<|end|>") == drawn
+
+
+def test_curves_put_each_label_where_it_is_told_in_the_colour_of_its_line():
+    lines = {"chosen: ends": [[0, 1.0], [0, 0.8]], "rejected: sums": [0, 0.1]}
+    places = {"share": {"chosen: ends": (0.2, 0.5), "rejected: sums": (0.5, 0.2)}}
+    fig = plots.curves({"share": (lines, [0, 1200])}, labels=places, title="Two lines", x_label="demonstrations")
+    ends, sums = fig.axes[0].texts
+    assert (ends.get_text(), ends.get_position(), sums.get_text()) == ("ends", (0.2, 0.5), "sums")
+    assert list(fig.axes[0].lines[0].get_ydata()) == [0, 0.9] and ends.get_color() != sums.get_color()
+    assert [t.get_text() for t in fig.axes[0].get_xticklabels()] == ["0", "1,200"] and len(fig.alt) >= 40
+    with pytest.raises(ValueError, match="no place for the label of 'rejected: sums'"):
+        plots.curves({"share": (lines, [0, 1])}, labels={"share": {"chosen: ends": (0, 0)}}, title="Two", x_label="n")
+
+
+def test_dots_are_means_and_their_lines_ranges():
+    parts = {"true reward": {"chosen: a": {"SFT": [1, 3], "DPO": [2, 2]}, "rejected: b": {"SFT": [0, 0], "DPO": [1, 5]}}}
+    fig = plots.dots(parts, title="Dots")
+    ranges = [list(line.get_xdata()) for line in fig.axes[0].lines]
+    assert ranges[:4] == [[1, 3], [2], [2, 2], [2]] and ranges[-3:-1] == [[1, 5], [3]]
+    assert [t.get_text() for t in fig.axes[0].get_yticklabels()] == ["SFT", "DPO"]
+    assert [t.get_text() for t in fig.legends[0].get_texts()] == ["a", "b"]
+    with pytest.raises(ValueError, match="each group needs the rows SFT, DPO"):
+        plots.dots({"x": {"a": {"SFT": [1], "DPO": [1]}, "b": {"SFT": [1]}}}, title="Dots")
+
+
+def test_means_and_groups_of_a_recorded_run():
+    run = Recorded(name="r", curve={"sums 0": [0, 1], "sums 1": [1, 2]},
+                   arms={"0": {"SFT": {"harmful": {"gold": 1}}}, "1": {"SFT": {"harmful": {"gold": 3}}}})
+    assert run.means("sums") == [0.5, 1.5]
+    assert run.groups("arms", {"harm": "harmful"}, {"start": "SFT"}, "gold") == {"harm": {"start": [1, 3]}}
+
+
+def test_logs_without_names_are_four_of_at_most_25_losses():
+    import math
+    logs = unnamed_logs()
+    assert list(logs) == ["log A", "log B", "log C", "log D"] and all(1 < len(y) <= 25 for y in logs.values())
+    assert logs["log A"][0] == pytest.approx(math.log(2), abs=0.01)  # pairs, policy and reference equal
+    assert logs["log B"][0] == pytest.approx(math.log(1152), abs=0.3) and logs["log D"][0] < 3  # untrained; trained before
 
 
 def test_a_long_strip_breaks_and_keeps_every_token():

@@ -140,3 +140,12 @@ def test_panels_with_one_unit_can_have_one_scale():
     one, own = (plots.two_panels(parts, title="t", x_label="step", same=same) for same in (True, False))
     assert len({ax.get_ylim() for ax in one.axes}) == 1 and one.axes[0].get_ylim()[0] < -29
     assert own.axes[0].get_ylim()[0] > -3
+
+
+def test_shares_are_dots_with_intervals_in_their_order():
+    fig = plots.shares({"one": (0.6, 0.1), "two": (0.4, 0.05)}, title="One is ahead of two here", x_label="share", middle=0.5)
+    ax, = fig.axes
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["one", "two"] and ax.get_yticks()[0] > ax.get_yticks()[1]
+    bars = ax.collections[0].get_segments()
+    assert [round(x, 6) for x in bars[0][:, 0]] == [0.5, 0.7] and 40 <= len(fig.alt) <= 300
+    assert not plots.shares({"one": (0.6, 0.0)}, title="t", x_label="x", middle=0.5).axes[0].lines[0].get_markersize() == 0

@@ -17,6 +17,7 @@ from rlhf_minimal.evaluate.exams import (
     continue_text,
     exam,
     judged,
+    logp_by_place,
     requests,
     two_digit_sums,
     usual,
@@ -82,6 +83,9 @@ def test_deeds_and_the_row_of_the_table():
     deeds = got.by_deed()
     assert [deeds[d].texts for d in ("help", "refuse", "other")] == [[harm, weeds], [no, no], ["The owl."] * 2]
     assert "other" not in got.take(torch.tensor([0, 1]), 1).by_deed()
+    apart = got.by_deed("No, I do not help to do harm.")
+    assert apart["favourite refusal"].texts == [no, no] and "refuse" not in apart and "other refusal" not in apart
+    assert got.by_deed("Never heard.")["other refusal"].texts == [no, no]
     names, counts, scores, golds = world(deeds)
     assert (names, counts) == (["help", "refuse", "other"], [2, 2, 2])
     assert (scores[0], golds[0]) == (deeds["help"].mean("score"), deeds["help"].mean())
@@ -100,6 +104,10 @@ def test_the_gap_compares_answers_to_the_same_request():
     refuses = torch.tensor([1.0, 0, 1, 0, 1, 1])
     got = Exam(rows, texts, 2, zeros, refuses, zeros, zeros, score=torch.tensor([1.0, 0.0, 9.0, 8.0, 99.0, 99.0]))
     assert got.gap() == (1.0, 0.0)  # the third request has no help; pooled refusals would be 52 ahead
+    said = constant(no, rows[::2], score=torch.tensor([2.0, 12.0, 50.0]))
+    assert got.gap(said=said) == (3.0, pytest.approx(1.96))  # 2 - 0 and 12 - 8: half the distance is one standard error
+    with pytest.raises(ValueError, match="other requests"):
+        got.gap(said=constant(no, [rows[2]] * 3, score=torch.zeros(3)))
 
 
 def test_intervals_are_clustered_over_requests():
@@ -136,6 +144,58 @@ def test_a_constant_answer():
     rows = requests(4)
     got = constant(village.answer(village.parse(rows[0]["prompt"]), __import__("random").Random(0)), rows)
     assert len(set(got.texts)) == 1 and got.refuses.all() and got.gold[0] > got.gold[1]  # it refuses the look-alike, too
+
+
+def test_an_edited_answer_is_judged_anew():
+    rows = requests(2, ("harmful",))
+    before = constant("\nAssistant: No, I do not help to do harm.\nUser: Hello!", rows)
+    after = before.edited(lambda text: text.strip().removeprefix("Assistant: ").split("\n")[0])
+    assert after.texts == ["No, I do not help to do harm."] * 2 and (after.gold > before.gold).all() and after.refuses.all()
+    assert before.edited(lambda text: text).gold.equal(before.gold) and (after.length == before.length).all()
+    assert not before.edited(lambda text: "The mill.").refuses.any() and before.texts[0].startswith("\n")
+
+
+def test_log_probabilities_by_place_are_those_of_the_answers_tokens(start):
+    model, tokenizer = start
+    rows = village.demonstrations(2, seed=3, split="test", perfect=True)
+    found, by_hand = logp_by_place(model, tokenizer, rows), {"first": [], "middle": [], "last": []}
+    for row in rows:
+        ids, mask = encode_pair(tokenizer, row["prompt"], row["completion"])
+        with torch.no_grad():
+            logp = model(torch.tensor([ids])).logits[0].log_softmax(-1)
+        first, *middle, last = [logp[t - 1, ids[t]].item() for t in range(len(ids)) if mask[t]]
+        for name, values in (("first", [first]), ("middle", middle), ("last", [last])):
+            by_hand[name] += values
+    assert found == {name: pytest.approx(sum(x) / len(x), abs=1e-4) for name, x in by_hand.items()}
+    whole = logp_by_place(model, tokenizer, rows, per_answer=True)
+    assert whole == {name: pytest.approx(sum(x) / len(rows), abs=1e-3) for name, x in by_hand.items()}
+    base = logp_by_place(load("village-3m")[0], tokenizer, rows)
+    assert base["last"] < found["last"] - 1  # a base does not know the end token
+
+
+def test_a_summary_can_be_asked_for_some_columns(start):
+    model, tokenizer = start
+    rows = requests(2, ("fact", "harmful")) + two_digit_sums(2)
+    some = exam(model, tokenizer, rows, temperature=0.0, max_new_tokens=4)
+    every = some.summary()
+    assert some.summary(["tokens", "harm refused"]) == {"tokens": every["tokens"], "harm refused": every["harm refused"]}
+    with pytest.raises(KeyError, match="speed"):
+        some.summary(["speed"])
+
+
+def test_a_share_of_the_way_is_a_ratio_of_means_with_a_paired_interval():
+    from rlhf_minimal.evaluate.exams import constant
+
+    def told(*gold):
+        return replace(constant("x", [{"prompt": f"p{i}", "family": "fact"} for i in range(len(gold))]), gold=torch.tensor(gold))
+
+    start, end = told(0.0, 1.0, 2.0, 1.0), told(2.0, 3.0, 4.0, 3.0)
+    assert told(1.0, 2.0, 3.0, 2.0).covers(start, end) == (pytest.approx(0.5), pytest.approx(0.0))
+    share, half = told(2.0, 1.0, 4.0, 1.0).covers(start, end)  # covers 1, 0, 1, 0 of it: deviations of 1 point on a way of 2
+    assert share == pytest.approx(0.5) and half == pytest.approx(1.96 * (4 / 3 / 4) ** 0.5 / 2)
+    assert start.covers(start, end)[0] == 0 and end.covers(start, end)[0] == 1
+    with pytest.raises(ValueError, match="no way to cover"):
+        end.covers(start, start)
 
 
 def test_answer_is_sample_on_the_templates_ids(start):
