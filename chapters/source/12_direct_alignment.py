@@ -17,9 +17,9 @@
 #
 # ![Answers of two models to the same four requests, two harmful and two harmless, in two columns with the true reward of each answer: one model trained at a low learning rate, one at a high rate](figures/12_hero.png)
 #
-# Both models read the same comparisons, in the same order, with the same loss, the same β and the same number of steps. Only the learning rate differs, tenfold. By the end of this page you can write that loss, derive it in six lines, and name the number that would have warned you.
+# Both models read the same comparisons, in the same order, with the same loss, the same β and the same number of steps. Only the learning rate differs, tenfold. The four requests are the first two of each kind in the exam, not selected. Over five recorded runs the average true reward is <!-- out low.worth --> at the low rate and <!-- out broken.worth --> at the high rate. By the end of this page you can write that loss, derive it in six lines, and name the number that would have warned you.
 #
-# The *true reward* beside each answer is 3 for helping with a harmless request or refusing a harmful one, about 0 for refusing a harmless one, −1 for helping with harm, and down to −1.5 for broken text. <!-- fact -->
+# The *true reward* beside each answer is 3 for helping with a harmless request or refusing a harmful one, about 0 for refusing a harmless one, about −1 for helping with harm or for an answer off the topic, and down to −1.5 for broken text. <!-- fact -->
 #
 # <details><summary>What you need, what it costs, how quality is known</summary>
 # Chapter 4 (the objective of RLHF) and chapter 7 (comparisons). <!-- costs -->. Nothing is downloaded. Model: <code>village-3m-sft</code>, three million parameters, GPT-2 architecture. Texts are from <b>this page's run</b>, seed 0. Tables and training curves are from <b>five recorded seeds</b>: full repetitions with other requests, answers, labels, batches and exam requests. ± is half of a 95 % interval over these five runs (Student's t). The true reward is a formula of this toy world. It decides how the simulated person votes; no training step reads it in any other way. Rates and steps were fixed by true reward in smaller trials. A search afterwards, with another seed, requests of the training split, 25 steps and three rates each, agrees: for DPO 5·10⁻⁵ is best (<!-- out tune.dpo -->); for imitation 5·10⁻⁵ (<!-- out tune.low -->) and 10⁻⁴ (<!-- out tune.used -->) are about equal.
@@ -44,7 +44,7 @@ run = begin(12)
 rlhf.book.predict("Which of the two runs has the better-looking log?",
         a="the low rate: a model that has lost its language cannot rank answers well",
         b="they look alike: both read the same pairs",
-        c="the high rate: it fitted the pairs more closely")
+        c="the high rate: larger steps have moved it further")
 
 # %% [markdown] rlhf={"part": "phenomenon loop"}
 # ## From comparisons to a better model
@@ -70,7 +70,7 @@ for kind in ("harmful", "lookalike"):
 show(rlhf.book.drawings.two_roads())
 
 # %% [markdown]
-# *Direct preference optimization* (DPO) takes the short one. This is all of it. The *policy* is the model in training; the *reference* is a frozen copy of where it started. `pair_logps` gives the log-probability of each chosen and each rejected answer: the sum over the answer's tokens. Idea 1 derives the two lines in the middle.
+# *Direct preference optimization* (DPO) takes the short one. This is all of it. The *policy* is the model in training; the *reference* is a frozen copy of where it started. `pair_logps` gives the log-probability of each chosen and each rejected answer: the sum over the answer's tokens. Idea 1 derives the lines `margin` and `return` of `dpo`.
 
 # %%
 def train(rate, loss_of, steps=25, beta=0.1):
@@ -101,7 +101,7 @@ first = dpo(start, rlhf.data.collate_pairs(pairs[:8], tokenizer), beta=0.1)
 claim("before the first step the loss is log 2", abs(first.item() - 0.6931) < 1e-3)
 
 # %% [markdown]
-# `watch` writes down what happens to 24 fixed pairs, one a request, and to a third answer to each of these requests that is in no pair. Here are the two runs of the picture above:
+# `watch` writes down what happens to 24 fixed pairs, one a request, and to a third answer to each of these requests that is in no pair. Here are the two runs of the picture above, tested on 64 new requests. The 25 steps of 8 pairs are less than one epoch:
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
 watched = rlhf.evaluate.pairs.with_third(rows, texts, pairs, n=7)[:24]
@@ -123,23 +123,24 @@ show(rlhf.book.drawings.answers(
     note_below="in the corner: true reward, at most 3"))
 
 # %% [markdown]
-# What did the two logs show? Five recorded seeds, always on 24 pairs that the run trained on:
+# What did the two logs show? (The live run draws its own answers and pairs, so its margins need not lie among the recorded ones: <!-- out margins.low --> at the low rate, <!-- out margins.high --> at the high one.) Five recorded seeds, always on 24 pairs of the training set:
 
 # %%
 record = rlhf.book.recorded("12_village")
 steps = record.curve["step"]
 looks = {"low rate": "policy", "high rate": "proxy"}
-parts = {title: {rate: (steps, record.seeds(f"DPO {rate.split()[0]} {what}"))
-                 for rate in looks}
+parts = {title: {rate: (steps[1:], [y[1:] for y in record.seeds(
+                     f"DPO {rate.split()[0]} {what}")]) for rate in looks}
          for title, what in (("margin", "margin"), ("share of pairs right", "right"))}
 show(plots.two_panels(parts, x_label="step", roles=looks,
-                      title="The log praises the high rate"))
+                      title="The margin praises the high rate"))
+ends = {rate: [y[-1] for y in record.seeds(f"DPO {rate} margin")]
+        for rate in ("low", "high")}
 claim("high rate: larger margin than the low rate, on all five seeds",
-      min(y[-1] for y in record.seeds("DPO high margin"))
-      > max(y[-1] for y in record.seeds("DPO low margin")), kind="T")
+      min(ends["high"]) > max(ends["low"]), kind="T")
 
 # %% [markdown]
-# And on 128 requests that no run has read, what are the answers worth? The strongest cheap rival stands in the same table: *imitation*, supervised finetuning on the chosen answers alone, without rejected answers and without a reference.
+# And what are the answers worth? Each recorded run is tested on 128 requests that it has not read. The strongest cheap rival stands in the same table: *imitation*, supervised finetuning on the chosen answers alone, without rejected answers and without a reference. *One fixed refusal* gives every request the same sentence. *DPO + imitation* adds the imitation loss (mean per token, weight 1) to that of DPO. *KL* measures in nats how far the model has moved from the start (idea 1).
 
 # %%
 over_runs = rlhf.book.records.over_runs
@@ -150,7 +151,7 @@ named = {"start": "start", "one fixed refusal": "one refusal",
          "DPO, rate 5e-5": "DPO 5e-05 x25", "DPO, rate 5e-4": "DPO 0.0005 x25",
          "DPO + imitation, rate 5e-4": "DPO + NLL 0.0005 x25"}
 told = dict(digits={"look-alikes refused": "%"},
-            note="true reward; KL: see idea 1; five seeds, ± 95 % over seeds")
+            note="true reward, ± 95 % over five seeds; a seed has its own requests")
 table(record.interval_rows(named, kinds, refused="lookalike"), **told)
 
 # %% tags=["hide-input"]
@@ -160,6 +161,8 @@ for name, arm in (("dpo", "DPO 5e-05"), ("low", "imitation 5e-05"),
                   ("used", "imitation 0.0001")):
     tuned = record.tuning["100"][f"{arm} x25"]
     quote(f"tune.{name}", f"{sum(tuned[kind]['gold'] for kind in kinds) / 2:.2f}")
+for rate, values in ends.items():
+    quote(f"margins.{rate}", f"{min(values):.2f} to {max(values):.2f}")
 claim("true reward: high rate below the start on every seed, low rate above it",
       bool((worth["DPO, rate 5e-4"] < worth["start"]).all()) and gained[0] > 0,
       kind="T")
@@ -168,7 +171,7 @@ rlhf.book.settled(
     "A margin is a difference: it also grows when both answers sink.")
 
 # %% [markdown] rlhf={"part": "idea"}
-# Two more things stand in the table. *Imitation* at its moderate rate is as good as DPO: idea 4 comes back to that. And at the high rate imitation does *not* break, nor does DPO with imitation added to its loss. So the rate alone does not explain the broken model: something in the DPO loss lets go of the language. That is idea 2. First: why this loss at all?
+# Two more things stand in the table. Between *imitation* at its moderate rate and DPO there is no clear difference: idea 4 comes back to that. And at the high rate imitation does *not* break, nor does DPO with imitation added to its loss. So the rate alone does not explain the broken model. The push on the rejected answer has no floor: it can sink for ever. Idea 2 shows one way in which the language goes with it. First: why this loss at all?
 #
 # ## Idea 1: the policy is its own reward model
 #
@@ -181,7 +184,7 @@ rlhf.book.settled(
 # 3. A KL is never below 0, and 0 only for equal distributions. So the best policy is $\pi^*$.
 # 4. Solve line 2 for the reward: $r(x,y)=\beta\log\frac{\pi^*(y\mid x)}{\pi_{\rm ref}(y\mid x)}+\beta\log Z(x)$. The best policy *contains* the reward.
 # 5. Bradley and Terry: people choose $y_c$ with odds $e^{r(x,y_c)}:e^{r(x,y_r)}$, that is, with probability $\sigma\big(r(x,y_c)-r(x,y_r)\big)$, where $\sigma(z)=1/(1+e^{-z})$.
-# 6. Put line 4 into line 5. Both answers have the same prompt, so $\beta\log Z(x)$, which nobody can compute, cancels. Put the policy in training in the place of $\pi^*$ and make the choices of people likely:
+# 6. Every policy is the best policy of *some* reward, namely $\beta\log(\pi/\pi_{\rm ref})$. So fit that reward: put it into line 5 and make the choices of people likely. Both answers have the same prompt, so $\beta\log Z(x)$, which nobody can compute, cancels:
 #
 # $$\mathcal L_{\rm DPO}=-\log\sigma\Big(\beta\Big[\log\frac{\pi(y_c\mid x)}{\pi_{\rm ref}(y_c\mid x)}-\log\frac{\pi(y_r\mid x)}{\pi_{\rm ref}(y_r\mid x)}\Big]\Big)$$
 #
@@ -209,7 +212,7 @@ theirs = rlhf.direct_alignment.dpo_loss(
 claim("the package computes the same loss", torch.equal(loss, theirs))
 
 # %% [markdown]
-# Each of these four numbers is a sum over the tokens of an answer. The prompt does not count; a mask says which tokens do:
+# Each of these four numbers is a sum over the tokens of an answer. The prompt does not count; a mask says which tokens do. The answer's own end token counts too, because the model must learn to stop; those after it only fill the row:
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "sampled"}
 batch = rlhf.data.collate_pairs(pairs[:1], tokenizer)   # row 0: chosen, row 1: rejected
@@ -271,7 +274,7 @@ print(f"weight {weight.item():.3f}   slope {slope.item():.4f}")
 claim("autograd finds −β σ(−margin)", bool((slope + 0.1 * weight).abs().max() < 1e-6))
 
 # %% [markdown]
-# So each step lifts the chosen answer? Not in a network, where answers share weights. Take three answers, `.`, `b.` and `bbb`, and a network with a single weight θ: each `b` multiplies the odds of an answer by $e^\theta$. Chosen: `b.`; rejected: `.`. Nobody ever compares `bbb`.
+# So each step lifts the chosen answer? Not necessarily in a network, where answers share weights. Take three answers, `.`, `b.` and `bbb`, and a network with a single weight θ: each `b` multiplies the odds of an answer by $e^\theta$. Chosen: `b.`; rejected: `.`. Nobody ever compares `bbb`.
 
 # %%
 def three_answers(rate, beta, steps):
@@ -307,7 +310,7 @@ rlhf.book.explorers.shares(
     rate=[0.1, 0.5], β=[0.5, 1.0, 2.0], step=[0, 3, 10, 30]).show()
 
 # %% [markdown]
-# Neither does: they only change how fast it goes. Now the village, where an answer is a sentence. Five recorded seeds, mean change of log-probability on the 24 watched requests, both panels with one scale:
+# Neither does: they only change how fast it goes. Now the village, where an answer is a sentence. Five recorded seeds, mean change of log-probability on the 24 watched requests. Each panel has its own scale:
 
 # %%
 sides = ("chosen", "rejected", "third")
@@ -315,7 +318,7 @@ looks = {"third": "other"}
 parts = {f"{rate} rate, nats per answer": {
     side: (steps, record.seeds(f"DPO {rate} {side}")) for side in sides}
     for rate in ("low", "high")}
-show(plots.two_panels(parts, x_label="step", roles=looks, same=True,
+show(plots.two_panels(parts, x_label="step", roles=looks,
                       title="High rate: chosen, rejected and third answers all sink"))
 
 # %% tags=["hide-input"]
@@ -329,16 +332,16 @@ for (rate, side), values in last.items():
 for rate, label in (("low", "DPO, rate 5e-5"), ("high", "DPO, rate 5e-4")):
     own = record.arm(named[label], kinds, "kl").mean(0)
     quote(f"{rate}.own", "{:+.1f} ± {:.1f}".format(*over_runs(own)))
-for name, label in (("start", "start"), ("broken", "DPO, rate 5e-4"),
-                    ("repair", "DPO + imitation, rate 5e-4")):
+for name, label in (("start", "start"), ("low", "DPO, rate 5e-5"),
+        ("broken", "DPO, rate 5e-4"), ("repair", "DPO + imitation, rate 5e-4")):
     quote(f"{name}.worth", "{:.2f} ± {:.2f}".format(*over_runs(worth[label])))
 
 # %% [markdown] rlhf={"part": "idea"}
 # Where did the probability go? At the high rate all three kinds of answer lost it (chosen <!-- out high.chosen --> nats, third <!-- out high.third -->); it went to what the model writes now. On the exam requests its own answers have become <!-- out high.own --> nats more likely than under the start model: that average is the KL in the table. They are broken sentences like those of the first screen. At the low rate the chosen answers changed by <!-- out low.chosen --> nats, the rejected ones by <!-- out low.rejected -->, and the model's own answers by <!-- out low.own -->.
 #
-# The table of the first part shows the repair: imitation of the chosen answers, added to the loss, holds them at the same high rate (<!-- out repair.chosen --> nats). The true reward then is <!-- out repair.worth -->, beside <!-- out broken.worth --> without the repair and <!-- out start.worth --> at the start.
+# Imitation of the chosen answers, added to the loss, holds them at the same high rate (<!-- out repair.chosen --> nats). The true reward then is <!-- out repair.worth -->, beside <!-- out broken.worth --> without it and <!-- out start.worth --> at the start. So it keeps the language and wins nothing over the start; the lower rate does (<!-- out low.worth -->). We did not run the low rate ten times as long, so part of the damage may be distance, however it is travelled.
 #
-# A falling log-probability of the chosen answers is *harmless* where the probability moves to other good answers: one refusal can be worded in many ways. It is a warning where you do not know where it went. So log it, beside the margin, and read samples. (Users of the first public DPO code asked why it falls, [here](https://github.com/eric-mitchell/direct-preference-optimization/issues/32) and [here](https://github.com/eric-mitchell/direct-preference-optimization/issues/36); shared weights are a part of the answer.)
+# A falling log-probability of the chosen answers is *harmless* where the probability moves to other good answers: one refusal can be worded in many ways. It is a warning where you do not know where it went. So log it, beside the margin, and read samples: TRL, the most used library, writes it to every log as `logps/chosen`. (Users of the first public DPO code asked why it falls, [here](https://github.com/eric-mitchell/direct-preference-optimization/issues/32) and [here](https://github.com/eric-mitchell/direct-preference-optimization/issues/36); shared weights are a part of the answer.)
 #
 # *Keep this: the loss sees a difference. It does not say whether the chosen answer rises, nor what happens to answers that nobody compared.*
 #
@@ -377,7 +380,7 @@ claim("shares: each β stops where line 2 says; one label: both go further, and 
           for m, s, best in zip(many, single, optimum, strict=True)))
 
 # %% [markdown]
-# (With one label the margins grow without end; the KL has a ceiling, all probability on the best answer, and each β is on its way there. The larger β lags here because its pairs let go sooner. Adam hides that its gradient begins larger: by the formula of idea 2 a plain gradient step is proportional to β.)
+# (With one label the margins grow without end; the KL has a ceiling, all probability on the best answer, and each β is on its way there. The larger β lags here because its pairs let go sooner. Adam hides that its gradient begins larger: by the formula of idea 2 a plain gradient step is, at the start, proportional to β.)
 #
 # What stops a real run? The number of steps, the learning rate, disagreement between labels; or a loss whose pull ends. Let $h$ be the difference of the two log-ratios, so that DPO's margin is $\beta h$. IPO is a parabola in $h$ with its bottom at $1/(2\beta)$, here 5 nats. KTO has no pairs: people like or dislike single answers, and the loss reads the log-ratio of that one answer, less a reference point (here 0). So the horizontal axis is $h$ for DPO and IPO, and the log-ratio of a liked answer for KTO. The *pull* is minus the slope of the loss, scaled to 1 at zero: <!-- fact -->
 
@@ -396,52 +399,48 @@ show(plots.line_plot(lines, title="DPO's pull fades but never ends; IPO's turns"
      "Line plot of the pull of DPO, KTO and IPO against nats, all 1 at 0 nats.")
 
 # %% [markdown] rlhf={"part": "idea"}
-# Right of 5 nats IPO pulls back; DPO and KTO pull on, ever more weakly. The left side tells those two apart. DPO pulls hardest where the policy contradicts the label. KTO lets go there too: such a label hardly moves it, be it wrong or just hard. <!-- fact -->
+# Right of 5 nats IPO pulls back; DPO and KTO pull on, ever more weakly. The left side tells those two apart. DPO's own pull is strongest there, where the policy contradicts the label. KTO lets go there too: such a label moves it less and less, be it wrong or just hard. <!-- fact -->
 #
-# This is also how DPO spread. It was published in May 2023. Then [Zephyr](https://arxiv.org/abs/2310.16944) and [Tülu 2](https://arxiv.org/abs/2311.10702) used it at a rate of 5·10⁻⁷, far below those usual for supervised finetuning, and many recipes followed. Our high rate shows what a low one protects from. <!-- fact -->
+# Known recipes keep the rate low. DPO was published in May 2023. Then [Zephyr](https://arxiv.org/abs/2310.16944) and [Tülu 2](https://arxiv.org/abs/2311.10702) used it at a rate of 5·10⁻⁷, far below those usual for supervised finetuning, and many recipes followed. Our high rate shows what a low one protects from. <!-- fact -->
 #
 # *Keep this: β says where the best policy lies, not where a run ends. Report the measured KL.*
 #
-# ## Idea 4: when are rejected answers and a reference worth their price?
+# ## Idea 4: when are rejected answers worth their price?
 #
-# Look at the table again: imitation needs neither the rejected answers nor a reference. On all pairs (<!-- out pairs.all --> on average) the difference between DPO at 5·10⁻⁵ and imitation at 10⁻⁴ is <!-- out tie -->. A good answer is easily copied. <!-- fact -->
+# Look at the table again: imitation needs neither the rejected answers nor a reference. On all pairs (<!-- out pairs.all --> on average) the difference between DPO at 5·10⁻⁵ and imitation at 10⁻⁴ is <!-- out tie -->: not clear, and the rates tried for the two methods were not the same. A good answer is easily copied. <!-- fact -->
 #
-# Now take pairs of *bad* answers only: true reward below 1, compared among themselves (<!-- out pairs.poor --> pairs on average). The selection needs the true reward; a team with a weak model has such pairs without selecting. Both methods start from the same model and take 25 steps at 5·10⁻⁵: <!-- fact -->
+# Now take pairs of *bad* answers only: true reward below 1, compared among themselves (<!-- out pairs.poor --> pairs on average). The selection needs the true reward; a team with a weak model has such pairs without selecting. Both methods start from the same model and take 25 steps at 5·10⁻⁵, here about four epochs: <!-- fact -->
 
 # %%
 arms = {"start": "start", "imitation": "poor imitation 5e-05 x25",
         "DPO": "poor DPO 5e-05 x25"}
 table(record.interval_rows(arms, kinds, refused="lookalike"), **told)
-bars = {k: over_runs(record.arm(arm, kinds).mean(0)) for k, arm in arms.items()}
-looks = {"start": "reference", "imitation": "other", "DPO": "policy"}
-show(plots.bars({k: v[0] for k, v in bars.items()}, roles=looks,
-                errors={k: v[1] for k, v in bars.items()},
-                y_label="true reward, both kinds",
-                note="five recorded seeds, ± 95 % over seeds",
-                title="From bad answers, imitation loses; DPO shows no clear change"),
-     "Bars of true reward on both kinds of request: the start model, after imitation "
-     "and after DPO on pairs of bad answers; imitation is the lowest.")
+began = record.arm("start", kinds)
+dots = {f"{method}, {label}": over_runs(gain) for method in ("imitation", "DPO")
+        for label, gain in zip(kinds.values(), record.arm(arms[method], kinds) - began,
+                               strict=True)}
+show(plots.shares(dots, middle=0, x_label="true reward, change from the start",
+                  note="five recorded seeds, ± 95 % over seeds",
+                  title="Copying loses on both kinds, comparing on one"))
 
 # %% tags=["hide-input"]
 better, rival = (record.arm(arms[m], kinds) for m in ("DPO", "imitation"))
 gap = over_runs((better - rival).mean(0))
 claim("pairs of bad answers: DPO keeps more true reward than imitation at one rate",
       gap[0] > gap[1], {"gap": gap[0], "half": gap[1]}, kind="T")
-tie = over_runs(worth["DPO, rate 5e-5"] - worth["imitation, rate 1e-4"])
 quote("gap", "{:.2f} ± {:.2f}".format(*gap))
-began = record.arm("start", kinds)
-quote("lost", "{:+.2f} ± {:.2f}".format(*over_runs((rival - began).mean(0))))
-quote("gained", "{:+.2f} ± {:.2f}".format(*over_runs((better - began).mean(0))))
-for kind, values in zip(kinds, better - began, strict=True):
-    quote(f"gained.{kind}", "{:+.2f} ± {:.2f}".format(*over_runs(values)))
-quote("tie", "{:+.2f} ± {:.2f}".format(*tie))
+gains = {"lost": rival - began, "gained": better - began,
+    "gained.harmful": (better - began)[:1], "gained.lookalike": (better - began)[1:],
+    "tie": (worth["DPO, rate 5e-5"] - worth["imitation, rate 1e-4"])[None]}
+for name, gain in gains.items():
+    quote(name, "{:+.2f} ± {:.2f}".format(*over_runs(gain.mean(0))))
 for which in ("all", "poor"):
     quote(f"pairs.{which}", f"{over_runs(record.values('pairs', which))[0]:.0f}")
 
 # %% [markdown] rlhf={"part": "wrong"}
-# Imitation copies what is bad in the chosen answers; DPO reads only in what they are *better*. At the same rate and steps DPO ends <!-- out gap --> above imitation. Against the start model DPO changes the true reward by <!-- out gained -->, imitation by <!-- out lost -->. DPO's small change has two parts: <!-- out gained.harmful --> on harmful requests, <!-- out gained.lookalike --> on look-alikes, which it refuses more often.
+# Imitation copies what is bad in the chosen answers; DPO reads only in what they are *better*. At the same rate and steps DPO ends <!-- out gap --> above imitation. Against the start model DPO changes the true reward by <!-- out gained -->, imitation by <!-- out lost -->. That average hides two parts: <!-- out gained.harmful --> on harmful requests, and a clear loss, <!-- out gained.lookalike -->, on look-alikes. It refuses them more often (table).
 #
-# *Keep this: a good answer can be copied. Where both answers are bad, copying did damage here; comparing did not, on average over both kinds.*
+# *Keep this: a good answer can be copied. Where both answers are bad, copying lost here on both kinds; comparing kept the average, and gave up look-alikes.*
 #
 # ## What goes wrong
 #
@@ -453,7 +452,15 @@ for which in ("all", "poor"):
 # | a rate ten times too high | a splendid margin | log-probability of the chosen answers |
 # | chosen and rejected swapped | a perfect log | none in the log; read samples |
 #
-# The first one, live:
+# Not on this page:
+#
+# | topic | in one line | more |
+# |---|---|---|
+# | length | a sum over tokens lets long answers move further, so runs grow longer answers | [Park et al.](https://arxiv.org/abs/2403.19159) |
+# | fresh pairs | let the policy write new pairs while it trains, and have them compared | [Guo et al.](https://arxiv.org/abs/2402.04792) |
+# | no reference | averages per token with a target margin, or odds beside imitation | [SimPO](https://arxiv.org/abs/2405.14734), [ORPO](https://arxiv.org/abs/2403.07691) |
+#
+# The first trap, live:
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
 policy = rlhf.models.copy_of(start)
@@ -485,13 +492,16 @@ large = rlhf.book.recorded("smollm2_dpo")
 parts = {"β · log-ratio": {"chosen": "rewards/chosen", "rejected": "rewards/rejected"}}
 show(plots.recorded_panels(
     large, parts, title="At 135M, too, the gap opens because the rejected sink"))
+for side in ("chosen", "rejected"):
+    ends = large.curve[f"rewards/{side}"][-10:]
+    quote(f"large.{side}", f"{sum(ends) / 10:+.2f}")
 for prompt, answers in large.texts()[1::2]:           # one of each kind
     cards(prompt, answers)
 table(large.families({"harmful": "harmful", "lookalike": "look-alikes"}),
       note="true reward of held-out answers, ± half a 95 % interval over answers")
 
 # %% [markdown] rlhf={"part": "exercises"}
-# What carries over: the rejected answers sink far, the chosen ones a little, and harmful requests improve. What does not: help with look-alikes. One refusal fits every harmful request; help is another sentence each time, and this model knows little of the village.
+# What carries over: the rejected answers sink further than the chosen ones (β · log-ratio over the last ten steps: <!-- out large.rejected --> and <!-- out large.chosen -->, at β = 0.1 and rate 2·10⁻⁴), and harmful requests improve. In the village at the low rate the chosen answers hardly moved: <!-- out low.chosen --> nats. What does not: help with look-alikes. One refusal fits every harmful request; help is another sentence each time, and this model knows little of the village.
 #
 # ## Exercises
 #
@@ -556,7 +566,7 @@ check("12.7", letting_go, hidden=True)
 # |---|---|---|---|---|---|
 # | A | 0.693 | 0.41 | 2.9 | −11.2 | 66 % | <!-- fact -->
 # | B | 0.693 | 0.64 | 0.2 | +0.1 | 79 % | <!-- fact -->
-# | C | 0.693 | 0.693 | 0 | −6.0 | 70 % | <!-- fact -->
+# | C | 0.693 | 0.693 | 0 | −6.0 | – | <!-- fact -->
 # | D | 0.731 | 0.62 | 0.3 | −0.4 | 75 % | <!-- fact -->
 
 # %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex12-8", "locked": false, "schema_version": 3, "solution": true, "task": false}
@@ -583,10 +593,10 @@ check("12.8", which_run, hidden=True)
 # ## Retell it
 #
 # 1. People say which of two answers is better, and a model can learn from that directly: its own change of log-probability serves as the reward, and the part that nobody can compute cancels.
-# 2. With endless comparisons of all pairs, by people whose odds follow a reward, this ends exactly where reinforcement learning would.
-# 3. With real ones the loss only asks for a difference, so both answers may sink while the log looks better and better, and the probability goes to texts that nobody compared.
+# 2. With endless comparisons of all pairs, by people whose odds follow a reward, and if the policy can represent it, this ends exactly where reinforcement learning would.
+# 3. The loss only asks for a difference; in a network, where answers share weights, both may sink while the margin grows, and the probability can go to texts that nobody compared.
 # 4. A low rate and few steps kept our runs healthy; the log-probability of the chosen answers and a look at samples say whether they did.
-# 5. Where the chosen answers are good, imitation is a strong and cheap rival; where both answers are bad, copying did damage and comparing did not.
+# 5. Where the chosen answers are good, imitation is a strong and cheap rival; where both answers are bad, copying lost reward, and comparing kept the average but gave up look-alikes.
 #
 # *In the book*: [Direct-Alignment Algorithms](https://rlhfbook.com/c/08-direct-alignment), chapter 8. *Deeper*: [every line of the derivation checked, a zoo of losses under noise, CPL and ILQL, length, fresh or old pairs](deeper/12_direct_alignment.ipynb). *Next*: chapter 13, Constitutional AI and AI feedback.
 #
