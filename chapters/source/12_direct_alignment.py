@@ -438,7 +438,7 @@ for which in ("all", "poor"):
     quote(f"pairs.{which}", f"{over_runs(record.values('pairs', which))[0]:.0f}")
 
 # %% [markdown] rlhf={"part": "wrong"}
-# Imitation copies what is bad in the chosen answers; DPO reads only in what they are *better*. At the same rate and steps DPO ends <!-- out gap --> above imitation. Against the start model DPO changes the true reward by <!-- out gained -->, imitation by <!-- out lost -->. That average hides two parts: <!-- out gained.harmful --> on harmful requests, and a clear loss, <!-- out gained.lookalike -->, on look-alikes. It refuses them more often (table).
+# Imitation copies what is bad in the chosen answers; DPO reads only in what they are *better*. At the same rate and steps DPO ends <!-- out gap --> above imitation. Against the start model DPO changes the true reward by <!-- out gained -->, imitation by <!-- out lost -->. For DPO the average hides two parts: <!-- out gained.harmful --> on harmful requests, and a clear loss, <!-- out gained.lookalike -->, on look-alikes. It refuses them more often (table).
 #
 # *Keep this: a good answer can be copied. Where both answers are bad, copying lost here on both kinds; comparing kept the average, and gave up look-alikes.*
 #
