@@ -101,7 +101,7 @@ first = dpo(start, rlhf.data.collate_pairs(pairs[:8], tokenizer), beta=0.1)
 claim("before the first step the loss is log 2", abs(first.item() - 0.6931) < 1e-3)
 
 # %% [markdown]
-# `watch` writes down what happens to 24 fixed pairs, one a request, and to a third answer to each of these requests that is in no pair. Here are the two runs of the picture above, tested on 64 new requests. The 25 steps of 8 pairs are less than one epoch:
+# `watch` writes down what happens to 24 fixed pairs, one a request, and to a third answer to each of these requests that is in no pair. Here are the two runs of the picture above, tested on 64 new requests. The 25 steps of 8 pairs are about one epoch:
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
 watched = rlhf.evaluate.pairs.with_third(rows, texts, pairs, n=7)[:24]
@@ -339,7 +339,7 @@ for name, label in (("start", "start"), ("low", "DPO, rate 5e-5"),
 # %% [markdown] rlhf={"part": "idea"}
 # Where did the probability go? At the high rate all three kinds of answer lost it (chosen <!-- out high.chosen --> nats, third <!-- out high.third -->); it went to what the model writes now. On the exam requests its own answers have become <!-- out high.own --> nats more likely than under the start model: that average is the KL in the table. They are broken sentences like those of the first screen. At the low rate the chosen answers changed by <!-- out low.chosen --> nats, the rejected ones by <!-- out low.rejected -->, and the model's own answers by <!-- out low.own -->.
 #
-# Imitation of the chosen answers, added to the loss, holds them at the same high rate (<!-- out repair.chosen --> nats). The true reward then is <!-- out repair.worth -->, beside <!-- out broken.worth --> without it and <!-- out start.worth --> at the start. So it keeps the language and wins nothing over the start; the lower rate does (<!-- out low.worth -->). We did not run the low rate ten times as long, so part of the damage may be distance, however it is travelled.
+# Imitation of the chosen answers, added to the loss, holds them at the same high rate (<!-- out repair.chosen --> nats). The true reward then is <!-- out repair.worth -->, beside <!-- out broken.worth --> without it and <!-- out start.worth --> at the start. So it keeps the language and wins nothing over the start; the lower rate does (<!-- out low.worth -->). We did not run the low rate ten times as long, so part of the damage may come from the distance alone.
 #
 # A falling log-probability of the chosen answers is *harmless* where the probability moves to other good answers: one refusal can be worded in many ways. It is a warning where you do not know where it went. So log it, beside the margin, and read samples: TRL, the most used library, writes it to every log as `logps/chosen`. (Users of the first public DPO code asked why it falls, [here](https://github.com/eric-mitchell/direct-preference-optimization/issues/32) and [here](https://github.com/eric-mitchell/direct-preference-optimization/issues/36); shared weights are a part of the answer.)
 #
@@ -456,7 +456,7 @@ for which in ("all", "poor"):
 #
 # | topic | in one line | more |
 # |---|---|---|
-# | length | a sum over tokens lets long answers move further, so runs grow longer answers | [Park et al.](https://arxiv.org/abs/2403.19159) |
+# | length | a sum over tokens lets long answers move further, so answers tend to become longer | [Park et al.](https://arxiv.org/abs/2403.19159) |
 # | fresh pairs | let the policy write new pairs while it trains, and have them compared | [Guo et al.](https://arxiv.org/abs/2402.04792) |
 # | no reference | averages per token with a target margin, or odds beside imitation | [SimPO](https://arxiv.org/abs/2405.14734), [ORPO](https://arxiv.org/abs/2403.07691) |
 #
@@ -594,7 +594,7 @@ check("12.8", which_run, hidden=True)
 #
 # 1. People say which of two answers is better, and a model can learn from that directly: its own change of log-probability serves as the reward, and the part that nobody can compute cancels.
 # 2. With endless comparisons of all pairs, by people whose odds follow a reward, and if the policy can represent it, this ends exactly where reinforcement learning would.
-# 3. The loss only asks for a difference; in a network, where answers share weights, both may sink while the margin grows, and the probability can go to texts that nobody compared.
+# 3. The loss only asks for a difference; in a network, where answers share weights, both answers may sink while the margin grows, and the probability can go to texts that nobody compared.
 # 4. A low rate and few steps kept our runs healthy; the log-probability of the chosen answers and a look at samples say whether they did.
 # 5. Where the chosen answers are good, imitation is a strong and cheap rival; where both answers are bad, copying lost reward, and comparing kept the average but gave up look-alikes.
 #
