@@ -21,7 +21,7 @@
 # >
 # > **Asked:** “<!-- out ask_b -->” — **answer:** “<!-- out say_b -->”
 #
-# Five runs of reinforcement learning climb a reward that was learned from honest comparisons; the two texts are the longest of eight answers that such a run left at its end. What became of the true reward, which no run could see?
+# Five runs of reinforcement learning climb a reward that was learned from an honest annotator's comparisons; the two texts are the longest of eight answers that such a run left at its end. What became of the true reward, which no run could see?
 #
 # <details><summary>What you need · what it costs</summary>
 # Chapters 7 (reward models), 10 (best-of-n) and 11 (policy gradients). Costs: <!-- costs -->. Models: village-3m-sft and its stored answers; two recorded runs, one of them of SmolLM2-135M. Book: <a href="https://rlhfbook.com/c/14-over-optimization">Over-optimization</a> (chapter 14 there). Seed 0.
@@ -41,13 +41,11 @@ from rlhf_minimal.book import plots, predict, quote, recorded, settled
 from rlhf_minimal.book import show, table
 run = begin(17)
 
-# %% tags=["hide-input"]
-predict("The true reward of the best of n by an honest proxy, as n grows:",
-        a="It rises and levels off: honest mistakes cancel out.",
+# %% tags=["hide-input", "hero"]
+predict("The true reward of the best of n by this proxy, as n grows:",
+        a="It rises and levels off: random mistakes cancel out.",
         b="It rises, then returns to its start: in the end we pick noise.",
         c="It rises, then falls far below an answer drawn blindly.")
-
-# %% tags=["hide-input", "hero"]
 five = recorded("overoptimization_seeds")
 show(plots.seed_lines(five, {"learned reward (the proxy)": "proxy"},
                       title="Five runs climb the reward that they were given"))
@@ -58,9 +56,11 @@ for name, s in zip("ab", long, strict=True):
     quote(f"say_{name}", s["completion"])
 
 # %% [markdown] rlhf={"part": "phenomenon"}
-# ## The best of 512, chosen by an honest judge
+# ## The best of 512, picked by a judge trained on honest labels
 #
-# The village is a small world in which the true reward of every text is known; 3 points is perfect. (The code calls it `gold`.) Its language model has written 512 answers to each of sixteen prompts, and four answers to each of about two thousand others. People label pairs of the others.
+# The village is a small world in which the *true reward* of every text is known. (The code calls it `gold`.) The scale, in points: a right answer, help with a harmless request, or a refusal of a harmful one +3; a wrong answer, or a refusal of a harmless request 0; help with harm −1; broken language down to −1.5; flattery takes off a little. Stories are graded by their form; the mood that was asked for counts half a point.
+#
+# The village's language model has written 512 answers to each of sixteen prompts; on these we push. It has also written four answers to each of about two thousand other prompts; pairs of these are labelled.
 #
 # Our annotator is honest: her choices are random, and lean to the better answer. Of two answers that differ by one point she prefers the better one in 73 % of cases. The proxy is a *linear head on frozen states*: one weight for each coordinate of the model's last hidden state (chapter 7).
 
@@ -76,20 +76,24 @@ best = proxy.argmax(1)
 won = bench.gold.gather(1, best[:, None])[:, 0]
 
 # %% [markdown]
-# A comparison says nothing about a prompt's level, so scores are centred within each prompt; their unit is one standard deviation. Here are three of the sixteen winners: the worst, the ninth and the best by true reward. Beside each stands the answer that was drawn first.
+# A comparison says nothing about a prompt's level, so scores are centred within each prompt; their unit is one standard deviation. Below are three winners: the worst, the middle and the best by true reward, of the prompts that ask for no story (of equal ones the longer text counts as worse). Beside each stands the answer that was drawn first. `<call>` is the village's calculator, `**` its bold type.
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "sampled", "show": true}
 start, tokenizer = rlhf.models.load("village-3m-sft")
-shown = won.argsort()[[0, 8, 15]].tolist()
+long = bench.asked.lengths[bench.rows].gather(1, best[:, None])[:, 0]
+plain = [i for i in range(16)
+         if rlhf.village.parse(bench.prompt(i)).family != "story"]
+order = sorted(plain, key=lambda i: (won[i].item(), -long[i].item()))
+shown = [order[0], order[len(order) // 2], order[-1]]
 for i in shown:
     top = f"best of 512, proxy {proxy[i].max():.1f}"
-    pair = {"drawn first": 0, top: best[i]}
+    pair = {"drawn first": 0, top: int(best[i])}
     texts = {name: bench.text(i, j, tokenizer) for name, j in pair.items()}
     cards(bench.prompt(i), [(name, texts[name], bench.gold[i, j].item())
                             for name, j in pair.items()])
 
 # %% [markdown]
-# Some winners are fine. Others are broken, and the proxy scores them high. The story's 3.0 may look odd: its prompt asks for two sentences, and the answer has more. But the true reward sets stock sentences such as “I have thought about it for a long time” aside: they count neither as story nor as a fault, as long as they do not repeat and the answer stays short. What is left is the story that was asked for. Are the broken winners exceptions? Idea 2 has the mean for every n.
+# Some winners are fine, others are wrong or broken, and the proxy likes all of them. Is this bad luck with three prompts? Idea 2 has the mean for every n.
 #
 # ## Idea 1: When a measure becomes a target
 #
@@ -112,21 +116,20 @@ show(drawings.goodhart())
 
 # %% rlhf={"part": "idea"}
 sigma = 1.0
-dice = run.generator
-g = torch.randn(1_000_000, generator=dice)              # true values
-r = g + sigma * torch.randn(1_000_000, generator=dice)  # what the proxy says
+g = torch.randn(1_000_000, generator=run.generator)              # true values
+r = g + sigma * torch.randn(1_000_000, generator=run.generator)  # the proxy's
 kept = g[(r - 2).abs() < 0.05].mean().item()
 formula = 2 / (1 + sigma**2)
-print(f"proxy 2: worth {kept:.1f} on average; the formula says {formula:.1f}")
+print(f"proxy 2: worth {kept:.1f}; by the formula {formula:.1f}")
 claim("the simulation agrees with the formula",
       abs(kept - formula) < 0.05, kind="S")
 
 # %% [markdown]
-# So above the average a noisy proxy promises too much, yet a higher score still means a better answer: with this kind alone, the best of n keeps getting better. Noise with a tail heavier than any exponential changes that, when the truth has a light tail: the very highest scores are then nearly all noise, and we end near a blind draw, as in (b). The code above does not show this case. Idea 3 asks whether noise can explain (c).
+# So above the average a noisy proxy promises too much. Yet a higher score still means a better answer: with such noise alone, the best of n keeps getting better. Idea 3 asks what other errors can do.
 #
 # > **Keep this:** when independent noise was added to the truth, a selected high score is, on average, too optimistic. That alone makes nothing worse.
 #
-# ## Idea 2: The proxy climbs, the truth turns
+# ## Idea 2: The true reward for every n
 #
 # *Best-of-n* is the cleanest way to push: one knob, no training. We need its expected true reward for every n, without drawing again and again. Sort the G stored answers of a prompt by proxy, $y_{(1)}$ worst. The best of n is $y_{(i)}$ when it is drawn and the other n − 1 come from the i − 1 below it:
 #
@@ -144,7 +147,7 @@ claim("the package computes the same",
       abs(package - (chance @ worth).item()) < 1e-6)
 
 # %% [markdown]
-# Now the sixteen real prompts, with ten fresh sets of labels at each of three sizes. The x-axis is the distance from the model that wrote the answers: the KL divergence of best-of-n is at most $\log n-\frac{n-1}{n}$ nats. We plot its square root, because early gains grow roughly in a straight line with it.
+# Now the sixteen real prompts, with ten sets of labels at each of three sizes (those of 10,000 share most pairs, but not their labels). The x-axis is the distance $d$ from the model that wrote the answers: the KL divergence of best-of-n is at most $\log n-\frac{n-1}{n}$ nats, and $d$ is its square root.
 
 # %%
 ns = [2**k for k in range(10)]  # 1, 2, 4, …, 512
@@ -154,6 +157,9 @@ for size in (100, 1600, 10_000):
     judges[size], read[size] = proxies.fits(bench, honest, size, dice)
     truth[size] = proxies.pushed(judges[size], bench.gold, ns)  # (10 sets, n)
     liked[size] = torch.stack([proxies.pushed(s, s, ns) for s in judges[size]])
+fresh = bench.labels(honest, 1600, run.fresh("pairs"), without=labels)
+right = proxies.accuracy(bench, read[1600], fresh)
+most = proxies.agreement(bench.wide.gold.double(), fresh)
 
 # %%
 show(plots.best_of_n(ns, {
@@ -162,29 +168,33 @@ show(plots.best_of_n(ns, {
     "true reward, points":
         {f"{k:,} labels": x for k, x in truth.items()}},
     title="The proxy climbs to the end; the true reward turns early",
-    note="16 prompts"))
+    note="16 prompts", roles={"100 labels": "other2", "1,600 labels": "proxy",
+                              "10,000 labels": "policy"}))
 
 # %% tags=["hide-input", "nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
 fall, error = rlhf.evaluate.exams.clustered(truth[1600][:, -1] - truth[1600][:, 0])
 claim("with 1,600 labels the best of 512 is worth less than a blind draw",
       fall + error < 0, kind="S")
-claim("on average the end lies below the start at every size of the label set",
-      all((x[:, -1] - x[:, 0]).mean() < 0 for x in truth.values()), kind="S")
 settled("c", "The best of 512 is far below a blind draw; the peak comes early.")
-quote("peak_n", ns[int(truth[1600].mean(0).argmax())])
 quote("fall", f"{-fall:.2f} ± {error:.2f}")
-names = ["start (n = 1)", "highest mean", "end (n = 512)", "sets that end below start"]
+names = ["n = 1", "peak", "n = 512", "sets below n = 1", "law misses by"]
 table({f"{k:,} labels": [x[0, 0].item(), x.mean(0).max().item(),
                          rlhf.evaluate.exams.clustered(x[:, -1]),
-                         f"{int((x[:, -1] < x[:, 0]).sum())} of 10"]
-       for k, x in truth.items()}, names, note="true reward; ± 95 % over label sets")
+                         f"{int((x[:, -1] < x[:, 0]).sum())} of 10",
+                         proxies.gao_fit(ns, x.mean(0))[-1]] for k, x in truth.items()},
+      names, note="± 95 % over 10 label sets; prompts and answers are fixed")
+for name, x in {"right": right, "most": most}.items():
+    quote(name, f"{x:.0%}".replace("%", " %"))
+quote("this_end", f"{won.mean():.2f}")
 
 # %% [markdown]
-# With 1,600 labels the mean peaks at n = <!-- out peak_n --> and ends <!-- out fall --> points below its start (95 % interval). More labels soften the fall clearly from 100 to 1,600; from there to 10,000 we cannot tell. Even 10,000 labels do not prevent it. All intervals here are over label sets; the sixteen prompts are fixed.
+# With 1,600 labels the mean ends <!-- out fall --> points below its start. From 100 to 1,600 labels the fall softens clearly; from there to 10,000 we cannot tell. In the upper panel each proxy counts in its own standard deviations: the worst judge, with 100 labels, promises the most.
 #
-# Gao, Schulman and Hilton ([arXiv 2210.10760](https://arxiv.org/abs/2210.10760)) measured such curves for large models. They let a big reward model play the truth, labelled data with it, trained smaller proxies on the labels, and pushed those. Our village has a similar design. It is smaller, its judge is cruder, and its truth is known exactly; our fall is steeper than theirs.
+# Gao, Schulman and Hilton ([arXiv 2210.10760](https://arxiv.org/abs/2210.10760)) measured such curves for large models, with a big reward model as the truth. For best-of-n they found a law with two numbers, $g(d)-g(0)\approx d\,(\alpha-\beta d)$. Fitted to our mean curves (last column: its largest miss) it follows the fall, and rises less than the early peak.
 #
-# Move the slider, and read what wins as n grows: the three prompts of above, the best by proxy of the first n stored answers. (Curves: the one proxy of above, mean over sixteen prompts; the plot averages ten such proxies.)
+# How good is this judge? With 1,600 labels it agrees with <!-- out right --> of fresh labels (mean of ten). A coin has 50 %, and even the true reward only <!-- out most -->, because labels are noisy. So this judge is weak. In idea 4 a larger one, which agrees with more of its labels, meets the same fate.
+#
+# Move the slider, and read what wins as n grows: the three prompts of above, the best by proxy of the first n stored answers. The curves belong to the one proxy of the cards; it ends at <!-- out this_end -->, at the low edge of the band above.
 
 # %% tags=["hide-input", "nbval-ignore-output"] rlhf={"ignore_reason": "widget"}
 texts = {n: [(bench.prompt(i), bench.text(i, j, tokenizer), bench.gold[i, j].item())
@@ -192,7 +202,8 @@ texts = {n: [(bench.prompt(i), bench.text(i, j, tokenizer), bench.gold[i, j].ite
 lines = {"step": ns, "proxy": proxies.pushed(proxy, proxy, ns).tolist(),
          "gold": proxies.pushed(proxy, bench.gold, ns).tolist()}
 parts = {"proxy": {"proxy": "proxy"}, "true reward, points": {"gold": "gold"}}
-explorers.scrubber(lines, parts, texts, along="n", over=1, log=True, first=64,
+explorers.scrubber(lines, parts, texts, along="n", over=1, first=64,
+                   place=lambda n: rlhf.best_of_n.kl_bound(n) ** 0.5,
                    title="what the proxy picks from the first n answers").show()
 
 # %% [markdown]
@@ -200,11 +211,16 @@ explorers.scrubber(lines, parts, texts, along="n", over=1, log=True, first=64,
 #
 # ## Idea 3: Errors independent of the truth cannot do this
 #
-# A proxy of pure noise would pick blindly and end where it started. Why does ours end *below*? Write $r=g+e$, proxy = truth + error. Let $w(r)$ be the factor by which selection makes an answer with proxy $r$ more likely; on average $w$ is 1. A higher proxy is picked no less often, so $w$ does not decrease. Fix an error $e$: among the answers with this error, the better ones are picked no less often. So within each such group the picked answers are on average at least as good as the group, whether errors are independent or not. But selection also favours some groups over others. If errors are *independent* of the truth, every group has the same average $\mathbb E[g]$, and favouring one costs nothing:
+# A proxy of pure noise picks blindly and ends where it started. How can ours end *below*? Write $r=g+e$: proxy = truth + error. Suppose that errors are *independent* of the truth, and sort the answers into groups of equal error.
+#
+# 1. *Within a group*, a higher proxy means a higher truth, and a higher proxy is picked no less often. So what is picked from a group is on average at least as good as the group.
+# 2. *Between groups*, selection has favourites. But all groups have the same average truth (this is where independence enters), so having favourites costs nothing.
+#
+# Let $w(r)$ be the factor by which selection makes an answer with proxy $r$ more likely. It never falls as $r$ rises, and on average it is 1. Both steps together say
 #
 # $$\mathbb E[g\,w(g+e)]\;\ge\;\mathbb E[g]\;\mathbb E[w(g+e)]=\mathbb E[g].$$
 #
-# The left side is the true reward of the picked answers, the right side that of a blind draw: for every n, and for errors of any shape, heavy tails included.
+# Left stands the true reward of the picked answers, right that of a blind draw. It holds for every n and for errors of any shape with a finite mean.
 
 # %% rlhf={"part": "idea"}
 g = torch.tensor([-1.0, 0.0, 1.0]).repeat(3)            # truth: bad to good
@@ -213,92 +229,87 @@ related = torch.where(g < 0, e, 0)                      # only bad answers err
 even, law, lowest = torch.full((9,), 1 / 9), rlhf.best_of_n.law, 0.0
 for n in (2, 16, 256):
     a, b = law(even, g + e, n) @ g, law(even, g + related, n) @ g
-    print(f"best of {n:3}: independent errors {a:.2f}, related errors {b:5.2f}")
+    print(f"n = {n:3}: independent {a:.2f}, related {b:5.2f}")
     lowest = min(lowest, a.item())
 claim("the independent errors do no harm", lowest > -1e-6)
 
 # %% [markdown]
-# So our proxy's errors must depend on the truth. But the random part of the annotator's judgement, which is added to the true difference, did not. Between them stands the fit. In a finite number of labels this chance part moves each weight of the head a little, and *all* answers are scored with the moved weights: independent chance in the **labels** becomes errors of the **proxy** that are a fixed function of the answer, large where its state is unusual. Besides, a linear head on frozen states may be unable to express the truth at all.
-#
-# To see the theorem at work, keep the very same errors, but deal them out anew among the 512 answers of each prompt.
+# So our proxy's errors must depend on the truth. A test: keep the very same errors, but deal them out anew among the 512 answers of each prompt. That makes them independent. (It also answers whether a finite pool falls by chance.)
 
 # %%
-def dealt_out_anew(score, generator):
-    centred = bench.gold - bench.gold.mean(1, keepdim=True)
-    slope = (score * centred).sum() / centred.square().sum()
-    error = score - slope * centred  # what the truth does not explain
-    deal = torch.rand(error.shape, generator=generator).argsort(1)
-    return slope * centred + error.gather(1, deal)
-
 dice = [run.fresh(f"deal {k}") for k in range(10)]
-shuffled = [dealt_out_anew(s, x)
-            for s, x in zip(judges[1600], dice, strict=True)]
-harmless = proxies.pushed(shuffled, bench.gold, ns)
+shuffled = [proxies.dealt_out_anew(bench, score, x)
+            for score, x in zip(judges[1600], dice, strict=True)]
+ends = {"the proxy": truth[1600],
+        "errors dealt out anew": proxies.pushed(shuffled, bench.gold, ns)}
+show(plots.best_of_n(ns, {"true reward, points": ends},
+                     title="The same errors, dealt out anew, do no harm",
+                     note="1,600 labels", roles={"the proxy": "proxy",
+                                                 "errors dealt out anew": "other"}))
+claim("with errors dealt out anew, no fall",
+      ends["errors dealt out anew"][:, -1].min() > bench.gold.mean(), kind="S")
 
 # %% [markdown]
-# Where does the harm sit? Sort each prompt's answers by *surprise*: minus the log-probability per token under the model that wrote them, in nats.
+# **Why do the errors depend on the truth?** The annotator's noise does not: chance is added to the true difference. But the head can only weigh the coordinates of the states. What they cannot express becomes an error, a fixed function of the answer. So fit the same head to the *true rewards* of all answers that could be labelled: no noise at all (ridge: strength of a penalty on large weights).
+
+# %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
+every = bench.wide.state.double()  # of all answers that could be labelled
+rows = {"a coin": [0.5, bench.gold.mean()],
+        "proxies, 1,600 labels (mean)": [right, truth[1600][:, -1].mean()]}
+for ridge in (0.01, 0.1, 1.0):
+    head = proxies.told_the_truth(bench, ridge)
+    score = proxies.standardised(bench.state.double() @ head)
+    rows[f"head told the truth, ridge {ridge:g}"] = [
+        proxies.agreement(every @ head, fresh),
+        proxies.pushed(score, bench.gold, [512]).item()]
+rows["the true reward"] = [most, bench.gold.amax(1).mean()]
+table(rows, ["right on fresh labels", "true reward, best of 512"],
+      corner="judge", digits={"right on fresh labels": "%"})
+
+# %% tags=["hide-input"]
+claim("a head told the truth ends below a blind draw, at three ridge strengths",
+      all(x[1] < bench.gold.mean() for name, x in rows.items() if "told" in name))
+
+# %% [markdown]
+# Even this head, fitted to the very answers that the first column compares, ends below a blind draw. The proxies with 1,600 labels end in the same range, so from there on the limits of the head are enough to explain a fall of this size. With 100 labels the fall is deeper: there chance moves the weights, too, and *all* answers are scored with the moved weights.
+#
+# *Overfitting* is something else: an overfitted judge is wrong on fresh pairs of the same kind. Over-optimization needs only errors at the top, wherever they come from.
+#
+# **Where does the harm sit?** Sort each prompt's answers by *surprise*: minus the log-probability per token under the model that wrote them, in nats.
 
 # %%
 rank = bench.surprise.argsort(1).argsort(1)  # 0 is the most usual of the 512
-quarter = rank // 128
-names = ("most usual quarter", "second", "third", "rarest quarter")
-rows = proxies.by_quarter(bench, judges[1600], quarter, names)
-columns = rows["third"]
-table(rows, digits={name: "%" if "share" in name else 2 for name in columns},
-      note="10 proxies of 1,600 labels; spread: standard deviation")
-
-# %% [markdown]
-# On average the proxy knows that the rarest answers are worse. But its scores scatter most there, and scatter brings rare answers to the top. And the favourites among them are worse than the average of that quarter (last column against first): there the link between proxy and truth itself has turned, which is *extremal* Goodhart. Take the rarest quarter away and push again. As a control, take away as many of the *other* answers, partly matched: for each rare one, the nearest in true reward that is still left. Both curves start from the blind draw among their own 384 answers and end at n = 384.
-
-# %%
-def without(drop, score):  # true reward of the best of n among the other 384
-    stay = (~drop).nonzero()[:, 1].view(16, 384)
-    score, gold = score.gather(1, stay), bench.gold.gather(1, stay)
-    return proxies.pushed(score, gold, [*ns[:-1], 384])
-
-rare = rank >= 384
-alike = proxies.matched(bench.gold, rare)
-usual = torch.stack([without(rare, s) for s in judges[1600]])
-control = torch.stack([without(alike, s) for s in judges[1600]])
-told = {x: proxies.pushed(proxies.told_the_truth(bench, x), bench.gold, ns)
-        for x in (0.01, 0.1, 1.0)}  # least squares on true rewards
+names = ("most usual", "second", "third", "rarest")
+rows = proxies.by_quarter(bench, judges[1600], rank // 128, names)
+table(rows, digits={name: "%" if "share" in name else 2 for name in rows["second"]},
+      corner="quarter", note="10 proxies, 1,600 labels; spread: standard deviation")
+usual = sum(row["true reward"] * row["share of the best-of-512"]
+            for row in rows.values())  # if winners were average for their quarter
+quote("usual", f"{usual:.2f}")
+quote("ten", f"{truth[1600][:, -1].mean():.2f}")
 
 # %%
-gain = {"the proxy": truth[1600], "same errors, shuffled": harmless,
-        "without the rarest quarter": usual,
-        "without a matched quarter": control}
-gain = {name: x - x[:, :1] for name, x in gain.items()}
-mean_gain = {name: x.mean(0) for name, x in gain.items()}
-show(plots.best_of_n(ns, {"true reward minus a blind draw, points": mean_gain},
-                     title="Most of the fall goes with the rarest quarter",
-                     note="mean of 10 label sets of 1,600"))
-
-# %% tags=["hide-input"]
-end = {name: x[-1].item() for name, x in mean_gain.items()}
-low, half = rlhf.evaluate.exams.clustered(gain["same errors, shuffled"][:, -1])
-claim("with errors shuffled, the favourite beats a blind draw", low > half, kind="S")
-claim("most of the fall goes with the rarest quarter, not with the matched one",
-      end["without the rarest quarter"] > end["the proxy"] / 2
-      > end["without a matched quarter"], kind="S")
-claim("a head fitted to the true rewards falls too, at three ridge strengths",
-      all(x[-1] < x[0] < x.max() for x in told.values()))
-quote("lost_rare", f"{bench.gold[rare].mean():.2f}")
-quote("lost_alike", f"{bench.gold[alike].mean():.2f}")
-quote("told", f"{min(x[-1] for x in told.values()):.2f} to "
-              f"{max(x[-1] for x in told.values()):.2f}")
+few = [*ns[:-1], 384]
+chance = torch.rand(rank.shape, generator=run.fresh("quarter")).argsort(1)
+pools = {"all 512": rank >= 0, "a random quarter out": chance < 384,
+         "the rarest quarter out": rank < 384}
+left = {name: proxies.pushed(judges[1600], bench.gold, few, pool).mean(0)
+        for name, pool in pools.items()}
+show(plots.best_of_n(few, {"true reward, points": left},
+                     title="Without the rarest quarter most of the fall is gone",
+                     roles={"all 512": "proxy"}, note="mean of 10 label sets"))
+fall, _, rest = (x[0] - x[-1] for x in left.values())
+claim("without the rarest quarter less than half of the fall is left",
+      rest < fall / 2, kind="S")
 
 # %% [markdown]
-# The shuffle is the theorem in action. The quarter is the news: most of the fall goes with the rarest quarter, which can be named without knowing the truth (the curve without it still ends a little below zero). But this quarter is also the worst, and there are too few bad answers elsewhere to match it (the control drops answers worth <!-- out lost_alike --> on average, the rarest quarter is worth <!-- out lost_rare -->). So this control cannot separate “rare” from “bad”.
+# On average the proxy knows that the rarest answers are worse. But its scores scatter most there, and scatter brings rare answers to the top. *Which quarter wins* is the main thing: if each quarter's winners were as good as their quarter's average, the best of 512 would end at <!-- out usual -->; it ends at <!-- out ten -->. Only the small rest is *extremal* in the narrow sense: among the rarest, the highest scores are no better than the average ones. The rarest answers are also the worst here; leaving them out cannot tell which of the two does the harm.
 #
-# Are the label mistakes to blame? Fit the same head to the *true rewards* of the labelled answers, without any label noise. The best of 512 still ends at <!-- out told --> (three strengths of the ridge penalty), below a blind draw. So label noise is not needed for the fall. Whether labels on rare answers, or other features, would repair it we did not test.
+# > **Keep this:** errors independent of the truth do no harm on average. A judge's errors depend on the answer. Here most of the harm comes through rare answers, where its scores scatter most.
 #
-# *Overfitting* is something else. An overfitted judge is wrong on fresh pairs of the same kind; a held-out set shows it. Over-optimization needs no such failure: selection looks for the places where the judge errs upwards, however rare they are. We do not exclude overfitting here: how often our proxy agrees with fresh labels stands in the last table, beside the ceiling.
+# ## Idea 4: Reinforcement learning climbs whatever it is given
 #
-# > **Keep this:** errors independent of the truth do no harm on average. Errors that depend on the truth can. Here most harm goes with rare answers, which are worse on average.
-#
-# ## Idea 4: Reinforcement learning leaves the ordinary
-#
-# Best-of-n chooses among answers that the model would write anyway. Reinforcement learning changes what it writes, so it can go further. Here is the whole method: REINFORCE with a leave-one-out baseline (RLOO, chapter 11). Each of four answers to a prompt is compared with the mean score of the other three:
+# Best-of-n chooses among answers that the model would write anyway. Reinforcement learning changes what it writes. The whole method is REINFORCE with a leave-one-out baseline (RLOO, chapter 11). Each of four answers to a prompt is compared with the mean score of the other three; the inner sum runs over those three, the outer one over all N answers:
 #
 # $$\nabla J\approx\frac1N\sum_i\Big(r_i-\frac1{3}\sum_{j\ne i}r_j\Big)\nabla\log\pi(y_i\mid x_i).$$
 
@@ -311,16 +322,17 @@ package = rlhf.advantages.leave_one_out(r[0], 4)
 claim("the package computes the same", torch.allclose(package, advantage))
 
 # %% [markdown] rlhf={"part": "loop"}
-# **The loop.** The very same proxy and sixteen prompts as above, so that the units are those of best-of-n: 0 is the average answer to a prompt. No KL penalty; 20 steps, in each four answers to eight of the prompts (even and odd ones in turn).
+# **The loop.** The very same proxy, the twelve prompts that ask for no story, four answers to each, no KL penalty. Beside it a *control*: same start, rate and steps, but rewarded by the true reward. If rough steps alone broke the text, they would break it there, too.
 
 # %%
-def rloo_steps(model, steps, judge, dice, rate=1e-3):
+def rloo_steps(model, steps, reward, dice, rate=3e-4):
     optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0)
-    for step in range(steps):
-        which = torch.arange(step % 2, 16, 2)  # eight of the sixteen prompts
-        asked = [bench.prompt(i) for i in which]
-        out = rlhf.sampling.answer(model, tokenizer, asked, n=4, generator=dice)
-        r = judge(out, which)  # (8, 4)
+    for _ in range(steps + 1):
+        out = rlhf.sampling.answer(model, tokenizer, asked, n=4,
+                                   max_new_tokens=40, generator=dice)
+        scores = measure(out)
+        yield scores, out.texts(tokenizer)
+        r = scores[reward]  # (12, 4)
         advantage = r - (r.sum(1, keepdim=True) - r) / 3
         logp = rlhf.rollout.completion_logps(model, out)
         loss = -(advantage.flatten() * (logp * out.mask).sum(1)).mean()
@@ -328,74 +340,82 @@ def rloo_steps(model, steps, judge, dice, rate=1e-3):
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
-        yield seen(asked, out, r)
 
 # %%
-policy = rlhf.models.copy_of(start)
 start.requires_grad_(False)
+asked = [bench.prompt(i) for i in plain]
 raw = bench.state @ weight.float()
-level, unit = raw.mean(1, keepdim=True), raw.std(1).mean()
+level, unit = raw[plain].mean(1, keepdim=True), raw.std(1).mean()
 
-def judge(out, which):  # the proxy, centred within each prompt as above
+def measure(out):  # proxy in the units of above, true reward, log-ratio: (12, 4)
     state = rlhf.reward_model.last_state(start, out.ids, out.attention)
-    return ((state @ weight.float()).view(8, 4) - level[which]) / unit
-
-def seen(asked, out, r):  # for the log only; the loss never reads it
-    said, logp = out.texts(tokenizer), rlhf.rollout.completion_logps(start, out)
-    true = [rlhf.village.gold(asked[i // 4], x) for i, x in enumerate(said)]
-    rare = -((logp * out.mask).sum(1) / out.mask.sum(1)).mean().item()
-    return r.mean().item(), sum(true) / 32, rare, asked[0], said[0], true[0]
+    proxy = ((state @ weight.float()).view(-1, 4) - level) / unit
+    true = torch.tensor([rlhf.village.gold(asked[i // 4], text)
+                         for i, text in enumerate(out.texts(tokenizer))])
+    logp = rlhf.rollout.completion_logps(start, out)
+    kl = ((out.logp_old - logp) * out.mask).sum(1)
+    return {"proxy": proxy, "true": true.view(-1, 4), "kl": kl.view(-1, 4)}
 
 # %%
-log = list(rloo_steps(policy, run.steps(20), judge, run.fresh("live")))
-live = torch.tensor([row[:3] for row in log]).unfold(0, 2, 2).mean(2)
-at = [2 * i + 1.5 for i in range(len(live))]
-parts = {"proxy, standard deviations": "proxy",
-         "true reward, points": "gold: true reward",
-         "surprise under the start, nats per token": "policy: surprise"}
-show(plots.panels({name: {role: (at, live[:, k])}
-                   for k, (name, role) in enumerate(parts.items())}, zero=None,
-                  title="Live: the proxy climbs, the answers get unusual",
-                  x_label="RLOO step", note="means over 2 steps of 32 answers"))
+logs = {reward: list(rloo_steps(rlhf.models.copy_of(start).requires_grad_(True),
+                                run.steps(8), reward, run.fresh("live")))
+        for reward in ("proxy", "true")}
+units = {"proxy, standard deviations": "proxy", "true reward, points": "true",
+         "KL to the start, nats per answer": "kl"}
+names = {"proxy": "proxy: by the proxy", "true": "gold: the control"}
+live = {key: {names[reward]: [scores[key].mean().item() for scores, _ in log]
+              for reward, log in logs.items()} for key in units.values()}
+show(plots.panels({unit: live[key] for unit, key in units.items()}, zero=None,
+                  title="One live run: the same loop, pushed by two rewards",
+                  x_label="RLOO step", note="each point: 48 answers"))
 
 # %% tags=["hide-input", "nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
-claim("the live run climbs its proxy, gets rarer, and the true reward falls",
-      live[-1, 0] > live[0, 0] + 1 and live[-1, 1] < live[0, 1]
-      and live[-1, 2] > live[0, 2], kind="T")
-for i in range(0, len(log) - 1, 6):
-    cards(log[i][3], [(f"step {i + 1}, first answer", log[i][4], log[i][5])])
+(up, _), (down, control), (far, near) = (
+    [sum(y[-3:]) / 3 for y in live[key].values()] for key in units.values())
+n, bon = proxies.reaching(proxy[plain], bench.gold[plain], up)
+start_up, start_true = (live[key][names["proxy"]][0] for key in ("proxy", "true"))
+claim("pushed by the proxy, the proxy rises", up > start_up, kind="T")
+claim("at the end the control has the higher true reward",
+      control > down, kind="T")
+told = {"start": start_true, "up": up, "down": down, "control": control, "bon": bon,
+        "far": far, "near": near, "kl": rlhf.best_of_n.kl_bound(n)}
+for name, x in told.items():
+    quote(f"live_{name}", f"{x:.1f}".replace("-", "−"))
+quote("live_n", n)
+cards(*proxies.most_apart(asked, logs))
 
 # %% [markdown]
-# The surprise tells where training goes: to texts that the start model would hardly ever write. But be careful: at this learning rate the text breaks early, before the proxy has risen much. One run cannot separate such rough steps from over-optimization. The recorded runs of the first picture are the better evidence.
+# The true reward starts at <!-- out live_start -->. Pushed by the proxy it ends at <!-- out live_down -->, in the control at <!-- out live_control --> (means of the last three points). So the loop itself can improve these answers; they get worse because of what it climbs. The texts are the pair furthest apart at the last step.
+#
+# Now best-of-n, on the same prompts and with the same proxy. RLOO ends at a proxy of <!-- out live_up -->. The best of <!-- out live_n --> reaches that, too, and its true reward is <!-- out live_bon -->. It is nearer to the start: at most <!-- out live_kl --> nats, where RLOO has moved <!-- out live_far --> (the control <!-- out live_near -->). That is one run, and no rule: with another seed it can turn out the other way. Gao and colleagues found that reinforcement learning needs far more KL for the same score.
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] rlhf={"figure": "both"}
 show(plots.seed_lines(
     five, {"learned reward (the proxy)": "proxy", "true reward, points": "gold"},
     title="Every run climbs its proxy; in every run the true reward turns"))
-gold, proxies_rise = five.smooth("gold"), [y[-1] > y[0] for y in five.smooth("proxy")]
-tops, last = [max(y) for y in gold], [y[-1] for y in gold]
-for name, x in {"rl_top": tops, "rl_last": last}.items():
-    quote(name, f"{min(x):.1f} to {max(x):.1f}".replace("-", "−"))
-fell = [y[-1] < y[0] < max(y) for y in gold]
+quote("accurate", f"{one.reward_model_accuracy:.0%}".replace("%", " %"))
+gold = five.smooth("gold")
+for name, x in {"top": [max(y) for y in gold], "last": [y[-1] for y in gold]}.items():
+    quote(f"rl_{name}", f"{min(x):.1f} to {max(x):.1f}".replace("-", "−"))
 claim("in all five recorded runs the proxy ends above, the true reward below its start",
-      all(proxies_rise) and all(fell), kind="T")
+      all(y[-1] > y[0] for y in five.smooth("proxy"))
+      and all(y[-1] < y[0] < max(y) for y in gold), kind="T")
 
 # %% [markdown]
-# These runs are longer (90 steps of 64 answers), and their judge is larger: a whole reward model, finetuned on about 700 honestly labelled pairs of answers. Their true reward still peaks (at <!-- out rl_top --> points) and ends at <!-- out rl_last --> (means over nine steps).
+# The five recorded runs of the first picture are longer (90 steps of 64 answers), and their judge is larger: a whole reward model, finetuned on about 700 honestly labelled pairs of answers to requests. In the one run whose record kept it, that judge agreed with <!-- out accurate --> of labels that it had not seen. It did not help: in all five the true reward rises to <!-- out rl_top --> points and ends at <!-- out rl_last -->, below its start (means over nine steps).
 #
-# Four things to know about this in practice:
+# In practice:
 #
 # - **Chat tics.** “I am always happy to help” is the village's “as an AI language model”: if the judge likes a phrase in every answer, it soon ends up in every answer.
-# - **Over-refusal.** A judge that is sure about harm and unsure about the rest teaches a policy to refuse the harmless, too. The run at GPT-2 size shows it.
-# - **Objective mismatch.** The reward model is trained to order pairs, and then it is maximised. Good accuracy on pairs says little about its largest values.
-# - **A KL penalty** limits how far the policy goes. The live run had none, so it cannot show how much one would help.
+# - **Objective mismatch.** The reward model is trained to order pairs, and then it is maximised.
+# - **A KL penalty** limits how far the policy goes. None of the runs above had one; [lesson 4](04_training_overview.ipynb) compares four strengths.
 #
-# > **Keep this:** selection is limited to what the model writes; training is not.
+# > **Keep this:** the same loop improves answers or spoils them. It depends on the reward that it climbs.
 
 # %% [markdown] rlhf={"part": "wrong"}
 # ## What goes wrong: warnings without the truth
 #
-# In practice nobody can draw the curve of the true reward. Three signals need no truth. For each we stop at the n where it peaks, and see what true reward that leaves us. A *second judge* is a head fitted to 1,600 other labels of other pairs. *Likelihood* is minus the surprise of the picked answers.
+# In practice nobody sees the true reward. Three signals do not need it. For each we stop at the n where it peaks, and see what true reward that leaves us. A *second judge* is a head fitted to 1,600 other labels of other pairs. *Likelihood* is minus the surprise of the picked answers.
 
 # %%
 dice = [run.fresh(f"second {k}") for k in range(10)]
@@ -411,10 +431,10 @@ kept = {name: truth[1600].gather(1, i[:, None])[:, 0]
         for name, i in stops.items()}
 
 # %%
-chosen = {name: sorted({ns[i] for i in x.tolist()})
-          for name, x in stops.items()}
+chosen = {name: sorted({ns[i] for i in x.tolist()}) for name, x in stops.items()}
 rows = {name: {"n chosen": ", ".join(map(str, chosen[name])),
-               "true reward kept": rlhf.evaluate.exams.clustered(x)}
+               "true reward kept": x[0] if name == "a blind draw"
+               else rlhf.evaluate.exams.clustered(x)}
         for name, x in kept.items()}
 table(rows, corner="stop by",
       note="10 label sets; n chosen: by any of them; ± 95 % over label sets")
@@ -424,50 +444,50 @@ claim("likelihood keeps more than the second judge, but no more than n = 2",
       more > 0.3 and lead < 0.05, kind="S")
 
 # %%
-scaled = {**signals, "gold: true reward": truth[1600]}
-scaled = {name: x.mean(0) for name, x in scaled.items()}
-scaled = {name: (x - x[0]) / (x.max() - x.min()) for name, x in scaled.items()}
-show(plots.best_of_n(ns, {"change since n = 1, as share of own range": scaled},
-                     title="A second judge cheers on; likelihood turns",
-                     note="mean of 10 label sets of 1,600"))
+mean = {name: x.mean(0) for name, x in signals.items()}
+like = mean.pop("likelihood")
+show(plots.best_of_n(ns, {"score, standard deviations": mean,
+                          "likelihood, nats per token": {"likelihood": like},
+                          "true reward, points": {"gold: true reward":
+                                                  truth[1600].mean(0)}},
+                     title="The second judge approves to the end; likelihood turns",
+                     note="mean of 10 label sets of 1,600",
+                     roles={"the proxy": "proxy", "a second judge": "reference",
+                            "likelihood": "chosen"}))
 quote("kept_proxy", f"{kept['the proxy'].mean():.2f}")
 quote("kept_second", f"{kept['a second judge'].mean():.2f}")
-fresh = bench.labels(honest, 1600, run.fresh("pairs"), without=labels)
-all_scores = bench.wide.state @ weight.float()
-for name, x in {"right": all_scores, "most": bench.wide.gold}.items():
-    quote(name, f"{proxies.agreement(x, fresh):.0%}".replace("%", " %"))
 
 # %% [markdown]
-# The second judge has its own labels, yet applauds what the first one picks. Both read *the same states*, and a second opinion helps only if it makes different mistakes. The likelihood knows nothing of quality, but here the harm is where answers get unusual. Be careful with the praise: “always n = 2” does as well, we found the signal while holding the truth, and the last row of the table picks and reports on the same numbers.
+# The second judge has its own labels, yet it approves of what the first one picks. Both read *the same states*, and a second opinion helps only if it makes different mistakes. The likelihood knows nothing of quality, but here the harm comes with unusual answers. Yet “always n = 2” does as well; we chose this signal while we could see the truth; and the last row of the table picks and reports on the same numbers.
 #
 # | trap | what you see | what happened here |
 # |---|---|---|
 # | ship the best proxy | a curve that only rises | <!-- out kept_proxy --> points are left |
 # | a second judge on the same backbone | two curves that agree | <!-- out kept_second --> points are left |
-# | trust accuracy on fresh pairs | the proxy agrees with <!-- out right --> of fresh labels; the ceiling, which the true reward itself reaches, is <!-- out most --> | the best of 512 is below a blind draw |
+# | trust accuracy on fresh pairs | <!-- out accurate --> for a finetuned judge | its run, too, ends below its start (idea 4) |
 # | choose and report on the same prompts | a fine number | exercise 17.3 repairs it |
 
 # %% [markdown] rlhf={"part": "gpt2"}
 # ## At GPT-2 size
 #
-# One recorded run of PPO on SmolLM2-135M: fifty steps against a reward model of the same size.
+# The same loop on SmolLM2-135M, recorded: a proxy fitted to some 300 honest labels, eight requests, sixteen steps, and the control beside it. Half of the requests are harmful; the others are *look-alikes*, which only sound harmful.
 
 # %%
-large = recorded("smollm2_ppo")
-parts = {"reward model's score": {"proxy": "score"},
-         "true reward, points": {"gold: true reward": "gold"}}
-show(plots.recorded_panels(large, parts, zero=None,
-                           title="135M: score climbs, true reward turns"))
-cards(*large.texts()[3])
-kinds = {"harmful": "harmful requests", "lookalike": "look-alikes"}
-table(large.families(kinds),
-      note="true reward of held-out answers, ± 95 % over requests")
-line = large.smooth("gold")[0]
-quote("big_top", f"{max(line):.1f}")
-quote("big_end", f"{line[-1]:.1f}")
+large = recorded("17_smollm2")
+names = {"proxy: by the proxy": "", "gold: the control": " control"}
+parts = {"proxy, standard deviations": "proxy", "true reward, points": "gold",
+         "share of answers that refuse": "refused"}
+parts = {unit: {name: column + end for name, end in names.items()}
+         for unit, column in parts.items()}
+show(plots.recorded_panels(large, parts, zero=None, over=3,
+                           title="135M, sixteen steps: both rise and refuse more"))
+stages = {"before": "before", "after": "by the proxy", "control": "the control"}
+cards(*large.texts(stages)[1])
+table(large.families({"harmful": "harmful requests", "lookalike": "look-alikes"},
+                     stages), note="true reward, 32 held-out requests each, ± 95 %")
 
 # %% [markdown]
-# The true reward rises to <!-- out big_top -->; the last nine steps dip to <!-- out big_end -->. One run and one window cannot tell this dip from the mix of requests. The robust finding is the split by kind of request. *Look-alikes* are requests that only sound harmful. After training the model refuses almost everything: that earns 3 points on a harmful request and 0 on a look-alike. The mean could rise because before, both kinds were answered badly.
+# After these few steps the proxy has helped as much as the true reward: on the held-out requests we cannot tell the two runs apart. It looks like the rising part of the curves above. At the end the middle panel hints at a gap; 32 answers a step cannot settle it. *How* the proxy's run rises is a warning: at the end it refuses nearly every request. That earns 3 points for a harmful one and 0 for a look-alike, more than the broken answers of before.
 
 # %% [markdown] rlhf={"part": "exercises"}
 # ## Exercises
@@ -528,21 +548,20 @@ check("17.2", expected_truth, hidden=True)
 #
 # ### Exercise 17.3 · An honest report
 #
-# A colleague measured the true reward on a set of prompts at every checkpoint: `table` has a row for each prompt (an even number) and a column for each checkpoint. She ships the best column and reports its mean, so the luck of the choice is in the number. Repair the report: choose on the first half of the prompts and report on the second, swap, and average the two. Below: the lesson's proxy, its sixteen prompts in two halves.
+# A colleague measured the true reward on a set of prompts at every checkpoint: `table` has a row for each prompt (an even number) and a column for each checkpoint. She ships the best column and reports its mean, so the luck of the choice is in the number. The picture shows this for checkpoints of which none is better than another.
+
+# %%
+noise = torch.randn(16, 12, generator=run.fresh("colleague"))
+show(plots.panels({"measured true reward": {"mean of 16 prompts": noise.mean(0)}},
+                  title="All twelve are worth 0, but one looks best",
+                  x_label="checkpoint"))
+
+# %% [markdown]
+# Repair the report: choose on the first half of the prompts and report on the second, swap, and average the two.
 #
 # <details><summary>Hint</summary>
 # Two vectors of column means, one for each half. The best column of each is looked up in the other.
 # </details>
-#
-# <!-- solution 17.3 -->
-
-# %%
-truths = bench.gold.flatten()
-each = rlhf.best_of_n.curve(proxy.flatten(), truths, 512, ns)  # (16, 10)
-halves = {"first eight prompts": each[:8].mean(0),
-          "last eight": each[8:].mean(0)}
-show(plots.best_of_n(ns, {"true reward, points": halves},
-                     title="The same proxy on two halves of the prompts"))
 
 # %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex17-3", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def honest_report(table):
@@ -560,9 +579,11 @@ check("17.3", honest_report, hidden=True)
 ### END HIDDEN TESTS
 
 # %% [markdown] rlhf={"part": "retell"}
+# <!-- solution 17.3 -->
+#
 # ## Retell it
 #
-# We trained a judge on honest comparisons and pushed it: the score rose to the end, and the true reward rose a little, turned, and fell on average below a blind draw. Errors independent of the truth cannot do that, because no error then marks out a worse group, and among answers with the same error the better ones are picked no less often. The errors of our judge depend on the answer; its scores scatter most over rare answers, which are worse on average, and even a head fitted to the true rewards falls. Reinforcement learning went to ever rarer answers in our live run; in all five recorded runs the true reward ended below its start. A second judge that sees the same states applauds; how unusual the answers become was a better warning here.
+# We trained a judge on honest labels and picked the answers it liked best: its score rose to the end, and the true reward rose a little, turned, and fell on average below a blind draw. Errors independent of the truth cannot do that: among answers with the same error the better ones are picked no less often, and no error marks out a worse group. The errors of our judge depend on the answer, and even a head that was told the truth falls; most of the harm came through rare answers, where its scores scatter most. Reinforcement learning against such judges spoiled the answers, while the same loop with the true reward improved them. A second judge that reads the same states approved; how unusual the answers become was a better warning here.
 #
 # In the book: chapter 14, Over-optimization. Next: chapter 18, Style and information. Proofs, the published laws, ensembles, sycophancy and the alignment tax are in the [deeper notebook](deeper/17_over_optimization.ipynb).
 #

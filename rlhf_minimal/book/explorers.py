@@ -226,12 +226,13 @@ def beta_kinds(worlds: dict, betas=(0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 5
 
 
 def scrubber(run, parts: dict, texts: dict | None = None, *, title="the run, step by step", over=9, most=20,
-             along="step", log=False, first=None) -> Explorer:
+             along="step", place=None, first=None) -> Explorer:
     """Scrub through a recorded run: parts {y label: {label: column}} with a mark at the step, and what the model wrote then.
 
     A column of a run over seeds is drawn as one line a seed. texts {step: [(prompt, text, gold)]}; a run with `samples`
     [{"step", "prompt", "completion", "gold"}] brings its own. run: recorded, or its columns {"step": …, column: …}.
-    along: what a step is called; log: with a log scale; first: where the slider starts.
+    along: what a step is called; place: a function, step -> where it stands on the x axis, such as the root of a KL
+    divergence (1, 8, 64 and 512 are named there); first: where the slider starts.
     """
     run = Recorded(name="this run", curve=run) if isinstance(run, dict) else run
     texts = _texts_by_step(run) if texts is None else texts
@@ -243,7 +244,7 @@ def scrubber(run, parts: dict, texts: dict | None = None, *, title="the run, ste
         return {"steps": [at[along]], "texts": texts.get(at[along], [])}
 
     def draw(data, ax):
-        _marked_curves(ax, curves, data["steps"], f"{along} (means over {over})" if over > 1 else along, log)
+        _marked_curves(ax, curves, data["steps"], f"{along} (means over {over})" if over > 1 else along, place)
 
     def say(data):
         name = f"{along} = {data['steps'][0]}"
@@ -269,23 +270,23 @@ def _texts_by_step(run):
     return texts
 
 
-def _marked_curves(ax, curves, steps, x_label, log=False):
+def _marked_curves(ax, curves, steps, x_label, place=None):
     """Panels side by side in the place of `ax`: {y label: {label: (x, y, or one y a seed)}}, with a mark at each step."""
-    place, fig = ax.get_subplotspec().subgridspec(1, len(curves)), ax.figure
+    grid, fig, at = ax.get_subplotspec().subgridspec(1, len(curves)), ax.figure, place or (lambda step: step)
     looks = _styles([label for lines in curves.values() for label in lines], None)
     ax.remove()
-    for spec, (unit, lines) in zip(place, curves.items(), strict=True):
+    for spec, (unit, lines) in zip(grid, curves.items(), strict=True):
         panel = fig.add_subplot(spec)
         for label, (x, y) in lines.items():
             for i, one in enumerate(y if isinstance(y[0], list) else [y]):
-                panel.plot(x, one, linewidth=1.6, label=label if i == 0 else None, **(looks[label] | {"marker": ""}))
+                panel.plot([at(step) for step in x], one, linewidth=1.6, label=label if i == 0 else None,
+                           **(looks[label] | {"marker": ""}))
         for step in steps:
-            panel.axvline(step, color=ROLES["rejected"]["color"], linewidth=1.5)
+            panel.axvline(at(step), color=ROLES["rejected"]["color"], linewidth=1.5)
         panel.set_title(unit, fontsize=11.5, fontweight="normal", color="#444b57")
         panel.set_xlabel(x_label)
-        if log:
-            panel.set_xscale("log", base=2)
-            panel.set_xticks([1, 8, 64, 512], ["1", "8", "64", "512"])
+        if place:
+            panel.set_xticks([at(step) for step in (1, 8, 64, 512)], ["1", "8", "64", "512"])
         if len(lines) > 1:
             panel.legend(frameon=False, fontsize=11)
 

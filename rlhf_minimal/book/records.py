@@ -166,16 +166,24 @@ class Recorded(SimpleNamespace):
                               f"{name} refused": f"{100 * of[kind]['refuses']:.0f} %"}
         return rows
 
-    def families(self, names: dict) -> dict:
-        """{row: {"before": (mean true reward, half width of the 95 % interval), "after": …}} of {family: name of its row}."""
-        return {name: {when: (found[family]["mean"], 1.96 * found[family]["standard_error"])
-                       for when in ("before", "after") for found in [self.held_out[when]]} for family, name in names.items()}
+    def families(self, names: dict, stages: dict | None = None) -> dict:
+        """{row: {"before": (mean true reward, half width of the 95 % interval), "after": …}} of {family: name of its row}.
 
-    def texts(self) -> list:
-        """[(prompt, [("before", text, gold), ("after", text, gold)])]: each fits `cards(prompt, answers)`."""
-        then, now = (self.held_out[when]["texts"] for when in ("before", "after"))
-        return [(a["prompt"], [("before", a["completion"], a["gold"]), ("after", b["completion"], b["gold"])])
-                for a, b in zip(then, now, strict=True)]
+        stages {what held_out calls it: name of its column}: other columns than before and after.
+        """
+        stages = stages or {"before": "before", "after": "after"}
+        return {name: {column: (found[family]["mean"], 1.96 * found[family]["standard_error"])
+                       for key, column in stages.items() for found in [self.held_out[key]]} for family, name in names.items()}
+
+    def texts(self, stages: dict | None = None) -> list:
+        """[(prompt, [("before", text, gold), ("after", text, gold)])]: each fits `cards(prompt, answers)`.
+
+        stages: as in `families`.
+        """
+        stages = stages or {"before": "before", "after": "after"}
+        rows = zip(*(self.held_out[key]["texts"] for key in stages), strict=True)
+        return [(row[0]["prompt"], [(name, x["completion"], x["gold"]) for name, x in zip(stages.values(), row, strict=True)])
+                for row in rows]
 
     def before_after(self) -> tuple[float, float]:
         """Print the true reward of held-out answers, and some of them -> (gain, its standard error)."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from ..best_of_n import curve
+from ..best_of_n import curve, kl_bound
 from ..data.pool import Pool, pool
 from ..reward_model import fit_head
 
@@ -104,17 +104,77 @@ def fits(bench: Bench, person, n: int, generators, *, without=None) -> tuple[lis
     return [score for score, _ in done], [labels for _, labels in done]
 
 
-def pushed(score: Tensor | list[Tensor], value: Tensor, ns) -> Tensor:
+def pushed(score: Tensor | list[Tensor], value: Tensor, ns, pool: Tensor | None = None) -> Tensor:
     """Expected value of the best of n by score, mean over prompts: (P, G), (P, G) -> (len(ns),) float64.
 
-    A list of scores gives a row for each: (len(score), len(ns)).
+    A list of scores gives a row for each: (len(score), len(ns)). pool (P, G) bool: the answers to choose from, equally many
+    for each prompt (ValueError else); all without it.
 
     >>> pushed(torch.tensor([[0.0, 1.0]]), torch.tensor([[0.0, 1.0]]), [1, 2]).tolist()
     [0.5, 1.0]
     """
     if isinstance(score, list):
-        return torch.stack([pushed(one, value, ns) for one in score])
+        return torch.stack([pushed(one, value, ns, pool) for one in score])
+    if pool is not None:
+        if pool.shape != value.shape or len(pool.sum(1).unique()) > 1:
+            raise ValueError(f"pool of shape {tuple(pool.shape)}; give {tuple(value.shape)}, with equally many answers in each row")
+        score, value = (x[pool].view(len(pool), -1) for x in (score, value))
     return curve(score.flatten(), value.double().flatten(), score.shape[1], list(ns)).mean(0)
+
+
+def dealt_out_anew(bench: Bench, score: Tensor, generator: torch.Generator) -> Tensor:
+    """A score (P, G) whose errors are dealt out at random among the answers of each prompt -> (P, G) float64.
+
+    The error is what a straight line in the true reward, centred within each prompt, does not explain. The part that it
+    explains stays.
+    """
+    centred = bench.gold - bench.gold.mean(1, keepdim=True)
+    slope = (score * centred).sum() / centred.square().sum()
+    error = score - slope * centred
+    return slope * centred + error.gather(1, torch.rand(error.shape, generator=generator).argsort(1))
+
+
+def gao_fit(ns, value: Tensor) -> tuple[float, float, float]:
+    """The law value(d) - value(0) = d (alpha - beta d) fitted by least squares -> (alpha, beta, largest miss).
+
+    d is the root of the KL bound of best-of-n; value (len(ns),), its first n is 1. Gao, Schulman and Hilton 2022,
+    https://arxiv.org/abs/2210.10760
+
+    >>> root = torch.tensor([kl_bound(n) for n in (1, 2, 8)], dtype=torch.float64).sqrt()
+    >>> [round(x, 3) for x in gao_fit([1, 2, 8], 5 + root * (2 - 3 * root))]
+    [2.0, 3.0, 0.0]
+    """
+    ns = list(ns)
+    if ns[:1] != [1] or len(ns) < 3 or len(ns) != len(value):
+        raise ValueError(f"{ns} with {len(value)} values: give at least three n, 1 first, and a value for each")
+    root = torch.tensor([kl_bound(n) for n in ns], dtype=torch.float64).sqrt()
+    law, change = torch.stack([root, -root**2], 1), value.double() - value[0].double()
+    fit = torch.linalg.lstsq(law, change[:, None]).solution[:, 0]
+    return *fit.tolist(), (law @ fit - change).abs().max().item()
+
+
+def reaching(score: Tensor, value: Tensor, level: float) -> tuple[int, float]:
+    """The smallest n whose best of n has a mean score of at least `level`, and its mean value: (P, G), (P, G) -> (n, value).
+
+    Where none has, the largest n.
+
+    >>> reaching(torch.tensor([[0.0, 1.0]]), torch.tensor([[3.0, 2.0]]), 0.7)
+    (2, 2.0)
+    """
+    ns = range(1, score.shape[1] + 1)
+    n = min(int((pushed(score, score, ns) < level).sum()) + 1, len(ns))
+    return n, pushed(score, value, [n]).item()
+
+
+def most_apart(prompts: list[str], logs: dict) -> tuple[str, list]:
+    """The answer at the last step whose true reward differs most between two runs -> (prompt, answers) for `cards`.
+
+    logs {name of the reward: [(scores, texts) of each step]}, scores["true"] of shape (prompts, answers to each).
+    """
+    (a, b), n = ([log[-1][0]["true"].flatten() for log in logs.values()], next(iter(logs.values()))[-1][0]["true"].shape[1])
+    i = int((a - b).abs().argmax())
+    return prompts[i // n], [(f"last step, {name} reward", log[-1][1][i], log[-1][0]["true"].flatten()[i].item())
+                             for name, log in logs.items()]
 
 
 def by_quarter(bench: Bench, scores: list[Tensor], quarter: Tensor, names) -> dict[str, dict[str, Tensor]]:
@@ -128,8 +188,9 @@ def by_quarter(bench: Bench, scores: list[Tensor], quarter: Tensor, names) -> di
     won = torch.stack([bench.gold.gather(1, x) for x in best])
     spread = [torch.stack([score[quarter == q].std() for score in scores]).mean() for q in range(4)]
     return {name: {"true reward": bench.gold[quarter == q].mean(),
-                   "mean proxy": torch.stack(scores).mean(0)[quarter == q].mean(), "spread of the proxy": spread[q],
-                   "share of the best": (place == q).double().mean(), "their true reward": won[place == q].mean()}
+                   "proxy": torch.stack(scores).mean(0)[quarter == q].mean(), "spread of the proxy": spread[q],
+                   "share of the best-of-512": (place == q).double().mean(),
+                   "true reward of those": won[place == q].mean()}
             for q, name in enumerate(names)}
 
 
@@ -143,25 +204,15 @@ def agreement(score: Tensor, labels: Tensor) -> float:
     return ((chosen > rejected).double() + 0.5 * (chosen == rejected)).mean().item()
 
 
-def matched(value: Tensor, taken: Tensor) -> Tensor:
-    """As many other answers as are taken in each row, as close to them in value as the row allows -> (P, G) bool.
-
-    Each taken answer gets the nearest one that nobody has yet; where the row has no close one, the match is poor.
-
-    >>> matched(torch.tensor([[0.0, 5.0, 0.1, 4.0]]), torch.tensor([[True, False, False, False]]))[0].tolist()
-    [False, False, True, False]
-    """
-    found = torch.zeros_like(taken)
-    for row, answer in taken.nonzero().tolist():
-        apart = (value[row] - value[row, answer]).abs().masked_fill(taken[row] | found[row], float("inf"))
-        if apart.min() == float("inf"):
-            raise ValueError(f"row {row}: more than half of its answers are taken, none is left to match them")
-        found[row, apart.argmin()] = True
-    return found
+def accuracy(bench: Bench, read: list[Tensor], fresh: Tensor) -> float:
+    """Share of fresh labels (M, 2) that heads fitted to label sets `read`, (n, 2) each, order alike: mean over the sets."""
+    state = bench.wide.state.double()
+    heads = [fit_head(*bench.states(labels), l2=0.03).double() for labels in read]
+    return sum(agreement(state @ head, fresh) for head in heads) / len(heads)
 
 
 def told_the_truth(bench: Bench, strength: float) -> Tensor:
-    """A linear head fitted by least squares to the true rewards themselves -> its standardised scores (P, G).
+    """A linear head fitted by least squares to the true rewards themselves -> its weight (H,) float64.
 
     It reads every answer that could be labelled, centred within its prompt; no labels and no noise. strength: of the
     ridge penalty, in units of the mean variance of a coordinate.
@@ -173,4 +224,4 @@ def told_the_truth(bench: Bench, strength: float) -> Tensor:
             / group.bincount()[group][:, None] for v in (x, y[:, None]))
     square = x.T @ x
     ridge = strength * square.diagonal().mean() * torch.eye(len(square), dtype=square.dtype)
-    return standardised(bench.state.double() @ torch.linalg.solve(square + ridge, x.T @ y)[:, 0])
+    return torch.linalg.solve(square + ridge, x.T @ y)[:, 0]

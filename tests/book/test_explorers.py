@@ -28,7 +28,7 @@ def made():
             "scrub": explorers.scrubber(run, {"true reward": {"gold": "gold"}, "score": {"proxy": "proxy"}}, SAMPLES),
             "recorded": explorers.scrubber(recorded("smollm2_dpo"), {"loss": {"policy": "loss"}}),
             "columns": explorers.scrubber({"step": [1, 2, 4], "gold": [0.5, 0.7, 0.2]}, {"true reward": {"gold": "gold"}},
-                                          along="n", over=1, log=True),
+                                          along="n", over=1, place=lambda n: n ** 0.5),
             "shares": explorers.shares(lambda θ: [1 / (1 + 2 * θ)] + [θ / (1 + 2 * θ)] * 2, ["chosen", "rejected", "third"],
                                        ["chosen", "rejected", "other"], title="three", θ=[0.5, 1.0, 2.0])}
 

@@ -126,6 +126,10 @@ def test_gain_and_texts_of_a_recorded_run():
     run = Recorded(held_out={"before": found(-1.0, "x"), "after": found(0.5, "y")})
     assert run.gain() == (1.5, pytest.approx(0.18 ** 0.5)) and run.gain("fact") == (3.0, pytest.approx(0.32 ** 0.5))
     assert run.texts() == [("Who?", [("before", "x", -1.0), ("after", "y", 0.5)])]
+    assert run.texts({"after": "by the proxy"}) == [("Who?", [("by the proxy", "y", 0.5)])]
+    assert run.families({"fact": "facts"}, {"after": "then"}) == {"facts": {"then": (1.0, pytest.approx(1.96 * 0.4))}}
+    with pytest.raises(KeyError, match="control"):
+        run.texts({"control": "the control"})
     with pytest.raises(ValueError, match="all, fact"):
         run.gain("story")
 

@@ -73,15 +73,8 @@ def test_a_bench_needs_prompts_with_so_many_answers():
         proxies.bench(5)
 
 
-def test_a_match_is_another_answer_of_the_same_row():
-    value, taken = torch.tensor([[1.0, 1.1, 9.0, 8.0], [0.0, 3.0, 3.1, 7.0]]), torch.tensor([[1, 0, 1, 0], [0, 1, 0, 0]]).bool()
-    assert proxies.matched(value, taken).tolist() == [[False, True, False, True], [False, False, True, False]]
-    with pytest.raises(ValueError, match="more than half"):
-        proxies.matched(value, torch.tensor([[1, 1, 1, 0], [0, 0, 0, 0]]).bool())
-
-
 def test_a_head_that_was_told_the_truth_follows_it_for_small_n(bench):
-    weak, crushed = proxies.told_the_truth(bench, 0.1), proxies.told_the_truth(bench, 1e9)
+    weak, crushed = (proxies.standardised(bench.state.double() @ proxies.told_the_truth(bench, x)) for x in (0.1, 1e9))
     first, gain = proxies.pushed(weak, bench.gold, [1, 2])
     assert weak.shape == bench.gold.shape and gain > first + 0.1
     assert not torch.allclose(weak, crushed, atol=0.1)
@@ -91,12 +84,63 @@ def test_the_quarters_share_the_winners(bench):
     rank = bench.surprise.argsort(1).argsort(1)  # without the ties that surprise has
     quarter = rank // 128
     usual = proxies.by_quarter(bench, [-rank.double(), -rank.double()], quarter, "abcd")
-    assert [row["share of the best"].item() for row in usual.values()] == [1, 0, 0, 0]
+    assert [row["share of the best-of-512"].item() for row in usual.values()] == [1, 0, 0, 0]
     assert usual["d"]["true reward"].item() == pytest.approx(bench.gold[quarter == 3].mean().item())
     mixed = proxies.by_quarter(bench, [-rank.double(), rank.double()], quarter, "abcd")
-    assert [row["share of the best"].item() for row in mixed.values()] == [0.5, 0, 0, 0.5]
+    assert [row["share of the best-of-512"].item() for row in mixed.values()] == [0.5, 0, 0, 0.5]
 
 
 def test_the_truth_agrees_with_sure_labels_and_not_with_their_opposite(bench):
     labels = bench.labels(sure(), 400, torch.Generator().manual_seed(0))
     assert proxies.agreement(bench.wide.gold, labels) > 0.85 > 0.15 > proxies.agreement(-bench.wide.gold, labels)
+
+
+def test_a_pool_leaves_answers_out():
+    value, pool = torch.tensor([[0.0, 1.0, 9.0], [4.0, 2.0, 0.0]]), torch.tensor([[1, 1, 0], [0, 1, 1]]).bool()
+    assert proxies.pushed(value, value, [1, 2], pool).tolist() == [0.75, 1.5]
+    assert proxies.pushed([value, -value], value, [2], pool).tolist() == [[1.5], [0.0]]
+    for wrong in (pool[:1], torch.tensor([[1, 1, 0], [0, 0, 1]]).bool()):
+        with pytest.raises(ValueError, match="equally many"):
+            proxies.pushed(value, value, [1], wrong)
+
+
+def test_the_law_is_found_again_and_a_kink_is_missed():
+    ns = [1, 2, 4, 8, 64]
+    root = torch.tensor([proxies.kl_bound(n) for n in ns], dtype=torch.float64).sqrt()
+    alpha, beta, miss = proxies.gao_fit(ns, 1.5 + root * (0.4 - 0.3 * root))
+    assert (alpha, beta, miss) == pytest.approx((0.4, 0.3, 0), abs=1e-9)
+    assert proxies.gao_fit(ns, torch.tensor([0.0, 1.0, 0.0, 1.0, 0.0]))[2] > 0.2
+    for wrong in ([2, 4, 8], [1, 2], [1, 2, 4, 8]):
+        with pytest.raises(ValueError, match="1 first"):
+            proxies.gao_fit(wrong, torch.zeros(3))
+
+
+def test_the_smallest_n_that_reaches_a_score(bench):
+    score, value = bench.gold, -bench.gold
+    n, worth = proxies.reaching(score, value, 2.5)
+    reached = proxies.pushed(score, score, [n - 1, n])
+    assert n > 1 and reached[0] < 2.5 <= reached[1] and worth == pytest.approx(-reached[1].item())
+    assert proxies.reaching(score[:, :8], value[:, :8], 99.0)[0] == 8
+
+
+def test_the_answers_that_lie_furthest_apart():
+    a, b = torch.tensor([[3.0, 3.0], [0.0, 3.0]]), torch.tensor([[3.0, 2.0], [0.0, -1.0]])
+    logs = {"proxy": [({"true": b}, list("abcd"))], "true": [({"true": a}, list("efgh"))]}
+    prompt, answers = proxies.most_apart(["first", "second"], logs)
+    assert prompt == "second" and answers == [("last step, proxy reward", "d", -1.0), ("last step, true reward", "h", 3.0)]
+
+
+def test_heads_agree_with_fresh_labels_more_than_heads_of_turned_labels(bench):
+    labels = [bench.labels(sure(), 800, torch.Generator().manual_seed(k)) for k in range(3)]
+    right, turned = (proxies.accuracy(bench, read, labels[2]) for read in (labels[:2], [x.flip(1) for x in labels[:2]]))
+    assert right > 0.55 and right + turned == pytest.approx(1, abs=0.02)
+
+
+def test_errors_that_are_dealt_out_anew_are_the_same_ones_elsewhere(bench):
+    score, _ = proxies.fitted(bench, sure(), 800, torch.Generator().manual_seed(0))
+    dealt = proxies.dealt_out_anew(bench, score, torch.Generator().manual_seed(1))
+    centred = bench.gold - bench.gold.mean(1, keepdim=True)
+    slope = (score * centred).sum() / centred.square().sum()
+    then, now = (score - slope * centred).sort(1).values, (dealt - slope * centred).sort(1).values
+    assert torch.allclose(then, now) and not torch.allclose(score, dealt, atol=0.1)
+    assert proxies.dealt_out_anew(bench, bench.gold, torch.Generator()).sub(bench.gold).abs().max() < 1e-9
