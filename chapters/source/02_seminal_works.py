@@ -15,9 +15,9 @@
 #
 # **Which idea of each early paper still carries today's recipes?**
 #
-# ![Answers of three small language models to the same two requests to hurt somebody: before training, and after two runs that differ in one minus sign](figures/02_hero.png)
+# ![Answers of three small language models to the same two requests to hurt somebody: before training, and after two runs whose formula of the reward differs in one minus sign](figures/02_hero.png)
 #
-# Three answers to each of two requests: from a model before reinforcement learning, and after two runs whose code differs in one minus sign ($r$ is a learned reward, β KL a price for moving away from the start). In 2019 such a sign slipped into one of the first experiments with human feedback on a language model. On this page you repeat the accident, rebuild the experiment of 2017 from which the field grew, and follow what came after.
+# The answers of one small language model to two requests: before reinforcement learning, and after two runs that differ in one minus sign ($r$ is a learned reward, β KL the price of moving away from the start). Such an accident happened in 2019, in one of the first experiments with human feedback on a language model. On this page you repeat it, rebuild the experiment of 2017 before it, and see what later papers kept and dropped.
 #
 # <details><summary>What you need · what it costs</summary>
 # Chapter 1; a little PyTorch and probability. Costs: <!-- costs -->. Models: village-3m-sft, and SmolLM2-135M for one measurement. Book: <a href="https://rlhfbook.com/c/02-related-works">A Tiny History of RLHF</a> (chapter 2). Seed 0. ± is half of a 95 % interval.
@@ -29,25 +29,24 @@
 # %% rlhf={"part": "setup"}
 import torch
 import rlhf_minimal as rlhf
-from rlhf_minimal.book import begin, cards, check, claim, history, maps, plots
-from rlhf_minimal.book import drawings, predict, quote, settled, show, table
+from rlhf_minimal.book import begin, cards, check, claim, drawings, history
+from rlhf_minimal.book import maps, plots, predict, quote, settled, show, table
 from rlhf_minimal.evaluate.exams import clustered, exam, requests
 run = begin(2)
 
 # %% [markdown] rlhf={"part": "predict"}
-# **Predict before you scroll.** This page also repeats an experiment of 2017. A walker moves on an 8 × 8 green whose reward it cannot see. A person watches two short walks and says which was better; from 400 such answers the walker learns a reward map. **Learner A** asks about walks of its own current policy. **Learner B** asks about random walks. In the end each takes the best route on the map that it learned.
+# **Predict before you scroll.** The last row above was paid $-r-\beta\,{\rm KL}$. Now put the minus sign in front of the *whole* pay: $-(r-\beta\,{\rm KL})$.
 
 # %% tags=["hide-input"]
-predict("With 400 comparisons each, on average over ten repetitions:",
-        a="A has the more faithful map of the whole green, and earns more.",
-        b="B has the more faithful map of the whole green, and earns more.",
-        c="B has the more faithful map, but A earns more.",
-        d="A has the more faithful map, but B earns more.")
+predict("After the same training with −(r − β KL), what does the model write?",
+        a="The same as in the last row above: help with harm, in clean sentences.",
+        b="Help with harm, but many more sentences are broken.",
+        c="The same as before training: the two minus signs cancel.")
 
 # %% [markdown] rlhf={"part": "phenomenon"}
 # ## One minus sign
 #
-# First a reward. A small language model answers requests to hurt somebody, such as those above: often it refuses, often it helps. A simulated person compares pairs of its answers and mostly prefers a refusal. From these choices a *reward model* learns a score $r$ for any answer, so that the chosen answer of a pair scores higher. (Chapter 7 explains the loss; idea 1 below has the same one for walks.)
+# First a reward. A small language model answers requests to hurt somebody. Often it refuses, often it helps. A simulated person compares pairs of its answers and mostly prefers a refusal. A *reward model* learns from these choices a score $r$ for any answer: the chosen answer of a pair should score higher. (Chapter 7 explains the loss; idea 1 below has the same one for walks.)
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
 sft, tokenizer = rlhf.models.load("village-3m-sft")
@@ -63,8 +62,9 @@ answers = ask(sft, [row["prompt"] for row in rows], n=4, name="pairs")
 person = rlhf.village.Annotator(temperature=0.5)
 pairs = rlhf.data.compare_answers(rows, answers.texts(tokenizer), person,
                                   n=4, seed=run.seed)
-print(len(pairs), "comparisons; the first:")
-cards(pairs[0]["prompt"], [(k, pairs[0][k]) for k in ("chosen", "rejected")])
+refuses = rlhf.village.refuses  # show the first refusal against another answer
+one = next(p for p in pairs if refuses(p["chosen"]) > refuses(p["rejected"]))
+cards(one["prompt"], [(k, one[k]) for k in ("chosen", "rejected")])
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
 judge = rlhf.reward_model.RewardModel(sft)
@@ -77,119 +77,139 @@ for batch in rlhf.data.batches(pairs, 12, tokenizer=tokenizer, seed=run.seed):
     torch.nn.utils.clip_grad_norm_(judge.parameters(), 1.0)
     optimizer.step()
 
-
-@torch.no_grad()
-def score(rollout):
-    return judge(rollout.ids, rollout.attention)
-
-# %%
-refusal = torch.tensor([bool(rlhf.village.refuses(text))
-                        for text in answers.texts(tokenizer)])
-rated = score(answers)
-claim("the reward model scores refusals above other answers",
-      rated[refusal].mean() > rated[~refusal].mean(), kind="T")
-logps = rlhf.rollout.completion_logps
-rows = requests(48, ("harmful",), split="train", seed=run.seed + 1)
-prompts = [row["prompt"] for row in rows]
+# %% tags=["hide-input"]
+with torch.no_grad():
+    rated = judge(answers.ids, answers.attention)
+refused = torch.tensor([bool(refuses(text)) for text in answers.texts(tokenizer)])
+claim("refusals score higher than the other answers that were compared", kind="T",
+      condition=rated[refused].mean() > rated[~refused].mean())
 
 # %% [markdown]
-# Now reinforcement learning. Sample answers, and make those that were paid more than their siblings more likely. The pay is the score minus β times the *KL*, the log-probability that the answer has gained since the start. That penalty keeps the model close to what it was, a language model:
+# Now reinforcement learning. Sample four answers to each request, and make those that were paid more than the mean of the other three more likely (`leave_one_out` is the difference). The pay is the score, minus β times the log-probability that the answer has gained since the start. The average of this gain is the *KL divergence* to the start; the price keeps the model close to the language that it knew:
 #
 # $$\text{paid}=r(x,y)-\beta\,\log\frac{\pi(y\mid x)}{\pi_{\rm start}(y\mid x)}$$
 #
-# How does a sign get lost? A loss is minus a reward, so code that hands one to the other must flip it exactly once.
+# Here $x$ is the request, $y$ the answer, $\pi$ the model in training. The *true reward* of the village is a formula that no training step reads: 3 for a refusal of a harmful request, −1 for helping with the harm, 0 for neither. Broken or repeated text costs up to 1.5 each, an unfinished end 0.5. *Grammar* is 1 when every two neighbouring words can stand together in the village's language, 0 for garbage. <!-- fact -->
+
+# %%
+logps = rlhf.rollout.completion_logps
+prompts = [row["prompt"] for row in
+           requests(48, ("harmful",), split="train", seed=run.seed + 1)]
+
+
+@torch.no_grad()
+def measure(out, asked):
+    r = judge(out.ids, out.attention)
+    kl = ((out.logp_old - logps(sft, out)) * out.mask).sum(1)
+    true = [rlhf.village.gold(asked[i // 4], text)
+            for i, text in enumerate(out.texts(tokenizer))]
+    return r, kl, sum(true) / len(true)
 
 # %% rlhf={"part": "loop"}
 def reinforce(pay, steps=6, rate=2e-4):
-    policy = rlhf.models.copy_of(sft)
+    policy, log = rlhf.models.copy_of(sft), []
     optimizer = torch.optim.AdamW(policy.parameters(), lr=rate, weight_decay=0)
     for step in range(run.steps(steps)):
-        out = ask(policy, prompts[8 * step:][:8], n=4, name=f"step {step}")
-        with torch.no_grad():
-            kl = ((out.logp_old - logps(sft, out)) * out.mask).sum(1)
-        paid = pay(score(out), kl)
+        asked = prompts[8 * step:][:8]
+        out = ask(policy, asked, n=4, name=f"step {step}")
+        r, kl, true = measure(out, asked)
+        paid = pay(r, kl)
+        log.append((paid.mean().item(), true))
         advantage = rlhf.advantages.leave_one_out(paid, 4)
         loss = -(advantage * (logps(policy, out) * out.mask).sum(1)).mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    return policy
+    return policy, log
+
+# %% [markdown]
+# How does a sign get lost? A loss is minus a reward, so code that turns one into the other must flip it exactly once. Five runs: the intended pay, three with a minus sign, and a control whose scores are shuffled among the answers. Each model then answers 32 other harmful requests, twice each.
 
 # %%
 beta, dice = 0.4, run.fresh("shuffle")
-
-
-def shuffled(r):
-    return r[torch.randperm(len(r), generator=dice)]
-
-
-pays = {"as intended": lambda r, kl: r - beta * kl,
-        "reward flipped": lambda r, kl: -r - beta * kl,
-        "rewards shuffled": lambda r, kl: shuffled(r) - beta * kl}
-policies = {"start": sft} | {name: reinforce(pay) for name, pay in pays.items()}
-
-# %% [markdown]
-# The *true reward* of the village is a formula that no training step reads: 3 for refusing a harmful request, −1 for helping with it, and as low as −1.5 for broken text. *Grammar* is the share of village language in a text, 1 when every two neighbouring words can stand together. <!-- fact --> Every model answers 32 other harmful requests, twice each.
+pays = {"r − β KL": lambda r, kl: r - beta * kl,
+        "−r − β KL": lambda r, kl: -r - beta * kl,
+        "−r": lambda r, kl: -r,
+        "−(r − β KL)": lambda r, kl: -(r - beta * kl),
+        "shuffled r − β KL":
+            lambda r, kl: r[torch.randperm(len(r), generator=dice)] - beta * kl}
+trained = {name: reinforce(pay) for name, pay in pays.items()}
+policies = {"before": sft} | {name: new for name, (new, _) in trained.items()}
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
+def score(rollout):
+    return judge(rollout.ids, rollout.attention)
+
+
 test = requests(32, ("harmful",), seed=run.seed)
+exams = {name: exam(policy, tokenizer, test, n=2, judge=score, reference=sft,
+                    max_new_tokens=40, generator=run.fresh("exam"))
+         for name, policy in policies.items()}
+grammar = {name: e.feature("grammar") for name, e in exams.items()}
 
+# %% tags=["hero", "nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
+before, meant, flipped, _, bracket, _ = exams.values()
+verb = [rlhf.village.parse(row["prompt"]).info["verb"] for row in test]
+lost = [i for i in range(32) if before.refuses[2 * i] and meant.refuses[2 * i]
+        and flipped.gold[2 * i] == -1]
+two = [lost[0], next(i for i in lost if verb[i] != verb[lost[0]])]
+show(drawings.answer_rows(
+    [test[i]["prompt"] for i in two],
+    {k: [exams[k].texts[2 * i] for i in two] for k in list(exams)[:3]}))
+quote("helped", int((flipped.gold[::2] == -1).sum()))
+quote("broken", int((grammar["−r − β KL"][::2] < 1).sum()))
+quote("bracket", int((grammar["−(r − β KL)"][::2] < 1).sum()))
 
-def examine(policy):
-    return exam(policy, tokenizer, test, n=2, judge=score, reference=sft,
-                max_new_tokens=40, generator=run.fresh("exam"))
+# %% tags=["hide-input", "nbval-ignore-output"] rlhf={"ignore_reason": "trained", "show": true}
+for i in two:
+    cards(test[i]["prompt"], [(k, exams[k].texts[2 * i], exams[k].gold[2 * i].item())
+                              for k in ("−r − β KL", "−(r − β KL)")])
+table({k: {"true reward": e.interval(), "refuses": e.interval("refuses"),
+           "grammar": clustered(grammar[k].view(-1, 2).mean(1)),
+           "KL, nats": e.interval("kl")} for k, e in exams.items()},
+      note="one run each; 32 requests, two answers each; ± 95 % over requests")
 
-
-exams = {name: examine(policy) for name, policy in policies.items()}
+# %% [markdown]
+# The picture and the cards show two requests: the first two, of different kinds, that the model refused before and that the run −r − β KL helps with (by its first answers). Of the 32 first answers of that run <!-- out helped --> help with the harm in a clean sentence and <!-- out broken --> have broken grammar; the rest refuse or say something else. With the whole pay negated <!-- out bracket --> are broken.
 
 # %% tags=["hide-input"]
-flipped, meant = exams["reward flipped"], exams["as intended"]
-grammar = {name: e.feature("grammar").mean().item() for name, e in exams.items()}
-claim("the flipped reward turns refusals into help, in mostly grammatical texts",
-      flipped.mean("refuses") + 0.3 < meant.mean("refuses")
-      and grammar["reward flipped"] > 0.7, kind="T")
-moved = {name: abs(e.mean("refuses") - exams["start"].mean("refuses"))
-         for name, e in exams.items()}
-claim("shuffled rewards change the refusals less than either sign does",
-      moved["rewards shuffled"] < min(moved["as intended"], moved["reward flipped"]),
-      kind="T")
-
-# %% tags=["hide-input", "hero", "nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
-heads = {"start": "before", "as intended": "paid:  r − β KL",
-         "reward flipped": "paid:  −r − β KL"}
-apart = [i for i in range(0, 64, 2) if meant.refuses[i] and flipped.gold[i] == -1]
-show(drawings.answers(
-    [meant.rows[i]["prompt"] for i in apart[:2]],
-    {head: [exams[name].texts[i] for i in apart[:2]] for name, head in heads.items()},
-    note_below="the first two requests that one run refuses and the other helps with"))
-quote("apart", len(apart))
-
-# %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
-table({name: {"true reward": e.interval(), "refuses": e.mean("refuses"),
-              "grammar": grammar[name], "KL, nats": e.mean("kl")}
-       for name, e in exams.items()}, digits={"refuses": "%"},
-      note="32 harmful requests, two answers each; ± 95 % over requests")
+moved = {k: abs(e.mean("refuses") - before.mean("refuses")) for k, e in exams.items()}
+neat = {k: grammar[k].mean() for k in ("−r − β KL", "−r", "−(r − β KL)")}
+far = {k: exams[k].mean("kl") for k in neat}
+claim("−r turns refusals into help; shuffled scores change the refusals less", kind="T",
+      condition=flipped.mean("refuses") + 0.3 < meant.mean("refuses")
+      and moved["shuffled r − β KL"] < min(moved["r − β KL"], moved["−r − β KL"]))
+claim("the price of the KL keeps the grammar", kind="T",
+      condition=max(neat, key=neat.get) == "−r − β KL" == min(far, key=far.get))
+settled("b", "−(r − β KL) is −r + β KL: it pays for harm, and for distance.")
 
 # %% [markdown]
-# Mostly fluent, and awful: to <!-- out apart --> of the 32 requests, one run refuses and the other helps with the harm, in a clean sentence. An optimizer does not know which way is up: it follows the sign. The control gets the same scores, dealt out to the wrong answers, and its refusals change less than with either sign: it is the reward that does it, not the training as such. A log of the *paid* reward would show a healthy climb in both runs; one look at the texts would not.
+# The optimizer follows the sign of the reward. It is the reward that does it: shuffled scores change the refusals less than either sign. And the price of the KL keeps the language: with $-r$ alone, or paid for distance, the grammar is worse and the KL larger.
 #
-# The [paper of 2019](https://arxiv.org/abs/1909.08593) (section 4.4) reports a refactoring that flipped the reward overnight, while its authors slept. Its raters had been told to give the lowest marks to sexually explicit text, and that is what the model learned to write. Why was it not gibberish? Part “What goes wrong” finds out.
+# What happened in 2019? The [paper](https://arxiv.org/abs/1909.08593) (section 4.4) reports a change of code that flipped the reward while a model trained overnight. Its raters had been told to give the lowest marks to sexually explicit text, and that is what the model learned to write. Our reading of the paper's explanation:
+#
+# | the paper says | our run | what came out here |
+# |---|---|---|
+# | the reward, as intended | $r-\beta\,{\rm KL}$ | refusals |
+# | flipping the reward usually gives incoherent text | $-(r-\beta\,{\rm KL})$ | many broken sentences |
+# | the same bug flipped the sign of the KL penalty, too | $-r-\beta\,{\rm KL}$ | mostly clean help with harm |
+#
+# A minus sign before the whole pay negates both terms. A second flip turns the KL term back into a price, so the text stayed fluent.
 #
 # > **Keep this:** a learned reward is a direction. The optimizer follows it, whichever way it points.
-
-# %% [markdown]
+#
 # ## Idea 1: Learn the reward from comparisons, while acting
 #
-# [Christiano and others (2017)](https://arxiv.org/abs/1706.03741) trained simulated robots and Atari players without a reward function. Some goals are hard to specify and easy to recognise: a robot learned a backflip from 900 comparisons. <!-- fact --> People compared pairs of *segments*, clips of one or two seconds. A *segment* σ here is six steps on the green. The person's satisfaction with it is the sum of the rewards of its steps, and the better sum wins more often:
+# [Christiano and others (2017)](https://arxiv.org/abs/1706.03741) trained simulated robots and Atari players without a reward function. Some goals are hard to specify and easy to recognise: a robot learned a backflip from 900 comparisons. <!-- fact --> People compared pairs of *segments* σ, clips of one or two seconds. The model of the person: satisfaction with a segment is the sum of the rewards of its steps, and the larger sum wins more often:
 #
 # $$\hat P(\sigma^1\succ\sigma^2)=\frac{\exp\sum_t\hat r(s^1_t,a^1_t)}{\exp\sum_t\hat r(s^1_t,a^1_t)+\exp\sum_t\hat r(s^2_t,a^2_t)}$$
 #
-# *Said aloud: add up the rewards of each segment; the difference of the sums decides how likely the first one wins.* Here $\hat r$ is the learned reward, $s_t$ the state and $a_t$ the action at step $t$. Divide by the numerator, and it is the logistic function σ of the difference: today's Bradley–Terry loss, with segments in place of answers.
+# *Said aloud: add up the rewards of each segment; the difference of the sums decides how likely the first one wins.* Here $\hat r$ is the learned reward, $s_t$ the state and $a_t$ the action at step $t$. Divide numerator and denominator by the numerator: it is the logistic function of the difference, today's Bradley–Terry model with segments in place of answers.
 
 # %% rlhf={"part": "idea"}
 from rlhf_minimal.village import grid
 
-learned = torch.tensor([0.5, -1.0, 2.0, 0.0])          # a reward for each of 4 cells
+learned = torch.tensor([0.5, -1.0, 2.0, 0.0])  # a reward for each of 4 cells
 first, second = torch.tensor([0, 2, 2]), torch.tensor([1, 3, 0])  # two walks
 sums = learned[first].sum(), learned[second].sum()
 p = sums[0].exp() / (sums[0].exp() + sums[1].exp())
@@ -200,10 +220,14 @@ claim("minus its logarithm is the package's loss on pairs of answers",
       abs(loss.item() + p.log().item()) < 1e-6)
 
 # %% [markdown]
-# The whole experiment. In each of twenty rounds the person compares twenty pairs, the map is fitted anew to all answers so far, and the policy takes mostly the best move on that map (a softmax of the values, divided by 0.3). One number per cell replaces the paper's network, and the best policy is computed exactly (by *value iteration*: the value of a move is the reward of the cell plus 0.9 times the value of the best next move). So what you see is about the reward, not about a weak optimizer. <!-- fact -->
+# **The experiment, small.** A walker moves on an 8 × 8 green whose reward it cannot see. A segment is six steps. In each of twenty rounds a person compares twenty pairs, and the reward map is fitted to all answers so far. **Learner A** shows walks of its own current policy, which mostly takes the best move on its map. **Learner B** shows random walks. In the end each takes the best route on its map. (The map has one number per cell in place of a network, and the best route is computed exactly, so a weak optimizer explains nothing here.)
 
-# %%
-true, even = grid.true_reward(), torch.full((64, 4), 0.25)
+# %% tags=["hide-input"]
+predict("With 400 comparisons each, on average over ten repetitions:",
+        a="A has the more faithful map of the whole green, and earns more.",
+        b="B has the more faithful map of the whole green, and earns more.",
+        c="B has the more faithful map, but A earns more.",
+        d="A has the more faithful map, but B earns more.")
 
 # %%
 def learn(dice, acting=True, coin=0.0):
@@ -220,6 +244,9 @@ def learn(dice, acting=True, coin=0.0):
     return learned, log
 
 # %%
+true, even = grid.true_reward(), torch.full((64, 4), 0.25)
+
+
 def ten(name, **how):
     found = [learn(run.fresh(f"{name} {k}"), **how) for k in range(10)]
     agree = [grid.agreement(learned, true) for learned, _ in found]
@@ -232,39 +259,39 @@ found = {name: ten(name, **how) for name, how in kinds.items()}
 
 # %%
 x = [20 * (k + 1) for k in range(20)]
-two = {name: (x, found[name][1]) for name in list(kinds)[:2]}
-show(plots.line_plot(two, title="Asking about its own walks, the agent earns more",
+a, b = list(kinds)[:2]
+two = {name: (x, found[name][1]) for name in (a, b)}
+show(plots.line_plot(two, title="After 400 comparisons A earns more than B",
                      x_label="comparisons", y_label="return, share of the best",
                      roles=dict(zip(two, ("policy", "reference"), strict=True))),
      "Line plot of the return against comparisons for two learners, with bands")
 
 # %% [markdown]
-# The scale: 1 is the return of the best policy for the *true* reward, averaged over all starting cells, 0 is a random walk. The control, whose person tosses coins, goes nowhere. And the maps?
-
-# %% tags=["hide-input"]
-show(maps.heat_maps(
-    {"true reward": true, "A: own walks": found["A: own walks"][0],
-     "B: random walks": found["B: random walks"][0]},
-    title="The first of ten repetitions: what 400 answers taught",
-    note="green: good, brown: bad; each map on its own scale"))
+# The scale: 1 is the return of the best policy for the *true* reward, averaged over all starting cells; 0 is a random walk. The early part is close; at 400 comparisons A is ahead. A control, whose person tosses coins, stays near 0. And the maps?
 
 # %%
-last = {name: torch.tensor([log[-1] for log in logs])
-        for name, (_, logs, _) in found.items()}
-table({name: {"return": clustered(last[name]), "map": clustered(agree)}
-       for name, (_, _, agree) in found.items()},
+show(maps.heat_maps(
+    {"true reward": true, "A: own walks": found["A: own walks"][0],
+     "B: random walks": found["B: random walks"][0],
+     "A, coin tosses": found["A, coin tosses"][0]},
+    title="What 400 answers taught",
+    note="first of ten repetitions; green: good, brown: bad"))
+
+# %% tags=["hide-input"]
+end = {k: torch.tensor([log[-1] for log in logs]) for k, (_, logs, _) in found.items()}
+seen = {k: agree for k, (_, _, agree) in found.items()}
+earn, know = clustered(end[a] - end[b]), clustered(seen[a] - seen[b])
+table({k: {"return": clustered(end[k]), "map": clustered(seen[k])} for k in found}
+      | {"A minus B, paired": {"return": earn, "map": know}},
       note="ten repetitions, ± 95 % over them; map: rank correlation over 64 cells")
-a, b = list(kinds)[:2]
-earn, know = clustered(last[a] - last[b]), clustered(found[b][2] - found[a][2])
-claim("A earns at least 90 % of the best return", last[a].mean() > 0.9, kind="S")
-claim("A earns more than B, and B has the more faithful map",
-      earn[0] > 0 and know[0] > know[1], kind="S")
-settled("c", "A's map is right where A goes, and that is where it matters.")
+claim("A earns over 90 % of the best and more than B, whose map is better", kind="S",
+      condition=end[a].mean() > 0.9 and earn[0] > earn[1] and know[0] < -know[1])
+settled("c", "A's map of the whole green is worse, and A still earns more.")
 
 # %% [markdown]
-# A's map is less faithful over the whole green, because A stops visiting the bad parts once it knows enough to avoid them. Its answers go to the places between which it still has to decide. In the paper, too, agents that got all their comparisons at the beginning did worse in many tasks. Today the same idea is called *on-policy* preference data: compare the answers that the current model gives.
+# A asks about the places where its policy goes, B about the whole green. For walking well, A's questions were the better use of 400 answers; for drawing the map, B's were. Today comparing the current model's own answers is called *on-policy* preference data.
 #
-# > **Keep this:** a reward has to be right where the policy goes, and the policy moves. So ask again.
+# > **Keep this:** a reward must be right where the policy goes, and the policy moves. So ask again.
 #
 # Now you are the rater.
 
@@ -274,147 +301,153 @@ maps.rater(true, seed=run.seed)
 # %% [markdown]
 # ## Idea 2: Ratings or comparisons?
 #
-# [TAMER (2008)](https://doi.org/10.1109/DEVLRN.2008.4640845) asked people for approval of single actions, a number. Why did the field move to comparisons? A rating says more than a choice: a number instead of one bit. But raters have *private scales*. If rater $i$ feels $u$, the number given is
+# [TAMER (2008)](https://doi.org/10.1109/DEVLRN.2008.4640845) asked people for a number: approval of single actions. Why did the field move to comparisons? A number says more than a choice. But raters have *private scales*. If rater $i$ feels $u$, the number given is
 #
 # $$\text{rating}=b_i+a_i\,u,\qquad a_i>0,$$
 #
 # with a private offset $b_i$ and scale $a_i$. A choice between two walks by the *same* rater cancels both: $a_iu_1+b_i>a_iu_2+b_i$ exactly when $u_1>u_2$.
 
 # %% rlhf={"part": "idea"}
-felt = torch.tensor([1.0, 3.0, 2.0, 2.5])   # what the raters feel
-rater = torch.tensor([0, 0, 1, 1])          # whose rating it is
-rating = torch.tensor([1.0, 0.2])[rater] * felt + torch.tensor([0.0, 5.0])[rater]
-print("ratings", [round(v, 1) for v in rating.tolist()], "- the best walk got 3.0")
+felt = torch.tensor([1.0, 3.0, 2.0, 2.5])  # what the raters feel
+rater = torch.tensor([0, 0, 1, 1])  # whose rating it is
+rating = torch.tensor([1, 0.2])[rater] * felt + torch.tensor([0, 5])[rater]
+print("ratings", [round(v, 1) for v in rating.tolist()], "the best got 3.0")
 choice = (rating[1] > rating[0], rating[3] > rating[2])
 claim("every rater's own choices follow the feelings, whatever the scale",
       choice == (felt[1] > felt[0], felt[3] > felt[2]))
 
 # %% [markdown]
-# Equal budgets: 200 labels about random walks of six steps. A label is one rating of one walk, or one choice between two. Feelings are the true sum plus the same random noise in both cases. At *spread* s, the logarithms of the scales have standard deviation s, the offsets 3 s points. Ratings are fitted by regression; the strongest cheap repair first subtracts each rater's mean and divides by each rater's standard deviation.
+# Equal budgets: 200 labels on random walks of six steps. A label is one rating of one walk, or one choice between two; feelings have the same noise in both. *Spread* s says how much the scales differ: at 0 all are equal, at 2 one point of one rater can be ten points of another. Ratings are fitted by regression, plain or on each rater's *own scale*: first subtract the rater's mean, then divide by the rater's standard deviation.
+#
+# <details><summary>The exact settings</summary>
+# scale = exp(s · noise), offset = 3 s · noise, with standard normal noise. All three fits have the same penalty of 300 on the map; on five other label sets each had levelled off there.
+# </details>
 
 # %%
-def three_maps(spread, raters, dice, n=200, l2=300):
+def four_maps(spread, raters, dice, n=200, l2=300):
     first, second = grid.visits(grid.walks(even, 2 * n, 6, dice)).chunk(2)
     felt = grid.feel(first @ true, dice), grid.feel(second @ true, dice)
-    who = torch.arange(n) % raters
+    who, pair = torch.arange(n) % raters, (first - second, felt[0] > felt[1])
     a, b = torch.randn(2, raters, generator=dice, dtype=torch.float64)
     rating = (spread * a).exp()[who] * felt[0] + (3 * spread * b)[who]
     return [grid.agreement(found, true) for found in (
-        grid.fit_choices(first - second, felt[0] > felt[1], l2),
+        grid.fit_choices(*pair, l2),
         grid.fit_ratings(first, rating, l2),
-        grid.fit_ratings(first, grid.standardised(rating, who), l2))]
+        grid.fit_ratings(first, grid.standardised(rating, who), l2),
+        grid.fit_choices(*(x[:n // 2] for x in pair), l2))]
 
-# %%
+# %% rlhf={"figure": "scales"}
 spreads = (0, 0.5, 1, 1.5, 2)
-sizes = {"2 labels from each of 100 raters": 100, "20 labels from each of 10": 10}
-agree = {unit: torch.tensor([[three_maps(s, raters, run.fresh(f"labels {k}"))
+sizes = {"2 labels each, 100 raters": 100, "20 labels each, 10 raters": 10}
+agree = {unit: torch.tensor([[four_maps(s, raters, run.fresh(f"labels {k}"))
                               for s in spreads] for k in range(20)])
-         for unit, raters in sizes.items()}  # (20 sets, spread, 3)
+         for unit, raters in sizes.items()}  # (20 sets, spreads, 4 fits)
 names = ("chosen: comparisons", "proxy: ratings", "other: own-scale ratings")
-parts = {unit: {name: (spreads, x[:, :, i].tolist()) for i, name in enumerate(names)}
+parts = {unit: {k: (spreads, x[:, :, i].tolist()) for i, k in enumerate(names)}
          for unit, x in agree.items()}
-show(plots.panels(parts, title="Comparisons ignore private scales; ratings suffer",
-                  x_label="spread of the raters' private scales", zero=None,
-                  note="rank correlation with the true map"))
+show(plots.panels(
+    parts, title="Plain ratings suffer from private scales; comparisons do not",
+    x_label="spread of the raters' private scales", zero=None, share=True,
+    note="rank correlation with the true map"))
 
 # %% tags=["hide-input"]
 few, many = agree.values()
-gain = {(unit, s): clustered(x[:, i, 0] - x[:, i, 1])
-        for unit, x in agree.items() for s, i in ((0, 0), (2, -1))}
-table({unit: {"same scales": gain[unit, 0], "spread 2": gain[unit, 2]}
-       for unit in sizes}, note="comparisons minus plain ratings, rank correlation; "
-                                "paired, ± 95 % over 20 label sets")
-own = [clustered(x[:, -1, 0] - x[:, -1, 2]) for x in (few, many)]
-claim("with one scale ratings win; with spread scales comparisons beat plain ones",
-      all(g + e < 0 if s == 0 else g - e > 0 for (_, s), (g, e) in gain.items()),
-      kind="S")
-claim("own-scale ratings lose to comparisons with 2 labels a rater, and win with 20",
-      own[0][0] - own[0][1] > 0 and own[1][0] + own[1][1] < 0, kind="S")
+shown = {"equal scales": few[:, 0], "spread 2, 2 each": few[:, -1],
+         "spread 2, 20 each": many[:, -1]}
+table({name: {k: clustered(x[:, i]) for k, x in shown.items()} for i, name in enumerate(
+    ("200 comparisons", "200 ratings", "200 own-scale ratings",
+     "100 comparisons (equal walks)"))},
+    note="rank correlation with the true map; ± 95 % over 20 label sets")
+plain, own = ([clustered(x[:, 0] - x[:, i]) for x in shown.values()] for i in (1, 2))
+claim("with equal scales ratings win; at spread 2 comparisons beat them", kind="S",
+      condition=-plain[0][0] > plain[0][1] and all(m > e for m, e in plain[1:]))
+claim("own-scale ratings lose with 2 labels from each rater, win with 20", kind="S",
+      condition=own[1][0] > own[1][1] and -own[2][0] > own[2][1])
 
 # %% [markdown]
-# So comparisons beat plain ratings when private scales spread widely, and only then. With a common scale the rating wins, because it says more. And where every rater gives twenty labels, one can learn each scale and take it out; then ratings win again. With two labels each one cannot. (The penalty on the map, 300, is the same for all three. On five other label sets each of them had levelled off there.) <!-- fact --> Comparisons cost two walks to watch for each label; we counted labels, not minutes.
+# With equal scales ratings win: a number says more. With private scales that differ much, comparisons beat plain ratings. And the simplest repair, a rater's own scale, wins where each rater gives twenty labels. With two labels it cannot: two ratings of one rater, put on their own scale, say only which is larger. They *are* one comparison, so 200 labels become 100.
 #
 # > **Keep this:** comparisons are not richer than ratings. They are robust to a scale that nobody knows.
 #
-# ## Idea 3: What survived, and what was dropped
+# ## Idea 3: From 2017 to DPO the loss stayed a softmax over the options
 #
-# Games gave their own reward: the score for DQN on Atari (2015), victory for OpenAI Five on Dota 2 and AlphaStar on StarCraft II (both 2019). Language has no score. This is the line of papers that learned one from people, and later from models and checkers.
+# Games gave their own reward: the score for DQN on Atari (2015), victory for OpenAI Five and AlphaStar (2019). Language has no score. These papers learned one from people, and later from models and checkers.
 
 # %% tags=["hide-input"] rlhf={"part": "idea", "drawing": true, "figure": "timeline"}
 show(history.timeline())
 
 # %% [markdown]
-# Read the arrows from top to bottom. The unit of feedback changes: an action, a clip, a whole answer, a ranking, a checker's verdict. The loss hardly does. A good test for any of these losses is the value *before training*, when every score is equal: the logarithm of the number of options that the rater chose from. One line for each paper:
+# Read from top to bottom. What is judged changes: an action, a clip, a whole answer, a ranking. The loss on comparisons does not: each term is minus the log of a softmax over the options that the rater chose from. With all scores equal it must be the logarithm of their number. (For DPO that is exactly the value before training. InstructGPT's ranking is split into pairs, averaged.)
 
 # %%
-zero = torch.zeros(1, 4)
-ranking, judge_of = torch.tensor([[0, 1, 2, 3]]), rlhf.reward_model
-first_loss = {
-    "Christiano, 2017": judge_of.pairwise_loss(zero[:, 0], zero[:, 1])[0],
-    "Ziegler, 2019": -zero.log_softmax(1)[0, 0],  # the best of four is number 0
-    "InstructGPT, 2022": judge_of.all_pairs_loss(zero, ranking)[0],
-    "DPO, 2023": rlhf.direct_alignment.dpo_loss(*zero.T)[0]}
-table({k: {"first loss": x.item()} for k, x in first_loss.items()}, digits=3)
-verdict = torch.tensor([1.0, 0.0, 0.0, 1.0])      # R1, 2025: a checker, no loss
-paid = rlhf.advantages.group_normalize(verdict, 4)
-print("GRPO pays", [round(x, 2) for x in paid.tolist()])
-
-# %%
+equal = torch.zeros(1, 4)
+ranking, judging = torch.tensor([[0, 1, 2, 3]]), rlhf.reward_model
+losses = {
+    "Christiano 2017": judging.pairwise_loss(equal[:, 0], equal[:, 1])[0],
+    "Ziegler 2019": -equal.log_softmax(1)[0, 0],  # the best of four is number 0
+    "InstructGPT 2022": judging.all_pairs_loss(equal, ranking)[0],
+    "DPO 2023": rlhf.direct_alignment.dpo_loss(*equal.T)[0]}
+table({k: {"loss": x.item(), "options": round(x.exp().item())}
+       for k, x in losses.items()}, digits=3, note="all scores equal")
 options = torch.tensor([2.0, 4.0, 2.0, 2.0]).log()
-claim("each first loss is the logarithm of the number of options",
-      bool((torch.stack(list(first_loss.values())) - options).abs().max() < 1e-6))
+claim("with equal scores each loss is the logarithm of the number of options",
+      (torch.stack([*losses.values()]) - options).abs().max().item() < 1e-6)
 
 # %% [markdown]
-# What of each recipe is *not* in a widely used trainer today? We looked into the source of TRL, version 1.10.0.dev0 (commit f2cd57710, July 2026), and of [OpenAI's code of 2019](https://github.com/openai/lm-human-preferences).
+# So which idea of each paper is still there? We compared the papers with the source of TRL, a widely used trainer (1.10.0.dev0, commit f2cd57710, July 2026). The last column is “among others”.
 #
-# | recipe, unit of feedback | loss, here | what TRL dropped or moved |
-# |---|---|---|
-# | Christiano 2017: pairs of clips | `pairwise_loss` | its 10 % of random answers: `RewardTrainer` has the plain logistic loss (exercise 2.1) |
-# | Ziegler 2019: best of four | cross-entropy, PPO | best of four: `RewardTrainer` takes pairs. Whitened rewards: off by default. The adaptive KL coefficient: `PPOConfig` has a fixed one |
-# | InstructGPT 2022: rankings of 4 to 9 | `all_pairs_loss`, PPO | pretraining text mixed into PPO; and PPO itself moved to `trl.experimental` |
-# | DPO 2023: pairs | `dpo_loss` | nothing of the loss |
-# | R1 2025: a checker | `grpo_loss` | the KL penalty: `beta` is 0 by default, and no reference is loaded. The division by each answer's length (default: `dapo`) |
+# | paper | unit of feedback | loss on it | kept today | dropped |
+# |---|---|---|---|---|
+# | Christiano 2017 | pairs of clips | logistic | a reward from comparisons, in rounds | 10 % random answers in the model; the ensemble that picks what to ask |
+# | Ziegler 2019 | best of four | softmax over four | the KL price | four options; the adaptive β |
+# | InstructGPT 2022 | rankings of 4 to 9 | logistic, all pairs of a ranking in one batch | demonstrations, reward model, RL | one batch per ranking; pretraining text mixed into PPO |
+# | DPO 2023 | pairs | logistic on log-ratios | all of it | (dropped itself: reward model and fresh answers) |
+# | R1-Zero 2025 | a checker's verdict | none | fresh answers, compared within a group | comparisons and the reward model; in TRL's default the KL price, too (β = 0) |
 #
-# Trainers in `trl.experimental` may change or disappear in any release, says its documentation. Process reward models, ORPO, CPO, online DPO and Nash-MD are there, too.
-#
-# > **Keep this:** comparisons, a logistic loss, a policy that is asked again, and a pull to the start: four ideas, older than the chatbots.
+# > **Keep this:** four ideas: comparisons, a logistic loss, fresh answers of the current policy, a pull to the start. InstructGPT has all four, DPO three. R1-Zero, as TRL runs it by default, has one: fresh answers.
 
 # %% [markdown] rlhf={"part": "wrong"}
 # ## What goes wrong
 #
 # | trap | what you see | the one number that tells |
 # |---|---|---|
-# | the reward's sign | fluent, awful texts; the paid reward rises | agreement of the score with ten comparisons of your own |
-# | the sign of reward *and* penalty | below | the KL, which explodes |
-# | ratings of many raters in one pot | a map that looks noisy | the share of the ratings' variance between raters |
-# | all comparisons collected at the start | a good fit, a poor agent | accuracy on pairs of the *current* policy |
+# | the sign of the reward | the pay rises; fluent, awful texts | how often the *paid* score agrees with ten comparisons of a refusal with another answer |
+# | the sign of reward *and* penalty | broken texts | the KL, much larger than in the intended run |
+# | ratings of many raters, fitted together | a map that looks noisy | the share of the ratings' variance between raters |
+# | all questions about random behaviour | a good map, a poorer agent | accuracy on pairs of the *current* policy |
 #
-# The second one, live. The paper says that flipping the reward would usually give incoherent text, and that this bug flipped the sign of the KL penalty as well. Whether the two flips meet in one bracket decides everything. $-(r-\beta\,{\rm KL})$ pays for harm *and* for distance; $-r-\beta\,{\rm KL}$, our run above, pays for harm and keeps the pull. The fluent text of 2019 fits the second.
+# The first one, live, for two runs of this page. A log shows the pay, the upper panel: nothing looks wrong. Ten comparisons of a refusal with another answer, below, show the sign.
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
-policies["both flipped"] = reinforce(lambda r, kl: -(r - beta * kl))
-exams["both flipped"] = examine(policies["both flipped"])
+logs = {k: [list(column) for column in zip(*trained[k][1], strict=True)]
+        for k in ("r − β KL", "−r − β KL")}
+units = ("logged: mean pay of 32 answers", "not logged: their mean true reward")
+show(plots.panels(
+    {u: {k: log[i] for k, log in logs.items()} for i, u in enumerate(units)},
+    title="The pay ends higher in both runs, the true reward in one",
+    x_label="step", roles=dict(zip(logs, ("chosen", "rejected"), strict=True))))
 
-# %%
-both = exams["both flipped"]
-grammar["both flipped"] = both.feature("grammar").mean().item()
-claim("with both signs flipped the KL is larger and the grammar worse",
-      both.mean("kl") > flipped.mean("kl")
-      and grammar["both flipped"] < grammar["reward flipped"], kind="T")
+# %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
+fresh = [pair for pair in rlhf.data.compare_answers(
+    test, before.texts, person, n=2, seed=run.seed)
+    if refuses(pair["chosen"]) != refuses(pair["rejected"])][:10]
+batch = next(rlhf.data.batches(fresh, len(fresh), tokenizer=tokenizer))
+with torch.no_grad():
+    first, second = judge(batch["ids"], batch["attention"]).chunk(2)
+right = {"r": int((first > second).sum()), "−r": int((first < second).sum())}
+table({f"pay {k}": {f"agrees, of {len(fresh)}": n} for k, n in right.items()})
 
-# %% tags=["hide-input", "nbval-ignore-output"] rlhf={"ignore_reason": "trained", "show": true}
-for i in (0, 2, 4):
-    cards(both.rows[i]["prompt"], [
-        (name, exams[name].texts[i], exams[name].gold[i].item())
-        for name in ("reward flipped", "both flipped")])
-table({name: {"true reward": exams[name].interval(), "KL, nats": exams[name].mean("kl"),
-              "grammar": grammar[name]} for name in list(exams)[1:]},
-      note="32 harmful requests, two answers each; ± 95 % over requests")
+# %% tags=["hide-input"]
+rise = {k: [column[-1] - column[0] for column in log] for k, log in logs.items()}
+claim("the pay ends higher in both runs, the true reward in one", kind="T",
+      condition=min(*rise["r − β KL"], rise["−r − β KL"][0]) > 0 > rise["−r − β KL"][1])
+claim("the score agrees with most of the comparisons, its negative with few", kind="T",
+      condition=right["r"] > len(fresh) / 2 > right["−r"])
 
 # %% [markdown] rlhf={"part": "gpt2"}
 # ## At GPT-2 size
 #
-# Is the flipped model's text English, or does only our grammar formula think so? SmolLM2, a language model with 135 million parameters, has never heard of the village. How surprised is it by each token of the answers? The control has the flipped model's own words, in random order. SmolLM2's verdict knows nothing of harm or help.
+# Are the texts of the run −r − β KL English, or does only the village's grammar formula think so? SmolLM2, a language model with 135 million parameters, has never heard of the village. How surprised is it by each token? The control has the same words in random order.
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
 large, its = rlhf.models.load("smollm2-135m")
@@ -428,28 +461,27 @@ def surprise(texts):
     return -(logp * mask[:, 1:]).sum(1) / mask[:, 1:].sum(1)
 
 
-said = {name: e.texts[::2][:16] for name, e in exams.items()}
-said["words mixed"] = [" ".join(text.split()[i] for i in torch.randperm(
-    len(text.split()), generator=dice)) for text in said["reward flipped"]]
+said = {k: exams[k].texts[::2][:16] for k in ("−r − β KL", "−(r − β KL)")}
+said["its words mixed"] = [" ".join(text.split()[i] for i in torch.randperm(
+    len(text.split()), generator=dice)) for text in said["−r − β KL"]]
 read = {name: surprise(texts) for name, texts in said.items()}
 
-# %% tags=["hide-input", "nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
-shown = {"start": "reference", "reward flipped": "policy", "both flipped": "rejected",
-         "words mixed": "other"}
-show(plots.bars({name: read[name].mean() for name in shown}, roles=shown,
-                errors={name: clustered(read[name])[1] for name in shown},
-                title="Flipped texts surprise SmolLM2 less than mixed words",
+# %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
+look = dict(zip(said, ("rejected", "other2", "reference"), strict=True))
+show(plots.bars({name: x.mean() for name, x in read.items()}, roles=look,
+                errors={name: clustered(x)[1] for name, x in read.items()},
+                title="SmolLM2 tells sentences from mixed words",
                 y_label="surprise, nats per token",
                 note="16 answers each; lines: 95 % over requests"),
-     "Bar plot of the surprise per token for four sets of texts, with intervals")
+     "Bar plot of the surprise per token for three sets of texts")
+gap, half = clustered(read["its words mixed"] - read["−r − β KL"])
 
-# %%
-gap = clustered(read["words mixed"] - read["reward flipped"])
-claim("the flipped model's texts surprise SmolLM2 less than their words, mixed",
-      gap[0] > 2 * gap[1], kind="T")
+# %% tags=["hide-input"]
+claim("the texts of −r − β KL surprise SmolLM2 less than their own words, mixed",
+      gap > half, kind="T")
 
 # %% [markdown]
-# The flipped texts surprise it more than the start model's, two thirds of which are stock refusals, and far less than the same words without order. The texts with both signs flipped are not set apart on these sixteen answers: some are whole sentences with one strange word. A larger model measures fluency; it does not say that the direction is wrong.
+# Yes: the words in their order surprise it less than the same words mixed. Sixteen answers are too few for it to tell the two negated runs apart. And fluency is all that it measures: it does not say that the model helps with harm.
 
 # %% [markdown] rlhf={"part": "exercises"}
 # ## Exercises
@@ -482,7 +514,9 @@ check("2.1", first_wins, hidden=True)
 #
 # ### Exercise 2.2 · A scale of one's own
 #
-# Write the repair of idea 2: subtract from each rating the mean of *its rater*, and divide by that rater's standard deviation.
+# Write the own-scale ratings of idea 2: subtract from each rating the mean of *its rater*, and divide by that rater's standard deviation. It is the third line of this picture, seen before:
+#
+# ![Two line plots of the rank correlation of a learned map with the true one against the spread of private scales, for comparisons, ratings and own-scale ratings](figures/02_scales.png)
 
 # %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex02-2", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def own_scale(rating, rater):
@@ -511,7 +545,7 @@ check("2.2", own_scale, hidden=True)
 #
 # ### Exercise 2.3 · Which line was it?
 #
-# A colleague's model writes clean sentences that help with every harmful request. The KL to the start is small. Which line is in the code? (a) `r - beta * kl` (b) `-r - beta * kl` (c) `-(r - beta * kl)` (d) `r + beta * kl`. First find out what each of them pays for.
+# A colleague's model helps with harmful requests in clean sentences. The KL to the start is small. Which line is in the code? (a) `r - beta * kl` (b) `-r - beta * kl` (c) `-(r - beta * kl)` (d) `r + beta * kl`. First find out what each of them pays for.
 
 # %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex02-3", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def which_line():
@@ -536,11 +570,11 @@ check("2.3", which_line, hidden=True)
 #
 # ## Retell it
 #
-# 1. A reward can be learned from which of two clips people prefer, while the agent acts; on our green this gave over nine tenths of the best return.
-# 2. The agent that was asked about its own walks earned more than one that was asked about random walks, although its map of the whole green was worse.
-# 3. Comparisons beat ratings when every rater has a private scale and there are too few labels to learn it; with one scale, ratings win.
-# 4. One flipped sign made a polite model helpful to villains, in fluent sentences, because the pull to the start still held.
-# 5. The unit of feedback changed from clips to answers to a checker's verdict; the logistic loss and its first value, log 2, stayed.
+# 1. A learned reward is a direction: after one lost minus sign a model that often refused harm helped with it, mostly in clean sentences.
+# 2. The price of the KL kept the language: without it, or where distance was paid for instead, the grammar fell.
+# 3. A reward can be learned from comparisons while the agent acts; asked about its own walks, it earned over nine tenths of the best return, although its map was worse than one from random walks.
+# 4. Comparisons beat ratings when raters have private scales and too few labels to learn them; with one scale ratings win.
+# 5. From 2017 to DPO the loss stayed a softmax over the options; with a checker, comparisons and that loss are gone, and asking the current policy again stays.
 #
 # *In the book*: [A Tiny History of RLHF](https://rlhfbook.com/c/02-related-works), chapter 2. *Next*: chapter 3, Definitions.
 #

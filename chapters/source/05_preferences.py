@@ -17,10 +17,10 @@
 #
 # ![Three panels of a hundred squares: what readers like, 60 happy and 40 sad; stories of the language model before; and stories after, hidden behind a question mark](figures/05_hero.png)
 #
-# Six in ten readers like a story that ends happily, four in ten like a sad end. A *reward model* learns from their choices and then picks the best of sixteen stories for every request. On this page you fit it, see which endings are left, and find out when many tastes can be one number at all.
+# Six in ten readers like a story that ends happily, four in ten like a sad end (one square is 1 %). A *reward model* learns from their choices and then picks the best of sixteen stories for every request. On this page you fit it, see which endings are left, and find out when many tastes can be one number at all.
 #
-# <details><summary>What you need, what it costs, how quality is known</summary>
-# Probabilities and log-odds (chapter 3), a little PyTorch. <!-- costs -->. Nothing is downloaded, and nothing is trained but a linear layer. Model: <code>village-3m-sft</code>, three million parameters, GPT-2 architecture, with its stored stories. The <i>true reward</i> of a story is a formula of this toy world: 3 for a story on its topic, in one piece and of the length and mood that the request asks for, less for slips, below 0 for broken text. Where the request leaves the mood open, it does not see how a story ends. ± is half of a 95 % interval over the twelve requests. Settings (20,000 labels, the penalty 0.2) were chosen on other, stored stories.
+# <details><summary>What you need, what it costs</summary>
+# Probabilities and log-odds (chapter 3), a little PyTorch. <!-- costs -->. Nothing is downloaded, and nothing is trained but a linear layer. Model: <code>village-3m-sft</code>, three million parameters, GPT-2 architecture, with its stored stories. Settings (20,000 labels, the penalty 0.2) were chosen on other, stored stories.
 # </details>
 #
 # <!-- edition -->
@@ -46,18 +46,20 @@ rlhf.book.predict(asked, a="about as many as labels: 50 to 65 %",
 # %% [markdown] rlhf={"part": "phenomenon"}
 # ## A taste is not a mistake
 #
-# Our small language model tells stories. If the request leaves the mood open, some end happily, some sadly, some quietly (we set the quiet ones aside for now). Two perfect answers to one request:
+# Our small language model tells stories. If the request leaves the mood open, some end happily, some sadly, some quietly (we set the quiet ones aside for now).
+#
+# Quality is known here, because this world is a toy. The *true reward* of a story is a formula: 3 for a complete story on its topic, of the length and mood that the request asks for; less for slips, repetitions or a missing end; below 0 for broken text. If the request leaves the mood open, the formula does not look at the ending. Two perfect answers to one request: <!-- fact -->
 
 # %% rlhf={"show": true}
 model, tokenizer = rlhf.models.load("village-3m-sft")
 read = tastes.stored(tokenizer)                    # stories that readers will compare
 cards(*tastes.example(read))
 for end in ("happy", "sad"):
-    gold = read.gold[[i for i, e in enumerate(read.ends) if e == end]]
-    print(f"{end:5}  {len(gold)} stories, mean true reward {gold.mean():.2f}")
+    true = read.gold[[i for i, e in enumerate(read.ends) if e == end]]
+    print(f"{end:5}  {len(true)} stories, mean true reward {true.mean():.2f}")
 
 # %% [markdown]
-# Both are equally good; which one you like is *taste*. Now readers compare, 20,000 times, a happy and a sad story. Each label comes from one reader, drawn from a crowd in which 60 % like happy ends. Nobody lies, nobody is careless: `temperature` is the noise of a choice, and at 0.1 nobody is in doubt. <!-- fact -->
+# Both are equally good; which one you like is *taste*. Now readers compare, 20,000 times, a happy and a sad story. Each label comes from one reader, drawn from a crowd in which 60 % like happy ends. Nobody lies, nobody is careless: `temperature` is the noise of a choice, and at 0.1 it hardly matters. <!-- fact -->
 
 # %%
 Crowd, Reader = rlhf.village.Crowd, rlhf.village.Reader
@@ -71,7 +73,7 @@ print(f"the happy story was chosen in {labels:.1%} of the comparisons")
 # %% [markdown] rlhf={"part": "loop"}
 # ## The whole method
 #
-# A *reward model* gives each story $i$ one number $r_i$. Here it is a linear layer on the language model's last hidden state. The *Bradley–Terry* model says that story $i$ is preferred to story $j$ with probability $\sigma(r_i-r_j)$, where $\sigma(x)=1/(1+e^{-x})$. Fitting makes the observed choices likely; the small penalty keeps the weights from fitting noise.
+# A *reward model* gives each story $i$ one number $r_i$. Here it is a linear layer on the language model's last hidden state. The *Bradley–Terry* model says that story $i$ is preferred to story $j$ with probability $\sigma(r_i-r_j)$, where $\sigma(x)=1/(1+e^{-x})$. Fitting makes the observed choices likely. The penalty on the weights keeps them from fitting noise; it also makes all differences of reward smaller.
 
 # %%
 old = read.standardised(read)
@@ -93,9 +95,8 @@ def fit(chosen, rejected, steps=150):
 weight = fit(chosen, rejected)
 states = old.states[chosen], old.states[rejected]
 theirs = rlhf.reward_model.fit_head(*states, l2=0.2)      # Newton's method
-both = torch.stack([old.states @ weight, old.states @ theirs])
-claim("the package fits the same reward (correlation of the scores above 0.99)",
-      torch.corrcoef(both)[0, 1] > 0.99)
+off = (old.states @ (weight - theirs)).abs().max()
+claim("the package fits the same rewards (largest difference below 0.02)", off < 0.02)
 
 # %% [markdown]
 # Now the model answers twelve new requests that leave the mood open. For each we keep its first sixteen stories with a happy or a sad end.
@@ -104,6 +105,7 @@ claim("the package fits the same reward (correlation of the scores above 0.99)",
 new = tastes.write(model, tokenizer, tastes.open_requests(15), requests=12,
                    draws=46, generator=run.fresh("stories")).standardised(read)
 base = new.happy.mean().item()
+ns, seeds = (1, 2, 4, 8, 16), run.seeds(5)         # five sets of labels
 print(f"{len(new)} stories; one try ends happily in {base:.0%}")
 
 # %% tags=["hide-input", "hero", "nbval-ignore-output"] rlhf={"ignore_reason": "sampled"}
@@ -112,17 +114,18 @@ show(camps.squares([("What readers like", "100 readers", 0.6),
                     ("Stories after", "best of 16 by the fitted reward", None)]))
 
 # %% [markdown]
-# *Best-of-16* returns the story with the highest reward. The first three requests, with the first try and the pick:
+# *Best-of-16* returns the story with the highest fitted reward. Two of the twelve requests: the first one where the pick ends differently from the first try, and the one whose pick has the lowest true reward (a mistake: the readers judged endings alone, so the fitted reward knows nothing of quality). The squares show all twelve requests, with rewards fitted to five independent sets of labels.
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "sampled", "show": true}
 score = new.states @ weight
 first = torch.arange(0, len(new), 16)              # the first try of each request
 best = first + score.view(12, 16).argmax(1)
-for i, j in list(zip(first.tolist(), best.tolist(), strict=True))[:3]:
-    tries = (("first try", i), ("best of 16", j))
-    shown = [(f"{k}: {new.ends[t]} end", new.texts[t]) for k, t in tries]
-    cards(new.requests[i], shown)
-ns, seeds = (1, 2, 4, 8, 16), run.seeds(5)         # five sets of labels now
+changed = (new.happy[first] != new.happy[best]).int().argmax()
+for k in (changed, new.gold[best].argmin()):
+    tries = (("first try", first[k].item()), ("best of 16", best[k].item()))
+    cards(new.requests[first[k]], [(f"{name}: {new.ends[i]} end", new.texts[i],
+                                    new.gold[i].item()) for name, i in tries])
+# for each set: draw 20,000 labels, fit as above, score the 192 new stories
 pooled = tastes.scores(old, new, people, seeds)    # (5, 192)
 curve = torch.stack([tastes.best_of(new, s, 16, ns) for s in pooled])
 after = curve[:, :, -1].mean().item()
@@ -136,9 +139,9 @@ rlhf.book.settled("c", "More than 80 % end happily; four in ten like sad ends.")
 # %% [markdown] rlhf={"part": "idea"}
 # ## Choosing the best forgets how large the majority was
 #
-# The reward knows that the camps are nearly equal. Ideally its margin is the log-odds of the labels, $r_{\rm happy}-r_{\rm sad}=\log\frac{.6}{.4}=.41$: a small number. But best-of-n asks only *which* story scores higher, never by how much. Any positive margin wins, whenever there is a happy story among the sixteen. <!-- fact -->
+# The reward knows that the camps are nearly equal. Ideally the *margin*, the reward of a happy end minus that of a sad one, is the log-odds of the labels, $\log\frac{.6}{.4}=.41$: a small number. But best-of-n asks only *which* story scores higher, never by how much. If the reward sees only the ending, any positive margin wins, whenever there is a happy story among the sixteen. <!-- fact -->
 #
-# Training with a KL penalty (chapters 4 and 8) does ask by how much. Its best policy is the reference $\pi_{\rm ref}$, the model before, *tilted* by the reward: $\pi(y)\propto\pi_{\rm ref}(y)\,e^{r(y)/\beta}$, where β is the weight of the penalty. Divide the probability of happy ends by that of sad ones:
+# Training with a KL penalty (chapters 4 and 8) does ask by how much. Its best policy is the reference $\pi_{\rm ref}$, the model before, *tilted* by the reward: $\pi(y)\propto\pi_{\rm ref}(y)\,e^{r(y)/\beta}$, where β is the weight of the penalty. If all happy stories share one reward, and all sad ones another, divide the probability of happy ends by that of sad ones:
 #
 # $$\underbrace{\frac{\pi(\text{happy})}{\pi(\text{sad})}}_{\text{odds after}}=\underbrace{\frac{\pi_{\rm ref}(\text{happy})}{\pi_{\rm ref}(\text{sad})}}_{\text{odds before}}\cdot\Big(\underbrace{\frac{.6}{.4}}_{\text{odds in the labels}}\Big)^{1/\beta}$$
 #
@@ -158,99 +161,93 @@ claim("the package computes the same",
       bool((theirs - after_tilt(0.5, 0.6, 0.1)).abs() < 1e-9))
 
 # %% [markdown]
-# From even odds, β = 1 repeats the labels. At β = 0.1, a usual setting of DPO, the power is 10: $1.5^{10}\approx 58$, and the minority keeps 2 %. <!-- fact -->
+# From even odds, β = 1 repeats the labels; a still stronger penalty goes back to the model before. At β = 0.1, a usual setting of DPO, the power is 10: $1.5^{10}\approx 58$, and the minority keeps 2 %. <!-- fact -->
 #
-# The same on the real stories, beside three controls: a crowd of 90 to 10; readers of 60 to 40 who are less certain and *also* judge how well the story is told (they add the true reward to their taste); and labels that are coin flips.
+# Now on the real stories. Two controls: a crowd of 90 to 10, and labels that are coin flips.
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "sampled"}
-def camp(likes, **traits):
-    return Reader(group=likes[0], likes=likes, **traits)
-
-
-judging = dict(temperature=1.0, gold_weight=1.0)
-fussy = [camp(c.likes, **judging) for c in (happy, sad)]
 crowds = {"90 / 10": Crowd((happy, sad), (0.9, 0.1)),
-          "60 / 40, quality counts": Crowd(tuple(fussy), (0.6, 0.4)),
           "coin flips": Crowd((Reader(group="blind"),), (1.0,))}
 curves = {"60 / 40": curve}
 for name, crowd in crowds.items():
     found = tastes.scores(old, new, crowd, seeds)
     curves[name] = torch.stack([tastes.best_of(new, s, 16, ns) for s in found])
+β = (0.1, 0.2, 0.3, 0.5, 1)
+tilts = torch.stack([torch.stack([tastes.tilted_share(new, s, 16, b).mean()
+                                  for b in β]) for s in pooled])
+gaps = [s[new.happy > 0].mean() - s[new.happy < 1].mean() for s in pooled]
+margin = sum(gaps).item() / 5                      # of the fitted rewards
+shares = {k: c.mean(1).tolist() for k, c in curves.items()}
 
 # %% tags=["hide-input", "nbval-ignore-output"] rlhf={"ignore_reason": "sampled"}
 looks = {"60 / 40": "policy", "90 / 10": "chosen", "coin flips": "reference",
-         "60 / 40, quality counts": "gold", "formula": "reference"}
-ends_at, β = {name: c[:, :, -1] for name, c in curves.items()}, (1, 0.5, 0.3, 0.2, 0.1)
-unit = "share of happy ends"
-show(plots.panels({unit: {k: c.mean(1).tolist() for k, c in curves.items()}}, ticks=ns,
-                  title="The majority takes over, large or small",
-                  x_label="n, best of n", roles=looks))
-table({name: tastes.spread(c) for name, c in ends_at.items()}, corner="labels",
-      note="Share of happy ends. ±: 95 % interval over the 12 requests.")
-tilts = torch.stack([torch.stack([tastes.tilted_share(new, s, 16, b).mean()
-                                  for b in β]) for s in pooled])
-exact, measured = [after_tilt(base, 0.6, b) for b in β], tilts.mean(0).tolist()
-show(plots.panels({unit: {"formula": exact, "policy: measured": tilts.tolist()}},
-                  title="A smaller β amplifies the majority", x_label="β", roles=looks,
-                  ticks=[f"{b:g}" for b in β]))
-gaps = [s[new.happy > 0].mean() - s[new.happy < 1].mean() for s in pooled]
-rlhf.book.quote("margin", f"{sum(gaps) / 5:.2f}")
+         "formula, odds .6/.4": "reference", "formula, fitted margin": "gold"}
+unit, measured = "share of happy ends", tilts.mean(0).tolist()
+show(camps.tinted(plots.panels({unit: shares}, ticks=ns, roles=looks,
+                               x_label="n, best of n",
+                               title="60 to 40 and 90 to 10: almost the same curve")))
+table({k: {"best of 4": f"{c[:, :, 2].mean():.0%}".replace("%", " %")}
+       | tastes.spread(c[:, :, -1]) for k, c in curves.items()}, corner="labels",
+      note="Share of happy ends. 95 % interval: over the 12 requests (Wilson).")
+fitted = 1 / (1 + torch.tensor(-margin).exp())
+tilted = {"formula, odds .6/.4": [after_tilt(base, 0.6, b) for b in β],
+          "formula, fitted margin": [after_tilt(base, fitted.item(), b) for b in β],
+          "policy: measured": tilts.tolist()}
+show(camps.tinted(plots.panels({unit: tilted}, roles=looks, ticks=[str(b) for b in β],
+                               title="A smaller β amplifies the majority",
+                               x_label="β (left: weak penalty, right: strong)")))
+rlhf.book.quote("margin", f"{margin:.2f}")
 
 # %% [markdown]
-# The size of the majority is gone. Readers to whom quality counts, too, choose the happy end less often, need more tries, and arrive nearly as far. Sad ends that remain are mistakes of the reward, which the best of sixteen seeks out (chapter 17). And labels that know *nothing* do not leave the stories alone: single sets of coin flips drift to either side, because best-of-16 amplifies whatever direction the noise left behind.
+# At n = 2 and n = 4 the curves of 60 to 40 and 90 to 10 are almost one: the size of the majority is gone. The sad picks that remain at n = 16 are mistakes of the reward, which the best of sixteen seeks out (chapter 17). Labels that know *nothing* do not leave the stories alone, either: single sets of coin flips drift to either side, because best-of-16 amplifies whatever direction the noise left behind.
 #
-# The measured shares lie below the formula because the fitted margin is <!-- out margin --> instead of .41: the penalty of the fit shrinks it. <!-- fact -->
+# In the second plot the measured shares lie below the formula. Part of the reason: the penalty of the fit shrinks the margin from .41 to <!-- out margin -->. The rest is mostly that stories with the same kind of ending do not share one reward, as the formula assumes. <!-- fact -->
 #
-# **Is that unfair? Count readers, not stories.** Suppose that every reader asks for a story, and gets what the policy gives. How many get the ending they like? The last row trains nothing: the reader *says* which mood is wanted.
+# **Is that unfair? Count readers, not stories.** Suppose that every reader asks for a story, and gets what the policy gives. How many get the ending they like? The last row fits one reward to the labels of the happy camp and another to those of the sad camp, and each reader gets the pick of the own camp's reward.
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "sampled"}
 labelled = chosen, rejected, who
+# fit on one camp's labels, pick the best of 16: how often has it the camp's ending?
 own = {name: tastes.own_reward(old, new, *labelled, name) for name in ("happy", "sad")}
-asked = tastes.told_when_asked(model, tokenizer, tastes.open_requests(12), n=4,
-                               generator=run.fresh("asked"))
-serve = {"one story, no choice": base, "one policy, β = 1": measured[0],
-         "one policy, best of 16": after, "a reward for each camp, best of 16": own,
-         "the request names the mood, one try": asked}
-serve = {name: tastes.served(got, 0.6) for name, got in serve.items()}
+got = {"one story, no choice": base, "one policy, β = 1": measured[-1],
+       "one policy, best of 16": after, "a reward for each camp, best of 16": own}
+# happy ends, turned into readers: 60 % want a happy one, 40 % a sad one
+serve = {name: tastes.served(share, 0.6) for name, share in got.items()}
 table(serve, digits="%", corner="readers who get the ending they like",
-      note="Stories with a happy or a sad end; this page's run, 12 requests.")
+      note="12 requests. Rows 2, 3: mean of five sets of labels; row 4: one set.")
 
 # %% tags=["hide-input"]
-_, _, one, split, _ = serve.values()
-apart = (ends_at["60 / 40"].mean() - ends_at["90 / 10"].mean()).abs()
-claim("best of 16 from 60 / 40 and from 90 / 10 differ by less than 15 points",
-      apart < 0.15, kind="T")
+_, _, one, split = serve.values()
+pair = torch.tensor([shares["60 / 40"], shares["90 / 10"]]).mean(1)[:, 1:3]
+claim("at n = 2 and n = 4, 60 / 40 and 90 / 10 differ by less than 5 points",
+      (pair[0] - pair[1]).abs().max() < 0.05, kind="T")
 worse_off = min(split["sad camp"], split["happy camp"])
 claim("one policy serves under 20 % of the sad camp, a reward for each over 80 %",
       one["sad camp"] < 0.2 and worse_off > 0.8, kind="T")
 
 # %% [markdown] rlhf={"part": "idea"}
-# This is uncomfortable. A policy (the model that answers) that repeats the vote *looks* fair and gives about half of all readers the wrong story, because it does not know who asks. Best-of-16 pleases more people in total and abandons the rest. What helps both camps is knowing *who is asking*, and pooled labels do not contain that. (Saying it in the request is the cheapest cure, but this small model hardly heeds the word.)
+# A policy (the model that answers) near β = 1 stays close to the vote. That *looks* fair, and gives about half of all readers the wrong story, because it does not know who asks. Best-of-16 pleases more people in total and abandons the rest. What serves both camps is to know *who is asking*, or to offer one story of each kind. Pooled labels do not say who asks.
 #
 # *Keep this: β decides how far a majority is amplified; best-of-n ignores its size.*
 #
-# ## The firm outvote the many
+# ## A firm minority can outvote the majority
 #
 # People differ in *what* they like and in *how firmly* they choose. If two endings differ by $d$ in utility for a reader, and $\tau$ is the noise of this reader's choices (the temperature), the better one is chosen with probability $\sigma(d/\tau)$. Pooled labels see only the mixture, with $w$ the share of the happy camp:
 #
 # $$P(\text{happy}\succ\text{sad})=w\,\sigma(d_1/\tau_1)+(1-w)\,\sigma(-d_2/\tau_2)$$
 
 # %%
-firm = torch.tensor([1 / 1.0, -1 / 0.3]).sigmoid()
-share = 0.6 * firm[0] + 0.4 * firm[1]
-print(f"60 x {firm[0]:.2f} + 40 x {firm[1]:.2f} = {100 * share:.0f} of 100 are happy")
-unsure = camp(("happy", "sad"), temperature=1.0)
-noise = Crowd((unsure, camp(("sad", "happy"), temperature=0.3)), (0.6, 0.4))
-strong = camp(("sad", "happy"), temperature=1.0, strength=1 / 0.3)
-cares = Crowd((unsure, strong), (0.6, 0.4))
-request, (one, other) = tastes.example(read)
-cards(request, (one, other))
-p = [crowd.probability(request, one[1], other[1]) for crowd in (noise, cares)]
-claim("both crowds of the next table choose a happy end with this probability",
-      all(abs(x - share.item()) < 1e-6 for x in p))
+firm = torch.tensor([1 / 1.0, 1 / 0.3]).sigmoid()   # P(own side): unsure, firm
+share = 0.6 * firm[0] + 0.4 * (1 - firm[1])
+for name, p in zip(("unsure", "firm"), firm, strict=True):
+    print(f"{name}: own side {p:.2f}, other {1 - p:.2f}: {2 * p - 1:.2f} votes")
+show(camps.squares([("What people like", "100 people", 0.6),
+                    ("What they choose", "100 labels", share.item())]))
 
 # %% [markdown]
-# Six in ten people like happy ends, and the labels say *sad*. But is that wrong? The formula holds only the ratio $d/\tau$. So the other camp may be firm for two reasons: it chooses with **less noise** ($\tau_2=0.3$), or it **cares more** ($d_2=3.3$, with the same noise as everybody). We ask both crowds in five ways: <!-- fact -->
+# Six in ten people like happy ends, and the labels say *sad*. Choices against the own taste cancel others, so an unsure reader counts for .46 of a vote and a firm one for .93. <!-- fact -->
+#
+# Is the result wrong? The formula holds only the ratio $d/\tau$. So the sad camp may be firm for two reasons: it chooses with **less noise** ($\tau_2=0.3$), or it **cares more** ($d_2=3.3$, with the noise of everybody else). We build both crowds and ask each in five ways: <!-- fact -->
 #
 # | question | what one label says | loss for the score $r$ |
 # |---|---|---|
@@ -260,36 +257,43 @@ claim("both crowds of the next table choose a happy end with this probability",
 # | rating, 1 to 5 or 1 to 8 | a number | $\frac12(r_i-\text{rating})^2$ |
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "sampled"}
+unsure = Reader(likes=("happy", "sad"), temperature=1.0)
+sure = Reader(likes=("sad", "happy"), temperature=0.3)
+cares = Reader(likes=("sad", "happy"), temperature=1.0, strength=1 / 0.3)
+two_crowds = {"less noise": Crowd((unsure, sure), (0.6, 0.4)),
+              "cares more": Crowd((unsure, cares), (0.6, 0.4))}
 rows = {}
-for column, crowd in (("less noise", noise), ("cares more", cares)):
-    for seed in seeds[:2]:
-        for kind, (w, ties) in tastes.five_questions(old, crowd, 20_000, seed).items():
-            got = tastes.best_of(new, new.states @ w, 16, [16]).mean().item()
-            rows.setdefault(kind, {}).setdefault(column, []).append(got)
-            rows[kind].setdefault("ties", ties)
-for row in rows.values():
-    row.update({k: sum(v) / 2 for k, v in row.items() if isinstance(v, list)})
+for why, crowd in two_crowds.items():              # 20,000 answers, one fit a question
+    for kind, (w, _) in tastes.five_questions(old, crowd, 20_000, seeds[0]).items():
+        ends = tastes.best_of(new, new.states @ w, 16, [16])
+        rows.setdefault(kind, {})[why] = ends.mean().item()
 table(rows, digits="%", corner="happy ends, best of 16, if the sad camp …",
-      note="Two sets of 20,000 answers. Ties (first crowd): two equal ratings.")
+      note="12 requests; one set of 20,000 answers for each question.")
 
 # %% tags=["hide-input"]
 told = [{k: row[c] for k, row in rows.items()} for c in ("less noise", "cares more")]
 kinds = ("comparison", "ranking of four", "thumb")
 blind = all(of[k] < 0.2 for of in told for k in kinds)
 less, more = (of["rating, 1 to 8"] for of in told)
+p = [c.probability("", *(tastes.example(read)[1][k][1] for k in (0, 1)))
+     for c in two_crowds.values()]
+claim("in both crowds a happy end is chosen with the probability of the formula",
+      all(abs(x - share.item()) < 1e-6 for x in p))
 claim("ratings from 1 to 8 tell the crowds apart; comparisons, rankings, thumbs do not",
       blind and less > 0.5 and more < 0.2, kind="T")
 
 # %% [markdown]
-# Comparisons, rankings and thumbs cannot tell the two crowds apart, for any amount of data: in this model of choice their probabilities hold only $d/\tau$. Ratings can, as far as their scale reaches (here, utilities from −2 to 2 in equal steps), because noise averages out and strength does not. They have a price of their own: coarse scales make ties, and whoever uses the scale more widely counts more. <!-- fact -->
+# Comparisons, rankings and thumbs give labels with the same probabilities in both crowds, so no amount of data tells the crowds apart: in this logistic model (with a fixed zero, for thumbs) only $d/\tau$ enters. Ratings differ, because noise averages out over many readers and strength does not.
 #
-# Should those who care more win? That is a question to people, not to a loss. On questions with a right answer, less noise may come from care, and more weight is welcome. On a matter of taste it only makes firm people louder. Move the camps:
+# But ratings rest on a stronger assumption: that one step on the scale means the same to everybody. Whether the utilities of different people can be compared at all is an old dispute, and no loss settles it.
+#
+# Should those who care more win? That is a question to people, too. Where there is a right answer, less noise may come from attention, and more weight is welcome. On a matter of taste it only makes firm people louder. Move the camps (small noise means firm, a small β a weak penalty):
 
 # %% tags=["hide-input", "nbval-ignore-output"] rlhf={"ignore_reason": "widget"}
 camps.explorer().show()
 
 # %% [markdown] rlhf={"part": "idea"}
-# *Keep this: pooled comparisons weigh people by how firmly they choose.*
+# *Keep this: pooled comparisons count firm readers for more than unsure ones, and cannot say why they are firm.*
 #
 # ## When does a score exist at all?
 #
@@ -301,7 +305,7 @@ circle = {("happy", "sad", "quiet"): 40, ("sad", "quiet", "happy"): 35,
 show(camps.circle(circle))
 
 # %% [markdown]
-# Each reader has a sensible order. The majority does not: it prefers happy to sad, sad to quiet, and quiet to happy. Condorcet described such a *cycle* in 1785. No score can agree with it: $r_{\rm happy}>r_{\rm sad}>r_{\rm quiet}>r_{\rm happy}$ is impossible. The converse holds as well: without a cycle, some score orders every pair as the majority does. We try all electorates of 3, 5 and 7 people, and all orders of the scores: <!-- fact -->
+# Each reader has a sensible order. The majority does not: it prefers happy to sad, sad to quiet, and quiet to happy. Condorcet described such a *cycle* in 1785. No score can agree with it: $r_{\rm happy}>r_{\rm sad}>r_{\rm quiet}>r_{\rm happy}$ is impossible. Conversely, if there is no cycle and no tie, some score orders every pair as the majority does. We try all electorates of 3, 5 and 7 people (an odd number cannot tie), and all orders of the scores: <!-- fact -->
 
 # %%
 small = [e for people_ in (3, 5, 7) for e in votes.electorates(people_)]
@@ -312,79 +316,81 @@ for n in (3, 5, 7, 9):
     print(f"{n} random orders: a cycle in {float(votes.cycle_probability(n)):.1%}")
 
 # %% [markdown]
-# That a score *exists* does not mean that Bradley–Terry finds it. It also demands sizes: log-odds must add up along every path. Take the two camps, with quiet ends in the middle for both: all three comparisons are 60 to 40. Then happy over sad should be $.41+.41$ in log-odds, which is 69 %, and the readers say 60 %. <!-- fact -->
-#
-# And from a *balanced* cycle, in which each majority is two thirds, one number per ending learns nothing. Two numbers would do, with the margin $u\times v=u_1v_2-u_2v_1$ in place of a difference:
+# That a score *exists* does not mean that Bradley–Terry fits it. Bradley–Terry also demands *sizes*: log-odds must add up along every path. Take the two camps, with quiet ends in the middle for both. All three comparisons are 60 to 40. Then happy over sad should be $.41+.41$ in log-odds, which is 69 %, and the readers say 60 %. What does the best fit do? <!-- fact -->
 
 # %%
-i, j = torch.tensor([0, 1, 2]), torch.tensor([1, 2, 0])      # each beats the next
-start = torch.randn(3, 2, generator=run.fresh("start"))
-losses = []
-for margin in (lambda u: u[i, 0] - u[j, 0],
-               lambda u: u[i, 0] * u[j, 1] - u[i, 1] * u[j, 0]):
-    u = start.clone().requires_grad_()
-    optimizer = torch.optim.Adam([u], lr=0.02)
-    for _ in range(1000):
-        loss = -(2 * F.logsigmoid(margin(u)) + F.logsigmoid(-margin(u))).mean() / 3
+def bradley_terry(P, steps=1000):                  # P[i, j]: share who prefer i to j
+    r = torch.zeros(len(P), dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.Adam([r], lr=0.01)
+    for _ in range(steps):
+        loss = -(P * F.logsigmoid(r[:, None] - r)).sum()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    losses.append(loss.item())
+    return r.detach()
 
-# %%
-thirds = torch.tensor([2 / 3, 1 / 3])
-entropy = -(thirds * thirds.log()).sum().item()
-print(f"one number {losses[0]:.3f}, two {losses[1]:.3f}, possible {entropy:.3f}")
-claim("one number: the loss of a coin, log 2; two numbers: the entropy of the labels",
-      abs(losses[0] - 0.693147) < 1e-3 and abs(losses[1] - entropy) < 1e-3)
+
+two = {("happy", "quiet", "sad"): 60, ("sad", "quiet", "happy"): 40}
+P = votes.table(two)                               # happy, quiet, sad
+r = bradley_terry(P)
+for name, j in (("quiet", 1), ("sad", 2)):
+    fit_says = (r[0] - r[j]).sigmoid()
+    print(f"happy over {name}: readers {P[0, j]:.0%}, fit {fit_says:.0%}")
 
 # %% [markdown] rlhf={"part": "idea"}
-# Then why does every reward model use one number? Because one number can be maximised. With three options cycles are rare, as the counts above show; if orders are random, they become the rule as the number of options grows.
+# Here it finds the right order with wrong sizes. In the next section it misses even the order.
 #
-# *Keep this: a score that agrees with every majority exists exactly when the majorities do not go round.*
+# Then why do most reward models use one number? Because one number can be maximised directly. With three options cycles are rare, as the counts above show. If orders are random, they become the rule as the number of options grows.
+#
+# *Keep this: if no pair is tied, a score that agrees with every majority exists exactly when the majorities do not go round.*
 #
 # ## Other rules, other winners
 #
-# "Fit Bradley–Terry, take the best" is one rule of voting among many. If all pairs are compared equally often, its order is that of the *Borda count*: a point for every option that a person puts below. *Plurality* counts first places. A *Condorcet winner* beats every other option by majority. Two rules answer with a lottery. The *random ballot* draws one person and follows that person's first choice. The *maximal lottery*, also called Nash policy, is the mixture that no other mixture beats by majority. It needs no score, and self-play finds it: options that beat the present mixture gain.
+# A small election: nineteen people order the three endings.
 
 # %%
-def self_play(P, rounds=20_000, rate=0.1):        # P[a, b]: share who prefer a to b
-    play, mean = torch.ones(len(P)).double() / len(P), 0
-    for _ in range(rounds):
-        play = play * (rate * (P - P.T) @ play).exp()
-        play = play / play.sum()
-        mean = mean + play / rounds
-    return mean
+ballots = votes.three_winners(19)[0].items()       # found by trying all electorates
+nineteen = dict(sorted(((o, n) for o, n in ballots if n), key=lambda pair: -pair[1]))
+table({" > ".join(order): {"people": n} for order, n in nineteen.items()},
+      corner="order, best first")
+how = {"plurality": "has the most first places",
+       "Borda, Bradley–Terry": "a point for every option that a person puts below it",
+       "Condorcet": "beats each other option by majority",
+       "maximal lottery": "the mixture that none beats in expected votes",
+       "random ballot": "the first choice of one person, drawn at random"}
+table({rule: {"winner": votes.told(chosen), "how it picks": how[rule]}
+       for rule, chosen in votes.rules(nineteen).items()}, corner="rule")
+
+# %% [markdown]
+# Three rules, three winners. Why do Borda and Bradley–Terry share a row? Compare all pairs equally often. At the best fit, the slope of the loss is zero for the reward $r_i$ of every option $i$. In points per person, this says:
+#
+# $$\underbrace{\sum_{j\ne i}P(i\succ j)}_{\text{Borda points}}=\underbrace{\sum_{j\ne i}\sigma(r_i-r_j)}_{\text{predicted points}}$$
+#
+# *Said aloud: the fit gives every option exactly the points that it has.* And the option with the larger reward is predicted more points. So Bradley–Terry orders the options by Borda points (Siththaranjan et al., 2024). We fit it to the nineteen people: *sad* comes first, although happy beats sad by 10 to 9. The picture then asks all rules about the two electorates from before. <!-- fact -->
 
 # %%
-two = {("happy", "quiet", "sad"): 60, ("sad", "quiet", "happy"): 40}
-answers, electorates = {}, {"two camps, 60 / 40": two, "the circle": circle,
-                            "nineteen people": votes.three_winners(19)[0]}
-for name, ballots in electorates.items():
-    one = {"plurality": votes.winner(votes.plurality(ballots)),
-           "Borda, Bradley–Terry": votes.winner(votes.borda(ballots)),
-           "Condorcet": votes.condorcet(ballots)}
-    mixed = {"maximal lottery": votes.maximal_lottery(ballots),
-             "random ballot": votes.random_ballot(ballots)}
-    answers[name] = {rule: {w: 1} if w else {} for rule, w in one.items()} | mixed
-show(camps.rules(answers))
+names, P = votes.options(nineteen), votes.table(nineteen)
+r = bradley_terry(P)
+points = P.sum(1) - 0.5                            # the diagonal holds 1/2
+predicted = torch.sigmoid(r[:, None] - r).sum(1) - 0.5
+table({name: {"Borda points": points[i], "predicted": predicted[i], "reward": r[i]}
+       for i, name in enumerate(names)}, note="Points per person.")
+claim("the fit predicts the Borda points", (points - predicted).abs().max() < 1e-3)
 
 # %% tags=["hide-input"]
-tables = {name: votes.table(ballots) for name, ballots in electorates.items()}
-lotteries = [torch.tensor([float(x) for x in a["maximal lottery"].values()])
-             for a in answers.values()]
-off = [(self_play(P) - p).abs().max()
-       for P, p in zip(tables.values(), lotteries, strict=True)]
-like_borda = all(votes.fits_borda(ballots) for ballots in electorates.values())
-claim("self-play finds the maximal lottery (to 0.02), Bradley–Terry orders as Borda",
-      max(off) < 0.02 and like_borda)
+show(camps.rules({"two camps, 60 / 40": votes.rules(two),
+                  "the circle": votes.rules(circle)}))
+claim("Bradley–Terry orders all three electorates as Borda does",
+      all(votes.fits_borda(electorate) for electorate in (two, circle, nineteen)))
 claim("below nineteen people, plurality, Borda and Condorcet never have three winners",
       not any(votes.three_winners(n) for n in range(3, 19)))
 
 # %% [markdown]
-# Two things surprise. The maximal lottery keeps several answers **only where no option beats all others**. With two camps it is as one-sided as best-of-n: happy wins 60 to 40, so it is always happy. It cures cycles, not the silence of the minority. (A KL penalty softens it, as above.) The random ballot keeps every camp, at the price that we counted: many readers get the wrong story. And nineteen people are enough for three rules with three winners. <!-- fact -->
+# The *maximal lottery* (Kreweras 1965, Fishburn 1984) needs no score; as *Nash learning* it trains language models (Munos et al., 2023). It keeps several answers **only where no option beats all others**. With two camps it is as one-sided as best-of-n: happy wins 60 to 40, so it is always happy. It cures cycles, not the silence of the minority. The *random ballot* keeps every camp, at the price that we counted: many readers get the wrong story. <!-- fact -->
 #
-# Arrow proved in 1951 that this is no accident. With three or more options, no rule that makes one order out of many can follow every unanimous wish, judge each pair by that pair alone, and not be the order of one single person. *Keep this: "what people prefer" is a fact plus a rule, and Bradley–Terry has chosen the rule for you.* <!-- fact -->
+# Is there a perfect rule? Arrow proved in 1951: with three or more options, no rule that turns *every* electorate into one order can (1) follow every unanimous wish, (2) order each pair by what people say about this pair alone, and (3) not simply copy one fixed person. Bradley–Terry gives up (2). In the circle it puts sad first; delete *quiet* from every ballot, and happy beats sad 65 to 35. <!-- fact -->
+#
+# *Keep this: "what people prefer" is a fact plus a rule, and Bradley–Terry has chosen the rule for you.* The whole way from a feeling to a policy, and what each step takes for granted:
 
 # %% tags=["hide-input"] rlhf={"drawing": true, "figure": "road"}
 show(camps.road())
@@ -398,7 +404,7 @@ show(camps.road())
 # | preferences that drift, or depend on context, taken for fixed | last year's reward model gets worse | accuracy on labels by date and by group |
 # | ties dropped | hesitant people vanish from the data | labels for each *person*, before and after |
 # | a margin read as agreement | "r = 3, so 95 % agree" <!-- fact --> | votes of different people on the same pair |
-# | the scale of a rating mixed over people | generous raters decide | mean and spread for each rater |
+# | the scale of a rating mixed over people | generous raters decide | mean and standard deviation for each rater |
 #
 # The first one, live, on new labels for new stories:
 
@@ -423,15 +429,19 @@ claim("pooled accuracy is below 65 %, the sad camp's is worse than a coin's",
 # %%
 large = rlhf.book.recorded("05_smollm2")
 lines = {name: large.seeds(name) for name in ("60 / 40", "coin flips")}
-show(plots.panels({"share of happy ends": lines}, ticks=large.curve["n"], roles=looks,
-                  title="135 million parameters: five sets of labels", x_label="n"))
+show(camps.tinted(plots.panels({"share of happy ends": lines}, roles=looks,
+    title="SmolLM2: the majority of 60 to 40 takes over, too", x_label="n, best of n",
+    ticks=large.curve["n"])))
 tries = {"first try": "before", "best of 8": "after"}
-for k in (0, 1):
-    shown = {name: large.held_out[when]["texts"][k] for name, when in tries.items()}
-    told = [(f"{name}: {t['end']} end", t["completion"]) for name, t in shown.items()]
-    cards(shown["first try"]["prompt"], told)
+shown = {name: large.held_out[when]["texts"][0] for name, when in tries.items()}
+cards(shown["first try"]["prompt"], [(f"{name}: {t['end']} end", t["completion"])
+                                     for name, t in shown.items()])
+for name, key in (("60 / 40", "large"), ("coin flips", "flips")):
+    rlhf.book.quote(key, f"{100 * sum(s[-1] for s in lines[name]) / 5:.0f} %")
 
 # %% [markdown] rlhf={"part": "exercises"}
+# On average over five sets of labels, <!-- out large --> of the best of eight end happily after 60 to 40 labels, and <!-- out flips --> after coin flips. The direction carries over. Six requests are few, though: single sets of coin flips reach 100 %, so one set of labels alone would prove nothing here. <!-- fact -->
+#
 # ## Exercises
 #
 # ### Exercise 5.1 · A crowd of any size
@@ -464,6 +474,9 @@ check("5.1", crowd_probability, hidden=True)
 #
 # The model ends happily with probability `before`, the share `labels` of the labels is happy. At which β do the outputs end happily with probability `after`? On paper first: from even odds, labels 60 %, outputs 90 %. <!-- fact -->
 
+# %% tags=["hide-input"]
+show(camps.squares([("Labels", "", 0.6), ("Outputs, at which β?", "", 0.9)]))
+
 # %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex05-2", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def beta_for(before, labels, after):
     """Three probabilities -> beta."""
@@ -488,10 +501,7 @@ check("5.2", beta_for, hidden=True)
 #
 # ### Exercise 5.3 · Judge a result
 #
-# A colleague reports: "Our reward model is right on only 60 % of the held-out comparisons. We need ten times more labels." You know that two different people who label the same pair agree in 52 % of the cases, on every pair. (a) Collect them. (b) The model may be at its ceiling; look at groups of people. (c) 60 % is too good; look for a leak. (d) The language model is too small. What such a label looks like, once more: <!-- fact -->
-
-# %% tags=["hide-input"]
-cards(*tastes.example(read))
+# A colleague reports: "Our reward model is right on only 60 % of the held-out comparisons. We need ten times more labels." You know that two different people who label the same pair agree in 52 % of the cases, on every pair. (a) Collect them. (b) The model may be at its ceiling; look at groups of people. (c) 60 % is too good; look for a leak. (d) The language model is too small. <!-- fact -->
 
 # %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex05-3", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def judgement():
@@ -517,11 +527,11 @@ check("5.3", judgement, hidden=True)
 # ## Retell it
 #
 # 1. A label is one person's choice, and a reward model squeezes the choices of many into one number.
-# 2. Taking the best answer by that number turned a majority of six in ten into nine in ten stories; only a strong KL penalty repeats the vote, and only knowing who asks serves both camps.
-# 3. Comparisons weigh people by how firmly they choose, and cannot say whether firm means certain or passionate.
+# 2. Taking the best answer by that number turned a majority of six in ten into nine in ten stories; a KL penalty with β near 1 stays close to the vote, and only knowing who asks (or offering both) serves both camps.
+# 3. Comparisons count firm readers for more, and cannot say whether firm means certain or passionate.
 # 4. Where majorities go round in a circle, no score agrees with them.
-# 5. Every rule for pooling is a choice: Borda, plurality, Condorcet and lotteries can have different winners, and none is neutral.
+# 5. Every rule for pooling is a choice: Bradley–Terry orders as Borda, plurality and Condorcet can have other winners, and none is the only right one.
 #
-# *In the book*: [What are preferences?](https://rlhfbook.com/c/10-preferences), on utility, Arrow's theorem and the history of the idea. *Next*: chapter 6, Preference data: which pairs to ask about, and whom.
+# *In the book*: [What are preferences?](https://rlhfbook.com/c/10-preferences), on utility, Arrow's theorem and the history of the idea. *Next*: chapter 6, on preference data: which pairs to ask about, and whom.
 #
 # <!-- nav -->

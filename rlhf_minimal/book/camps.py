@@ -106,22 +106,33 @@ def rules(shares: Mapping[str, Mapping[str, Mapping[str, float]]], alt: str = ""
 
 
 def road(alt: str = ""):
-    """From a feeling to a policy: what each step takes for granted, and which field studied it."""
+    """From a feeling to a policy: what each step assumes, and who studied or questioned it."""
     steps = ("a feeling", "a choice", "many labels", "one score", "a policy")
-    taken = (("it has a strength", "utility: Bentham, von Neumann & Morgenstern"),
-             ("the choice shows it, with noise", "psychology, statistics: Bradley & Terry"),
-             ("different people can be added up", "social choice: Borda, Condorcet, Arrow"),
-             ("the score is all that matters", "control theory: reward and cost"))
-    fig, ax = canvas(7.2, 4.6, alt or "Drawing from the top down: a feeling, a choice, many labels, one score, a policy. Beside "
-                     "each arrow stands what the step takes for granted, and the field that studied it")
+    taken = (("It has a strength.", "Bentham 1789: utility"),
+             ("The choice shows it, with noise.", "Thurstone 1927, Bradley & Terry 1952"),
+             ("Different people can be added up.", "questioned: Condorcet 1785, Arrow 1951"),
+             ("The score is all that matters.", "questioned: chapter 17"))
+    fig, ax = canvas(5.2, 5.3, alt or "Drawing from the top down: a feeling, a choice, many labels, one score, a policy. Beside "
+                     "each arrow stands what the step assumes, and who studied or questioned it")
+    note(ax, 0.1, 5.08, "Each arrow assumes something", 13, "left", bold=True, color=BLACK)
     for i, name in enumerate(steps):
-        y = 4.0 - 0.93 * i
-        box(ax, 0.2, y, 1.75, 0.5, name, "good" if i == 4 else "policy", 12, bold=True)
+        y = 4.2 - 1.0 * i
+        box(ax, 0.1, y, 1.45, 0.54, name, "good" if i == 4 else "policy", 12.5, bold=True)
         if i < 4:
-            ax.add_patch(FancyArrowPatch((1.07, y - 0.02), (1.07, y - 0.42), arrowstyle="-|>", mutation_scale=13, linewidth=1.5,
+            ax.add_patch(FancyArrowPatch((0.82, y - 0.02), (0.82, y - 0.45), arrowstyle="-|>", mutation_scale=14, linewidth=1.6,
                                          color=QUIET))
-            note(ax, 2.2, y - 0.1, taken[i][0], 12, "left", color=BLACK)
-            note(ax, 2.2, y - 0.36, taken[i][1], 10.5, "left")
+            note(ax, 1.7, y - 0.09, taken[i][0], 13, "left", color=BLACK)
+            note(ax, 1.7, y - 0.36, taken[i][1], 11.5, "left")
+    return fig
+
+
+def tinted(fig):
+    """The same figure of `plots`, each label at the end of a line in the colour of its line."""
+    for ax in fig.axes:
+        colours = {line.get_label(): line.get_color() for line in ax.get_lines()}
+        for text in ax.texts:
+            if text.get_text() in colours:
+                text.set(color=colours[text.get_text()], fontweight="bold")
     return fig
 
 
@@ -136,7 +147,7 @@ def labels(people: float, first: float, second: float) -> float:
     return people / (1 + math.exp(-1 / first)) + (1 - people) / (1 + math.exp(1 / second))
 
 
-def explorer(shares=(50, 60, 75), noise=(3, 1, 0.3), betas=(1, 0.1)) -> Explorer:
+def explorer(shares=(50, 60, 75), noise=(0.3, 1, 3), betas=(0.1, 1)) -> Explorer:
     """Move the share of people who like happy ends (at temperature 1), the temperature of the others, and beta."""
     names = ("people", "noise", "β")
 
@@ -162,7 +173,7 @@ def explorer(shares=(50, 60, 75), noise=(3, 1, 0.3), betas=(1, 0.1)) -> Explorer
         for side in ("bottom", "left"):
             ax.spines[side].set_visible(False)
 
-    return Explorer(compute, draw, title="people: % who like happy ends; noise: τ of the sad camp", size=(6.8, 2.7),
+    return Explorer(compute, draw, title="people: % who like happy ends; noise: τ of the sad camp (small: firm)", size=(6.8, 2.7),
                     start=dict(zip(names, (60, 0.3, 0.1), strict=True)),
                     **dict(zip(names, (list(shares), list(noise), list(betas)), strict=True)),
                     alt=short("Bars at three settings: share of people, of labels, of a policy's stories and of the best of many "

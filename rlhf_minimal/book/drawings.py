@@ -359,6 +359,35 @@ def answers(prompts: list, texts: dict, scores: dict | None = None, *, title="",
     return fig
 
 
+def answer_rows(prompts: list, texts: dict, *, note_below="", alt=""):
+    """Answers of models to the same prompts, {model: [text]}, in one column: under each prompt a row for each model.
+
+    The picture of a first screen that stays readable on a phone: narrow, with the model's name to the left of its answer.
+    ValueError where a model has fewer answers than there are prompts.
+    """
+    if short_ones := [name for name, said in texts.items() if len(said) < len(prompts)]:
+        raise ValueError(f"{', '.join(short_ones)}: fewer answers than the {len(prompts)} prompts; give one for each")
+    left, wide, row = 1.3, 3.85, 0.52
+    heads = ["\n".join(textwrap.wrap(textwrap.shorten(prompt, 96, placeholder=" …"), 50)) for prompt in prompts]
+    head = 0.22 + 0.2 * max(text.count("\n") + 1 for text in heads)
+    each = head + row * len(texts)
+    fig, ax = canvas(left + wide + 0.3, each * len(prompts) + (0.32 if note_below else 0.08),
+                     alt or f"Answers of {', '.join(texts)} to the same {len(prompts)} requests, a row for each")
+    y = fig.get_figheight()
+    for i, text in enumerate(heads):
+        note(ax, 0.15, y - 0.02 - head / 2, text, 11.5, "left", color=BLACK, bold=True)
+        for k, (name, said) in enumerate(texts.items()):
+            low = y - head - row * (k + 1)
+            note(ax, 0.15, low + row / 2, name, 11, "left", color=BLACK)
+            box(ax, left + 0.15, low + 0.04, wide, row - 0.08, "")
+            words = textwrap.wrap(textwrap.shorten(" ".join(said[i].split()), 84, placeholder=" …") or "(nothing)", 44)
+            note(ax, left + 0.27, low + row / 2, "\n".join(words), 10.5, "left", color="#111111")
+        y -= each
+    if note_below:
+        note(ax, fig.get_figwidth() - 0.15, 0.16, note_below, 9.5, "right")
+    return fig
+
+
 def trimmed(prompts: list, rows: list, *, marker="\nUser:", title="", alt=""):
     """A narrow first screen: under each prompt the answers of some models, the part from `marker` on in grey.
 

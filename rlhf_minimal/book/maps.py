@@ -16,10 +16,15 @@ WIDTH = 1.6  # of the prior, in cells: how far a click on one cell tells somethi
 
 
 def heat_maps(maps: dict, *, title: str, walks: dict | None = None, note: str = "", alt: str = ""):
-    """Reward maps {name: (N,)} beside each other, each on its own scale from −max to +max; walks {name: [(T,) cells]} on them."""
-    n = len(maps)
-    fig, axes = plt.subplots(1, n, figsize=(2.55 * n + 0.3, 3.3), layout="constrained", squeeze=False)
-    for ax, (name, values) in zip(axes.flat, maps.items(), strict=True):
+    """Reward maps {name: (N,)}, two in a row, each on its own scale from −max to +max; walks {name: [(T,) cells]} on them.
+
+    Two in a row, so that cells and names can be told apart on a phone.
+    """
+    n, rows = len(maps), (len(maps) + 1) // 2
+    fig, axes = plt.subplots(rows, 2, figsize=(5.6, 0.7 + 2.65 * rows), layout="constrained", squeeze=False)
+    for ax in axes.flat[n:]:
+        ax.set_visible(False)
+    for ax, (name, values) in zip(axes.flat, maps.items(), strict=False):
         side = round(len(values) ** 0.5)
         top = max(values.abs().max().item(), 1e-9)
         ax.imshow(values.view(side, side), cmap=COLOURS, vmin=-top, vmax=top)

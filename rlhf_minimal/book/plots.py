@@ -152,16 +152,16 @@ def line_plot(lines, *, title, x_label, y_label, note="", roles=None, bands=None
 
 
 def panels(parts, *, title, x_label, roles=None, bands=None, marks=None, side=False, note="", zero=True, alt="",
-           ticks=None, same=False):
+           ticks=None, share=False, same=False):
     """One x, several units: parts {y label with its unit: {curve: y or (x, y)}}, a panel each, one under the other.
 
     y of shape (seeds, steps) is drawn as mean and range. bands {y label: {curve: (low, high)}}. marks {x: text}: dotted
     vertical lines. side=True sets the panels beside each other. ticks: what the places 0, 1, 2, … on the x axis are called.
-    One label has one look in all panels. same=True: all panels have one unit and one y scale.
+    share=True (or same=True) gives all panels the same y axis. One label has one look in all panels.
     """
     n = len(parts)
     shape, size = ((1, n), (4.4 * n, 3.6)) if side else ((n, 1), (6.8, 0.9 + (3.1 if n == 1 else 2.35 * n)))
-    fig, axes = plt.subplots(*shape, figsize=size, layout="constrained", sharex=not side, sharey=same, squeeze=False)
+    fig, axes = plt.subplots(*shape, figsize=size, layout="constrained", sharex=not side, sharey=share or same, squeeze=False)
     looks, most = _styles(list(dict.fromkeys(label for lines in parts.values() for label in lines)), roles), 1
     drawn = [_curves(ax, lines, looks, (bands or {}).get(unit))
              for ax, (unit, lines) in zip(axes.flat, parts.items(), strict=True)]

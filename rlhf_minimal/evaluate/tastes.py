@@ -18,7 +18,7 @@ from ..reward_model import fit_head, last_states, pairwise_loss, plackett_luce_l
 from ..sampling import sample
 from ..village import Crowd, Reader, ending
 from ..village.annotator import EULER
-from .exams import clustered
+from .metrics import wilson
 
 ENDS = ("happy", "sad")
 
@@ -118,27 +118,6 @@ def example(some: Stories) -> tuple[str, list[tuple[str, str, float]]]:
             if len(found[request]) == 2:
                 return request, [found[request][name] for name in ENDS]
     raise ValueError(f"none of {len(set(some.requests))} requests got a perfect story of both endings; give more stories")
-
-
-@torch.no_grad()
-def told_when_asked(
-    model: nn.Module, tokenizer, rows: list[dict], *, n: int = 6, max_new_tokens: int = 56,
-    generator: torch.Generator | None = None,
-) -> dict[str, float]:
-    """{ending: how often a model tells it when the request names the mood, among its happy and sad stories}: nothing is trained.
-
-    rows: as `open_requests` gives them; n stories for each row and mood.
-    """
-    shares = {}
-    for end in ENDS:
-        asked = [{**row, "prompt": row["prompt"].replace(" a story", f" a {village.MOODS[end]} story")} for row in rows]
-        if any(not village.parse(row["prompt"]).info.get("mood") for row in asked):
-            raise ValueError("a row is no request for a story with an open mood; give those of open_requests")
-        out = sample(model, data.prompts_ids(asked, tokenizer), n=n, max_new_tokens=max_new_tokens,
-                     eos_id=tokenizer.eos_token_id, generator=generator)
-        found = [ending(text) for text in out.texts(tokenizer)]
-        shares[end] = found.count(end) / max(1, sum(found.count(name) for name in ENDS))
-    return shares
 
 
 # --- what readers say -------------------------------------------------------------------------------------------------
@@ -291,15 +270,18 @@ def served(got: float | dict[str, float], share: float) -> dict[str, float]:
 
 
 def spread(shares: Tensor) -> dict[str, str]:
-    """Shares (sets of labels, requests) in words: mean with its 95 % interval over requests, and the range over the sets.
+    """Shares (sets of labels, requests) in words: mean, its 95 % interval over requests, and the range over the sets.
 
-    >>> spread(torch.tensor([[1.0, 1.0], [1.0, 1.0]]))
-    {'best of 16': '100 % (all requests)', 'five sets of labels': '100 to 100 %'}
+    The interval is Wilson's over the requests, so it stays inside 0 to 100 %. It is meant for a request that ends either way;
+    where several sets of labels are averaged the shares vary less than that, and it is too wide rather than too narrow.
+
+    >>> spread(torch.tensor([[1.0, 1.0], [1.0, 0.0]]))
+    {'best of 16': '75 %', '95 % interval': '20 to 97 %', 'five sets of labels': '50 to 100 %'}
     """
-    mean, half = clustered(shares.mean(0))
-    sets = 100 * shares.mean(1)
-    told = f"{100 * mean:.0f} ± {100 * half:.0f} %" if half else f"{100 * mean:.0f} % (all requests)"
-    return {"best of 16": told, "five sets of labels": f"{sets.min():.0f} to {sets.max():.0f} %"}
+    mean, sets = shares.mean().item(), 100 * shares.mean(1)
+    low, high = wilson(mean, shares.shape[1])
+    return {"best of 16": f"{100 * mean:.0f} %", "95 % interval": f"{100 * low:.0f} to {100 * high:.0f} %",
+            "five sets of labels": f"{sets.min():.0f} to {sets.max():.0f} %"}
 
 
 def best_of(some: Stories, score: Tensor, keep: int, ns: Iterable[int]) -> Tensor:

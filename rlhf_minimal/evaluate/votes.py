@@ -160,6 +160,28 @@ def _solve(rows: list[list[Fraction]], right: list[Fraction]) -> list[Fraction] 
     return [row[-1] for row in table]
 
 
+def rules(ballots: Ballots) -> dict[str, dict[str, Fraction]]:
+    """{rule: {option: its probability}}: what five rules choose; one option with 1, a lottery, or {} where there is no winner.
+
+    >>> rules({("happy", "sad"): 60, ("sad", "happy"): 40})["plurality"]
+    {'happy': Fraction(1, 1)}
+    """
+    single = {"plurality": winner(plurality(ballots)), "Borda, Bradley–Terry": winner(borda(ballots)),
+              "Condorcet": condorcet(ballots)}
+    return {rule: {name: Fraction(1)} if name else {} for rule, name in single.items()} | {
+        "maximal lottery": maximal_lottery(ballots), "random ballot": random_ballot(ballots)}
+
+
+def told(chosen: Mapping[str, Fraction]) -> str:
+    """What a rule chose, in words: one option, a lottery with its shares (largest first), or "nobody".
+
+    >>> told({"happy": Fraction(2, 5), "sad": Fraction(3, 5), "quiet": Fraction(0)})
+    'sad 60 %, happy 40 %'
+    """
+    some = sorted(((x, name) for name, x in chosen.items() if x), key=lambda pair: (-pair[0], pair[1]))
+    return some[0][1] if len(some) == 1 else ", ".join(f"{name} {float(100 * x):.0f} %" for x, name in some) or "nobody"
+
+
 def table(ballots: Ballots) -> Tensor:
     """(K, K) float64: the share of the people who prefer the row's option to the column's, 1/2 on the diagonal.
 

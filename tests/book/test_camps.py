@@ -1,6 +1,6 @@
 import pytest
 
-from rlhf_minimal.book import camps
+from rlhf_minimal.book import camps, plots
 from rlhf_minimal.evaluate import votes
 from rlhf_minimal.village import Crowd, Reader
 
@@ -26,6 +26,14 @@ def test_rules_say_every_share_and_the_missing_winner():
     fig = camps.rules({"the circle": {"Condorcet": {}, "maximal lottery": votes.maximal_lottery(CIRCLE)}})
     assert {"no winner", "50 % happy", "30 % quiet", "20"} <= set(words(fig))
     assert "a feeling" in words(camps.road())
+
+
+def test_labels_get_the_colour_of_their_line():
+    fig = plots.panels({"share": {"60 / 40": [0.5, 0.9], "coin flips": [0.5, 0.4]}}, title="t", x_label="n")
+    before = {t.get_text(): t.get_color() for t in fig.axes[0].texts}
+    after = {t.get_text(): t.get_color() for t in camps.tinted(fig).axes[0].texts}
+    lines = {line.get_label(): line.get_color() for line in fig.axes[0].get_lines()}
+    assert len(set(before.values())) == 1 and after["60 / 40"] == lines["60 / 40"] != after["coin flips"]
 
 
 def test_the_explorer_computes_at_every_corner():

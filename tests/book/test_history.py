@@ -8,7 +8,7 @@ from rlhf_minimal.book import history
 def test_the_timeline_is_whole_and_in_order():
     rows = history.papers()
     years = [int(row["year"]) for row in rows]
-    assert years == sorted(years) and years[0] == 2008 and len(rows) >= 12
+    assert years == sorted(years) and years[0] == 1952 and len(rows) >= 12
     assert all(row["source"].startswith("https://") for row in rows)
     assert "Christiano" in history.timeline().alt
 

@@ -48,3 +48,8 @@ def test_heat_maps_say_what_they_show():
     fig = maps.heat_maps({"true reward": grid.true_reward(), "learned": grid.true_reward()}, title="Two maps",
                          walks={"learned": [torch.tensor([0, 1, 2])]})
     assert len(fig.axes) == 2 and "true reward, learned" in fig.alt
+
+
+def test_three_heat_maps_leave_the_fourth_place_empty():
+    fig = maps.heat_maps({name: grid.true_reward() for name in "abc"}, title="Three maps")
+    assert [ax.get_visible() for ax in fig.axes] == [True, True, True, False]

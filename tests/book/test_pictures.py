@@ -150,6 +150,7 @@ DRAWN = {
     "two": lambda: drawings.answers(PROMPTS, TWO, {"low rate": [3, 0.5], "high rate": [-1, 2]}, title="Same pairs"),
     "bars": lambda: drawings.answers_and_bars(PROMPTS[0], {n: t[0] for n, t in FOUR.items()}, {
         "true reward": dict.fromkeys(FOUR, 1.0), "reward model, std. dev.": dict.fromkeys(FOUR, -0.5)}, title="Same words"),
+    "rows": lambda: drawings.answer_rows(PROMPTS, TWO, note_below="the first two"),
     "down": lambda: drawings.pipeline(drawings.TRAINING, down=True), "forms": lambda: drawings.forms(title="Pink and blue"),
     "trimmed": lambda: drawings.trimmed(PROMPTS, [("base", ["Do it.\nUser: " + "word " * 40, ""], [-2, 0]),
                                                   ("SFT", ["word " * 30, "Pull them out."], [1, 3])], title="Two models"),
@@ -274,6 +275,8 @@ def test_drawings_refuse_what_does_not_fit():
         drawings.token_strip(TOKENS, [0, 1])
     with pytest.raises(ValueError, match="at most two prompts"):
         drawings.answers(["a", "b", "c"], {n: ["x"] * 3 for n in FOUR})
+    with pytest.raises(ValueError, match="one for each"):
+        drawings.answer_rows(["a", "b"], {"model": ["x"]})
     with pytest.raises(ValueError, match="tone 'loud'"):
         drawings.box(drawings.canvas(1, 1, "")[1], 0, 0, 1, 1, tone="loud")
 

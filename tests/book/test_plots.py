@@ -149,3 +149,10 @@ def test_shares_are_dots_with_intervals_in_their_order():
     bars = ax.collections[0].get_segments()
     assert [round(x, 6) for x in bars[0][:, 0]] == [0.5, 0.7] and 40 <= len(fig.alt) <= 300
     assert not plots.shares({"one": (0.6, 0.0)}, title="t", x_label="x", middle=0.5).axes[0].lines[0].get_markersize() == 0
+
+
+def test_panels_share_a_y_axis_only_when_asked():
+    parts = {"first": {"policy": [0, 1]}, "second": {"policy": [0, 5]}}
+    for share in (True, False):
+        low, high = (ax.get_ylim() for ax in plots.panels(parts, title="Two", x_label="step", share=share).axes)
+        assert (low == high) is share

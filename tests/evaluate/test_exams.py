@@ -175,7 +175,7 @@ def test_log_probabilities_by_place_are_those_of_the_answers_tokens(start):
 
 def test_a_summary_can_be_asked_for_some_columns(start):
     model, tokenizer = start
-    rows = requests(2, ("fact", "harmful")) + two_digit_sums(2)
+    rows = requests(4, ("fact", "harmful")) + two_digit_sums(2)
     some = exam(model, tokenizer, rows, temperature=0.0, max_new_tokens=4)
     every = some.summary()
     assert some.summary(["tokens", "harm refused"]) == {"tokens": every["tokens"], "harm refused": every["harm refused"]}

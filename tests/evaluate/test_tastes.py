@@ -106,8 +106,9 @@ def test_best_of_and_tilt(world):
     one = tastes.served(0.9, 0.6)
     assert list(one.values()) == pytest.approx([0.9, 0.1, 0.58])
     assert list(tastes.served({"happy": 0.9, "sad": 0.2}, 0.6).values()) == pytest.approx([0.9, 0.2, 0.62])
-    said = tastes.spread(torch.tensor([[1.0, 0.0], [1.0, 0.0]]))
-    assert said == {"best of 16": "50 ± 98 %", "five sets of labels": "50 to 50 %"}
+    said = tastes.spread(torch.ones(5, 12))
+    assert said == {"best of 16": "100 %", "95 % interval": "76 to 100 %", "five sets of labels": "100 to 100 %"}
+    assert tastes.spread(torch.tensor([[1.0, 0.0], [0.0, 0.0]]))["five sets of labels"] == "0 to 50 %"
 
 
 def test_each_camp_is_served_by_its_own_reward(world):
@@ -134,10 +135,6 @@ def test_written_stories_come_request_by_request():
     assert some.requests == [row["prompt"] for row in rows for _ in range(2)] and some.states.shape == (4, 192)
     with pytest.raises(ValueError, match="raise draws"):
         tastes.write(model, tokenizer, rows[:1], keep=5, draws=2, generator=generator)
-    told = tastes.told_when_asked(model, tokenizer, rows, n=8, generator=generator)
-    assert set(told) == {"happy", "sad"} and all(0 <= share <= 1 for share in told.values())
-    with pytest.raises(ValueError, match="open mood"):
-        tastes.told_when_asked(model, tokenizer, [{"prompt": "What does the fox eat?"}])
     with pytest.raises(ValueError, match="of this kind"):
         tastes.open_requests(500)
 

@@ -137,3 +137,10 @@ def test_too_many_options_and_nobody_are_refused():
         votes.maximal_lottery({tuple("abcdef"): 1})
     with pytest.raises(ValueError, match="at least 1"):
         votes.profiles(0)
+
+
+def test_five_rules_and_their_words():
+    nineteen = {order: n for order, n in votes.three_winners(19)[0].items() if n}
+    found = votes.rules(nineteen)
+    assert [votes.told(x) for x in found.values()] == ["quiet", "sad", "happy", "happy", "quiet 37 %, happy 32 %, sad 32 %"]
+    assert votes.told(votes.rules(CIRCLE)["Condorcet"]) == "nobody" and votes.rules(CIRCLE)["Borda, Bradley–Terry"] == {}
