@@ -307,3 +307,19 @@ def answers(stored: dict, *, title="one prompt, one stage") -> Explorer:
 
     return Explorer(compute, None, say, title=title, prompt=list(stored), stage=stages,
                     start={"prompt": next(iter(stored)), "stage": stages[0]})
+
+
+def shares(compute, names: list, colours: list, *, title: str, **grids) -> Explorer:
+    """Bars of a few probabilities: compute(**values) -> one number for each name. Colours are roles such as "chosen"."""
+    from .plots import ROLES
+
+    def draw(found, ax):
+        ax.bar(names, found, color=[ROLES[role]["color"] for role in colours])
+        ax.axhline(1 / len(names), color=ROLES["reference"]["color"], linestyle=":")
+        ax.set(ylim=(0, 1), ylabel="probability")
+
+    def say(found):
+        return ", ".join(f"{name} {p:.2f}" for name, p in zip(names, found, strict=True))
+
+    return Explorer(compute, draw, say, title=title, **grids,
+                    alt=f"Bars of the probabilities of {', '.join(names)} at three settings of {', '.join(grids)}; dotted: equal")

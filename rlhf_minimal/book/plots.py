@@ -152,19 +152,20 @@ def line_plot(lines, *, title, x_label, y_label, note="", roles=None, bands=None
 
 
 def panels(parts, *, title, x_label, roles=None, bands=None, marks=None, side=False, note="", zero=True, alt="",
-           ticks=None, share=False):
+           ticks=None, share=False, same=False):
     """One x, several units: parts {y label with its unit: {curve: y or (x, y)}}, a panel each, one under the other.
 
     y of shape (seeds, steps) is drawn as mean and range. bands {y label: {curve: (low, high)}}. marks {x: text}: dotted
     vertical lines. side=True sets the panels beside each other. ticks: what the places 0, 1, 2, … on the x axis are called.
-    share=True gives all panels the same y axis. One label has one look in all panels.
+    share=True (or same=True) gives all panels the same y axis. One label has one look in all panels.
     """
     n = len(parts)
     shape, size = ((1, n), (4.4 * n, 3.6)) if side else ((n, 1), (6.8, 0.9 + (3.1 if n == 1 else 2.35 * n)))
-    fig, axes = plt.subplots(*shape, figsize=size, layout="constrained", sharex=not side, sharey=share, squeeze=False)
+    fig, axes = plt.subplots(*shape, figsize=size, layout="constrained", sharex=not side, sharey=share or same, squeeze=False)
     looks, most = _styles(list(dict.fromkeys(label for lines in parts.values() for label in lines)), roles), 1
-    for ax, (unit, lines) in zip(axes.flat, parts.items(), strict=True):
-        ends, seeds = _curves(ax, lines, looks, (bands or {}).get(unit))
+    drawn = [_curves(ax, lines, looks, (bands or {}).get(unit))
+             for ax, (unit, lines) in zip(axes.flat, parts.items(), strict=True)]
+    for ax, unit, (ends, seeds) in zip(axes.flat, parts, drawn, strict=True):
         most = max(most, seeds)
         ax.set_title(unit, fontsize=11.5, fontweight="normal", color="#444b57")
         for i, (at, text) in enumerate((marks or {}).items()):

@@ -19,6 +19,24 @@ def mean_and_range(values, digits: int = 2) -> str:
     return f"{mean} ({low} to {high})"
 
 
+STUDENT = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306, 10: 2.262}  # 97.5 % of Student's t
+
+
+def over_runs(values) -> tuple[float, float]:
+    """(mean, half width of its 95 % interval by Student's t) of 2 to 10 independent runs: the unit is the run.
+
+    >>> mean, half = over_runs([1.0, 2.0, 3.0])  # standard error 0.577, t 4.303
+    >>> mean, round(half, 2)
+    (2.0, 2.48)
+    """
+    values = [float(v) for v in values]
+    if len(values) not in STUDENT:
+        raise ValueError(f"{len(values)} runs; an interval over runs needs 2 to {max(STUDENT)}")
+    mean = sum(values) / len(values)
+    variance = sum((v - mean) ** 2 for v in values) / (len(values) - 1)
+    return mean, STUDENT[len(values)] * (variance / len(values)) ** 0.5
+
+
 class Recorded(SimpleNamespace):
     """A run of data/runs/: curve {column: values}, command, seed, versions, hardware, date, name, and what else it holds."""
 
@@ -103,6 +121,28 @@ class Recorded(SimpleNamespace):
                 f"seeds above {start}": None if name == start else f"{self.wins(name, start, families)} of {gold.shape[1]}",
                 "KL, nats": mean_and_range(kl, 1) if kl.any() else None}
         return rows
+
+    def interval_rows(self, arms: dict, families: dict, *, refused: str = "", start: str = "start") -> dict:
+        """Rows {label: {column: (mean, half width of its 95 % interval over seeds)}} for arms {label: name}.
+
+        True reward by family {family: its column} and over all, the share of refusals in the family `refused` (its mean
+        alone), and the KL in nats; that of the arm `start` and of programs, which have none, is None.
+        """
+        rows = {}
+        for label, name in arms.items():
+            gold, one = self.arm(name, families), self.values("arms", name)[0]
+            rows[label] = {column: over_runs(values) for column, values in zip(families.values(), gold, strict=True)} | {
+                "both kinds": over_runs(gold.mean(0))}
+            if refused:
+                rows[label][f"{families[refused]} refused"] = self.arm(name, [refused], "refuses").mean().item()
+            measured = name != start and all("kl" in one[family] for family in families)
+            rows[label]["KL, nats"] = over_runs(self.arm(name, families, "kl").mean(0)) if measured else None
+        return rows
+
+    def frontier(self, arms, families) -> tuple[list, list]:
+        """(KL in nats, true reward), means over seeds and families, one of each for an arm: a curve for a plot."""
+        kl, gold = ([self.arm(arm, families, what).mean().item() for arm in arms] for what in ("kl", "gold"))
+        return kl, gold
 
     def gain(self, family: str = "all") -> tuple[float, float]:
         """(mean true reward of held-out answers, after minus before; its standard error) of a family of prompts."""

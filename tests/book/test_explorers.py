@@ -28,7 +28,9 @@ def made():
             "scrub": explorers.scrubber(run, {"true reward": {"gold": "gold"}, "score": {"proxy": "proxy"}}, SAMPLES),
             "recorded": explorers.scrubber(recorded("smollm2_dpo"), {"loss": {"policy": "loss"}}),
             "columns": explorers.scrubber({"step": [1, 2, 4], "gold": [0.5, 0.7, 0.2]}, {"true reward": {"gold": "gold"}},
-                                          along="n", over=1, place=lambda n: n ** 0.5)}
+                                          along="n", over=1, place=lambda n: n ** 0.5),
+            "shares": explorers.shares(lambda θ: [1 / (1 + 2 * θ)] + [θ / (1 + 2 * θ)] * 2, ["chosen", "rejected", "third"],
+                                       ["chosen", "rejected", "other"], title="three", θ=[0.5, 1.0, 2.0])}
 
 
 def test_one_beta_moves_the_kind_with_the_larger_gap_further():
@@ -126,3 +128,8 @@ def test_in_jupyter_the_frame_follows_the_sliders(page, monkeypatch):  # noqa: F
     first = image.value
     slider.value = explorer.grids["β"][0]
     assert image.value != first and image.value == explorer.paint(β=explorer.grids["β"][0])
+
+
+def test_shares_are_said_with_two_digits():
+    explorer = made()["shares"]
+    assert explorer.words(explorer.compute(θ=2.0))[0] == "chosen 0.20, rejected 0.40, third 0.40"

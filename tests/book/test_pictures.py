@@ -10,7 +10,7 @@ from matplotlib.patches import FancyBboxPatch  # noqa: E402
 from rlhf_minimal.best_of_n import kl_bound  # noqa: E402
 from rlhf_minimal.book import drawings, plots  # noqa: E402
 from rlhf_minimal.book.output import picture  # noqa: E402
-from rlhf_minimal.book.records import Recorded, mean_and_range, recorded, unnamed_logs  # noqa: E402
+from rlhf_minimal.book.records import Recorded, mean_and_range, over_runs, recorded, unnamed_logs  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
@@ -289,3 +289,25 @@ def test_without_scores_the_cards_do_not_say_which_is_better():
     assert not any("true reward" in t for t in texts)
     faces = {p.get_facecolor() for p in drawings.answers(PROMPTS, TWO).axes[0].patches}
     assert len(faces) == 1
+
+
+def test_intervals_over_runs_are_student_s():
+    mean, half = over_runs([2.0, 4.0])  # standard error 1
+    assert (mean, round(half, 3)) == (3.0, 12.706)
+    assert over_runs(range(5))[1] == pytest.approx(2.776 * (2.5 / 5) ** 0.5)
+    for wrong in ([1.0], [0.0] * 11):
+        with pytest.raises(ValueError, match="2 to 10"):
+            over_runs(wrong)
+
+
+def test_rows_with_intervals_over_seeds():
+    def one(gold, kl):
+        return {"harm": {"gold": gold, "refuses": 0.5, "kl": kl}, "kind": {"gold": gold + 1, "refuses": 0.25, "kl": kl}}
+    program = {k: {"gold": 0.0, "refuses": 1.0} for k in ("harm", "kind")}
+    run = Recorded(name="x", curve={}, arms={s: {"start": one(0.0, 0.0), "DPO": one(g, 2.0), "program": program}
+                                             for s, g in (("0", 1.0), ("1", 3.0))})
+    rows = run.interval_rows({"a": "start", "b": "DPO", "c": "program"}, {"harm": "harm", "kind": "kind"}, refused="kind")
+    assert rows["b"]["harm"][0] == 2.0 and rows["b"]["harm"][1] == pytest.approx(12.706)
+    assert rows["b"]["both kinds"][0] == 2.5 and rows["b"]["kind refused"] == 0.25 and rows["b"]["KL, nats"] == (2.0, 0.0)
+    assert rows["a"]["KL, nats"] is None and rows["c"]["KL, nats"] is None
+    assert run.frontier(["start", "DPO"], ["harm", "kind"]) == ([0.0, 2.0], [0.5, 2.5])

@@ -135,6 +135,13 @@ def test_a_recorded_run_is_drawn_as_running_means():
         plots.recorded_plot(run, {"gold": "golds"}, over=2, **words)
 
 
+def test_panels_with_one_unit_can_have_one_scale():
+    parts = {"low, nats": {"policy": [0.0, -1.0]}, "high, nats": {"policy": [0.0, -30.0]}}
+    one, own = (plots.two_panels(parts, title="t", x_label="step", same=same) for same in (True, False))
+    assert len({ax.get_ylim() for ax in one.axes}) == 1 and one.axes[0].get_ylim()[0] < -29
+    assert own.axes[0].get_ylim()[0] > -3
+
+
 def test_shares_are_dots_with_intervals_in_their_order():
     fig = plots.shares({"one": (0.6, 0.1), "two": (0.4, 0.05)}, title="One is ahead of two here", x_label="share", middle=0.5)
     ax, = fig.axes

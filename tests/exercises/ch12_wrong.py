@@ -54,12 +54,26 @@ def simpo_loop(c, d, n, m, beta, ratio):
             for x, y, k, q in zip(c, d, n, m, strict=True)]
 
 
+def letting_go_bisect(share, beta):
+    """Bisect for the gap at which sigma(-beta h) is a share of one half."""
+    low, high = 0.0, 1e4
+    for _ in range(200):
+        h = (low + high) / 2
+        pull = 0.5 * (1 - math.tanh(beta * h / 2))
+        low, high = (h, high) if pull > share / 2 else (low, h)
+    return low
+
+
 RIGHT = {
     "12.1": [weight_autograd, weight_softmax],
     "12.2": [gain_rest, gain_expm1],
     "12.3": [gap_bisect, lambda eps, beta: (math.log1p(-eps) - math.log(eps)) / beta],
     "12.4": [point_loop, point_mask],
     "12.5": [lambda c, d, n, m, b, g: -F.logsigmoid(b * (c / n - d / m - g)), simpo_loop],
+    "12.6": [lambda pc, pr, rc, rr, b: F.mse_loss(pc - rc - pr + rr, torch.full_like(pc, 0.5 / b)),
+             lambda pc, pr, rc, rr, b: sum((x - 0.5 / b) ** 2 for x in (pc - rc - pr + rr).tolist()) / len(pc)],
+    "12.7": [letting_go_bisect, lambda s, b: (math.log(2 - s) - math.log(s)) / b],
+    "12.8": [lambda: "B", lambda: " b "],
 }
 
 WRONG = {  # {exercise: {the misconception's name: answer}}
@@ -115,5 +129,32 @@ WRONG = {  # {exercise: {the misconception's name: answer}}
         "another loss": lambda c, d, n, m, b, g: c / n - d / m,
         "the wrong shape": lambda c, d, n, m, b, g: simpo(b * (c / n - d / m) - b * g).mean(),
         "the wrong kind of answer": lambda c, d, n, m, b, g: "loss",
+    },
+    "12.6": {
+        "the target is for the margin": lambda pc, pr, rc, rr, b: ((b * (pc - rc - pr + rr) - 0.5 / b) ** 2).mean(),
+        "the target is one over beta": lambda pc, pr, rc, rr, b: ((pc - rc - pr + rr - 1 / b) ** 2).mean(),
+        "a larger beta asks for a larger gap": lambda pc, pr, rc, rr, b: ((pc - rc - pr + rr - b / 2) ** 2).mean(),
+        "IPO has no reference": lambda pc, pr, rc, rr, b: ((pc - pr - 0.5 / b) ** 2).mean(),
+        "a distance without a square": lambda pc, pr, rc, rr, b: (pc - rc - pr + rr - 0.5 / b).mean(),
+        "a sum for a mean": lambda pc, pr, rc, rr, b: ((pc - rc - pr + rr - 0.5 / b) ** 2).sum(),
+        "IPO is DPO": lambda pc, pr, rc, rr, b: -F.logsigmoid(b * (pc - rc - pr + rr)).mean(),
+        "another target": lambda pc, pr, rc, rr, b: ((pc - rc - pr + rr) ** 2).mean(),
+        "the wrong kind of answer": lambda pc, pr, rc, rr, b: "loss",
+    },
+    "12.7": {
+        "the pull begins at one": lambda s, b: math.log(1 / s - 1) / b,
+        "the margin is the gap": lambda s, b: math.log(2 / s - 1),
+        "a larger beta pulls longer": lambda s, b: b * math.log(2 / s - 1),
+        "the pull grows with the gap": lambda s, b: -math.log(2 / s - 1) / b,
+        "the weight is exponential": lambda s, b: -math.log(s) / b,
+        "another gap": lambda s, b: s / b,
+        "the wrong kind of answer": lambda s, b: math.inf,
+    },
+    "12.8": {
+        "the largest margin is the best run": lambda: "A",
+        "a flat loss is a calm run": lambda: "c",
+        "a first loss is noise": lambda: "D",
+        "no such option": lambda: "E",
+        "the wrong kind of answer": lambda: 2,
     },
 }

@@ -1,4 +1,4 @@
-"""Checks of chapter 12: pair weights, displaced mass, finite gaps, KTO's reference point, SimPO's margin."""
+"""Checks of chapter 12: pair weights, displaced mass, finite gaps, KTO's reference point, SimPO's margin, IPO, a log."""
 
 import math
 
@@ -187,4 +187,84 @@ def simpo_rows(answer, rng):
     raise Misconception("the rows are not -log sigma(beta (average difference) - gamma)", "another loss")
 
 
-CHECKS = {"12.1": pair_weight, "12.2": others_gain, "12.3": cdpo_gap, "12.4": reference_point, "12.5": simpo_rows}
+def ipo(answer, rng):
+    """12.6: IPO, the mean of (h - 1 / (2 beta))^2."""
+    cases = []
+    for k in range(24):
+        rows = (1, 2, 5, 9)[k % 4]
+        four, beta = -rng.uniform(0.5, 20, (4, rows)), float(rng.uniform(0.05, 0.8))
+        cases.append(((*four, beta), number(answer(*tensors(*four), beta), "the loss")))
+
+    def h(pc, pr, rc, rr):
+        return (pc - rc) - (pr - rr)
+
+    if _like(cases, lambda pc, pr, rc, rr, b: ((h(pc, pr, rc, rr) - 1 / (2 * b)) ** 2).mean()):
+        return
+    if _like(cases, lambda pc, pr, rc, rr, b: ((b * h(pc, pr, rc, rr) - 1 / (2 * b)) ** 2).mean()):
+        raise Misconception("the target is for h itself, in nats: leave beta out of h", "the target is for the margin")
+    if _like(cases, lambda pc, pr, rc, rr, b: ((h(pc, pr, rc, rr) - 1 / b) ** 2).mean()):
+        raise Misconception("the target is one over *two* beta", "the target is one over beta")
+    if _like(cases, lambda pc, pr, rc, rr, b: ((h(pc, pr, rc, rr) - b / 2) ** 2).mean()):
+        raise Misconception("the target is 1 / (2 beta), not beta / 2: a larger beta asks for a smaller gap",
+                            "a larger beta asks for a larger gap")
+    if _like(cases, lambda pc, pr, rc, rr, b: ((pc - pr - 1 / (2 * b)) ** 2).mean()):
+        raise Misconception("the reference is missing: h is a difference of log-*ratios*", "IPO has no reference")
+    if _like(cases, lambda pc, pr, rc, rr, b: (h(pc, pr, rc, rr) - 1 / (2 * b)).mean()):
+        raise Misconception("the distance is squared: a gap that is too large costs as well", "a distance without a square")
+    if _like(cases, lambda pc, pr, rc, rr, b: ((h(pc, pr, rc, rr) - 1 / (2 * b)) ** 2).sum()) and any(
+            len(arguments[0]) > 1 for arguments, _ in cases):
+        raise Misconception("a sum over the pairs; the mean is wanted", "a sum for a mean")
+    if _like(cases, lambda pc, pr, rc, rr, b: -numpy.log(_sigmoid(b * h(pc, pr, rc, rr))).mean()):
+        raise Misconception("this is still DPO", "IPO is DPO")
+    raise Misconception("the loss is not the mean over the pairs of (h - 1 / (2 beta))^2", "another target")
+
+
+def letting_go(answer, rng):
+    """12.7: the gap at which DPO's pull has fallen to a share of what it was at the start."""
+    cases = []
+    for _ in range(24):
+        share, beta = float(rng.uniform(0.02, 0.95)), float(rng.uniform(0.02, 0.9))
+        cases.append(((share, beta), number(answer(share, beta), "the gap")))
+
+    def logit(s):
+        return math.log(2 / s - 1)
+
+    if _like(cases, lambda s, b: logit(s) / b):
+        return
+    if _like(cases, lambda s, b: math.log(1 / s - 1) / b):
+        raise Misconception("at the start the weight is one half, not one: the share is of that half",
+                            "the pull begins at one")
+    if _like(cases, lambda s, b: logit(s)):
+        raise Misconception("this is the margin; the gap h, in nats, is the margin divided by beta", "the margin is the gap")
+    if _like(cases, lambda s, b: logit(s) * b):
+        raise Misconception("multiplied by beta: with a larger beta a pair lets go *sooner*", "a larger beta pulls longer")
+    if _like(cases, lambda s, b: -logit(s) / b):
+        raise Misconception("the sign is turned round: the pull weakens where the gap is above 0",
+                            "the pull grows with the gap")
+    if _like(cases, lambda s, b: -math.log(s) / b):
+        raise Misconception("the weight is a sigmoid, which falls like e^(-margin) only far out", "the weight is exponential")
+    raise Misconception("at this gap sigma(-beta h) is not the share of one half", "another gap")
+
+
+def which_run(answer, rng):
+    """12.8: run B."""
+    letter = answer()
+    if not isinstance(letter, str):
+        raise Misconception('return a letter, such as "A"', "the wrong kind of answer")
+    letter = letter.strip().upper().strip("()")
+    if letter == "B":
+        return
+    if letter == "A":
+        raise Misconception("A's margin is the largest because the rejected answers sank; its chosen ones lost eleven nats "
+                            "as well, and it orders the fewest new pairs", "the largest margin is the best run")
+    if letter == "C":
+        raise Misconception("C's loss never left 0.693 although its chosen answers lost six nats: its reference is the "
+                            "policy itself", "a flat loss is a calm run")
+    if letter == "D":
+        raise Misconception("D's first loss is not 0.693: policy and reference differed before the first step",
+                            "a first loss is noise")
+    raise Misconception("give one of A, B, C, D", "no such option")
+
+
+CHECKS = {"12.1": pair_weight, "12.2": others_gain, "12.3": cdpo_gap, "12.4": reference_point, "12.5": simpo_rows,
+          "12.6": ipo, "12.7": letting_go, "12.8": which_run}
