@@ -26,6 +26,6 @@ def switches(monkeypatch):
 
 
 def test_doctor_prints_versions_and_models(capsys):
-    doctor.main()
+    doctor.main([])
     out = capsys.readouterr().out
     assert torch.__version__ in out and "village-3m" in out and "switches" in out
