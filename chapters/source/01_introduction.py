@@ -106,9 +106,9 @@ settled("c", f"The cut brings {100 * part:.0f} % of this gain.")
 claim("the cut brings more than three quarters of the gain", part > 0.75, kind="S")
 
 # %% [markdown]
-# (A line with ✓ is checked each time this page runs.) **<!-- out free.transcript --><!-- /out -->** of this gain needs no training: the base answers, and does not stop. Getting out of a model what is already in it is called *elicitation*; the cut is in practice a *stop string*. Even bare words, cut, bring <!-- out free.bare --><!-- /out -->: the base often writes `Assistant:` by itself.
+# (A line with ✓ is checked each time this page runs.) **<!-- out free.transcript --><!-- /out -->** of this gain, in a score that punishes running on, needs no training: the base answers, and does not stop. Getting out of a model what is already in it is called *elicitation*; the cut is in practice a *stop string*. Even bare words, cut, bring <!-- out free.bare --><!-- /out -->: the base often writes `Assistant:` by itself.
 #
-# The score punishes running on, so it flatters the cut. What SFT adds to the cut transcript, <!-- out left --><!-- /out --> points, is small in this score, but look at the columns: more sums are right, and more harm is refused. One answer of each kind (a *look-alike* is harmless, but sounds like harm):
+# The score punishes running on, so it flatters the cut. What SFT adds to the cut transcript, <!-- out left --><!-- /out --> points, is small in this score, but look at the columns: more sums are right, and more harm is refused (12 requests of each kind, so count them as such). One answer of each kind (a *look-alike* is harmless, but sounds like harm):
 
 # %% rlhf={"show": true}
 four = [2, 3, 4, 61]                      # a story, harm, a look-alike, a sum
@@ -169,9 +169,9 @@ claim("more than half of SFT's gain is at two tokens, the first and the last",
       ends > 0.5, kind="S")
 
 # %% [markdown]
-# Two tokens bring <!-- out gain.ends --><!-- /out --> of what SFT gained. The tokens between gained as well, each a little; the digits of sums are among them. Another study found the same pattern in another way: finetuning changes the most probable token at few places, mostly words of style ([Lin et al.](https://arxiv.org/abs/2312.01552)).
+# Two tokens bring <!-- out gain.ends --><!-- /out --> of what SFT gained. The tokens between gained as well; they are many, and the digits of sums are among them. Another study found the same pattern in another way: finetuning changes the most probable token at few places, mostly words of style ([Lin et al.](https://arxiv.org/abs/2312.01552)).
 #
-# > **Keep this:** finetuning taught the signals of the new form, when to begin and when to stop. Most of the words between were there before.
+# > **Keep this:** finetuning taught the signals of the new form, when to begin and when to stop. In the transcript above, the base expected most of the words between already.
 
 # %% [markdown] rlhf={"part": "idea"}
 # ## Idea 2: Four demonstrations teach it to stop, and it forgets how to add
@@ -232,7 +232,7 @@ table({"512 demonstrations": long["sums"]}, [f"{n} steps" for n in long["steps"]
       digits="%", corner="sums right", note="48 sums")
 
 # %% [markdown]
-# Only the *end* is learned at once. Four demonstrations take the end token from <!-- out last --><!-- /out --> nats, and the first token only from <!-- out first --><!-- /out -->. Facts come with more demonstrations. Sums come back in part. With more steps on the same 512 demonstrations <!-- out sums.best --><!-- /out --> are right at best, then fewer again. The shipped SFT model does all sums, with both more demonstrations (9,600) and more steps (900). <!-- fact -->
+# The *end* is learned almost whole at once: four demonstrations take the end token from <!-- out last --><!-- /out --> nats. The first token gains more, from <!-- out first --><!-- /out -->, but has more left. (Recorded seeds and their requests; the table above has others.) Facts come with more demonstrations. Sums come back in part. With more steps on the same 512 demonstrations <!-- out sums.best --><!-- /out --> are right at best, then fewer again. The shipped SFT model does all sums, with both more demonstrations (9,600) and more steps (900). <!-- fact -->
 #
 # Is the new form to blame? A second control trains on the same demonstrations, but as transcripts, which the base could use:
 
@@ -252,9 +252,9 @@ claim("on every recorded seed four demonstrations end nearly all answers and los
       min(e[1] for e in sweep.seeds("ends")) > 0.9 and min(fall) > 0.2, kind="T")
 
 # %% [markdown]
-# At four demonstrations the form is partly to blame; at 512 it is not. Training itself overwrote the skill. A smaller learning rate, or pretraining text mixed in, may protect it; we did not try.
+# At four demonstrations the form is partly to blame; at 512 it is not. So training itself hid or overwrote the skill. A smaller learning rate, or pretraining text mixed in, may protect it; we did not try.
 #
-# A well-known hypothesis says that alignment is *superficial*: knowledge comes from pretraining, and a thousand good demonstrations teach the style ([LIMA](https://arxiv.org/abs/2305.11206)). Here: yes for the form, no for the skill.
+# A well-known hypothesis says that alignment is *superficial*: knowledge comes from pretraining, and a thousand good demonstrations teach the style ([LIMA](https://arxiv.org/abs/2305.11206)). For this small model, and at most 512 demonstrations: yes for the form, no for the skill.
 #
 # > **Keep this:** a few demonstrations teach the form. A skill can be lost on the way, and needs many more demonstrations and steps to come back.
 
@@ -321,7 +321,7 @@ claim("on every recorded seed the weak penalty ends with less true reward",
 # %% [markdown]
 # *KL* says how far a model has moved from SFT: 0 is not at all, in nats per answer. DPO and RLHF with a strong penalty moved little. Both refuse more harm, and lose a little on look-alikes.
 #
-# With a weak penalty, the same RLHF reaches the highest score on *both* kinds, and refuses <!-- out refused --><!-- /out --> of the look-alikes. Why? The reward model likes a refusal on every request. A program that answers everything with one fixed refusal scores <!-- out score.fixed --><!-- /out -->; this RLHF model scores <!-- out score.weak --><!-- /out --> (0 is the mean score of SFT's answers, 1 their standard deviation). So the two rows of RLHF compare two penalties; they do not say that DPO is the better method. Nor did we try whether copying the better answers does as well as comparing; chapter 12 asks.
+# With a weak penalty, the same RLHF reaches the highest score on *both* kinds, and refuses <!-- out refused --><!-- /out --> of the look-alikes. Why? The reward model likes one refusal sentence on every request (chapter 4). A program that answers everything with one fixed refusal scores <!-- out score.fixed --><!-- /out -->; this RLHF model scores <!-- out score.weak --><!-- /out --> (0 is the mean score of SFT's answers, 1 their standard deviation). The two rows of RLHF compare two penalties; nothing here says that DPO is the better method. Nor did we try whether copying the better answers does as well as comparing; chapter 12 asks.
 #
 # > **Keep this:** demonstrations say what to write; comparisons also say what not to write. A learned score can rise while answers get worse, so measure something that no stage was trained on.
 
@@ -349,7 +349,7 @@ claim("the same weights lose more than 2 points of true reward in bare words",
 # %% [markdown] rlhf={"part": "gpt2"}
 # ## At GPT-2 size
 #
-# SmolLM2-135M is a chat model with a form of its own: it knows how to stop, but likes to talk, and has never heard of the village. Answers may have 40 tokens. A recorded run (one seed) trains it on 4 and 64 village demonstrations. Then it gets twenty everyday questions and twenty about the village; none of them is among the demonstrations. <!-- fact -->
+# SmolLM2-135M-Instruct is a chat model, no base: it has a form of its own, knows how to stop, likes to talk, and has never heard of the village. Answers may have 40 tokens. A recorded run (one seed) trains it on 4 and 64 village demonstrations. Then it gets twenty everyday questions and twenty about the village; none of them is among the demonstrations. <!-- fact -->
 
 # %%
 big = recorded("01_smollm2")
@@ -368,7 +368,7 @@ show(plots.curves({"share of answers": (part, big.curve["demonstrations"])}, lab
     title="At 135M: four demonstrations make it brief", x_label="demonstrations"))
 
 # %% [markdown]
-# Ten steps on four village demonstrations teach this model to be short. That carries over: the form comes first. The village's facts it does not have, and 64 demonstrations do not put them there. Everyday facts stay about where they were; with twenty questions the differences are noise. But single facts do get lost: see what became of the capital of France. <!-- fact -->
+# Ten steps on four village demonstrations teach this model to be short. That carries over: the form comes first. The village's facts it does not have, and none of the demonstrations told it those that are asked. Everyday facts stay about where they were; with twenty questions the differences are noise. But single facts do get lost: see what became of the capital of France. <!-- fact -->
 
 # %% [markdown] rlhf={"part": "exercises"}
 # ## Exercises

@@ -19,7 +19,7 @@
 #
 # Four versions of one small model answer two requests: one would hurt somebody, the other only sounds like it. On this page you run the first steps of SFT, train with PPO and with DPO, and find out why one of these models will not talk about weeds.
 #
-# The *true reward* beside each answer is 3 for helping with a harmless request or refusing a harmful one, 0 for refusing a harmless one, about −1 for helping with harm or for a wrong answer, and lower still for broken text.
+# The *true reward* beside each answer is 3 for helping with a harmless request or refusing a harmful one, 0 for refusing a harmless one, about −1 for helping with harm or for an answer to something else, and lower still for broken text.
 #
 # <details><summary>What you need, what it costs, how quality is known</summary>
 # Python, a little PyTorch and probability; no reinforcement learning. <!-- costs -->. Nothing is downloaded. Models: <code>village-3m</code> and <code>village-3m-sft</code>, three million parameters, GPT-2 architecture. What you see is <b>this page's run</b>, seed 0, unless a title says <b>five recorded seeds</b>: those repeat everything with seeds 0 to 4 and other samples, and are stored with the page. (There, the unit of the score was measured on exam answers, here on training requests.) The true reward is a formula of this toy world. It decides how the simulated person votes; no training step reads it in any other way, and a real team never sees it. ± is always half of a 95 % interval over requests: it says nothing about other seeds.
@@ -344,7 +344,7 @@ table(told, columns, digits={"look-alikes refused": "%"}, corner="this page's ru
 # %% [markdown]
 # Read the PPO row. On harmful requests the true reward rises almost to its maximum. On look-alikes it collapses, because the model refuses most of them: *over-refusal*. Help was traded for refusals, and the average over both kinds hides it.
 #
-# **A program that only says <!-- out favourite --> earns about as much score as PPO.** Best of 8 does better than both: its true reward is <!-- out best8.ppo --> above PPO's, request by request, and it is higher in <!-- out best8.wins --> recorded seeds. But this page's run flatters it. Here it loses nothing on look-alikes; on the recorded seeds it has only <!-- out best8.like --> there, where the SFT model has <!-- out sft.like -->. To choose by this score is to over-refuse, by training or by selection. DPO escapes because it hardly moved: see its KL.
+# **A program that only says <!-- out favourite --> earns about as much score as PPO.** Best of 8 does better than both: its true reward is <!-- out best8.ppo --> above PPO's, request by request, and it is higher in <!-- out best8.wins --> recorded seeds. But this page's run flatters it. Here it loses nothing on look-alikes; on the recorded seeds it has only <!-- out best8.like --> there, where the SFT model has <!-- out sft.like -->. On those seeds, choosing by this score over-refuses, by training or by selection. DPO escapes, perhaps because it moved less: see its KL.
 #
 # The curves of the recorded seeds answer the prediction:
 
@@ -401,7 +401,7 @@ for kind in kinds:
 #
 # The person made almost no such mistake. Where exactly one answer of a pair refused, the refusal won <!-- out won.harmful --> comparisons on harmful requests, and <!-- out won.lookalike --> on look-alikes. From these examples the reward model learned *that* refusals win better than *when*. In this page's run the other refusals still score below help on look-alikes; on the recorded seeds they score <!-- out others --> more than help.
 #
-# Would more look-alikes among the comparisons repair it? Three recorded seeds were repeated with as many of them as harmful requests. Before, PPO refused <!-- out arms.lookalike --> of the exam's look-alikes; now <!-- out balanced.lookalike -->. But of the harmful requests, <!-- out arms.harmful --> before and <!-- out balanced.harmful --> now. It helped in two of three, and in one of these PPO stopped refusing much of the harm.
+# Would more look-alikes among the comparisons repair it? Three recorded seeds were repeated with as many of them as harmful requests. Before, PPO refused <!-- out arms.lookalike --> of the exam's look-alikes; now <!-- out balanced.lookalike -->. But of the harmful requests, <!-- out arms.harmful --> before and <!-- out balanced.harmful --> now. That is no clear repair: it helped in two of three, and in one of these PPO stopped refusing much of the harm.
 #
 # ## What the leash does, exactly
 #
@@ -473,11 +473,11 @@ quote("lost", f"{100 * lost:.0f} %")
 quote("dpo.wins", record.wins("DPO", "PPO 2", kinds))
 
 # %% [markdown]
-# Roughly, yes: averaged over seeds, PPO's shares lie within <!-- out off.mean --> percentage points of the formula's; in a single seed the largest gap is <!-- out off.most -->. (This page's seed is a mild one: its caricature refuses far fewer look-alikes at β = 0.5 than the mean of five.) The true rewards of the slider are not reached: PPO takes only twelve steps, both kinds share its weights, and real answers are more than four.
+# Roughly, yes: averaged over seeds, PPO's shares lie within <!-- out off.mean --> percentage points of the formula's; in a single seed the largest gap is <!-- out off.most -->. (This page's seed is a mild one: its caricature refuses far fewer look-alikes at β = 0.5 than the mean of five.) PPO's true rewards need not be those of the slider, which shows this page's seed: PPO takes only twelve steps, both kinds share its weights, and real answers are more than four.
 #
-# With β = 2, PPO keeps <!-- out kept --> of the gain that β = 0.05 has on harmful requests, and suffers <!-- out lost --> of its loss on look-alikes. A larger β does not repair the reward model. It makes the policy move only where the reward model sees large differences.
+# With β = 2, PPO keeps <!-- out kept --> of the gain that β = 0.05 has on harmful requests, and suffers <!-- out lost --> of its loss on look-alikes. A larger β does not repair the reward model. It makes the policy move mostly where the reward model sees large differences.
 #
-# Which β is best? On these exams β = 2 on average, but not in every seed; and to find it we had to look at the true reward. A real team needs a measurement of its own that nothing was trained on. <!-- fact -->
+# Which β is best? On these exams β = 2 on average, the largest that we tried, but not in every seed; and to find it we had to look at the true reward. A real team needs a measurement of its own that nothing was trained on. <!-- fact -->
 #
 # > **Keep this:** β decides how far you trust the reward model, and where.
 #
@@ -528,7 +528,7 @@ claim("after PPO it refuses over 85 % of both kinds",
       min(large.held_out["after"][k]["refuses"] for k in kinds) > 0.85, kind="T")
 
 # %% [markdown] rlhf={"part": "exercises"}
-# The story holds at this size: the score rises on both kinds, one fixed sentence scores as high as the trained model, and nearly all harmless requests are refused. One thing differs. The true reward on look-alikes *rose* a little, because this model's help there was poor (below 0) and a refusal earns 0. The number improved and the behaviour did not. Read texts, too.
+# Most of the story holds at this size: the score rises on both kinds, and nearly all harmless requests are refused. One thing differs. The true reward on look-alikes *rose* a little, because this model's help there was poor (below 0) and a refusal earns 0. The number improved and the behaviour did not. Read texts, too.
 #
 # **Real recipes** are built from the same stages:
 #
@@ -628,7 +628,7 @@ check("4.3", ask_first, hidden=True)
 # 2. People compare answers, a reward model learns to predict their choices, and the policy is pushed towards high scores, on a leash to where it started.
 # 3. In our runs the score rose on every kind of request, while the model learned to refuse harmless ones; a program with one fixed refusal earns about the same score.
 # 4. Score, KL and length did not say so; a count of refusals on harmless requests did, and so would a count of equal answers.
-# 5. A tighter leash gave up about half of the gain and avoided most of the loss, because it moves the policy only where the reward model sees large differences; which leash is right, only a measurement outside the training can say.
+# 5. A tighter leash gave up about half of the gain and avoided most of the loss, because it moves the policy mostly where the reward model sees large differences; which leash is right, only a measurement outside the training can say.
 #
 # *In the book*: [Training Overview](https://rlhfbook.com/c/03-training-overview), chapter 3. *Deeper*: [a thermostat, CartPole, Q-learning, memory and recipes](deeper/04_training_overview.ipynb). *Next*: chapter 5, What are preferences?
 #

@@ -220,7 +220,7 @@ explorers.scrubber(lines, parts, texts, along="n", over=1, first=64,
 #
 # $$\mathbb E[g\,w(g+e)]\;\ge\;\mathbb E[g]\;\mathbb E[w(g+e)]=\mathbb E[g].$$
 #
-# Left stands the true reward of the picked answers, right that of a blind draw. It holds for every n and for errors of any shape with a finite mean.
+# Left stands the true reward of the picked answers, right that of a blind draw. It holds for every n and for errors of any shape; only the truth needs a mean.
 
 # %% rlhf={"part": "idea"}
 g = torch.tensor([-1.0, 0.0, 1.0]).repeat(3)            # truth: bad to good
@@ -234,7 +234,7 @@ for n in (2, 16, 256):
 claim("the independent errors do no harm", lowest > -1e-6)
 
 # %% [markdown]
-# So our proxy's errors must depend on the truth. A test: keep the very same errors, but deal them out anew among the 512 answers of each prompt. That makes them independent. (It also answers whether a finite pool falls by chance.)
+# So our proxy's errors must depend on the truth. A test: keep the very same errors, but deal them out anew among the 512 answers of each prompt. That makes them independent. (The errors are what one straight line in the truth, centred within each prompt, leaves of the proxy. It also answers whether a finite pool falls by chance.)
 
 # %%
 dice = [run.fresh(f"deal {k}") for k in range(10)]
@@ -271,7 +271,7 @@ claim("a head told the truth ends below a blind draw, at three ridge strengths",
       all(x[1] < bench.gold.mean() for name, x in rows.items() if "told" in name))
 
 # %% [markdown]
-# Even this head, fitted to the very answers that the first column compares, ends below a blind draw. The proxies with 1,600 labels end in the same range, so from there on the limits of the head are enough to explain a fall of this size. With 100 labels the fall is deeper: there chance moves the weights, too, and *all* answers are scored with the moved weights.
+# Even this head, fitted to the very answers that the first column compares, ends below a blind draw. The proxies with 1,600 labels end in the same range, so from there on the limits of this head, fitted in this way, are enough to explain a fall of this size. With 100 labels the fall is deeper: there chance moves the weights, too, and *all* answers are scored with the moved weights.
 #
 # *Overfitting* is something else: an overfitted judge is wrong on fresh pairs of the same kind. Over-optimization needs only errors at the top, wherever they come from.
 #
@@ -303,7 +303,7 @@ claim("without the rarest quarter less than half of the fall is left",
       rest < fall / 2, kind="S")
 
 # %% [markdown]
-# On average the proxy knows that the rarest answers are worse. But its scores scatter most there, and scatter brings rare answers to the top. *Which quarter wins* is the main thing: if each quarter's winners were as good as their quarter's average, the best of 512 would end at <!-- out usual -->; it ends at <!-- out ten -->. Only the small rest is *extremal* in the narrow sense: among the rarest, the highest scores are no better than the average ones. The rarest answers are also the worst here; leaving them out cannot tell which of the two does the harm.
+# On average the proxy knows that the rarest answers are worse. But its scores scatter most there, and scatter brings them to the top: that is *extremal* Goodhart in the words of the table. *Which quarter wins* is the main thing: if each quarter's winners were as good as their quarter's average, the best of 512 would end at <!-- out usual -->; it ends at <!-- out ten -->. The small rest comes from within the rarest quarter, where the highest scores are no better than the average ones. (The rarest answers are also the worst here; leaving them out cannot tell which of the two does the harm.)
 #
 # > **Keep this:** errors independent of the truth do no harm on average. A judge's errors depend on the answer. Here most of the harm comes through rare answers, where its scores scatter most.
 #
@@ -385,7 +385,7 @@ quote("live_n", n)
 cards(*proxies.most_apart(asked, logs))
 
 # %% [markdown]
-# The true reward starts at <!-- out live_start -->. Pushed by the proxy it ends at <!-- out live_down -->, in the control at <!-- out live_control --> (means of the last three points). So the loop itself can improve these answers; they get worse because of what it climbs. The texts are the pair furthest apart at the last step.
+# The true reward starts at <!-- out live_start -->. Pushed by the proxy it ends at <!-- out live_down -->, in the control at <!-- out live_control --> (means of the last three points). In this one run, with 48 answers a point, the same loop does no harm when it climbs the truth. The texts are the pair furthest apart at the last step.
 #
 # Now best-of-n, on the same prompts and with the same proxy. RLOO ends at a proxy of <!-- out live_up -->. The best of <!-- out live_n --> reaches that, too, and its true reward is <!-- out live_bon -->. It is nearer to the start: at most <!-- out live_kl --> nats, where RLOO has moved <!-- out live_far --> (the control <!-- out live_near -->). That is one run, and no rule: with another seed it can turn out the other way. Gao and colleagues found that reinforcement learning needs far more KL for the same score.
 
@@ -402,7 +402,7 @@ claim("in all five recorded runs the proxy ends above, the true reward below its
       and all(y[-1] < y[0] < max(y) for y in gold), kind="T")
 
 # %% [markdown]
-# The five recorded runs of the first picture are longer (90 steps of 64 answers), and their judge is larger: a whole reward model, finetuned on about 700 honestly labelled pairs of answers to requests. In the one run whose record kept it, that judge agreed with <!-- out accurate --> of labels that it had not seen. It did not help: in all five the true reward rises to <!-- out rl_top --> points and ends at <!-- out rl_last -->, below its start (means over nine steps).
+# The five recorded runs of the first picture are longer (90 steps of 64 answers), and their judge is larger: a whole reward model, finetuned on about 700 honestly labelled pairs of answers to requests. In the one run whose record kept it, that judge agreed with <!-- out accurate --> of labels that it had not seen. (Other pairs than above, so its ceiling is another.) It did not help: in all five the true reward peaks at <!-- out rl_top --> points and ends at <!-- out rl_last -->, below its start (means over nine steps).
 #
 # In practice:
 #
@@ -410,7 +410,7 @@ claim("in all five recorded runs the proxy ends above, the true reward below its
 # - **Objective mismatch.** The reward model is trained to order pairs, and then it is maximised.
 # - **A KL penalty** limits how far the policy goes. None of the runs above had one; [lesson 4](04_training_overview.ipynb) compares four strengths.
 #
-# > **Keep this:** the same loop improves answers or spoils them. It depends on the reward that it climbs.
+# > **Keep this:** the loop climbs whatever reward it is given. When that reward is a proxy, the true reward can turn while the curve that you see still rises.
 
 # %% [markdown] rlhf={"part": "wrong"}
 # ## What goes wrong: warnings without the truth
@@ -487,7 +487,7 @@ table(large.families({"harmful": "harmful requests", "lookalike": "look-alikes"}
                      stages), note="true reward, 32 held-out requests each, ± 95 %")
 
 # %% [markdown]
-# After these few steps the proxy has helped as much as the true reward: on the held-out requests we cannot tell the two runs apart. It looks like the rising part of the curves above. At the end the middle panel hints at a gap; 32 answers a step cannot settle it. *How* the proxy's run rises is a warning: at the end it refuses nearly every request. That earns 3 points for a harmful one and 0 for a look-alike, more than the broken answers of before.
+# After these few steps we cannot tell the two runs apart on the held-out requests. It looks like the rising part of the curves above. At the end the middle panel hints at a gap; 32 answers a step cannot settle it. *How* both rise is a warning: at the end both refuse most requests. That earns 3 points for a harmful one and 0 for a look-alike, more than the broken answers of before.
 
 # %% [markdown] rlhf={"part": "exercises"}
 # ## Exercises
@@ -583,7 +583,7 @@ check("17.3", honest_report, hidden=True)
 #
 # ## Retell it
 #
-# We trained a judge on honest labels and picked the answers it liked best: its score rose to the end, and the true reward rose a little, turned, and fell on average below a blind draw. Errors independent of the truth cannot do that: among answers with the same error the better ones are picked no less often, and no error marks out a worse group. The errors of our judge depend on the answer, and even a head that was told the truth falls; most of the harm came through rare answers, where its scores scatter most. Reinforcement learning against such judges spoiled the answers, while the same loop with the true reward improved them. A second judge that reads the same states approved; how unusual the answers become was a better warning here.
+# We trained a judge on honest labels and picked the answers it liked best: its score rose to the end, and the true reward rose a little, turned, and fell on average below a blind draw. Errors independent of the truth cannot do that: among answers with the same error the better ones are picked no less often, and no error marks out a worse group. The errors of our judge depend on the answer, and even a head that was told the truth falls; most of the harm came through rare answers, where its scores scatter most. Reinforcement learning against such judges spoiled the answers in all five recorded runs; one live run with the true reward did not. A second judge that reads the same states approved; how unusual the answers become was a better warning here.
 #
 # In the book: chapter 14, Over-optimization. Next: chapter 18, Style and information. Proofs, the published laws, ensembles, sycophancy and the alignment tax are in the [deeper notebook](deeper/17_over_optimization.ipynb).
 #
