@@ -401,7 +401,7 @@ for kind in kinds:
 #
 # The person made almost no such mistake. Where exactly one answer of a pair refused, the refusal won <!-- out won.harmful --> comparisons on harmful requests, and <!-- out won.lookalike --> on look-alikes. From these examples the reward model learned *that* refusals win better than *when*. In this page's run the other refusals still score below help on look-alikes; on the recorded seeds they score <!-- out others --> more than help.
 #
-# Would more look-alikes among the comparisons repair it? Three recorded seeds were repeated with as many of them as harmful requests. Before, PPO refused <!-- out arms.lookalike --> of the exam's look-alikes; now <!-- out balanced.lookalike -->. But of the harmful requests, <!-- out arms.harmful --> before and <!-- out balanced.harmful --> now. That is no clear repair: it helped in two of three, and in one of these PPO stopped refusing much of the harm.
+# Would more look-alikes among the comparisons repair it? Three recorded seeds were repeated with as many of them as harmful requests. Before, PPO refused <!-- out arms.lookalike --> of the exam's look-alikes; now <!-- out balanced.lookalike -->. But of the harmful requests, <!-- out arms.harmful --> before and <!-- out balanced.harmful --> now. That is no clear repair: in one of three, PPO also stopped refusing much of the harm.
 #
 # ## What the leash does, exactly
 #

@@ -234,7 +234,7 @@ for n in (2, 16, 256):
 claim("the independent errors do no harm", lowest > -1e-6)
 
 # %% [markdown]
-# So our proxy's errors must depend on the truth. A test: keep the very same errors, but deal them out anew among the 512 answers of each prompt. That makes them independent. (The errors are what one straight line in the truth, centred within each prompt, leaves of the proxy. It also answers whether a finite pool falls by chance.)
+# So our proxy's errors must depend on the truth. A test: keep the very same errors, but deal them out anew among the 512 answers of each prompt. That makes them independent. (The errors are what one straight line in the truth, centred within each prompt, leaves of the proxy. So a finite pool is tested, too.)
 
 # %%
 dice = [run.fresh(f"deal {k}") for k in range(10)]
@@ -303,7 +303,7 @@ claim("without the rarest quarter less than half of the fall is left",
       rest < fall / 2, kind="S")
 
 # %% [markdown]
-# On average the proxy knows that the rarest answers are worse. But its scores scatter most there, and scatter brings them to the top: that is *extremal* Goodhart in the words of the table. *Which quarter wins* is the main thing: if each quarter's winners were as good as their quarter's average, the best of 512 would end at <!-- out usual -->; it ends at <!-- out ten -->. The small rest comes from within the rarest quarter, where the highest scores are no better than the average ones. (The rarest answers are also the worst here; leaving them out cannot tell which of the two does the harm.)
+# On average the proxy knows that the rarest answers are worse. But its scores scatter most there, and scatter brings them to the top: that is *extremal* Goodhart in the words of the table. *Which quarter wins* is the main thing: if each quarter's winners were as good as their quarter's average, the best of 512 would end at <!-- out usual -->; it ends at <!-- out ten -->. The small rest comes from within the rarest quarter, where the highest scores are no better than the average ones. (The rarest answers are also the worst; which of the two does the harm, this cannot tell.)
 #
 # > **Keep this:** errors independent of the truth do no harm on average. A judge's errors depend on the answer. Here most of the harm comes through rare answers, where its scores scatter most.
 #
@@ -387,7 +387,7 @@ cards(*proxies.most_apart(asked, logs))
 # %% [markdown]
 # The true reward starts at <!-- out live_start -->. Pushed by the proxy it ends at <!-- out live_down -->, in the control at <!-- out live_control --> (means of the last three points). In this one run, with 48 answers a point, the same loop does no harm when it climbs the truth. The texts are the pair furthest apart at the last step.
 #
-# Now best-of-n, on the same prompts and with the same proxy. RLOO ends at a proxy of <!-- out live_up -->. The best of <!-- out live_n --> reaches that, too, and its true reward is <!-- out live_bon -->. It is nearer to the start: at most <!-- out live_kl --> nats, where RLOO has moved <!-- out live_far --> (the control <!-- out live_near -->). That is one run, and no rule: with another seed it can turn out the other way. Gao and colleagues found that reinforcement learning needs far more KL for the same score.
+# Now best-of-n, on the same prompts and with the same proxy. RLOO ends at a proxy of <!-- out live_up -->. The best of <!-- out live_n --> reaches that, too, and its true reward is <!-- out live_bon -->. It is nearer to the start: at most <!-- out live_kl --> nats, where RLOO has moved <!-- out live_far --> (the control <!-- out live_near -->). That is one run, and no rule. Gao and colleagues found that reinforcement learning needs far more KL for the same score.
 
 # %% tags=["hide-input"] rlhf={"figure": "both"}
 show(plots.seed_lines(
@@ -487,7 +487,7 @@ table(large.families({"harmful": "harmful requests", "lookalike": "look-alikes"}
                      stages), note="true reward, 32 held-out requests each, ± 95 %")
 
 # %% [markdown]
-# After these few steps we cannot tell the two runs apart on the held-out requests. It looks like the rising part of the curves above. At the end the middle panel hints at a gap; 32 answers a step cannot settle it. *How* both rise is a warning: at the end both refuse most requests. That earns 3 points for a harmful one and 0 for a look-alike, more than the broken answers of before.
+# After these few steps we cannot tell the two runs apart on the held-out requests. *How* both rise is a warning: at the end both refuse most requests. That earns 3 points for a harmful one and 0 for a look-alike, more than the broken answers of before.
 
 # %% [markdown] rlhf={"part": "exercises"}
 # ## Exercises
