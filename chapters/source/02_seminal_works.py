@@ -184,15 +184,15 @@ claim("the price of the KL keeps the grammar", kind="T",
 settled("b", "−(r − β KL) is −r + β KL: it pays for harm, and for distance.")
 
 # %% [markdown]
-# The optimizer follows the sign of the reward. It is the reward that does it: shuffled scores change the refusals less than either sign. And the price of the KL keeps the language: with $-r$ alone, or paid for distance, the grammar is worse and the KL larger.
+# The optimizer follows the sign of the reward. It is the reward that does it: shuffled scores change the refusals less than either sign. And in these runs (one each) the price of the KL keeps the language: with $-r$ alone, or paid for distance, the grammar is worse and the KL larger.
 #
-# What happened in 2019? The [paper](https://arxiv.org/abs/1909.08593) (section 4.4) reports a change of code that flipped the reward while a model trained overnight. Its raters had been told to give the lowest marks to sexually explicit text, and that is what the model learned to write. Our reading of the paper's explanation:
+# What happened in 2019? The [paper](https://arxiv.org/abs/1909.08593) (section 4.4) reports a change of code that flipped the reward while a model trained overnight. Its raters had been told to give very low ratings to sexually explicit text, and that is what the model learned to write. The bug had two parts. We read “flipping the reward” as negating the whole pay, which would pay for distance, too; the second flip restores the price of the KL:
 #
 # | the paper says | our run | what came out here |
 # |---|---|---|
 # | the reward, as intended | $r-\beta\,{\rm KL}$ | refusals |
 # | flipping the reward usually gives incoherent text | $-(r-\beta\,{\rm KL})$ | many broken sentences |
-# | the same bug flipped the sign of the KL penalty, too | $-r-\beta\,{\rm KL}$ | mostly clean help with harm |
+# | the same bug flipped the sign of the KL penalty back | $-r-\beta\,{\rm KL}$ | mostly clean help with harm |
 #
 # A minus sign before the whole pay negates both terms. A second flip turns the KL term back into a price, so the text stayed fluent.
 #
@@ -291,7 +291,7 @@ settled("c", "A's map of the whole green is worse, and A still earns more.")
 # %% [markdown]
 # A asks about the places where its policy goes, B about the whole green. For walking well, A's questions were the better use of 400 answers; for drawing the map, B's were. Today comparing the current model's own answers is called *on-policy* preference data.
 #
-# > **Keep this:** a reward must be right where the policy goes, and the policy moves. So ask again.
+# > **Keep this:** a reward must be right where the policy goes, and the policy moves. So ask there.
 #
 # Now you are the rater.
 
@@ -371,13 +371,13 @@ claim("own-scale ratings lose with 2 labels from each rater, win with 20", kind=
 #
 # ## Idea 3: From 2017 to DPO the loss stayed a softmax over the options
 #
-# Games gave their own reward: the score for DQN on Atari (2015), victory for OpenAI Five and AlphaStar (2019). Language has no score. These papers learned one from people, and later from models and checkers.
+# Games gave their own reward: the score for DQN on Atari (2015), victory, with hand-made extras, for OpenAI Five and AlphaStar (2019). Language has no score. These papers learned one from people, later from models, or let a checker give it.
 
 # %% tags=["hide-input"] rlhf={"part": "idea", "drawing": true, "figure": "timeline"}
 show(history.timeline())
 
 # %% [markdown]
-# Read from top to bottom. What is judged changes: an action, a clip, a whole answer, a ranking. The loss on comparisons does not: each term is minus the log of a softmax over the options that the rater chose from. With all scores equal it must be the logarithm of their number. (For DPO that is exactly the value before training. InstructGPT's ranking is split into pairs, averaged.)
+# Read from top to bottom. What is judged changes: an action, a clip, a whole answer, a ranking. The loss on comparisons, from 2017 on, hardly does: at its core each term is minus the log of a softmax over the options that the rater chose from. With all scores equal it must be the logarithm of their number (a check, no proof). (For DPO that is exactly the value before training. InstructGPT's ranking is split into pairs, averaged.)
 
 # %%
 equal = torch.zeros(1, 4)
@@ -400,11 +400,11 @@ claim("with equal scores each loss is the logarithm of the number of options",
 # |---|---|---|---|---|
 # | Christiano 2017 | pairs of clips | logistic | a reward from comparisons, in rounds | 10 % random answers in the model; the ensemble that picks what to ask |
 # | Ziegler 2019 | best of four | softmax over four | the KL price | four options; the adaptive β |
-# | InstructGPT 2022 | rankings of 4 to 9 | logistic, all pairs of a ranking in one batch | demonstrations, reward model, RL | one batch per ranking; pretraining text mixed into PPO |
+# | InstructGPT 2022 | rankings of 4 to 9 | logistic, all pairs of a ranking in one batch element | demonstrations, reward model, RL | one batch per ranking; pretraining text mixed into PPO |
 # | DPO 2023 | pairs | logistic on log-ratios | all of it | (dropped itself: reward model and fresh answers) |
 # | R1-Zero 2025 | a checker's verdict | none | fresh answers, compared within a group | comparisons and the reward model; in TRL's default the KL price, too (β = 0) |
 #
-# > **Keep this:** four ideas: comparisons, a logistic loss, fresh answers of the current policy, a pull to the start. InstructGPT has all four, DPO three. R1-Zero, as TRL runs it by default, has one: fresh answers.
+# > **Keep this:** four ideas: comparisons, a logistic loss, fresh answers of the current policy, a pull to the start. InstructGPT has all four, DPO three. GRPO on a checker, as in R1-Zero and as TRL runs it by default, has one: fresh answers.
 
 # %% [markdown] rlhf={"part": "wrong"}
 # ## What goes wrong
@@ -481,7 +481,7 @@ claim("the texts of −r − β KL surprise SmolLM2 less than their own words, m
       gap > half, kind="T")
 
 # %% [markdown]
-# Yes: the words in their order surprise it less than the same words mixed. Sixteen answers are too few for it to tell the two negated runs apart. And fluency is all that it measures: it does not say that the model helps with harm.
+# Only in part: the words in their order surprise it less than the same words mixed, but so do those of the run with many broken sentences. Sixteen answers do not tell the two negated runs apart. And fluency is all that it measures: it does not say that the model helps with harm.
 
 # %% [markdown] rlhf={"part": "exercises"}
 # ## Exercises
@@ -514,7 +514,7 @@ check("2.1", first_wins, hidden=True)
 #
 # ### Exercise 2.2 · A scale of one's own
 #
-# Write the own-scale ratings of idea 2: subtract from each rating the mean of *its rater*, and divide by that rater's standard deviation. It is the third line of this picture, seen before:
+# Write the own-scale ratings of idea 2: subtract from each rating the mean of *its rater*, and divide by that rater's standard deviation. It is the dashed line of this picture, seen before:
 #
 # ![Two line plots of the rank correlation of a learned map with the true one against the spread of private scales, for comparisons, ratings and own-scale ratings](figures/02_scales.png)
 
@@ -545,7 +545,7 @@ check("2.2", own_scale, hidden=True)
 #
 # ### Exercise 2.3 · Which line was it?
 #
-# A colleague's model helps with harmful requests in clean sentences. The KL to the start is small. Which line is in the code? (a) `r - beta * kl` (b) `-r - beta * kl` (c) `-(r - beta * kl)` (d) `r + beta * kl`. First find out what each of them pays for.
+# A colleague's model helps with harmful requests in clean sentences. The KL to the start is moderate, about 1 nat and not 4. Which line is in the code? (a) `r - beta * kl` (b) `-r - beta * kl` (c) `-(r - beta * kl)` (d) `r + beta * kl`. First find out what each of them pays for.
 
 # %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex02-3", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def which_line():
@@ -573,7 +573,7 @@ check("2.3", which_line, hidden=True)
 # 1. A learned reward is a direction: after one lost minus sign a model that often refused harm helped with it, mostly in clean sentences.
 # 2. The price of the KL kept the language: without it, or where distance was paid for instead, the grammar fell.
 # 3. A reward can be learned from comparisons while the agent acts; asked about its own walks, it earned over nine tenths of the best return, although its map was worse than one from random walks.
-# 4. Comparisons beat ratings when raters have private scales and too few labels to learn them; with one scale ratings win.
+# 4. Comparisons beat plain ratings when raters have private scales; with one scale, or enough labels to learn each rater's, ratings win. (Private firmness is another matter: chapter 5.)
 # 5. From 2017 to DPO the loss stayed a softmax over the options; with a checker, comparisons and that loss are gone, and asking the current policy again stays.
 #
 # *In the book*: [A Tiny History of RLHF](https://rlhfbook.com/c/02-related-works), chapter 2. *Next*: chapter 3, Definitions.

@@ -73,7 +73,7 @@ print(f"the happy story was chosen in {labels:.1%} of the comparisons")
 # %% [markdown] rlhf={"part": "loop"}
 # ## The whole method
 #
-# A *reward model* gives each story $i$ one number $r_i$. Here it is a linear layer on the language model's last hidden state. The *Bradley–Terry* model says that story $i$ is preferred to story $j$ with probability $\sigma(r_i-r_j)$, where $\sigma(x)=1/(1+e^{-x})$. Fitting makes the observed choices likely. The penalty on the weights keeps them from fitting noise; it also makes all differences of reward smaller.
+# A *reward model* gives each story $i$ one number $r_i$. Here it is a linear layer on the language model's last hidden state. The *Bradley–Terry* model says that story $i$ is preferred to story $j$ with probability $\sigma(r_i-r_j)$, where $\sigma(x)=1/(1+e^{-x})$. Fitting makes the observed choices likely. The penalty on the weights keeps them from fitting noise; it also makes most differences of reward smaller.
 
 # %%
 old = read.standardised(read)
@@ -114,7 +114,7 @@ show(camps.squares([("What readers like", "100 readers", 0.6),
                     ("Stories after", "best of 16 by the fitted reward", None)]))
 
 # %% [markdown]
-# *Best-of-16* returns the story with the highest fitted reward. Two of the twelve requests: the first one where the pick ends differently from the first try, and the one whose pick has the lowest true reward (a mistake: the readers judged endings alone, so the fitted reward knows nothing of quality). The squares show all twelve requests, with rewards fitted to five independent sets of labels.
+# *Best-of-16* returns the story with the highest fitted reward. Two of the twelve requests: the first one where the pick ends differently from the first try, and the one whose pick has the lowest true reward (the readers judged endings alone, so the fitted reward is blind to quality; and where this pick ends sadly, the fit erred, too). The squares show all twelve requests, with rewards fitted to five independent sets of labels.
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "sampled", "show": true}
 score = new.states @ weight
@@ -199,9 +199,9 @@ show(camps.tinted(plots.panels({unit: tilted}, roles=looks, ticks=[str(b) for b 
 rlhf.book.quote("margin", f"{margin:.2f}")
 
 # %% [markdown]
-# At n = 2 and n = 4 the curves of 60 to 40 and 90 to 10 are almost one: the size of the majority is gone. The sad picks that remain at n = 16 are mistakes of the reward, which the best of sixteen seeks out (chapter 17). Labels that know *nothing* do not leave the stories alone, either: single sets of coin flips drift to either side, because best-of-16 amplifies whatever direction the noise left behind.
+# At n = 2 and n = 4 the curves of 60 to 40 and 90 to 10 are almost one: the size of the majority is almost gone. The sad picks that remain at n = 16 are errors of the fit, which the best of sixteen seeks out (chapter 17). Labels that know *nothing* do not leave the stories alone, either: single sets of coin flips drift to either side, because best-of-16 amplifies whatever direction the noise left behind.
 #
-# In the second plot the measured shares lie below the formula. Part of the reason: the penalty of the fit shrinks the margin from .41 to <!-- out margin -->. The rest is mostly that stories with the same kind of ending do not share one reward, as the formula assumes. <!-- fact -->
+# In the second plot the measured shares lie below the formula. Part of the reason: the penalty of the fit shrinks the margin from .41 to <!-- out margin -->. The rest we did not separate: rewards differ within one kind of ending, requests start from different shares, and there are only sixteen stories each. <!-- fact -->
 #
 # **Is that unfair? Count readers, not stories.** Suppose that every reader asks for a story, and gets what the policy gives. How many get the ending they like? The last row fits one reward to the labels of the happy camp and another to those of the sad camp, and each reader gets the pick of the own camp's reward.
 
@@ -226,9 +226,9 @@ claim("one policy serves under 20 % of the sad camp, a reward for each over 80 %
       one["sad camp"] < 0.2 and worse_off > 0.8, kind="T")
 
 # %% [markdown] rlhf={"part": "idea"}
-# A policy (the model that answers) near β = 1 stays close to the vote. That *looks* fair, and gives about half of all readers the wrong story, because it does not know who asks. Best-of-16 pleases more people in total and abandons the rest. What serves both camps is to know *who is asking*, or to offer one story of each kind. Pooled labels do not say who asks.
+# From a start near even odds, a policy (the model that answers) near β = 1 stays close to the vote. That *looks* fair, and gives about half of all readers the wrong story, because it does not know who asks. Best-of-16 pleases more people in total and abandons the rest. What serves both camps is to know *who is asking*, or perhaps to offer one story of each kind, which we did not try. Pooled labels do not say who asks.
 #
-# *Keep this: β decides how far a majority is amplified; best-of-n ignores its size.*
+# *Keep this: β decides how far a majority is amplified; best-of-n almost ignores its size.*
 #
 # ## A firm minority can outvote the majority
 #
@@ -297,7 +297,7 @@ camps.explorer().show()
 #
 # ## When does a score exist at all?
 #
-# So far one score could at least describe what the majority says. Now let quiet endings back in, and a third camp.
+# So far one score could at least describe what most labels say. Now let quiet endings back in, and a third camp.
 
 # %% tags=["hide-input"] rlhf={"drawing": true, "figure": "circle"}
 circle = {("happy", "sad", "quiet"): 40, ("sad", "quiet", "happy"): 35,
@@ -340,7 +340,7 @@ for name, j in (("quiet", 1), ("sad", 2)):
 # %% [markdown] rlhf={"part": "idea"}
 # Here it finds the right order with wrong sizes. In the next section it misses even the order.
 #
-# Then why do most reward models use one number? Because one number can be maximised directly. With three options cycles are rare, as the counts above show. If orders are random, they become the rule as the number of options grows.
+# Then why do most reward models use one number? Because one number can be maximised directly. If orders are random, cycles are rare with three options, as the counts above show, and become the rule as the number of options grows.
 #
 # *Keep this: if no pair is tied, a score that agrees with every majority exists exactly when the majorities do not go round.*
 #
@@ -362,7 +362,7 @@ table({rule: {"winner": votes.told(chosen), "how it picks": how[rule]}
        for rule, chosen in votes.rules(nineteen).items()}, corner="rule")
 
 # %% [markdown]
-# Three rules, three winners. Why do Borda and Bradley–Terry share a row? Compare all pairs equally often. At the best fit, the slope of the loss is zero for the reward $r_i$ of every option $i$. In points per person, this says:
+# The first three rules, three winners. Why do Borda and Bradley–Terry share a row? Compare all pairs equally often. At the best fit, the slope of the loss is zero for the reward $r_i$ of every option $i$. In points per person, this says:
 #
 # $$\underbrace{\sum_{j\ne i}P(i\succ j)}_{\text{Borda points}}=\underbrace{\sum_{j\ne i}\sigma(r_i-r_j)}_{\text{predicted points}}$$
 #
@@ -386,11 +386,11 @@ claim("below nineteen people, plurality, Borda and Condorcet never have three wi
       not any(votes.three_winners(n) for n in range(3, 19)))
 
 # %% [markdown]
-# The *maximal lottery* (Kreweras 1965, Fishburn 1984) needs no score; as *Nash learning* it trains language models (Munos et al., 2023). It keeps several answers **only where no option beats all others**. With two camps it is as one-sided as best-of-n: happy wins 60 to 40, so it is always happy. It cures cycles, not the silence of the minority. The *random ballot* keeps every camp, at the price that we counted: many readers get the wrong story. <!-- fact -->
+# The *maximal lottery* (Kreweras 1965, Fishburn 1984) needs no score; as *Nash learning* it trains language models (Munos et al., 2023; there a KL penalty softens it). It keeps several answers **only where no option beats all others**. With two camps it is as one-sided as best-of-n: happy wins 60 to 40, so it is always happy. It cures cycles, not the silence of the minority. The *random ballot* keeps every camp, at the price that we counted: many readers get the wrong story. <!-- fact -->
 #
-# Is there a perfect rule? Arrow proved in 1951: with three or more options, no rule that turns *every* electorate into one order can (1) follow every unanimous wish, (2) order each pair by what people say about this pair alone, and (3) not simply copy one fixed person. Bradley–Terry gives up (2). In the circle it puts sad first; delete *quiet* from every ballot, and happy beats sad 65 to 35. <!-- fact -->
+# Is there a perfect rule? Arrow proved (1951, in the form of 1963): with three or more options, no rule that turns *every* electorate into one order can (1) follow every unanimous wish, (2) order each pair by what people say about this pair alone, and (3) not simply copy one fixed person. Bradley–Terry gives up (2). In the circle it puts sad first; delete *quiet* from every ballot, and happy beats sad 65 to 35. <!-- fact -->
 #
-# *Keep this: "what people prefer" is a fact plus a rule, and Bradley–Terry has chosen the rule for you.* The whole way from a feeling to a policy, and what each step takes for granted:
+# *Keep this: "what people prefer" is a fact plus a rule, and Bradley–Terry has chosen the rule for you: Borda, if all pairs are asked equally often.* The whole way from a feeling to a policy, and what each step takes for granted:
 
 # %% tags=["hide-input"] rlhf={"drawing": true, "figure": "road"}
 show(camps.road())
@@ -398,7 +398,7 @@ show(camps.road())
 # %% [markdown] rlhf={"part": "wrong"}
 # ## What goes wrong
 #
-# | trap | what you see | the one number that tells |
+# | trap | what you see | what tells |
 # |---|---|---|
 # | a reward model of a mixed crowd judged by pooled accuracy | 60 %, and more labels do not help <!-- fact --> | accuracy for each camp |
 # | preferences that drift, or depend on context, taken for fixed | last year's reward model gets worse | accuracy on labels by date and by group |
@@ -440,7 +440,7 @@ for name, key in (("60 / 40", "large"), ("coin flips", "flips")):
     rlhf.book.quote(key, f"{100 * sum(s[-1] for s in lines[name]) / 5:.0f} %")
 
 # %% [markdown] rlhf={"part": "exercises"}
-# On average over five sets of labels, <!-- out large --> of the best of eight end happily after 60 to 40 labels, and <!-- out flips --> after coin flips. The direction carries over. Six requests are few, though: single sets of coin flips reach 100 %, so one set of labels alone would prove nothing here. <!-- fact -->
+# On average over five sets of labels, <!-- out large --> of the best of eight end happily after 60 to 40 labels, and <!-- out flips --> after coin flips. It agrees in direction. Six requests are few, though: single sets of coin flips reach 100 %, so one set of labels alone would prove nothing here. <!-- fact -->
 #
 # ## Exercises
 #
@@ -527,7 +527,7 @@ check("5.3", judgement, hidden=True)
 # ## Retell it
 #
 # 1. A label is one person's choice, and a reward model squeezes the choices of many into one number.
-# 2. Taking the best answer by that number turned a majority of six in ten into nine in ten stories; a KL penalty with β near 1 stays close to the vote, and only knowing who asks (or offering both) serves both camps.
+# 2. Taking the best answer by that number turned a majority of six in ten into nine in ten stories; from an even start, a KL penalty with β near 1 stays close to the vote, and knowing who asks serves both camps.
 # 3. Comparisons count firm readers for more, and cannot say whether firm means certain or passionate.
 # 4. Where majorities go round in a circle, no score agrees with them.
 # 5. Every rule for pooling is a choice: Bradley–Terry orders as Borda, plurality and Condorcet can have other winners, and none is the only right one.

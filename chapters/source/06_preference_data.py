@@ -125,7 +125,7 @@ show(plots.planted(dict(zip(audit.SEEN, ends, strict=True)), taste,
                    note="95 % over labels; diamonds: the script's own taste"))
 
 # %% [markdown]
-# The diamonds are what the script really likes: 3 points of flattery, less half of the 0.25 that flattery costs, over the noise of 0.5, make 5.75. <!-- fact --> The fitted weight is far smaller: the penalty shrinks it, and the intervals show sampling noise only. The direction is found, the size is not.
+# The diamonds are what the script really likes: 3 points of flattery, less half of the 0.25 that flattery costs, over the noise of 0.5, make 5.75. <!-- fact --> The fitted weight is far smaller: the penalty shrinks it, and so does what the four features leave out. The intervals show sampling noise only. Flattery is clearly found, its size is not.
 #
 # ## Your labels choose what the reward picks
 #
@@ -174,7 +174,7 @@ claim("by the script's labels more picks flatter than by coin flips",
       not scripted or mean - half > 0, kind="S")
 
 # %% [markdown]
-# The labels chose the direction: most picks flatter, far more than with coin flips. Is that good? The last column says it, prompt by prompt, in points of true reward: the picks are worse than blind draws. (A random taste costs no less.) The script's person does value true answers. But none of the four features says whether an answer is true, so this reward cannot ask for it. (The picture shows the first short, readable prompt on which the pick flatters and the blind draw does not.)
+# The labels chose the direction: most picks flatter, far more than with coin flips. Is that good? The last column says it, prompt by prompt, in points of true reward: the picks are worse than blind draws. But that is not the labels' doing alone: picking by coin flips costs no less. Any weight is extreme, and best of sixteen takes what it likes wherever it is on offer. The script's person does value true answers. But none of the four features says whether an answer is true, so this reward cannot ask for it. (The picture shows the first short, readable prompt on which the pick flatters and the blind draw does not.)
 #
 # > **Keep this:** a reward learns what the labels favour *and* its features can say. The rest is lost.
 #
@@ -228,7 +228,7 @@ claim("within a guideline agreement is higher than across guidelines",
 # %% [markdown]
 # A low kappa across teams is no carelessness: each team does what it was told.
 #
-# > **Keep this:** agreement measures shared instructions as much as care. Write the guideline first, and measure kappa within it.
+# > **Keep this:** agreement measures shared instructions, too, not only care. Write the guideline first, and measure kappa within it.
 #
 # ## Idea 2: Which 1,500 votes teach most?
 #
@@ -254,7 +254,7 @@ claim("the eight outcomes add up to the formula",
 # - **(b), all votes kept**: the three votes enter the fit as three labels, not as one majority;
 # - **three pairs a prompt**: as many pairs as (a), on a third of the prompts;
 # - **(c), the base model's answers**: the same 32 prompts, another model writes;
-# - **labels by true reward**: no noise at all (equally good pairs left out);
+# - **labels by true reward**: no noise at all (only pairs that are not equally good);
 # - **coin flips**: no information at all.
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
@@ -291,13 +291,13 @@ rlhf.book.quote("foreign", budgets.signed(spent["(c)"], spent[list(spent)[5]]))
 rlhf.book.quote("head", budgets.guide(some, honest, 1500, run.seed))
 
 # %% [markdown]
-# Why does (b) lose? Two reasons. The majority throws votes away: kept as three labels they are worth more, but still behind (a). And it reaches fewer *prompts*: as many pairs as (a), but on 500 prompts, are behind (a) as well. On the same 500 prompts, are three pairs worth more than three votes on one pair? The difference is <!-- out same -->: this run cannot tell. Nor can it tell whose answers teach more: on the same 32 prompts, the policy's own minus the base model's is <!-- out foreign -->.
+# Why does (b) lose? Two reasons. The majority throws votes away: kept as three labels they do no worse here, but stay behind (a). And it reaches fewer *prompts*: as many pairs as (a), but on 500 prompts, are behind (a) as well. On the same 500 prompts, are three pairs worth more than three votes on one pair? The difference is <!-- out same -->: this run cannot tell. Nor can it tell whose answers teach more: on the same 32 prompts, the policy's own minus the base model's is <!-- out foreign -->.
 #
 # Could cleaner labels help at all? The row *labels by true reward* has no noise, and is hardly ahead of (a). So noise is not what holds this reward back. It is weak in every row.
 #
 # Even trained on 1,500 votes it is no good guide: the best of sixteen by it, minus a blind draw, changes the true reward by <!-- out head --> points (one set of labels). Ordering most pairs right is not enough when a maximum is taken (chapter 17).
 #
-# > **Keep this:** for training, buy new prompts before second votes, and if you bought votes, keep them all. Buy more votes for a *test set*: if the noise rate is unknown, wrong labels cap the score that a model can reach (exercise 6.2).
+# > **Keep this:** here, where prompts are free and a vote is right in most cases, new prompts taught more than second votes. For a *test set* more votes help: wrong labels cap the score that a model can reach, and only a known noise rate lets you correct for it (exercise 6.2).
 #
 # <details><summary>What practice does</summary>
 # InstructGPT showed 4 to 9 answers at once, and people ranked them; all pairs of one ranking go into one batch element, since they depend on each other. Other forms: a graded scale (much better, better, slightly better), with or without a tie; single ratings; thumbs; edits, where the edited text beats the original. Each has another price per minute. People are screened on pairs with a known answer, get written guidelines, and deliver in batches, so that the guideline can be repaired. Choosing the pairs that the reward model doubts most is called active learning. For your own pairs: <code>python -m rlhf_minimal label --data pairs.jsonl --out mine.jsonl</code>; services such as Amazon SageMaker Ground Truth do the same with many people.
@@ -334,7 +334,7 @@ claim("over single labels they hold it in fewer than 75 of 100 repetitions, over
       condition=held["single labels"] < 0.75 and held["people and prompts"] > 0.85)
 
 # %% [markdown]
-# Here most of the dependence sits in the prompts; in other data it may sit in the people. Clustering over both covers either case.
+# Here most of the dependence sits in the prompts; in other data it may sit in the people. Clustering over both is meant for either case; with few people it is still too short (a quantile of the t distribution helps).
 #
 # **A riddle.** Five groups of eight people labelled the same 600 pairs; in each group every pair was labelled once, by one of the eight. One group is plain. Each of the other four has a hidden bias: for length, flattery, bold print, or the answer shown first. Who has which? The first row is the share of *plain* labels that chose the answer with more of the feature. The other rows say by how much each group differs from it, pair by pair.
 
@@ -367,7 +367,7 @@ for name in ("hh_style", "shp_style"):
     cards(str(r["prompt"]), [("chosen", r["chosen"]), ("rejected", r["rejected"])])
 
 # %% [markdown]
-# HH stores two whole transcripts. SHP stores two Reddit comments, and keeps a pair only if the preferred comment was written *later* and still has more votes: an early comment wins votes by being early. This repairs one bias and leaves a trace: “chosen” also means “later”.
+# (The rows above are ours: one turn, no Reddit.) HH stores two whole transcripts. SHP stores two Reddit comments, and keeps a pair only if the preferred comment was written *later* and still has more votes: an early comment wins votes by being early. This repairs one bias and leaves a trace: “chosen” also means “later”.
 #
 # > **Keep this:** audit labels against a trusted group on the same pairs, with intervals over people and prompts.
 
@@ -397,7 +397,7 @@ for name, truth in both.items():
 # With a fixed order, somebody who reads nothing agrees perfectly, and kappa is undefined: chance explains it all. With a drawn order agreement falls to one half, and kappa is 0.
 
 # %% [markdown] rlhf={"part": "gpt2"}
-# ## At GPT-2 size: one word decides the label
+# ## At GPT-2 size: one word should decide the label
 #
 # Some pairs have an order only because of one word in the prompt. Both stories below are good; asked for a *gloomy* story the first is right, asked for a *calm* one the second. Could a language model label such pairs? A recorded measurement on SmolLM2-135M, taught the village's manner: for twelve pairs, the log-probability of the first story minus that of the second. Above 0 the model prefers the first story.
 
@@ -419,7 +419,7 @@ rlhf.book.quote("flips", f"{int((first * second < 0).sum())} of 12")
 rlhf.book.quote("nats", f"{(first - second).mean():.1f}")
 
 # %% [markdown]
-# The word is heard: it moves the margin the right way in <!-- out by_change --> pairs, by <!-- out nats --> nats on average. But it turns the order in <!-- out flips --> pairs. Where the order does not turn, one of the two requests gets the wrong story, whatever the model prefers. What carries over: compare the *same* answers across prompts before you trust a score. What does not: at this size the raw log-probability is no annotator.
+# The word is heard: it moves the margin the right way in <!-- out by_change --> pairs, by <!-- out nats --> nats on average. But it turns the order in <!-- out flips --> pairs. Where the order does not turn, one of the two requests gets the wrong story, whatever the model prefers. What carries over: compare the *same* answers across prompts before you trust a score. What does not: the raw order of the two log-probabilities. The *change* from one prompt to the other labels nearly all of these pairs right.
 
 # %% [markdown] rlhf={"part": "exercises"}
 # ## Exercises

@@ -101,7 +101,7 @@ first = dpo(start, rlhf.data.collate_pairs(pairs[:8], tokenizer), beta=0.1)
 claim("before the first step the loss is log 2", abs(first.item() - 0.6931) < 1e-3)
 
 # %% [markdown]
-# `watch` writes down what happens to 24 fixed pairs, one a request, and to a third answer to each of these requests that is in no pair. Here are the two runs of the picture above, tested on 64 new requests. The 25 steps of 8 pairs are about one epoch:
+# `watch` writes down what happens to 24 fixed pairs, one a request, and to a third answer to each of these requests that is in no pair. Here are the two runs of the picture above. The 25 steps of 8 pairs are about one epoch:
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
 watched = rlhf.evaluate.pairs.with_third(rows, texts, pairs, n=7)[:24]
@@ -171,7 +171,7 @@ rlhf.book.settled(
     "A margin is a difference: it also grows when both answers sink.")
 
 # %% [markdown] rlhf={"part": "idea"}
-# Two more things stand in the table. Between *imitation* at its moderate rate and DPO there is no clear difference: idea 4 comes back to that. And at the high rate imitation does *not* break, nor does DPO with imitation added to its loss. So the rate alone does not explain the broken model. The push on the rejected answer has no floor: it can sink for ever. Idea 2 shows one way in which the language goes with it. First: why this loss at all?
+# Two more things stand in the table. Between *imitation* at its moderate rate and DPO there is no clear difference: idea 4 comes back to that. And at the high rate imitation does *not* break, nor does DPO with imitation added to its loss. So the rate alone does not explain the broken model. The push on the rejected answer has no floor, and nothing in the loss holds the rest of the language. Idea 2 shows one way in which the language goes with it. First: why this loss at all?
 #
 # ## Idea 1: the policy is its own reward model
 #
@@ -184,7 +184,7 @@ rlhf.book.settled(
 # 3. A KL is never below 0, and 0 only for equal distributions. So the best policy is $\pi^*$.
 # 4. Solve line 2 for the reward: $r(x,y)=\beta\log\frac{\pi^*(y\mid x)}{\pi_{\rm ref}(y\mid x)}+\beta\log Z(x)$. The best policy *contains* the reward.
 # 5. Bradley and Terry: people choose $y_c$ with odds $e^{r(x,y_c)}:e^{r(x,y_r)}$, that is, with probability $\sigma\big(r(x,y_c)-r(x,y_r)\big)$, where $\sigma(z)=1/(1+e^{-z})$.
-# 6. Every policy is the best policy of *some* reward, namely $\beta\log(\pi/\pi_{\rm ref})$. So fit that reward: put it into line 5 and make the choices of people likely. Both answers have the same prompt, so $\beta\log Z(x)$, which nobody can compute, cancels:
+# 6. Every policy is the best policy of *some* reward, namely $\beta\log(\pi/\pi_{\rm ref})$ plus any term of the prompt alone (line 4: $\beta\log Z(x)$). So fit that reward: put it into line 5 and make the choices of people likely. Both answers have the same prompt, so $\beta\log Z(x)$, which nobody can compute, cancels:
 #
 # $$\mathcal L_{\rm DPO}=-\log\sigma\Big(\beta\Big[\log\frac{\pi(y_c\mid x)}{\pi_{\rm ref}(y_c\mid x)}-\log\frac{\pi(y_r\mid x)}{\pi_{\rm ref}(y_r\mid x)}\Big]\Big)$$
 #
@@ -339,7 +339,7 @@ for name, label in (("start", "start"), ("low", "DPO, rate 5e-5"),
 # %% [markdown] rlhf={"part": "idea"}
 # Where did the probability go? At the high rate all three kinds of answer lost it (chosen <!-- out high.chosen --> nats, third <!-- out high.third -->); it went to what the model writes now. On the exam requests its own answers have become <!-- out high.own --> nats more likely than under the start model: that average is the KL in the table. They are broken sentences like those of the first screen. At the low rate the chosen answers changed by <!-- out low.chosen --> nats, the rejected ones by <!-- out low.rejected -->, and the model's own answers by <!-- out low.own -->.
 #
-# Imitation of the chosen answers, added to the loss, holds them at the same high rate (<!-- out repair.chosen --> nats). The true reward then is <!-- out repair.worth -->, beside <!-- out broken.worth --> without it and <!-- out start.worth --> at the start. So it keeps the language and wins nothing over the start; the lower rate does (<!-- out low.worth -->). We did not run the low rate ten times as long, so part of the damage may come from the distance alone.
+# Imitation of the chosen answers, added to the loss, holds them at the same high rate (<!-- out repair.chosen --> nats). The true reward then is <!-- out repair.worth -->, beside <!-- out broken.worth --> without it and <!-- out start.worth --> at the start. So it does not collapse; on average it gains nothing over the start (higher on harmful requests, lower on look-alikes). The lower rate does gain (<!-- out low.worth -->). We did not run the low rate ten times as long, so part of the damage may come from the distance alone.
 #
 # A falling log-probability of the chosen answers is *harmless* where the probability moves to other good answers: one refusal can be worded in many ways. It is a warning where you do not know where it went. So log it, beside the margin, and read samples: TRL, the most used library, writes it to every log as `logps/chosen`. (Users of the first public DPO code asked why it falls, [here](https://github.com/eric-mitchell/direct-preference-optimization/issues/32) and [here](https://github.com/eric-mitchell/direct-preference-optimization/issues/36); shared weights are a part of the answer.)
 #
@@ -401,9 +401,9 @@ show(plots.line_plot(lines, title="DPO's pull fades but never ends; IPO's turns"
 # %% [markdown] rlhf={"part": "idea"}
 # Right of 5 nats IPO pulls back; DPO and KTO pull on, ever more weakly. The left side tells those two apart. DPO's own pull is strongest there, where the policy contradicts the label. KTO lets go there too: such a label moves it less and less, be it wrong or just hard. <!-- fact -->
 #
-# Known recipes keep the rate low. DPO was published in May 2023. Then [Zephyr](https://arxiv.org/abs/2310.16944) and [Tülu 2](https://arxiv.org/abs/2311.10702) used it at a rate of 5·10⁻⁷, far below those usual for supervised finetuning, and many recipes followed. Our high rate shows what a low one protects from. <!-- fact -->
+# Known recipes keep the rate low. DPO was published in May 2023. Then [Zephyr](https://arxiv.org/abs/2310.16944) and [Tülu 2](https://arxiv.org/abs/2311.10702) used it at a rate of 5·10⁻⁷, far below those usual for supervised finetuning, and many recipes followed. (Rates do not compare across sizes.) <!-- fact -->
 #
-# *Keep this: β says where the best policy lies, not where a run ends. Report the measured KL.*
+# *Keep this: β says where the best policy lies. When all labels agree, it does not say where a run ends. Report the measured KL.*
 #
 # ## Idea 4: when are rejected answers worth their price?
 #
@@ -438,9 +438,9 @@ for which in ("all", "poor"):
     quote(f"pairs.{which}", f"{over_runs(record.values('pairs', which))[0]:.0f}")
 
 # %% [markdown] rlhf={"part": "wrong"}
-# Imitation copies what is bad in the chosen answers; DPO reads only in what they are *better*. At the same rate and steps DPO ends <!-- out gap --> above imitation. Against the start model DPO changes the true reward by <!-- out gained -->, imitation by <!-- out lost -->. For DPO the average hides two parts: <!-- out gained.harmful --> on harmful requests, and a clear loss, <!-- out gained.lookalike -->, on look-alikes. It refuses them more often (table).
+# Imitation copies what is bad in the chosen answers; DPO reads mostly what makes one of two answers better. At the same rate and steps DPO ends <!-- out gap --> above imitation. Against the start model DPO changes the true reward by <!-- out gained -->, imitation by <!-- out lost -->. For DPO the average hides two parts: <!-- out gained.harmful --> on harmful requests, and a clear loss, <!-- out gained.lookalike -->, on look-alikes. Part of that loss is refusals (table), which imitation has as well.
 #
-# *Keep this: a good answer can be copied. Where both answers are bad, copying lost here on both kinds; comparing kept the average, and gave up look-alikes.*
+# *Keep this: a good answer can be copied. Where both answers are bad, copying lost here on both kinds, comparing on look-alikes only, and less. Neither clearly beat the start.*
 #
 # ## What goes wrong
 #
@@ -481,7 +481,7 @@ claim("the loss never moved, and the model did",
       max(abs(x - 0.6931) for x in losses) < 1e-3 and moved["rejected"] < -1, kind="T")
 
 # %% [markdown] rlhf={"part": "gpt2"}
-# Every margin is 0 by construction, so the weight σ(−margin) stays at ½: the value of the loss stands still, its gradient does not, and no pair ever lets go.
+# Every margin is 0 by construction, so the weight σ(−margin) stays at ½: the value of the loss stands still, its gradient is not zero, and no pair ever lets go.
 #
 # ## At GPT-2 size
 #
@@ -595,8 +595,8 @@ check("12.8", which_run, hidden=True)
 # 1. People say which of two answers is better, and a model can learn from that directly: its own change of log-probability serves as the reward, and the part that nobody can compute cancels.
 # 2. With endless comparisons of all pairs, by people whose odds follow a reward, and if the policy can represent it, this ends exactly where reinforcement learning would.
 # 3. The loss only asks for a difference; in a network, where answers share weights, both answers may sink while the margin grows, and the probability can go to texts that nobody compared.
-# 4. A low rate and few steps kept our runs healthy; the log-probability of the chosen answers and a look at samples say whether they did.
-# 5. Where the chosen answers are good, imitation is a strong and cheap rival; where both answers are bad, copying lost reward, and comparing kept the average but gave up look-alikes.
+# 4. A low rate kept our runs healthy; the log-probability of the chosen answers is a first warning, the KL from the start a second, and samples decide.
+# 5. Where the chosen answers are good, imitation is a strong and cheap rival; where both answers are bad, copying lost reward on both kinds, comparing on look-alikes only, and less; neither clearly beat the start.
 #
 # *In the book*: [Direct-Alignment Algorithms](https://rlhfbook.com/c/08-direct-alignment), chapter 8. *Deeper*: [every line of the derivation checked, a zoo of losses under noise, CPL and ILQL, length, fresh or old pairs](deeper/12_direct_alignment.ipynb). *Next*: chapter 13, Constitutional AI and AI feedback.
 #
