@@ -16,8 +16,6 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from .test_pages import browser  # noqa: F401
-
 ROOT = Path(__file__).resolve().parents[2]
 PAIRS = [{"prompt": f"Question {i}?", "response_a": f"Left {i}.", "response_b": f"Right {i}."} for i in range(40)]
 CELL = "import json\nfrom rlhf_minimal.book import labelling\n" \
@@ -102,7 +100,7 @@ def restart(address):
     urllib.request.urlopen(urllib.request.Request(f"{address}/api/kernels/{kernel['id']}/restart", method="POST", data=b"")).read()
 
 
-def test_forty_labels_by_clicks_and_keys_across_a_restart(browser, lab):  # noqa: F811
+def test_forty_labels_by_clicks_and_keys_across_a_restart(browser, lab):
     address, folder = lab
     page = browser.new_page(viewport={"width": 1280, "height": 900})
     page.goto(f"{address}/lab/tree/labels.ipynb", wait_until="domcontentloaded")

@@ -1,7 +1,6 @@
 """An exported lesson in a real browser: it opens from a file, needs nobody else, moves and answers. Skipped where there is none."""
 
 import re
-import shutil
 
 import nbformat
 import pytest
@@ -9,21 +8,7 @@ import pytest
 from tests.fixtures.demo import make_repository
 from tools import build, export
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 WIDTHS = (1280, 400)
-
-
-@pytest.fixture(scope="session")
-def browser():
-    """A headless Chromium of this machine."""
-    found = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if found is None:
-        pytest.skip(f"no browser here ({', '.join(BROWSERS)}): pages, explorers and predictions were not tried in one")
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pages were not tried in a browser")
-    with playwright.sync_playwright() as driver:
-        chromium = driver.chromium.launch(executable_path=found, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture(scope="session")
