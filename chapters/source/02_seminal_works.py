@@ -284,12 +284,12 @@ earn, know = clustered(end[a] - end[b]), clustered(seen[a] - seen[b])
 table({k: {"return": clustered(end[k]), "map": clustered(seen[k])} for k in found}
       | {"A minus B, paired": {"return": earn, "map": know}},
       note="ten repetitions, ± 95 % over them; map: rank correlation over 64 cells")
-claim("A earns over 90 % of the best and more than B, whose map is better", kind="S",
-      condition=end[a].mean() > 0.9 and earn[0] > earn[1] and know[0] < -know[1])
-settled("c", "A's map of the whole green is worse, and A still earns more.")
+claim("A earns over 90 % of the best, on average more than B with its better map", kind="S",
+      condition=end[a].mean() > 0.9 and earn[0] > 0 and know[0] < -know[1])
+settled("c", "A's map of the whole green is worse, and A still earns more here.")
 
 # %% [markdown]
-# A asks about the places where its policy goes, B about the whole green. For walking well, A's questions were the better use of 400 answers; for drawing the map, B's were. Today comparing the current model's own answers is called *on-policy* preference data.
+# A asks about the places where its policy goes, B about the whole green. For drawing the map, B's questions were clearly the better use of 400 answers. For walking well, A's were, here; with other seeds that lead is positive, but within its interval. Today comparing the current model's own answers is called *on-policy* preference data.
 #
 # > **Keep this:** a reward must be right where the policy goes, and the policy moves. So ask there.
 #
