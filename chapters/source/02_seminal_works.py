@@ -284,7 +284,7 @@ earn, know = clustered(end[a] - end[b]), clustered(seen[a] - seen[b])
 table({k: {"return": clustered(end[k]), "map": clustered(seen[k])} for k in found}
       | {"A minus B, paired": {"return": earn, "map": know}},
       note="ten repetitions, ± 95 % over them; map: rank correlation over 64 cells")
-claim("A earns over 90 % of the best, on average more than B with its better map", kind="S",
+claim("A earns over 90 % of the best, more than B with its better map", kind="S",
       condition=end[a].mean() > 0.9 and earn[0] > 0 and know[0] < -know[1])
 settled("c", "A's map of the whole green is worse, and A still earns more here.")
 
