@@ -184,7 +184,7 @@ claim("the price of the KL keeps the grammar", kind="T",
 settled("b", "−(r − β KL) is −r + β KL: it pays for harm, and for distance.")
 
 # %% [markdown]
-# The optimizer follows the sign of the reward. It is the reward that does it: shuffled scores change the refusals less than either sign. And in these runs (one each) the price of the KL keeps the language: with $-r$ alone, or paid for distance, the grammar is worse and the KL larger.
+# The optimizer follows the sign of the reward. It is the reward that does it: shuffled scores change the refusals less than either sign. And in these runs (one each) the price of the KL keeps the language: with $-r$ alone, or paid for distance, the grammar is worse and the KL larger. (On one of four other seeds the grammars did not come out in this order.)
 #
 # What happened in 2019? The [paper](https://arxiv.org/abs/1909.08593) (section 4.4) reports a change of code that flipped the reward while a model trained overnight. Its raters had been told to give very low ratings to sexually explicit text, and that is what the model learned to write. The bug had two parts. We read “flipping the reward” as negating the whole pay, which would pay for distance, too; the second flip restores the price of the KL:
 #
