@@ -249,7 +249,7 @@ true, even = grid.true_reward(), torch.full((64, 4), 0.25)
 
 def ten(name, **how):
     found = [learn(run.fresh(f"{name} {k}"), **how) for k in range(10)]
-    agree = [grid.agreement(learned, true) for learned, _ in found]
+    agree = [rlhf.evaluate.spearman(learned, true) for learned, _ in found]
     return found[0][0], [log for _, log in found], torch.tensor(agree)
 
 
@@ -330,7 +330,7 @@ def four_maps(spread, raters, dice, n=200, l2=300):
     who, pair = torch.arange(n) % raters, (first - second, felt[0] > felt[1])
     a, b = torch.randn(2, raters, generator=dice, dtype=torch.float64)
     rating = (spread * a).exp()[who] * felt[0] + (3 * spread * b)[who]
-    return [grid.agreement(found, true) for found in (
+    return [rlhf.evaluate.spearman(found, true) for found in (
         grid.fit_choices(*pair, l2),
         grid.fit_ratings(first, rating, l2),
         grid.fit_ratings(first, grid.standardised(rating, who), l2),

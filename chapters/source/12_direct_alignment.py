@@ -369,7 +369,7 @@ kl = {label: {f"{look}: β = {b}": distance(s, b)
               for look, b in (("policy", 0.5), ("proxy", 2.0))}
       for label, s in (("KL, shares of many people", share),
                        ("KL, one label for each pair", one_label))}
-show(plots.two_panels(kl, x_label="step", same=True,
+show(plots.two_panels(kl, x_label="step", share=True,
                       title="Shares: each β has its place. One label: KL goes on"))
 
 # %% tags=["hide-input"]

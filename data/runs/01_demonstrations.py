@@ -18,14 +18,13 @@ faultless answers to test requests.
 """
 import copy
 import json
-import platform
 import sys
-from datetime import date
 from pathlib import Path
 
 import torch
 
 from rlhf_minimal import data, models, sft, village
+from rlhf_minimal.book.records import stamp
 from rlhf_minimal.evaluate.exams import exam, logp_by_place, two_digit_sums
 from rlhf_minimal.logprobs import token_logps
 
@@ -140,8 +139,7 @@ def main():
         rows = sorted([r for r in rows if r["seed"] != seed] + one_seed(seed), key=lambda r: r["seed"])
         record = {"command": "python data/runs/01_demonstrations.py", "seed": sorted({r["seed"] for r in rows}),
                   "settings": {"batch_size": BATCH, "lr": RATE, "most_steps": MOST, "long": {"demonstrations": LONG["size"]}},
-                  "curve": curve(rows), "versions": {"python": platform.python_version(), "torch": torch.__version__},
-                  "hardware": f"1 CPU thread, {platform.machine()}", "date": str(date.today()), "rows": rows,
+                  "curve": curve(rows), **stamp(), "rows": rows,
                   "long": kept}
         file.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 

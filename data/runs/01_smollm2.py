@@ -8,14 +8,13 @@ with bare words, without a template. An everyday
 answer is right where it holds the expected word, a village answer where it holds the true fact and no other.
 """
 import json
-import platform
 import time
-from datetime import date
 from pathlib import Path
 
 import torch
 
 from rlhf_minimal import data, models, sft, village
+from rlhf_minimal.book.records import stamp
 from rlhf_minimal.evaluate.exams import exam, requests
 
 HERE = Path(__file__).parent
@@ -73,8 +72,7 @@ def main():
     record = {"command": "python data/runs/01_smollm2.py", "seed": 0, "curve": curve, "bare": bare,
               "settings": {"batch_size": BATCH, "lr": RATE, "steps": STEPS, "lora": 8},
               "held_out": {"before": {"texts": texts[0]}, "few": {"texts": texts[4]}, "after": {"texts": texts[SIZES[-1]]}},
-              "versions": {"python": platform.python_version(), "torch": torch.__version__},
-              "hardware": f"1 CPU thread, {platform.machine()}", "date": str(date.today())}
+              **stamp()}
     (HERE / "01_smollm2.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 

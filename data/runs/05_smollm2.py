@@ -8,15 +8,14 @@ like sad ends give a linear reward on its states, and it writes new stories, fro
 labels; settings as on the page, none of them tuned here.
 """
 import json
-import platform
 import sys
-from datetime import date
 from pathlib import Path
 
 import torch
 
 from rlhf_minimal import data, models, reward_model
 from rlhf_minimal.book import scales
+from rlhf_minimal.book.records import stamp
 from rlhf_minimal.evaluate import tastes
 from rlhf_minimal.village import Crowd, Reader
 
@@ -103,8 +102,7 @@ def main():
     record = {"command": "python data/runs/05_smollm2.py", "seed": 0, "curve": curve, "requests": requests,
               "settings": {"labels": LABELS, "sets": SETS, "l2": L2, "stories_read": len(old), "stories_for_a_request": KEEP},
               "held_out": {when: {"texts": texts} for when, texts in shown.items()},
-              "versions": {"python": platform.python_version(), "torch": torch.__version__},
-              "hardware": f"1 CPU thread, {platform.machine()}", "date": str(date.today())}
+              **stamp()}
     (HERE / "05_smollm2.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 

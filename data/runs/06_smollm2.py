@@ -6,15 +6,14 @@ Twelve pairs of two-sentence stories about one hero, on one plot, in two moods. 
 log-probability of either story after a prompt that asks for the first mood, for the second, and for none.
 """
 import json
-import platform
 import random
 import time
-from datetime import date
 from pathlib import Path
 
 import torch
 
 from rlhf_minimal import data, village
+from rlhf_minimal.book.records import stamp
 from rlhf_minimal.book.scales import start
 from rlhf_minimal.logprobs import sequence_logps
 from rlhf_minimal.village import facts, grammar
@@ -51,8 +50,7 @@ def main():
         name: [round(x, 3) for x in margin[order, k].tolist()] for k, name in enumerate(("first mood", "second mood", "no mood"))}
     record = {"command": "python data/runs/06_smollm2.py", "seed": 0, "curve": curve, "pairs": [some[i] for i in order],
               "minutes": round((time.time() - began) / 60, 2),
-              "versions": {"python": platform.python_version(), "torch": torch.__version__},
-              "hardware": f"1 CPU thread, {platform.machine()}", "date": str(date.today())}
+              **stamp()}
     print(curve, record["minutes"])
     (HERE / "06_smollm2.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 

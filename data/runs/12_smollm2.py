@@ -6,9 +6,7 @@ Same pairs, same order, same loss and beta; LoRA of rank 16 on the merged model,
 run are watched; the exam has 48 requests that no run has read.
 """
 import json
-import platform
 import time
-from datetime import date
 from pathlib import Path
 
 import torch
@@ -16,6 +14,7 @@ import torch.nn.functional as F
 
 from rlhf_minimal import data, models, sampling, village
 from rlhf_minimal.book import scales
+from rlhf_minimal.book.records import stamp
 from rlhf_minimal.direct_alignment import pair_logps
 from rlhf_minimal.evaluate.exams import clustered, exam, requests
 from rlhf_minimal.evaluate.pairs import PairWatch, with_third
@@ -74,8 +73,7 @@ def main():
     record = {"command": "python data/runs/12_smollm2.py", "seed": SEED, "curve": curve, "held_out": held_out,
               "settings": {"beta": BETA, "batch_size": SIZE, "steps": STEPS, "rates": RATES, "lora": 16, "pairs": len(pairs)},
               "model": "smollm2-135m + smollm2-135m-village", "minutes": round((time.process_time() - began) / 60, 1),
-              "versions": {"python": platform.python_version(), "torch": torch.__version__},
-              "hardware": f"1 CPU thread, {platform.machine()}", "date": str(date.today())}
+              **stamp()}
     HERE.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 

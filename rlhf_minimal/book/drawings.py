@@ -496,36 +496,8 @@ def surprise(rows: list, *, worst=-8.0, title="", alt=""):
     return fig
 
 
-def answers_and_bars(prompt: str, texts: dict, bars: dict, *, title="", alt=""):
-    """One prompt, answered under each other {name: text}; beside it a panel of bars for each of {title: {name: number}}."""
-    fig, ax = canvas(10.6, 4.1, alt or f"One request with the answers of {', '.join(texts)} under each other; beside them bars: "
-                     + "; ".join(bars))
-    wide, high = 4.5, 4.1 - (0.45 if title else 0.1)
-    if title:
-        note(ax, 0.15, 3.86, title, 13, "left", bold=True, color=BLACK)
-    box(ax, 0.15, high - 0.55, wide, 0.45, prompt, "data", 11.5, bold=True)
-    step = (high - 0.65) / len(texts)
-    for i, (name, text) in enumerate(texts.items()):
-        low = high - 0.65 - step * (i + 1)
-        words = textwrap.wrap(textwrap.shorten(" ".join(text.split()), 125, placeholder=" …") or "(nothing)", 52)
-        note(ax, 0.2, low + step - 0.18, name, 10.5, "left", bold=True, color=QUIET)
-        box(ax, 0.15, low + 0.08, wide, step - 0.4, "", "plain")
-        note(ax, 0.28, low + 0.08 + (step - 0.4) / 2, "\n".join(words), 10.5, "left", color="#111111")
-    each = 4.3 / len(bars)
-    for k, (head, values) in enumerate(bars.items()):
-        names = list(values)
-        side = fig.add_axes(((6.25 + each * k) / 10.6, 0.09, (each - 0.3) / 10.6, 0.68))
-        side.barh(range(len(names))[::-1], list(values.values()), color=[GREY, *[BLUE] * (len(names) - 1)], height=0.62)
-        side.axvline(0, color="#9aa0aa", linewidth=0.8)
-        side.set_title(head, fontsize=10.5, fontweight="normal")
-        side.margins(x=0.08)
-        side.set_yticks(range(len(names))[::-1], names if k == 0 else [""] * len(names), fontsize=10)
-        side.tick_params(length=0, labelsize=10)
-    return fig
-
-
 def answers_over_bars(prompt: str, texts: dict, bars: dict, *, title="", alt=""):
-    """As `answers_and_bars`, for a narrow screen: large texts, below them the panels; bars {title: {name: (value, half width)}}."""
+    """One prompt with its answers under each other {name: text}, below them panels of bars {title: {name: (value, half width)}}."""
     fig, ax = canvas(7.4, 5.4, alt or f"One request with the answers of {', '.join(texts)} under each other; below them bars with "
                      "intervals: " + "; ".join(bars))
     if title:

@@ -6,6 +6,8 @@ A curve's role decides colour, line style and marker together, in the whole book
 import matplotlib.pyplot as plt
 from matplotlib.ticker import MaxNLocator
 
+from .records import running_means
+
 BLACK, ORANGE, SKY, GREEN, BLUE = "#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2"
 VERMILLION, PURPLE, GREY = "#D55E00", "#CC79A7", "#666666"
 YELLOW = "#F0E442"  # for areas only: too pale for a line
@@ -152,16 +154,16 @@ def line_plot(lines, *, title, x_label, y_label, note="", roles=None, bands=None
 
 
 def panels(parts, *, title, x_label, roles=None, bands=None, marks=None, side=False, note="", zero=True, alt="",
-           ticks=None, share=False, same=False):
+           ticks=None, share=False):
     """One x, several units: parts {y label with its unit: {curve: y or (x, y)}}, a panel each, one under the other.
 
     y of shape (seeds, steps) is drawn as mean and range. bands {y label: {curve: (low, high)}}. marks {x: text}: dotted
     vertical lines. side=True sets the panels beside each other. ticks: what the places 0, 1, 2, … on the x axis are called.
-    share=True (or same=True) gives all panels the same y axis. One label has one look in all panels.
+    share=True gives all panels the same y axis. One label has one look in all panels.
     """
     n = len(parts)
     shape, size = ((1, n), (4.4 * n, 3.6)) if side else ((n, 1), (6.8, 0.9 + (3.1 if n == 1 else 2.35 * n)))
-    fig, axes = plt.subplots(*shape, figsize=size, layout="constrained", sharex=not side, sharey=share or same, squeeze=False)
+    fig, axes = plt.subplots(*shape, figsize=size, layout="constrained", sharex=not side, sharey=share, squeeze=False)
     looks, most = _styles(list(dict.fromkeys(label for lines in parts.values() for label in lines)), roles), 1
     drawn = [_curves(ax, lines, looks, (bands or {}).get(unit))
              for ax, (unit, lines) in zip(axes.flat, parts.items(), strict=True)]
@@ -270,12 +272,8 @@ def _smooth(run, column, over):
     steps = run.curve["step"]
     if not 1 <= over <= len(steps):
         raise ValueError(f"over is {over}, the run has {len(steps)} steps; give 1 to {len(steps)}")
-
-    def means(y):
-        return [sum(y[i:i + over]) / over for i in range(len(y) - over + 1)]
-
-    every = [means(y) for y in run.seeds(column)]
-    return means(steps), every if len(every) > 1 else every[0]
+    every = run.smooth(column, over)
+    return running_means(steps, over), every if len(every) > 1 else every[0]
 
 
 def recorded_plot(run, columns, *, title, y_label, over=9, note="", roles=None, zero=True):

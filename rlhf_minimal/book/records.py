@@ -1,8 +1,10 @@
 """Recorded runs: what `data/runs/` holds, ready to be drawn and read."""
 
 import json
+import platform
 import re
 import textwrap
+from datetime import date
 from types import SimpleNamespace
 
 from .. import SHIPPED
@@ -17,6 +19,15 @@ def mean_and_range(values, digits: int = 2) -> str:
     values = [float(v) for v in values]
     mean, low, high = (f"{v:.{digits}f}".replace("-", "−") for v in (sum(values) / len(values), min(values), max(values)))
     return f"{mean} ({low} to {high})"
+
+
+def running_means(values, over: int) -> list:
+    """The mean of each `over` values in a row.
+
+    >>> running_means([1, 2, 3, 4], 2)
+    [1.5, 2.5, 3.5]
+    """
+    return [sum(values[i:i + over]) / over for i in range(len(values) - over + 1)]
 
 
 STUDENT = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306, 10: 2.262}  # 97.5 % of Student's t
@@ -55,7 +66,7 @@ class Recorded(SimpleNamespace):
 
     def smooth(self, column: str, over: int = 9) -> list:
         """One list of running means over `over` steps for each seed: what the plots of recorded runs draw."""
-        return [[sum(y[i:i + over]) / over for i in range(len(y) - over + 1)] for y in self.seeds(column)]
+        return [running_means(y, over) for y in self.seeds(column)]
 
     def values(self, part: str, *keys: str | list[str]) -> list:
         """One number for each seed of a part {seed: {…}}: values("arms", "PPO 0.5", "harmful", "gold").
@@ -199,6 +210,13 @@ class Recorded(SimpleNamespace):
                 print(f"  {name:<7}{gold:6.2f}  {' '.join(text.split())[:75]}")
         self.made()
         return self.gain()
+
+
+def stamp() -> dict:
+    """versions, hardware and date of a run on one thread, for its file in data/runs."""
+    import torch
+    return {"versions": {"python": platform.python_version(), "torch": torch.__version__},
+            "hardware": f"1 CPU thread, {platform.machine()}", "date": str(date.today())}
 
 
 def recorded(name: str) -> Recorded:

@@ -18,6 +18,7 @@ from ..reward_model import fit_head, last_states, pairwise_loss, plackett_luce_l
 from ..sampling import sample
 from ..village import Crowd, Reader, ending
 from ..village.annotator import EULER
+from ..village.grid import gumbel
 from .metrics import wilson
 
 ENDS = ("happy", "sad")
@@ -134,10 +135,6 @@ def _people(some: Stories, crowd: Crowd, n: int, generator: torch.Generator) -> 
     return who, worth, noise
 
 
-def _gumbel(shape, generator: torch.Generator) -> Tensor:
-    return -(-torch.rand(shape, generator=generator, dtype=torch.float64).clamp(1e-12, 1 - 1e-12).log()).log()
-
-
 def pairs(some: Stories, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """n pairs of a happy and a sad story, which is first by chance: two (n,) tensors of rows. ValueError without one of each."""
     sides = [[i for i, end in enumerate(some.ends) if end == name] for name in ENDS]
@@ -166,7 +163,7 @@ def rank(some: Stories, crowd: Crowd, n: int, seed: int, *, size: int = 4) -> Te
     generator = torch.Generator().manual_seed(seed)
     who, worth, noise = _people(some, crowd, n, generator)
     rows = torch.rand(n, len(some), generator=generator).topk(size, 1)[1]
-    felt = worth[who[:, None], rows] / noise[who, None] + _gumbel(rows.shape, generator)
+    felt = worth[who[:, None], rows] / noise[who, None] + gumbel(rows.shape, generator)
     return rows.gather(1, felt.argsort(1, descending=True))
 
 
@@ -180,7 +177,7 @@ def rate(some: Stories, crowd: Crowd, n: int, seed: int, *, levels: int = 5, rea
         raise ValueError(f"levels is {levels!r}; give 5, 8, or any whole number > 1")
     generator = torch.Generator().manual_seed(seed)
     rows, (who, worth, noise) = torch.stack(pairs(some, n, generator), 1), _people(some, crowd, n, generator)
-    felt = worth[who[:, None], rows] + noise[who, None] * (_gumbel(rows.shape, generator) - EULER)
+    felt = worth[who[:, None], rows] + noise[who, None] * (gumbel(rows.shape, generator) - EULER)
     scale, offset = (torch.tensor([getattr(r, k) for r in crowd.annotators])[who, None] for k in ("scale", "offset"))
     stars = 1 + ((offset + scale * felt + reach) / (2 * reach) * levels).floor()
     return rows, stars.clamp(1, levels).float()

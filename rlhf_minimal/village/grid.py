@@ -137,13 +137,17 @@ def prefer(first: Tensor, second: Tensor, generator: torch.Generator, *, tempera
     return (torch.rand(len(p), generator=generator, dtype=torch.float64) < careless / 2 + (1 - careless) * p).double()
 
 
+def gumbel(shape, generator: torch.Generator) -> Tensor:
+    """Standard Gumbel noise in float64: of values with such noise the largest is a draw from their softmax."""
+    return -(-torch.rand(shape, generator=generator, dtype=torch.float64).clamp(1e-12, 1 - 1e-12).log()).log()
+
+
 def feel(sums: Tensor, generator: torch.Generator, temperature: float = 1.0) -> Tensor:
     """What a rater feels about segments with these sums of reward (n,): the sum plus Gumbel noise.
 
     The larger of two felt values is then Bradley and Terry's choice, so `feel` and `prefer` describe the same rater.
     """
-    uniform = torch.rand(len(sums), generator=generator, dtype=torch.float64).clamp(1e-12, 1 - 1e-12)
-    return sums - temperature * (-uniform.log()).log()
+    return sums + temperature * gumbel(len(sums), generator)
 
 
 def standardised(rating: Tensor, rater: Tensor) -> Tensor:
@@ -188,16 +192,6 @@ def fit_ratings(visited: Tensor, rating: Tensor, l2: float = 0.1) -> Tensor:
     y = rating.double() - rating.double().mean()
     r = torch.linalg.solve(x.T @ x + l2 * torch.eye(x.shape[1], dtype=torch.float64), x.T @ y)
     return r - r.mean()
-
-
-def agreement(a: Tensor, b: Tensor) -> float:
-    """Spearman's rank correlation of two maps (N,): 1 when they order all cells alike, 0 when they know nothing of each other.
-
-    >>> agreement(torch.tensor([1.0, 2.0, 9.0]), torch.tensor([0.0, 5.0, 6.0]))
-    1.0
-    """
-    ranks = torch.stack([x.argsort().argsort().double() for x in (a, b)])
-    return torch.corrcoef(ranks)[0, 1].item()
 
 
 def _side(cells: int) -> int:

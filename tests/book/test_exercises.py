@@ -18,7 +18,7 @@ import pytest
 import torch
 
 from rlhf_minimal.book import exercises, notebook
-from rlhf_minimal.book.exercises import Misconception, verdict
+from rlhf_minimal.book.exercises import Misconception, answers, verdict
 
 FILES = [p for p in sorted((Path(__file__).parents[1] / "exercises").glob("ch*_wrong.py")) if p.name != "ch03_wrong.py"]
 MODULES = [importlib.import_module(f"rlhf_minimal.book.exercises.{p.name[:4]}") for p in FILES]
@@ -168,3 +168,9 @@ def test_before_after(capsys):
     del run.held_out["before"]["fact"]
     with pytest.raises(KeyError):  # other families before and after: no comparison
         run.before_after()
+
+
+def test_a_letter_is_read_in_the_case_of_its_example_and_nothing_else_is_a_letter():
+    assert (answers.letter(lambda: " (B) "), answers.letter(lambda: "b", "A")) == ("b", "B")
+    with pytest.raises(Misconception, match='such as "A"'):
+        answers.letter(lambda: 2, "A")

@@ -10,7 +10,7 @@ from matplotlib.patches import FancyBboxPatch  # noqa: E402
 from rlhf_minimal.best_of_n import kl_bound  # noqa: E402
 from rlhf_minimal.book import drawings, plots  # noqa: E402
 from rlhf_minimal.book.output import picture  # noqa: E402
-from rlhf_minimal.book.records import Recorded, mean_and_range, over_runs, recorded, unnamed_logs  # noqa: E402
+from rlhf_minimal.book.records import Recorded, mean_and_range, over_runs, recorded, running_means, stamp, unnamed_logs  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
@@ -148,8 +148,6 @@ DRAWN = {
     "shift": lambda: drawings.label_shift(TOKENS[1:6]),
     "timeline": lambda: drawings.timeline([(2017, "Christiano et al.", "comparisons of walks"), (2023, "DPO", "")]),
     "two": lambda: drawings.answers(PROMPTS, TWO, {"low rate": [3, 0.5], "high rate": [-1, 2]}, title="Same pairs"),
-    "bars": lambda: drawings.answers_and_bars(PROMPTS[0], {n: t[0] for n, t in FOUR.items()}, {
-        "true reward": dict.fromkeys(FOUR, 1.0), "reward model, std. dev.": dict.fromkeys(FOUR, -0.5)}, title="Same words"),
     "rows": lambda: drawings.answer_rows(PROMPTS, TWO, note_below="the first two"),
     "over": lambda: drawings.answers_over_bars(PROMPTS[0], {n: t[0] for n, t in TWO.items()}, {
         "flatters, %": {"blind draw": (8, 1), "best of 16": (66, 5)},
@@ -311,3 +309,8 @@ def test_rows_with_intervals_over_seeds():
     assert rows["b"]["both kinds"][0] == 2.5 and rows["b"]["kind refused"] == 0.25 and rows["b"]["KL, nats"] == (2.0, 0.0)
     assert rows["a"]["KL, nats"] is None and rows["c"]["KL, nats"] is None
     assert run.frontier(["start", "DPO"], ["harm", "kind"]) == ([0.0, 2.0], [0.5, 2.5])
+
+
+def test_a_stamp_has_what_a_record_needs_and_running_means_are_shorter_than_their_values():
+    assert stamp().keys() == {"versions", "hardware", "date"} and stamp()["versions"]["torch"] == torch.__version__
+    assert running_means([1.0, 2.0, 6.0], 1) == [1.0, 2.0, 6.0] and running_means([1.0, 2.0, 6.0], 3) == [3.0]

@@ -137,7 +137,7 @@ def test_a_recorded_run_is_drawn_as_running_means():
 
 def test_panels_with_one_unit_can_have_one_scale():
     parts = {"low, nats": {"policy": [0.0, -1.0]}, "high, nats": {"policy": [0.0, -30.0]}}
-    one, own = (plots.two_panels(parts, title="t", x_label="step", same=same) for same in (True, False))
+    one, own = (plots.two_panels(parts, title="t", x_label="step", share=share) for share in (True, False))
     assert len({ax.get_ylim() for ax in one.axes}) == 1 and one.axes[0].get_ylim()[0] < -29
     assert own.axes[0].get_ylim()[0] > -3
 

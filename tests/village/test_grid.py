@@ -6,6 +6,7 @@ import math
 import pytest
 import torch
 
+from rlhf_minimal.evaluate import spearman
 from rlhf_minimal.village import grid
 
 
@@ -51,10 +52,10 @@ def test_choices_and_ratings_lead_back_to_the_reward():
     reward = grid.true_reward()
     first, second = grid.visits(grid.walks(torch.full((64, 4), 0.25), 12_000, 6, dice())).chunk(2)
     chosen = grid.prefer(first @ reward, second @ reward, dice(1), temperature=0.3)
-    assert grid.agreement(grid.fit_choices(first - second, chosen), reward) > 0.9
-    assert grid.agreement(grid.fit_ratings(first, grid.feel(first @ reward, dice(2), 0.3)), reward) > 0.95
+    assert spearman(grid.fit_choices(first - second, chosen), reward) > 0.9
+    assert spearman(grid.fit_ratings(first, grid.feel(first @ reward, dice(2), 0.3)), reward) > 0.95
     coins = grid.prefer(first @ reward, second @ reward, dice(3), careless=1.0)
-    assert abs(grid.agreement(grid.fit_choices(first - second, coins, 10), reward)) < 0.5  # negative control
+    assert abs(spearman(grid.fit_choices(first - second, coins, 10), reward)) < 0.5  # negative control
 
 
 def test_the_fit_of_choices_is_a_minimum():
@@ -90,3 +91,9 @@ def test_bad_input_is_refused():
         grid.action_values(torch.zeros(64), 1.0)
     with pytest.raises(ValueError, match="square"):
         grid.action_values(torch.zeros(63))
+
+
+def test_the_largest_value_with_gumbel_noise_is_a_draw_from_the_softmax():
+    worth = torch.tensor([1.0, 0.0, -1.0], dtype=torch.float64)
+    picked = (worth + grid.gumbel((20_000, 3), dice())).argmax(1)
+    assert torch.allclose(picked.bincount(minlength=3) / 20_000, worth.softmax(0).float(), atol=0.015)

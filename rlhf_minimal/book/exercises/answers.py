@@ -34,3 +34,22 @@ def array(x, shape, what):
     if x.shape != shape:
         raise Misconception(f"{what} has shape {x.shape}, expected {shape}", "the wrong shape")
     return x
+
+
+def letter(answer, example="a"):
+    """The letter that the reader's function returns, in the case of the example, or a Misconception."""
+    found = answer()
+    if not isinstance(found, str):
+        raise Misconception(f'return a letter, such as "{example}"', "the wrong kind of answer")
+    found = found.strip().strip("()")
+    return found.upper() if example.isupper() else found.lower()
+
+
+def like(cases, formula, atol=1e-8):
+    """Do all answers agree with a formula of their arguments? cases: [(arguments, answer)]"""
+    return all(numpy.allclose(got, formula(*arguments), rtol=1e-6, atol=atol) for arguments, got in cases)
+
+
+def sigmoid(x):
+    """1 / (1 + e^-x) of a number or an array."""
+    return 1 / (1 + numpy.exp(-numpy.asarray(x, dtype=float)))

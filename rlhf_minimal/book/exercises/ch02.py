@@ -4,16 +4,7 @@ import numpy
 import torch
 
 from . import Misconception
-from .answers import array, number
-
-
-def _like(cases, formula):
-    """Do all answers agree with a formula of their arguments?"""
-    return all(numpy.allclose(got, formula(*arguments), rtol=1e-6, atol=1e-8) for arguments, got in cases)
-
-
-def _sigmoid(x):
-    return 1 / (1 + numpy.exp(-x))
+from .answers import array, letter, like, number, sigmoid
 
 
 def careless_choice(answer, rng):
@@ -26,10 +17,10 @@ def careless_choice(answer, rng):
         cases.append(((first, second, careless), got))
 
     def is_(formula):
-        return _like(cases, formula)
+        return like(cases, formula)
 
     def p(a, b):
-        return _sigmoid(a.sum() - b.sum())
+        return sigmoid(a.sum() - b.sum())
 
     if is_(lambda a, b, c: (1 - c) * p(a, b) + c / 2):
         return
@@ -44,9 +35,9 @@ def careless_choice(answer, rng):
                             "a careless rater always takes the first")
     if is_(lambda a, b, c: (1 - c) * p(a, b) + c * (1 - p(a, b))):
         raise Misconception("this rater answers the opposite; a careless one answers without looking", "careless is contrary")
-    if is_(lambda a, b, c: (1 - c) * _sigmoid(a.mean() - b.mean()) + c / 2):
+    if is_(lambda a, b, c: (1 - c) * sigmoid(a.mean() - b.mean()) + c / 2):
         raise Misconception("rewards are added up over the steps, not averaged", "the mean reward decides")
-    if is_(lambda a, b, c: (1 - c) * _sigmoid(a[-1] - b[-1]) + c / 2):
+    if is_(lambda a, b, c: (1 - c) * sigmoid(a[-1] - b[-1]) + c / 2):
         raise Misconception("only the last step is used; the whole segment was watched", "only the end counts")
     if is_(lambda a, b, c: (1 - c) * p(b, a) + c / 2):
         raise Misconception("this is the probability of the second segment: the sign is flipped", "the order does not matter")
@@ -71,7 +62,7 @@ def own_scale(answer, rng):
         return out
 
     def is_(change):
-        return any(_like(cases, lambda r, w, d=d: each_rater(r, w, lambda x: change(x, d))) for d in (0, 1))
+        return any(like(cases, lambda r, w, d=d: each_rater(r, w, lambda x: change(x, d))) for d in (0, 1))
 
     if is_(lambda x, ddof: (x - x.mean()) / x.std(ddof=ddof)):
         return
@@ -83,7 +74,7 @@ def own_scale(answer, rng):
     if is_(lambda x, ddof: x / x.std(ddof=ddof)):
         raise Misconception("the units are equal now, but friendly raters still rate everything higher",
                             "raters differ in unit only")
-    if any(_like(cases, lambda r, w, d=d: (r - r.mean()) / r.std(ddof=d)) for d in (0, 1)):
+    if any(like(cases, lambda r, w, d=d: (r - r.mean()) / r.std(ddof=d)) for d in (0, 1)):
         raise Misconception("one mean and one standard deviation for all raters changes no order; each needs its own",
                             "one scale for all")
     raise Misconception("some rater's ratings do not have mean 0 and standard deviation 1", "another scale")
@@ -91,18 +82,15 @@ def own_scale(answer, rng):
 
 def which_line(answer, rng):
     """2.3: the line that gave fluent and awful text."""
-    letter = answer()
-    if not isinstance(letter, str):
-        raise Misconception('return a letter, such as "a"', "the wrong kind of answer")
-    letter = letter.strip().lower().strip("()")
-    if letter == "b":
+    chosen = letter(answer)
+    if chosen == "b":
         return
-    if letter == "a":
+    if chosen == "a":
         raise Misconception("this is the intended line: score high, stay close", "nothing is wrong")
-    if letter == "c":
+    if chosen == "c":
         raise Misconception("here distance from the reference is rewarded: the text stops being language",
                             "one minus sign before the bracket")
-    if letter == "d":
+    if chosen == "d":
         raise Misconception("the score has the right sign; the model is paid for good text, and for being far away",
                             "only the penalty was flipped")
     raise Misconception("give one of a, b, c, d", "no such option")

@@ -4,7 +4,7 @@ import numpy
 import torch
 
 from . import Misconception
-from .answers import array, number, tensors
+from .answers import array, letter, number, tensors
 
 SIZES = (3, 5, 8, 15, 30)  # how many answers the little worlds of the checks have
 
@@ -95,17 +95,14 @@ def beta_for_refusals(answer, rng):
 
 def first_question(answer, rng):
     """4.3: which one measurement would have found the over-refusal?"""
-    letter = answer()
-    if not isinstance(letter, str):
-        raise Misconception('return a letter, such as "a"', "the wrong kind of answer")
-    letter = letter.strip().lower().strip("()")
-    if letter == "c":
+    chosen = letter(answer)
+    if chosen == "c":
         return
-    if letter == "a":
+    if chosen == "a":
         raise Misconception("more raters on the same prompts measure the wrong thing better", "more of the same")
-    if letter == "b":
+    if chosen == "b":
         raise Misconception("the held-out score rose in our run, too", "a proxy checks itself")
-    if letter == "d":
+    if chosen == "d":
         raise Misconception("in our run the KL was a few nats, and the look-alikes were refused", "a small KL means no harm")
     raise Misconception("give one of a, b, c, d", "no such option")
 

@@ -3,11 +3,7 @@
 import numpy
 
 from . import Misconception
-from .answers import array, number, tensors
-
-
-def _sigmoid(x):
-    return 1 / (1 + numpy.exp(-x))
+from .answers import array, letter, number, sigmoid, tensors
 
 
 def crowd(answer, rng):
@@ -23,19 +19,19 @@ def crowd(answer, rng):
         return all(numpy.allclose(got, formula(u[:, :, None] - u[:, None, :], t[:, None, None], w[:, None, None]), atol=1e-6)
                    for u, t, w, got in cases)
 
-    if is_(lambda gap, t, w: (w * _sigmoid(gap / t)).sum(0)):
+    if is_(lambda gap, t, w: (w * sigmoid(gap / t)).sum(0)):
         return
-    if is_(lambda gap, t, w: _sigmoid((w * gap / t).sum(0))) or is_(lambda gap, t, w: _sigmoid((w * gap).sum(0))):
+    if is_(lambda gap, t, w: sigmoid((w * gap / t).sum(0))) or is_(lambda gap, t, w: sigmoid((w * gap).sum(0))):
         raise Misconception("utilities were averaged before the sigmoid: that is one person with a mean taste, not a crowd",
                             "a crowd is one average person")
-    if is_(lambda gap, t, w: (w * _sigmoid(gap)).sum(0)):
+    if is_(lambda gap, t, w: (w * sigmoid(gap)).sum(0)):
         raise Misconception("the temperatures are missing: how firmly a camp chooses changes its part of the labels",
                             "everybody is equally firm")
-    if is_(lambda gap, t, w: (w * _sigmoid(gap * t)).sum(0)):
+    if is_(lambda gap, t, w: (w * sigmoid(gap * t)).sum(0)):
         raise Misconception("a high temperature is noise: divide by it", "temperature is firmness")
-    if is_(lambda gap, t, w: _sigmoid(gap / t).mean(0)):
+    if is_(lambda gap, t, w: sigmoid(gap / t).mean(0)):
         raise Misconception("every camp counts the same; weigh it by its share", "camps instead of people")
-    if is_(lambda gap, t, w: (w * _sigmoid(-gap / t)).sum(0)):
+    if is_(lambda gap, t, w: (w * sigmoid(-gap / t)).sum(0)):
         raise Misconception("this is P(j is preferred to i): the matrix is transposed", "rows and columns swapped")
     raise Misconception("the matrix is not the sum over camps of share times sigmoid((u_i - u_j) / tau)", "another probability")
 
@@ -68,19 +64,16 @@ def beta_for(answer, rng):
 
 def judgement(answer, rng):
     """5.3: 60 % right where two people agree in 52 % of the cases."""
-    letter = answer()
-    if not isinstance(letter, str):
-        raise Misconception('return a letter, such as "a"', "the wrong kind of answer")
-    letter = letter.strip().lower().strip("()")
-    if letter == "b":
+    chosen = letter(answer)
+    if chosen == "b":
         return
-    if letter == "a":
+    if chosen == "a":
         raise Misconception("more labels of the same people have the same ceiling: nobody can predict who will answer",
                             "more data fixes it")
-    if letter == "c":
+    if chosen == "c":
         raise Misconception("solve p^2 + (1 - p)^2 = 0.52: at p = 0.6 the best guess is right in 60 %, as expected",
                             "agreement is a ceiling")
-    if letter == "d":
+    if chosen == "d":
         raise Misconception("a larger model knows no better who will be asked", "size fixes it")
     raise Misconception("give one of a, b, c, d", "no such option")
 

@@ -4,7 +4,7 @@ import numpy
 import torch
 
 from . import Misconception
-from .answers import array
+from .answers import array, sigmoid
 
 
 def _tensor(x, dtype=torch.float64):
@@ -21,10 +21,6 @@ def _number(x, what):
     if not numpy.isfinite(value):
         raise Misconception(f"{what} is {value}, expected a finite number", "the wrong kind of answer")
     return value
-
-
-def _sigmoid(x):
-    return 1 / (1 + numpy.exp(-x))
 
 
 def _per_prompt(score, prompt, fn):
@@ -84,7 +80,7 @@ def tie_loss(answer, rng):
         return -numpy.log(numpy.where(outcome == 1, first, numpy.where(outcome == 0, second, tie)))
 
     def model(gap, outcome, t):
-        first, second = _sigmoid(gap - t), _sigmoid(-gap - t)
+        first, second = sigmoid(gap - t), sigmoid(-gap - t)
         return nll(gap, outcome, first, second, 1 - first - second)
 
     def is_(formula):
@@ -99,14 +95,14 @@ def tie_loss(answer, rng):
             lambda g, o, t: (model(g, o, t) * (o != 0.5)).mean()):
         raise Misconception("ties are left out: but that somebody could not decide says that the gap is small",
                             "a tie is no information")
-    if is_(lambda g, o, t: nll(g, o, _sigmoid(g + t), _sigmoid(-g + t), numpy.abs(1 - _sigmoid(g + t)
-                                                                                 - _sigmoid(-g + t))).mean()):
+    if is_(lambda g, o, t: nll(g, o, sigmoid(g + t), sigmoid(-g + t), numpy.abs(1 - sigmoid(g + t)
+                                                                                 - sigmoid(-g + t))).mean()):
         raise Misconception("the threshold makes winning *harder*: subtract it inside sigma; the three probabilities "
                             "must sum to one", "subtracting a margin eases the task")
-    if is_(lambda g, o, t: (-o * numpy.log(_sigmoid(g)) - (1 - o) * numpy.log(_sigmoid(-g))).mean()):
+    if is_(lambda g, o, t: (-o * numpy.log(sigmoid(g)) - (1 - o) * numpy.log(sigmoid(-g))).mean()):
         raise Misconception("this counts a tie as half a win and half a loss, and the threshold does not enter",
                             "a tie is half a win")
-    if is_(lambda g, o, t: (-o * numpy.log(_sigmoid(g - t)) - (1 - o) * numpy.log(_sigmoid(-g - t))).mean()):
+    if is_(lambda g, o, t: (-o * numpy.log(sigmoid(g - t)) - (1 - o) * numpy.log(sigmoid(-g - t))).mean()):
         raise Misconception("a tie is an outcome with its own probability, not half of each other one",
                             "a tie is half a win")
     if is_(lambda g, o, t: -model(g, o, t).mean()):
@@ -212,7 +208,7 @@ def boldness(answer, rng):
     for k in range(24):
         n = int(rng.integers(20, 200))
         gap = rng.normal(0, 1.5, n)
-        prob, won = _sigmoid(gap * (3.0 if k % 2 else 0.4)), (rng.random(n) < _sigmoid(gap)).astype(float)
+        prob, won = sigmoid(gap * (3.0 if k % 2 else 0.4)), (rng.random(n) < sigmoid(gap)).astype(float)
         cases.append((prob, won, _number(answer(_tensor(prob), _tensor(won)), "the answer")))
 
     def is_(formula):

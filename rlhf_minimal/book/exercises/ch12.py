@@ -1,20 +1,14 @@
 """Checks of chapter 12: pair weights, displaced mass, finite gaps, KTO's reference point, SimPO's margin, IPO, a log."""
 
 import math
+from functools import partial
 
 import numpy
 
 from . import Misconception
-from .answers import array, number, tensors
+from .answers import array, letter, like, number, sigmoid, tensors
 
-
-def _sigmoid(x):
-    return 1 / (1 + numpy.exp(-numpy.asarray(x, dtype=float)))
-
-
-def _like(cases, formula):
-    """Do all answers agree with a formula of their arguments?"""
-    return all(numpy.allclose(got, formula(*arguments), rtol=1e-6, atol=1e-9) for arguments, got in cases)
+_like = partial(like, atol=1e-9)
 
 
 def pair_weight(answer, rng):
@@ -30,21 +24,21 @@ def pair_weight(answer, rng):
     def gap(pc, pr, rc, rr):
         return (pc - rc) - (pr - rr)
 
-    if _like(cases, lambda pc, pr, rc, rr, b: _sigmoid(-b * gap(pc, pr, rc, rr))):
+    if _like(cases, lambda pc, pr, rc, rr, b: sigmoid(-b * gap(pc, pr, rc, rr))):
         return
-    if _like(cases, lambda pc, pr, rc, rr, b: _sigmoid(b * gap(pc, pr, rc, rr))):
+    if _like(cases, lambda pc, pr, rc, rr, b: sigmoid(b * gap(pc, pr, rc, rr))):
         raise Misconception("upside down: this is the probability that the pair is *right*; a pair that is already in "
                             "order has a small weight", "what the model gets right teaches it most")
-    if _like(cases, lambda pc, pr, rc, rr, b: _sigmoid(-b * (pc - pr))):
+    if _like(cases, lambda pc, pr, rc, rr, b: sigmoid(-b * (pc - pr))):
         raise Misconception("the reference is missing: the implicit reward is a log-*ratio*",
                             "likelihood is the implicit reward")
-    if _like(cases, lambda pc, pr, rc, rr, b: _sigmoid(-gap(pc, pr, rc, rr))):
+    if _like(cases, lambda pc, pr, rc, rr, b: sigmoid(-gap(pc, pr, rc, rr))):
         raise Misconception("beta is missing inside the sigmoid", "beta only scales the step")
-    if _like(cases, lambda pc, pr, rc, rr, b: b * _sigmoid(-gap(pc, pr, rc, rr))) or _like(
-            cases, lambda pc, pr, rc, rr, b: b * _sigmoid(-b * gap(pc, pr, rc, rr))):
+    if _like(cases, lambda pc, pr, rc, rr, b: b * sigmoid(-gap(pc, pr, rc, rr))) or _like(
+            cases, lambda pc, pr, rc, rr, b: b * sigmoid(-b * gap(pc, pr, rc, rr))):
         raise Misconception("beta stands outside the sigmoid: the weight itself lies between 0 and 1, and is one half "
                             "where policy and reference agree", "beta outside the sigmoid")
-    if _like(cases, lambda pc, pr, rc, rr, b: -numpy.log(_sigmoid(b * gap(pc, pr, rc, rr)))):
+    if _like(cases, lambda pc, pr, rc, rr, b: -numpy.log(sigmoid(b * gap(pc, pr, rc, rr)))):
         raise Misconception("this is the loss of each pair; its slope is wanted", "the loss is the weight")
     raise Misconception("the weight is not sigma(rejected reward - chosen reward)", "another weight")
 
@@ -214,7 +208,7 @@ def ipo(answer, rng):
     if _like(cases, lambda pc, pr, rc, rr, b: ((h(pc, pr, rc, rr) - 1 / (2 * b)) ** 2).sum()) and any(
             len(arguments[0]) > 1 for arguments, _ in cases):
         raise Misconception("a sum over the pairs; the mean is wanted", "a sum for a mean")
-    if _like(cases, lambda pc, pr, rc, rr, b: -numpy.log(_sigmoid(b * h(pc, pr, rc, rr))).mean()):
+    if _like(cases, lambda pc, pr, rc, rr, b: -numpy.log(sigmoid(b * h(pc, pr, rc, rr))).mean()):
         raise Misconception("this is still DPO", "IPO is DPO")
     raise Misconception("the loss is not the mean over the pairs of (h - 1 / (2 beta))^2", "another target")
 
@@ -248,19 +242,16 @@ def letting_go(answer, rng):
 
 def which_run(answer, rng):
     """12.8: run B."""
-    letter = answer()
-    if not isinstance(letter, str):
-        raise Misconception('return a letter, such as "A"', "the wrong kind of answer")
-    letter = letter.strip().upper().strip("()")
-    if letter == "B":
+    chosen = letter(answer, "A")
+    if chosen == "B":
         return
-    if letter == "A":
+    if chosen == "A":
         raise Misconception("A's margin is the largest because the rejected answers sank; its chosen ones lost eleven nats "
                             "as well, and it orders the fewest new pairs", "the largest margin is the best run")
-    if letter == "C":
+    if chosen == "C":
         raise Misconception("C's loss never left 0.693 although its chosen answers lost six nats: its reference is the "
                             "policy itself", "a flat loss is a calm run")
-    if letter == "D":
+    if chosen == "D":
         raise Misconception("D's first loss is not 0.693: policy and reference differed before the first step",
                             "a first loss is noise")
     raise Misconception("give one of A, B, C, D", "no such option")

@@ -6,12 +6,7 @@ import numpy
 import torch
 
 from . import Misconception
-from .answers import array, number
-
-
-def _like(cases, formula):
-    """Do all answers agree with a formula of their arguments?"""
-    return all(numpy.allclose(got, formula(*arguments), rtol=1e-6, atol=1e-8) for arguments, got in cases)
+from .answers import array, like, number
 
 
 class Asked:
@@ -76,7 +71,7 @@ def expected_truth(answer, rng):
         cases.append((arguments, number(answer(*map(float, arguments)), "the answer")))
 
     def is_(formula):
-        return _like(cases, formula)
+        return like(cases, formula)
 
     if is_(lambda r, m, t, s: m + (r - m) * t**2 / (t**2 + s**2)):
         return
@@ -107,7 +102,7 @@ def rl_peak(answer, rng):
         cases.append(((alpha, beta), array(answer(alpha, beta), (2,), "the answer")))
 
     def is_(formula):
-        return _like(cases, formula)
+        return like(cases, formula)
 
     def top(a, b):
         return math.exp(a / b - 1)
@@ -193,7 +188,7 @@ def pessimist(answer, rng):
         return s - s.mean(1, keepdims=True)
 
     def is_(formula):
-        return _like(cases, formula)
+        return like(cases, formula)
 
     if is_(lambda s: centred(s).min(0)):
         return
@@ -228,7 +223,7 @@ def honest_report(answer, rng):
         return (b[a.argmax()] + a[b.argmax()]) / 2
 
     def is_(formula):
-        return _like(cases, formula)
+        return like(cases, formula)
 
     if is_(crossed):
         return
