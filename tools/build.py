@@ -138,7 +138,7 @@ def generate(source, root=ROOT, version="reader", stored=None):
     """
     nb = jupytext.reads(source.read_text(encoding="utf-8"), fmt="py:percent")
     cells, values = split_solutions(nb.cells, version)
-    values |= {"edition": f"Edition of the book followed here: commit `{EDITION.replace(' ', '` ', 1)}.",
+    values |= {"edition": f"Edition of the book followed here: commit <code>{EDITION.replace(' ', '</code> ', 1)}.",
                "costs": costs_line(read_ledger(root).get(name(source))), "nav": nav_line(source, root)}
     for cell in cells:
         cell.metadata = nbformat.from_dict({k: v for k, v in cell.metadata.items() if k in CELL_METADATA})

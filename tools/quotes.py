@@ -10,6 +10,7 @@ import nbformat
 from .chapters import kind, number
 
 OUT = re.compile(r"<!-- out ([\w.-]+) -->(?:.*?<!-- /out -->)?", re.DOTALL)
+MINUS = re.compile(r"(?<![\w.)\]-])-(?=\.?\d)")  # a number's sign, not a hyphen
 
 
 def quotes(nb) -> dict[str, str]:
@@ -49,7 +50,8 @@ def fill(text: str, values: dict[str, str], *, missing: str = "refuse") -> str:
                 return f"<!-- out {match[1]} --><!-- /out -->"
             raise SystemExit(f"<!-- out {match[1]} -->: no cell quotes that; there are: {', '.join(values) or 'none'}")
         gap = "\n" if alone else ""
-        return f"<!-- out {match[1]} -->{gap}{values[match[1]]}{gap}<!-- /out -->"
+        value = values[match[1]] if alone else MINUS.sub("−", values[match[1]])  # in a sentence, as a typesetter would
+        return f"<!-- out {match[1]} -->{gap}{value}{gap}<!-- /out -->"
     return OUT.sub(put, text)
 
 

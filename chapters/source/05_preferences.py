@@ -21,9 +21,8 @@
 #
 # <details><summary>What you need, what it costs</summary>
 # Probabilities and log-odds (chapter 3), a little PyTorch. <!-- costs -->. Nothing is downloaded, and nothing is trained but a linear layer. Model: <code>village-3m-sft</code>, three million parameters, GPT-2 architecture, with its stored stories. Settings (20,000 labels, the penalty 0.2) were chosen on other, stored stories.
-# </details>
-#
 # <!-- edition -->
+# </details>
 #
 # <!-- nav -->
 

@@ -23,9 +23,8 @@
 #
 # <details><summary>What you need, what it costs, how quality is known</summary>
 # Chapter 4 (the objective of RLHF) and chapter 7 (comparisons). <!-- costs -->. Nothing is downloaded. Model: <code>village-3m-sft</code>, three million parameters, GPT-2 architecture. Texts are from <b>this page's run</b>, seed 0. Tables and training curves are from <b>five recorded seeds</b>: full repetitions with other requests, answers, labels, batches and exam requests. ± is half of a 95 % interval over these five runs (Student's t). The true reward is a formula of this toy world. It decides how the simulated person votes; no training step reads it in any other way. Rates and steps were fixed by true reward in smaller trials. A search afterwards, with another seed, requests of the training split, 25 steps and three rates each, agrees: for DPO 5·10⁻⁵ is best (<!-- out tune.dpo -->); for imitation 5·10⁻⁵ (<!-- out tune.low -->) and 10⁻⁴ (<!-- out tune.used -->) are about equal.
-# </details>
-#
 # <!-- edition -->
+# </details>
 #
 # <!-- nav -->
 

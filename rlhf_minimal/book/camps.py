@@ -173,7 +173,7 @@ def explorer(shares=(50, 60, 75), noise=(0.3, 1, 3), betas=(0.1, 1)) -> Explorer
         for side in ("bottom", "left"):
             ax.spines[side].set_visible(False)
 
-    return Explorer(compute, draw, title="people: % who like happy ends; noise: τ of the sad camp (small: firm)", size=(6.8, 2.7),
+    return Explorer(compute, draw, title="people: % who like happy ends; noise: τ of the sad camp (small: firm)", size=(6.2, 2.7),
                     start=dict(zip(names, (60, 0.3, 0.1), strict=True)),
                     **dict(zip(names, (list(shares), list(noise), list(betas)), strict=True)),
                     alt=short("Bars at three settings: share of people, of labels, of a policy's stories and of the best of many "

@@ -33,7 +33,7 @@ class Explorer:
     still: a function that draws the still picture, where three settings under each other are not the best one.
     """
 
-    def __init__(self, compute, draw=None, say=None, *, title, alt="", start=None, size=(6.8, 2.7), still=None, **grids):
+    def __init__(self, compute, draw=None, say=None, *, title, alt="", start=None, size=(6.2, 2.7), still=None, **grids):
         if not grids or not all(len(values) for values in grids.values()) or (draw is None and say is None):
             raise ValueError("an explorer needs grids name=[values], none empty, and draw or say")
         settings = math.prod(len(values) for values in grids.values())
@@ -184,7 +184,7 @@ def beta_frontier(p, reward, gold, names, betas=(0.05, 0.1, 0.2, 0.3, 0.5, 0.75,
         ax.set_title(f"β = {data['beta']:g}: score {number(data['score'])}, true reward {number(data['gold'])}, "
                      f"KL {number(data['kl'])}", fontsize=12)
 
-    return Explorer(compute, draw, title="what the best policy says at each β", size=(6.8, 1.1 + 0.5 * len(names)), β=list(betas),
+    return Explorer(compute, draw, title="what the best policy says at each β", size=(6.2, 1.1 + 0.5 * len(names)), β=list(betas),
                     start={"β": betas[len(betas) // 2]}, alt="Bar plots at three values of beta: a small beta puts all probability "
                     "on the answer with the highest score, a large one leaves the reference as it is")
 
@@ -252,12 +252,12 @@ def scrubber(run, parts: dict, texts: dict | None = None, *, title="the run, ste
         return "\n".join(f"{prompt}: {said(text, 220)}" for prompt, text, _ in data["texts"]), "".join(blocks)
 
     def still():
-        fig, ax = plt.subplots(figsize=(6.8, 3), layout="constrained")
+        fig, ax = plt.subplots(figsize=(6.2, 3), layout="constrained")
         draw({"steps": [steps[0], steps[len(steps) // 2], steps[-1]]}, ax)
         return fig
 
     start = {along: first or steps[0]}
-    return Explorer(compute, draw, say if texts else None, title=title, start=start, size=(6.8, 3), still=still,
+    return Explorer(compute, draw, say if texts else None, title=title, start=start, size=(6.2, 3), still=still,
                     alt=short(f"Line plots of {', '.join(parts)} against {along}; vertical lines mark the first, the middle and "
                               f"the last value: {title}"), **{along: steps})
 

@@ -21,7 +21,7 @@ ROLES = {
     "other": {"color": PURPLE, "linestyle": (0, (5, 1)), "marker": "P"},
     "other2": {"color": SKY, "linestyle": (0, (3, 1, 1, 1)), "marker": "*"},
 }
-STYLE = {"figure.figsize": (6.8, 4), "figure.dpi": 100, "savefig.dpi": 200, "font.size": 12, "axes.titlesize": 13,
+STYLE = {"figure.figsize": (6.2, 3.8), "figure.dpi": 100, "savefig.dpi": 200, "font.size": 12, "axes.titlesize": 13,
          "axes.titleweight": "bold", "axes.titlelocation": "left", "axes.edgecolor": "#9aa0aa", "axes.spines.top": False,
          "axes.spines.right": False, "font.family": "DejaVu Sans", "svg.hashsalt": "rlhf"}
 plt.rcParams.update(STYLE)
@@ -162,7 +162,7 @@ def panels(parts, *, title, x_label, roles=None, bands=None, marks=None, side=Fa
     share=True gives all panels the same y axis. One label has one look in all panels.
     """
     n = len(parts)
-    shape, size = ((1, n), (4.4 * n, 3.6)) if side else ((n, 1), (6.8, 0.9 + (3.1 if n == 1 else 2.35 * n)))
+    shape, size = ((1, n), (4.4 * n, 3.6)) if side else ((n, 1), (6.2, 0.9 + (3.1 if n == 1 else 2.35 * n)))
     fig, axes = plt.subplots(*shape, figsize=size, layout="constrained", sharex=not side, sharey=share, squeeze=False)
     looks, most = _styles(list(dict.fromkeys(label for lines in parts.values() for label in lines)), roles), 1
     drawn = [_curves(ax, lines, looks, (bands or {}).get(unit))
@@ -321,7 +321,7 @@ def seed_lines(run, parts, *, title, over=9, note="", alt=""):
 
     The thick line is the mean over the seeds; every point is a mean over `over` steps.
     """
-    fig, axes = plt.subplots(len(parts), 1, figsize=(6.8, 1 + 2.3 * len(parts)), layout="constrained", sharex=True, squeeze=False)
+    fig, axes = plt.subplots(len(parts), 1, figsize=(6.2, 1 + 2.3 * len(parts)), layout="constrained", sharex=True, squeeze=False)
     for ax, (unit, column) in zip(axes.flat, parts.items(), strict=True):
         x, rows = _smooth(run, column, over)
         color = ROLES.get(column, ROLES["policy"])["color"]
@@ -376,7 +376,7 @@ def shares(values, *, title, x_label, middle, note="", alt=""):
 
     Where no share has an interval (all half widths 0) none is drawn.
     """
-    fig, ax = plt.subplots(figsize=(6.8, 1.5 + 0.42 * len(values)), layout="constrained")
+    fig, ax = plt.subplots(figsize=(6.2, 1.5 + 0.42 * len(values)), layout="constrained")
     places = list(range(len(values)))[::-1]
     arms = [_arms(v) for v in values.values()]
     ax.errorbar([float(v[0]) for v in values.values()], places, xerr=list(zip(*arms, strict=True)), fmt="o", color=BLUE,
@@ -401,7 +401,7 @@ def _arms(value):
 
 def planted(values, truth=None, *, title, x_label, note="", alt=""):
     """A lying bar from 0 for each {label: (value, low, high)}; a diamond where the truth {label: value} is known."""
-    fig, ax = plt.subplots(figsize=(6.8, 1.5 + 0.48 * len(values)), layout="constrained")
+    fig, ax = plt.subplots(figsize=(6.2, 1.5 + 0.48 * len(values)), layout="constrained")
     places = dict(zip(values, range(len(values) - 1, -1, -1), strict=True))
     ax.barh(list(places.values()), [float(v[0]) for v in values.values()], color=BLUE, height=0.55, alpha=0.75,
             xerr=list(zip(*(_arms(v) for v in values.values()), strict=True)), capsize=4)
@@ -418,7 +418,7 @@ def planted(values, truth=None, *, title, x_label, note="", alt=""):
 
 def moved(pairs, names, *, title, x_label, note="", alt=""):
     """Two dots in each row (first, second), joined by a line; names: what the first and the second dot are."""
-    fig, ax = plt.subplots(figsize=(6.8, 1.9 + 0.24 * len(pairs)), layout="constrained")
+    fig, ax = plt.subplots(figsize=(6.2, 1.9 + 0.24 * len(pairs)), layout="constrained")
     for y, (first, second) in enumerate(pairs):
         ax.plot([float(first), float(second)], [y, y], color=GREY, linewidth=1.5, zorder=0)
     places = range(len(pairs))

@@ -98,7 +98,7 @@ def test_zero_is_shown_or_its_absence_marked():
 def test_size_font_note_and_band():
     note = "village-3m, 3 M parameters"
     fig = plots.line_plot({"gold": [1, 2]}, bands={"gold": ([0, 1], [2, 3])}, note=note, **WORDS)
-    assert tuple(fig.get_size_inches()) == (6.8, 4) and fig.dpi == 100 and len(fig.axes[0].collections) == 1
+    assert tuple(fig.get_size_inches()) == (6.2, 3.8) and fig.dpi == 100 and len(fig.axes[0].collections) == 1
     texts = [t for t in fig.findobj(matplotlib.text.Text) if t.get_text()]
     assert min(t.get_fontsize() for t in texts) >= 11 and any(t.get_text() == note for t in texts)
 

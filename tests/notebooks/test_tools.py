@@ -79,7 +79,7 @@ def test_readers_see_stubs_and_folded_solutions(built):
 
 def test_generated_lines(built):
     text = "\n".join(c.source for c in read(built).cells)
-    assert "<!-- edition -->\nEdition of the book followed here: commit `a66b0bf` (21 Aug 2026).\n<!-- /" in text
+    assert "<!-- edition -->\nEdition of the book followed here: commit <code>a66b0bf</code> (21 Aug 2026).\n<!-- /" in text
     assert re.search(r"\*\*Costs\*\*: <!-- costs -->about \d+0 s on one CPU core, \d\.\d GB [a-z, ]+<!-- /costs -->\.", text)
     entry = build.read_ledger(built)["deeper/90_demo"]
     assert entry["claims"] == 3 and entry["cells"] == 15 and len(entry["slowest"]) == 3 and 0.01 < entry["peak_gb"] < 10
@@ -660,6 +660,7 @@ def test_quotes_fill_and_are_compared(root):
 
 def test_quote_markers_that_cannot_work_are_refused():
     assert quotes.fill("a <!-- out x -->", {"x": "1"}) == "a <!-- out x -->1<!-- /out -->"
+    assert quotes.fill("a <!-- out x -->", {"x": "-0.6 ± 1-2 a-3 (-.5)"}) == "a <!-- out x -->−0.6 ± 1-2 a-3 (−.5)<!-- /out -->"
     assert quotes.fill("<!-- out x -->\n", {"x": "1"}) == "<!-- out x -->\n1\n<!-- /out -->\n"
     again = quotes.fill(quotes.fill("<!-- out x -->", {"x": "1"}), {"x": "2"})
     assert again == "<!-- out x -->\n2\n<!-- /out -->"
