@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -27,6 +28,7 @@ from ..ppo import Critic
 from ..reward_model import RewardModel
 from .algorithms import ALGORITHMS, Algorithm
 from .rewards import Reward, reward_function
+from .settings import MEMORY
 
 
 @dataclass
@@ -133,14 +135,19 @@ def learn(job: Job, batches: list, loss_of: Callable, terms_of: Callable) -> dic
 
 # ---- what a run starts from ----
 
-def build(algorithm: str, accelerator: Accelerator, *, model: str, data: str, settings: SimpleNamespace, seed: int) -> Job:
-    """Load data and models, check that they fit, hand them to Accelerate. ValueError or OSError; nothing is written."""
+def build(algorithm: str, accelerator: Accelerator, *, model: str, data: Any, settings: SimpleNamespace, seed: int,
+          own: dict[str, Callable] | None = None) -> Job:
+    """Load data and models, check that they fit, hand them to Accelerate. ValueError or OSError; nothing is written.
+
+    own: reward functions that were given as such, by name.
+    """
     a, s = ALGORITHMS[algorithm], settings
     sampled = a.rows == "prompts"
     if sampled and (kind := accelerator.distributed_type.name) in ("FSDP", "DEEPSPEED", "MEGATRON_LM"):
         raise ValueError(f"{algorithm} samples, which needs whole weights; launch it without {kind}")
     s.micro_batch = micro_batch_size(s, accelerator.num_processes)
     families = s.families.split(",") if s.families else None
+    shown = str(data) if isinstance(data, (str, Path)) else MEMORY
     rows, numbers = load_numbered(data, a.rows, n=s.rows, split=s.split, seed=seed, families=families, columns=s.columns)
     torch.manual_seed(seed)  # adapters start at random
     policy, tokenizer = models.load(model)
@@ -151,13 +158,13 @@ def build(algorithm: str, accelerator: Accelerator, *, model: str, data: str, se
     marks = {"data": fingerprint.of_rows(rows), "tokenizer": fingerprint.of_tokenizer(tokenizer),
              "policy": fingerprint.of_weights(policy)}
     room = s.max_len - (s.max_new_tokens if sampled else 0)
-    rows, lengths = ready(rows, tokenizer, room, kind=a.rows, vocabulary=models.vocab_size(policy), numbers=numbers, source=data,
+    rows, lengths = ready(rows, tokenizer, room, kind=a.rows, vocabulary=models.vocab_size(policy), numbers=numbers, source=shown,
                           turns=getattr(s, "turns", "last"), long=getattr(s, "long", "cut"), margin=a.head == "score")
-    job = Job(a, s, accelerator, models.disable_dropout(policy), tokenizer, rows, seed, str(data), lengths, marks)
+    job = Job(a, s, accelerator, models.disable_dropout(policy), tokenizer, rows, seed, shown, lengths, marks)
     _make_models(job)
     if sampled:
-        job.reward = reward_function(s.reward, rows, tokenizer, s.max_len, job.device)
-        job.fingerprints |= getattr(job.reward, "fingerprints", {})
+        job.reward = reward_function(s.reward, rows, tokenizer, s.max_len, job.device, own)
+        job.fingerprints |= job.reward.fingerprints
         job.control = AdaptiveKL(s.beta, s.kl_target, s.kl_horizon) if s.kl_target else FixedKL(s.beta)
     _make_optimizer(job)
     return job

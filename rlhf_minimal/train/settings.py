@@ -40,6 +40,7 @@ class Setting:
 
 
 TINY = 1e-6
+MEMORY = "rows in memory"  # the name of data that came as rows
 COMMON = {  # of every algorithm
     "batch_size": Setting(8, int, "rows (prompts, pairs, demonstrations) per optimizer step, all processes together", 1),
     "micro_batch": Setting(None, int, "rows per forward and backward pass; the gradient is that of the whole batch whatever it "
@@ -74,8 +75,9 @@ LONG = {"long": Setting("cut", str, "an answer beyond max_len: cut loses its rig
 TURNS = {"turns": Setting("all", str, "which answers of a conversation (messages) are learned: all but those of weight 0, or the "
                           "last one; in rows of prompt and completion, the completion", choices=("all", "last"))}
 SAMPLED = {  # of every algorithm that samples its own completions
-    "reward": Setting("gold", str, "what is to be maximised: gold (the village's true reward), or a folder or hub id of a "
-                      "reward model, such as --out of `train reward`"),
+    "reward": Setting("gold", str, "what is to be maximised: gold (the village's true reward), a function of yours as "
+                      "FILE.py:FUNCTION, or a folder or hub id of a reward model, such as --out of `train reward`; several with "
+                      "commas, each with =WEIGHT if it is not 1"),
     "group_size": Setting(8, int, "samples per prompt", 2),
     "max_new_tokens": Setting(64, int, "the longest completion, in tokens", 1),
     "temperature": Setting(1.0, float, "of the samples and of every log-probability", 0.01),
@@ -104,15 +106,18 @@ def check_settings(algorithm: str, known: dict[str, Setting], given: dict[str, V
     return s
 
 
-def check_places(model: str | Path, data: str | Path, steps: int, out: str | Path, seed: int, families: str | None) -> None:
+def check_places(model: str | Path, data: object, steps: int, out: str | Path, seed: int, families: str | None) -> None:
     """Check what every run names. ValueError before anything is loaded or written."""
     for name, x, low in (("steps", steps, 1), ("seed", seed, 0)):
         if isinstance(x, bool) or not isinstance(x, int) or x < low:
             raise ValueError(f"{name} is {x!r}; give a whole number from {low} on")
-    for name, x in (("model", model), ("data", data), ("out", out)):
+    for name, x in (("model", model), ("out", out)):
         if not isinstance(x, (str, Path)) or not str(x):
             raise ValueError(f"{name} is {x!r}; give a text")
     if Path(out).is_file():
         raise ValueError(f"out is the file {out}; give a folder, new or empty")
-    if families and data not in ("village", "pool", "templates") and "/" in str(data) and not Path(data).exists():
+    if isinstance(data, (str, Path)) and not str(data) or data is None or isinstance(data, (bool, int, float)):
+        raise ValueError(f"data is {data!r}; give a text, or rows")
+    elsewhere = isinstance(data, (str, Path)) and data not in ("village", "pool", "templates")
+    if families and elsewhere and "/" in str(data) and not Path(data).exists():
         raise ValueError(f"families belong to the village, the data is {data}; leave them out")
