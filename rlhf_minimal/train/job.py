@@ -51,6 +51,7 @@ class Job:
     reward: Reward | None = None
     control: FixedKL | AdaptiveKL = field(default_factory=lambda: FixedKL(0.0))
     baseline: float = 0.0
+    held: list[dict] = field(default_factory=list)  # rows of eval_data
 
     @property
     def device(self) -> torch.device:
@@ -160,7 +161,8 @@ def build(algorithm: str, accelerator: Accelerator, *, model: str, data: Any, se
     room = s.max_len - (s.max_new_tokens if sampled else 0)
     rows, lengths = ready(rows, tokenizer, room, kind=a.rows, vocabulary=models.vocab_size(policy), numbers=numbers, source=shown,
                           turns=getattr(s, "turns", "last"), long=getattr(s, "long", "cut"), margin=a.head == "score")
-    job = Job(a, s, accelerator, models.disable_dropout(policy), tokenizer, rows, seed, shown, lengths, marks)
+    held = held_out(s, a, tokenizer, models.vocab_size(policy), room, families, accelerator)
+    job = Job(a, s, accelerator, models.disable_dropout(policy), tokenizer, rows, seed, shown, lengths, marks, held=held)
     _make_models(job)
     if sampled:
         job.reward = reward_function(s.reward, rows, tokenizer, s.max_len, job.device, own)
@@ -168,6 +170,20 @@ def build(algorithm: str, accelerator: Accelerator, *, model: str, data: Any, se
         job.control = AdaptiveKL(s.beta, s.kl_target, s.kl_horizon) if s.kl_target else FixedKL(s.beta)
     _make_optimizer(job)
     return job
+
+
+def held_out(
+    s: SimpleNamespace, a: Algorithm, tokenizer: Any, vocabulary: int, room: int, families: list | None, accelerator: Accelerator,
+) -> list[dict]:
+    """The rows of eval_data, checked as those of the training are; [] where there is none. ValueError for sharded weights."""
+    if not s.eval_data:
+        return []
+    if (kind := accelerator.distributed_type.name) in ("FSDP", "DEEPSPEED", "MEGATRON_LM"):
+        raise ValueError(f"eval_data needs whole weights, which {kind} cuts; leave it out, and use `evaluate` after the run")
+    rows, numbers = load_numbered(s.eval_data, a.rows, families=families, columns=s.columns)
+    rows, _ = ready(rows.select(range(min(s.eval_rows, len(rows)))), tokenizer, room, kind=a.rows, vocabulary=vocabulary,
+                    numbers=numbers, source=s.eval_data, margin=a.head == "score")
+    return list(rows)
 
 
 def micro_batch_size(s: SimpleNamespace, processes: int) -> int:

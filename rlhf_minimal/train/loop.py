@@ -99,6 +99,8 @@ def loop(job: "Job", out: Path, steps: int, open_writer: Callable | None) -> Non
         lr = learning_rate(job.settings, step, steps)
         for group in job.optimizer.param_groups:
             group["lr"] = lr
+        if main and job.held and step % job.settings.eval_every == 0:
+            measure(job, out, step)
         stats, samples = train_step(job, step)
         stats |= {"lr": lr, "seconds": round(time.perf_counter() - began, 4)}
         if main:
@@ -107,6 +109,8 @@ def loop(job: "Job", out: Path, steps: int, open_writer: Callable | None) -> Non
             checkpoint.save(job.accelerator, out, step + 1, {"beta": job.control.beta, "baseline": job.baseline})
     if writer:
         writer.close()
+    if main and job.held:
+        measure(job, out, steps)
     if main and job.settings.sample_every:  # step k's table is older than update k: this one shows the finished model
         for row in table(job, steps):
             checkpoint.append(out / "samples.jsonl", {"step": steps + 1} | row)
@@ -132,6 +136,16 @@ def report(job: "Job", out: Path, step: int, stats: dict, samples: list[dict] | 
     for name, x in stats.items() if writer else ():
         if x is not None:
             writer.add_scalar(name, x, step + 1)
+
+
+def measure(job: "Job", out: Path, step: int) -> None:
+    """A line in eval.jsonl: the model before update `step` + 1 on the rows that it does not learn from."""
+    from ..models import eval_mode, unwrap
+    from .evaluation import during
+    model, reference = unwrap(job.model), job.frozen_reference if job.algorithm.reference else None
+    with eval_mode(model), job.precision():
+        found = during(model, reference, job.tokenizer, job.held, job.algorithm.rows, job.settings, job.reward)
+    checkpoint.append(out / "eval.jsonl", {"step": step + 1} | {name: files.json_number(x) for name, x in found.items()})
 
 
 # ---- the end: the trained model in transformers' own layout ----

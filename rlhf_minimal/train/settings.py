@@ -63,12 +63,17 @@ COMMON = {  # of every algorithm
     "lora": Setting(0, int, "rank of LoRA adapters; 0 trains all weights. Saved merged", 0),
     "save_every": Setting(100, int, "steps between checkpoints", 1),
     "sample_every": Setting(25, int, "steps between tables in samples.jsonl; 0 for none", 0),
+    "eval_data": Setting(None, str, "rows that it does not learn from, in the columns of --data (a file, a hub id): measured into "
+                         "eval.jsonl, with 95 % intervals over rows"),
+    "eval_every": Setting(50, int, "steps between two such measurements; the finished model is always measured", 1),
+    "eval_rows": Setting(64, int, "at most so many of these rows", 2),
     "resume": Setting(False, bool, "go on from the last whole checkpoint in --out"),
     "tensorboard": Setting(False, bool, "also write for TensorBoard, in --out (pip install tensorboard)"),
     "progress": Setting(True, bool, "show a bar with an estimate of the time left"),
     "cpu": Setting(False, bool, "run on the CPU even where there is a GPU"),
 }
-FREE = ("save_every", "sample_every", "resume", "tensorboard", "progress")  # may differ when a run goes on
+FREE = ("save_every", "sample_every", "eval_data", "eval_every", "eval_rows",  # may differ when a run goes on
+        "resume", "tensorboard", "progress")
 
 LONG = {"long": Setting("cut", str, "an answer beyond max_len: cut loses its right end, and neither that nor the end token is "
                         "learned; leave_out drops the row", choices=("cut", "leave_out"))}
