@@ -7,7 +7,7 @@ PY := .venv/bin/python
 INSTALL := $(PY) -m pip install --quiet --disable-pip-version-check
 READY := .venv/.installed
 
-.PHONY: help setup run lab pages site test test-code test-unit test-sources test-browser test-notebooks test-controls models build claims oracle bench clean
+.PHONY: help setup run lab pages site release test test-code test-unit test-sources test-browser test-notebooks test-controls models build claims oracle bench clean
 .NOTPARALLEL:
 
 help:
@@ -15,6 +15,7 @@ help:
 	@echo "make run CHAPTER=04     execute a lesson here and now, into build/run/ (DEEPER=1: and its deeper notebook; alone: all)"
 	@echo "make pages              every notebook as one HTML file, in build/html/"
 	@echo "make site               the whole book as a site with search, in build/site/index.html"
+	@echo "make release            site, pages, notebooks, wheel and models as one zip, in build/"
 	@echo "make lab                open the chapters in JupyterLab"
 	@echo "make test               everything that CI checks"
 	@echo "make build CHAPTER=04   execute a lesson's source and store it in chapters/ (DEEPER=1: the deeper one too; alone: all)"
@@ -54,6 +55,9 @@ pages: $(READY)
 
 site: $(READY)
 	@$(PY) -m tools.make_site
+
+release: $(READY)
+	@$(PY) -m tools.make_release
 
 lab: $(READY)
 	@$(PY) -m jupyter lab chapters

@@ -13,11 +13,6 @@ SOME = ("index", "chapters/04_training_overview", "chapters/17_over_optimization
         "reference/ppo", "docs/traps", "docs/equations", "chapters/status/claims", "docs/commands", "benchmarks/speed")
 
 
-@pytest.fixture(scope="module")
-def site(tmp_path_factory):
-    return make_site.build(ROOT, tmp_path_factory.mktemp("site") / "html")
-
-
 @pytest.mark.parametrize("width", (1280, 360))
 def test_pages_open_quietly_and_fit(browser, site, width):
     for name in SOME:
