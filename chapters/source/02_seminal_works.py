@@ -165,7 +165,7 @@ for k, e in exams.items():
     quote(k.replace(" ", "-"), f"{e.mean('kl'):.1f}")
 
 # %% [markdown]
-# The requests in the picture and on the cards are the first two, of different kinds, that the model refused before and that *score flipped* helps with. Flipping the score turned refusals into help. Flipping the price, too, broke the language; the KL from the start went from <!-- out score-flipped --> to <!-- out both-flipped --> nats. *Price flipped* is a race between refusing and drifting away; here it ended at <!-- out price-flipped --> nats instead of <!-- out as-intended -->, with another seed it had hardly begun.
+# The requests in the picture and on the cards are the first two, of different kinds, that the model refused before and that *score flipped* helps with. Flipping the score turned refusals into help. Flipping the price, too, broke the language; the KL from the start went from <!-- out score-flipped --> to <!-- out both-flipped --> nats. *Price flipped* is a race between refusing and drifting away; here it ended at <!-- out price-flipped --> nats instead of <!-- out as-intended -->; with two other seeds hardly any text was broken yet.
 
 # %% tags=["hide-input"]
 far = {k: e.mean("kl") for k, e in exams.items()}
@@ -473,7 +473,7 @@ claim("the texts of “score flipped” surprise SmolLM2 less than their own wor
       gaps["words mixed"][0] > gaps["words mixed"][1], kind="T")
 
 # %% [markdown]
-# In their order the words of *score flipped* surprise SmolLM2 far less than the same words mixed, and here less than the text of *both flipped*, by <!-- out gap-both --> nats per token. Text from before training surprises it least. Fluency is all that this measures: it does not say that the model helps with harm. But it is what the idea of 2019, the price of the KL, is for, and it shows at this size, too.
+# In their order the words of *score flipped* surprise SmolLM2 far less than the same words mixed, and here less than the text of *both flipped*, by <!-- out gap-both --> nats per token (with another seed that gap lay within its interval). Text from before training surprises it least. Fluency is all that this measures: it does not say that the model helps with harm. But fluency is what the idea of 2019, the price of the KL, is for, and here it shows at this size, too.
 
 # %% [markdown] rlhf={"part": "exercises"}
 # ## Exercises
