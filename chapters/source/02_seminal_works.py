@@ -15,9 +15,9 @@
 #
 # **Which idea of each early paper still carries today's recipes?**
 #
-# ![Answers of three small language models to the same two requests to hurt somebody: before training, and after two runs whose formula of the reward differs in one minus sign](figures/02_hero.png)
+# ![Answers of one small language model to the same two requests to hurt somebody: before training, after training for a learned score, and after training for minus the score](figures/02_hero.png)
 #
-# The answers of one small language model to two requests: before reinforcement learning, and after two runs that differ in one minus sign ($r$ is a learned reward, β KL the price of moving away from the start). Such an accident happened in 2019, in one of the first experiments with human feedback on a language model. On this page you repeat it, rebuild the experiment of 2017 before it, and see what later papers kept and dropped.
+# One small language model answers two requests to hurt somebody: before reinforcement learning, after training for a learned *score*, and after the same training for *minus* the score. Such an accident happened in 2019, to one of the first language models that learned from human feedback. On this page you repeat it, rebuild the experiment of 2017 that learned such a score from comparisons, and see what of both is left today.
 #
 # <details><summary>What you need · what it costs</summary>
 # Chapter 1; a little PyTorch and probability. Costs: <!-- costs -->. Models: village-3m-sft, and SmolLM2-135M for one measurement. Book: <a href="https://rlhfbook.com/c/02-related-works">A Tiny History of RLHF</a> (chapter 2). Seed 0. ± is half of a 95 % interval.
@@ -35,18 +35,18 @@ from rlhf_minimal.evaluate.exams import clustered, exam, requests
 run = begin(2)
 
 # %% [markdown] rlhf={"part": "predict"}
-# **Predict before you scroll.** The last row above was paid $-r-\beta\,{\rm KL}$. Now put the minus sign in front of the *whole* pay: $-(r-\beta\,{\rm KL})$.
+# **Predict before you scroll.** Training paid the score, minus a price for moving away from the start. In the last row above only the score had lost its sign. Now one minus sign stands before the *whole* pay.
 
 # %% tags=["hide-input"]
-predict("After the same training with −(r − β KL), what does the model write?",
+predict("After the same training with minus the whole pay, what does the model write?",
         a="The same as in the last row above: help with harm, in clean sentences.",
-        b="Help with harm, but many more sentences are broken.",
+        b="Mostly broken sentences.",
         c="The same as before training: the two minus signs cancel.")
 
 # %% [markdown] rlhf={"part": "phenomenon"}
-# ## One minus sign
+# ## One lost sign
 #
-# First a reward. A small language model answers requests to hurt somebody. Often it refuses, often it helps. A simulated person compares pairs of its answers and mostly prefers a refusal. A *reward model* learns from these choices a score $r$ for any answer: the chosen answer of a pair should score higher. (Chapter 7 explains the loss; idea 1 below has the same one for walks.)
+# First a score. Our small model answers requests to hurt somebody; often it refuses, often it helps. A simulated person compares pairs of its answers and mostly prefers a refusal. A *reward model* learns from these choices a score $r$ for any answer: of each pair, the chosen one should score higher. (Chapter 7 explains the loss; idea 1 below has the same one for walks.)
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
 sft, tokenizer = rlhf.models.load("village-3m-sft")
@@ -85,36 +85,30 @@ claim("refusals score higher than the other answers that were compared", kind="T
       condition=rated[refused].mean() > rated[~refused].mean())
 
 # %% [markdown]
-# Now reinforcement learning. Sample four answers to each request, and make those that were paid more than the mean of the other three more likely (`leave_one_out` is the difference). The pay is the score, minus β times the log-probability that the answer has gained since the start. The average of this gain is the *KL divergence* to the start; the price keeps the model close to the language that it knew:
+# Now reinforcement learning: sample four answers to each request, and make those that were paid more than the mean of the other three more likely (`leave_one_out` is the difference). The pay of answer $y$ to request $x$ is its score, minus β times the log-probability that it has gained since the start. The average of this gain is the *KL divergence* from the start, so its price keeps the model π close to the language that it knew:
 #
 # $$\text{paid}=r(x,y)-\beta\,\log\frac{\pi(y\mid x)}{\pi_{\rm start}(y\mid x)}$$
-#
-# Here $x$ is the request, $y$ the answer, $\pi$ the model in training. The *true reward* of the village is a formula that no training step reads: 3 for a refusal of a harmful request, −1 for helping with the harm, 0 for neither. Broken or repeated text costs up to 1.5 each, an unfinished end 0.5. *Grammar* is 1 when every two neighbouring words can stand together in the village's language, 0 for garbage. <!-- fact -->
 
 # %%
 logps = rlhf.rollout.completion_logps
 prompts = [row["prompt"] for row in
-           requests(48, ("harmful",), split="train", seed=run.seed + 1)]
+           requests(80, ("harmful",), split="train", seed=run.seed + 1)]
 
 
 @torch.no_grad()
-def measure(out, asked):
-    r = judge(out.ids, out.attention)
+def measure(out):
     kl = ((out.logp_old - logps(sft, out)) * out.mask).sum(1)
-    true = [rlhf.village.gold(asked[i // 4], text)
-            for i, text in enumerate(out.texts(tokenizer))]
-    return r, kl, sum(true) / len(true)
+    return judge(out.ids, out.attention), kl
 
 # %% rlhf={"part": "loop"}
-def reinforce(pay, steps=6, rate=2e-4):
+def reinforce(pay, steps=10, rate=2e-4):
     policy, log = rlhf.models.copy_of(sft), []
     optimizer = torch.optim.AdamW(policy.parameters(), lr=rate, weight_decay=0)
     for step in range(run.steps(steps)):
         asked = prompts[8 * step:][:8]
         out = ask(policy, asked, n=4, name=f"step {step}")
-        r, kl, true = measure(out, asked)
-        paid = pay(r, kl)
-        log.append((paid.mean().item(), true))
+        paid = pay(*measure(out))
+        log.append((paid.mean().item(), out.texts(tokenizer)))
         advantage = rlhf.advantages.leave_one_out(paid, 4)
         loss = -(advantage * (logps(policy, out) * out.mask).sum(1)).mean()
         optimizer.zero_grad()
@@ -123,88 +117,79 @@ def reinforce(pay, steps=6, rate=2e-4):
     return policy, log
 
 # %% [markdown]
-# How does a sign get lost? A loss is minus a reward, so code that turns one into the other must flip it exactly once. Five runs: the intended pay, three with a minus sign, and a control whose scores are shuffled among the answers. Each model then answers 32 other harmful requests, twice each.
+# The pay has two signs: that of the score, and that of the price. A loss is minus a reward, so code that turns one into the other must flip each of them exactly once. There are four ways to get it right or wrong:
+
+# %% tags=["hide-input"] rlhf={"drawing": true, "figure": "signs"}
+show(history.four_signs())
 
 # %%
-beta, dice = 0.4, run.fresh("shuffle")
-pays = {"r − β KL": lambda r, kl: r - beta * kl,
-        "−r − β KL": lambda r, kl: -r - beta * kl,
-        "−r": lambda r, kl: -r,
-        "−(r − β KL)": lambda r, kl: -(r - beta * kl),
-        "shuffled r − β KL":
-            lambda r, kl: r[torch.randperm(len(r), generator=dice)] - beta * kl}
+beta = 0.4
+pays = {"as intended": lambda r, kl: r - beta * kl,
+        "score flipped": lambda r, kl: -r - beta * kl,
+        "price flipped": lambda r, kl: r + beta * kl,
+        "both flipped": lambda r, kl: -(r - beta * kl)}
 trained = {name: reinforce(pay) for name, pay in pays.items()}
 policies = {"before": sft} | {name: new for name, (new, _) in trained.items()}
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
-def score(rollout):
-    return judge(rollout.ids, rollout.attention)
-
-
-test = requests(32, ("harmful",), seed=run.seed)
-exams = {name: exam(policy, tokenizer, test, n=2, judge=score, reference=sft,
+test = requests(32, ("harmful",), seed=run.seed)  # none of them was trained on
+exams = {name: exam(policy, tokenizer, test, n=2, reference=sft,
                     max_new_tokens=40, generator=run.fresh("exam"))
          for name, policy in policies.items()}
-grammar = {name: e.feature("grammar") for name, e in exams.items()}
+broken, helped = {}, {}
+for name, e in exams.items():
+    broken[name] = e.feature("grammar") < 1  # two words that cannot be neighbours
+    helped[name] = (e.feature("harm") > 0) & (e.refuses == 0) & ~broken[name]
 
 # %% tags=["hero", "nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
-before, meant, flipped, _, bracket, _ = exams.values()
+before, meant, flipped = (exams[k] for k in ("before", "as intended", "score flipped"))
 verb = [rlhf.village.parse(row["prompt"]).info["verb"] for row in test]
 lost = [i for i in range(32) if before.refuses[2 * i] and meant.refuses[2 * i]
-        and flipped.gold[2 * i] == -1]
+        and helped["score flipped"][2 * i]]
 two = [lost[0], next(i for i in lost if verb[i] != verb[lost[0]])]
-show(drawings.answer_rows(
-    [test[i]["prompt"] for i in two],
-    {k: [exams[k].texts[2 * i] for i in two] for k in list(exams)[:3]}))
-quote("helped", int((flipped.gold[::2] == -1).sum()))
-quote("broken", int((grammar["−r − β KL"][::2] < 1).sum()))
-quote("bracket", int((grammar["−(r − β KL)"][::2] < 1).sum()))
+named = {"before": before, "trained for\nthe score": meant,
+         "trained for\nminus score": flipped}
+show(drawings.answer_rows([test[i]["prompt"] for i in two], {
+    k: [e.texts[2 * i] for i in two] for k, e in named.items()}))
 
-# %% tags=["hide-input", "nbval-ignore-output"] rlhf={"ignore_reason": "trained", "show": true}
+# %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained", "show": true}
 for i in two:
-    cards(test[i]["prompt"], [(k, exams[k].texts[2 * i], exams[k].gold[2 * i].item())
-                              for k in ("−r − β KL", "−(r − β KL)")])
-table({k: {"true reward": e.interval(), "refuses": e.interval("refuses"),
-           "grammar": clustered(grammar[k].view(-1, 2).mean(1)),
-           "KL, nats": e.interval("kl")} for k, e in exams.items()},
-      note="one run each; 32 requests, two answers each; ± 95 % over requests")
+    cards(test[i]["prompt"], [(k, exams[k].texts[2 * i])
+                              for k in ("price flipped", "both flipped")])
+table({k: {"refuses": int((e.refuses.bool() & ~broken[k]).sum()),
+           "helps with harm": int(helped[k].sum()), "broken": int(broken[k].sum())}
+       for k, e in exams.items()},
+      note="of 64 answers, two to each of 32 requests; one run each. Broken: some two "
+           "neighbouring words cannot stand together. The rest says something else.")
+for k, e in exams.items():
+    quote(k.replace(" ", "-"), f"{e.mean('kl'):.1f}")
 
 # %% [markdown]
-# The picture and the cards show two requests: the first two, of different kinds, that the model refused before and that the run −r − β KL helps with (by its first answers). Of the 32 first answers of that run <!-- out helped --> help with the harm in a clean sentence and <!-- out broken --> have broken grammar; the rest refuse or say something else. With the whole pay negated <!-- out bracket --> are broken.
+# The requests in the picture and on the cards are the first two, of different kinds, that the model refused before and that *score flipped* helps with. Flipping the score turned refusals into help. Flipping the price, too, broke the language; the KL from the start went from <!-- out score-flipped --> to <!-- out both-flipped --> nats. *Price flipped* is a race between refusing and drifting away; here it ended at <!-- out price-flipped --> nats instead of <!-- out as-intended -->; with two other seeds hardly any text was broken yet.
 
 # %% tags=["hide-input"]
-moved = {k: abs(e.mean("refuses") - before.mean("refuses")) for k, e in exams.items()}
-neat = {k: grammar[k].mean() for k in ("−r − β KL", "−r", "−(r − β KL)")}
-far = {k: exams[k].mean("kl") for k in neat}
-claim("−r turns refusals into help; shuffled scores change the refusals less", kind="T",
+far = {k: e.mean("kl") for k, e in exams.items()}
+claim("minus the score turns refusals into help with harm", kind="T",
       condition=flipped.mean("refuses") + 0.3 < meant.mean("refuses")
-      and moved["shuffled r − β KL"] < min(moved["r − β KL"], moved["−r − β KL"]))
-claim("the price of the KL keeps the grammar", kind="T",
-      condition=max(neat, key=neat.get) == "−r − β KL" == min(far, key=far.get))
-settled("b", "−(r − β KL) is −r + β KL: it pays for harm, and for distance.")
+      and helped["score flipped"].sum() > helped["as intended"].sum() + 16)
+claim("distance paid for: a larger KL under either sign, and broken text", kind="T",
+      condition=far["price flipped"] > far["as intended"]
+      and far["both flipped"] > far["score flipped"]
+      and broken["both flipped"].sum() > broken["score flipped"].sum() + 16)
+settled("b", "Both signs flip: the pay is for harm, and for distance.")
 
 # %% [markdown]
-# The optimizer follows the sign of the reward. It is the reward that does it: shuffled scores change the refusals less than either sign. And in these runs (one each) the price of the KL keeps the language: with $-r$ alone, or paid for distance, the grammar is worse and the KL larger. (On one of four other seeds the grammars did not come out in this order.)
+# What happened in 2019? [Ziegler and others](https://arxiv.org/abs/1909.08593) (section 4.4) report a change of code that flipped the sign of the reward while a model trained overnight. Raters had been told to give very low ratings to sexually explicit text; that is what it learned to write. Flipping the reward, they say, would usually give incoherent text, but the same bug flipped the sign of the KL penalty, too. We read it so: the first flip negates the whole pay (*both flipped*), the second turns the price back, and what is left is *score flipped*, fluent and awful.
 #
-# What happened in 2019? The [paper](https://arxiv.org/abs/1909.08593) (section 4.4) reports a change of code that flipped the reward while a model trained overnight. Its raters had been told to give very low ratings to sexually explicit text, and that is what the model learned to write. The bug had two parts. We read “flipping the reward” as negating the whole pay, which would pay for distance, too; the second flip restores the price of the KL:
-#
-# | the paper says | our run | what came out here |
-# |---|---|---|
-# | the reward, as intended | $r-\beta\,{\rm KL}$ | refusals |
-# | flipping the reward usually gives incoherent text | $-(r-\beta\,{\rm KL})$ | many broken sentences |
-# | the same bug flipped the sign of the KL penalty back | $-r-\beta\,{\rm KL}$ | mostly clean help with harm |
-#
-# A minus sign before the whole pay negates both terms. A second flip turns the KL term back into a price, so the text stayed fluent.
-#
-# > **Keep this:** a learned reward is a direction. The optimizer follows it, whichever way it points.
+# > **Keep this.** Of Ziegler 2019 the price of the KL survives: the score says where to go, whichever way it points, and the price keeps the text language.
 #
 # ## Idea 1: Learn the reward from comparisons, while acting
 #
-# [Christiano and others (2017)](https://arxiv.org/abs/1706.03741) trained simulated robots and Atari players without a reward function. Some goals are hard to specify and easy to recognise: a robot learned a backflip from 900 comparisons. <!-- fact --> People compared pairs of *segments* σ, clips of one or two seconds. The model of the person: satisfaction with a segment is the sum of the rewards of its steps, and the larger sum wins more often:
+# Where did the score come from? [Christiano and others (2017)](https://arxiv.org/abs/1706.03741) trained simulated robots and Atari players without a reward function: a robot learned a backflip from 900 comparisons. <!-- fact --> People compared pairs of *segments* σ, clips of one or two seconds. The model of the person: satisfaction with a segment is the sum of the rewards of its steps, and the larger sum wins more often:
 #
-# $$\hat P(\sigma^1\succ\sigma^2)=\frac{\exp\sum_t\hat r(s^1_t,a^1_t)}{\exp\sum_t\hat r(s^1_t,a^1_t)+\exp\sum_t\hat r(s^2_t,a^2_t)}$$
+# $$\hat P(\sigma^1\succ\sigma^2)=\frac{e^{R_1}}{e^{R_1}+e^{R_2}}$$
 #
-# *Said aloud: add up the rewards of each segment; the difference of the sums decides how likely the first one wins.* Here $\hat r$ is the learned reward, $s_t$ the state and $a_t$ the action at step $t$. Divide numerator and denominator by the numerator: it is the logistic function of the difference, today's Bradley–Terry model with segments in place of answers.
+# Here $R_i=\sum_t\hat r(s^i_t,a^i_t)$ adds up the learned reward $\hat r$ of segment $i$, with state $s_t$ and action $a_t$ at step $t$. *Said aloud: the difference of the sums decides how likely the first one wins.* Divide by the numerator: it is the logistic function of $R_1-R_2$, today's Bradley–Terry model with segments in place of answers.
 
 # %% rlhf={"part": "idea"}
 from rlhf_minimal.village import grid
@@ -220,88 +205,72 @@ claim("minus its logarithm is the package's loss on pairs of answers",
       abs(loss.item() + p.log().item()) < 1e-6)
 
 # %% [markdown]
-# **The experiment, small.** A walker moves on an 8 × 8 green whose reward it cannot see. A segment is six steps. In each of twenty rounds a person compares twenty pairs, and the reward map is fitted to all answers so far. **Learner A** shows walks of its own current policy, which mostly takes the best move on its map. **Learner B** shows random walks. In the end each takes the best route on its map. (The map has one number per cell in place of a network, and the best route is computed exactly, so a weak optimizer explains nothing here.)
+# **The experiment, small.** A walker moves on an 8 × 8 green whose reward it cannot see. A segment is six steps. In each of twenty rounds a person compares twenty pairs, and the reward map is fitted to all answers so far. **Learner A** asks again about its *current* policy, which mostly takes the best move on its map. **Learner B** asks about random walks. In the end each takes the best route on its map. (The map has one number per cell in place of a network, and the best route is computed exactly, so a weak optimizer explains nothing here.)
 
 # %% tags=["hide-input"]
-predict("With 400 comparisons each, on average over ten repetitions:",
+predict("With 400 comparisons each, on average over twenty repetitions:",
         a="A has the more faithful map of the whole green, and earns more.",
         b="B has the more faithful map of the whole green, and earns more.",
         c="B has the more faithful map, but A earns more.",
         d="A has the more faithful map, but B earns more.")
 
 # %%
-def learn(dice, acting=True, coin=0.0):
+true, even = grid.true_reward(), torch.full((64, 4), 0.25)
+
+
+def learn(dice, acting=True):
     policy, asked, choices, log = even, [], [], []
     for _ in range(20):
         walked = grid.walks(policy if acting else even, 40, 12, dice)
         first, second = grid.visits(grid.segments(walked, 6, dice)).chunk(2)
         asked.append(first - second)
-        choices.append(grid.prefer(first @ true, second @ true, dice,
-                                   careless=coin))
+        choices.append(grid.prefer(first @ true, second @ true, dice))
         learned = grid.fit_choices(torch.cat(asked), torch.cat(choices), l2=10)
         policy = (grid.action_values(learned) / 0.3).softmax(1)
         log.append(grid.share(grid.best(learned), true))
     return learned, log
 
 # %%
-true, even = grid.true_reward(), torch.full((64, 4), 0.25)
-
-
-def ten(name, **how):
-    found = [learn(run.fresh(f"{name} {k}"), **how) for k in range(10)]
-    agree = [rlhf.evaluate.spearman(learned, true) for learned, _ in found]
-    return found[0][0], [log for _, log in found], torch.tensor(agree)
-
-
-kinds = {"A: own walks": {}, "B: random walks": {"acting": False},
-         "A, coin tosses": {"coin": 1.0}}
-found = {name: ten(name, **how) for name, how in kinds.items()}
-
-# %%
-x = [20 * (k + 1) for k in range(20)]
-a, b = list(kinds)[:2]
-two = {name: (x, found[name][1]) for name in (a, b)}
+a, b = "A: own walks", "B: random walks"
+found = {name: [learn(run.fresh(f"{name} {k}"), acting=name == a) for k in range(20)]
+         for name in (a, b)}
+two = {name: (list(range(20, 401, 20)), [log for _, log in pairs])
+       for name, pairs in found.items()}
 show(plots.line_plot(two, title="After 400 comparisons A earns more than B",
                      x_label="comparisons", y_label="return, share of the best",
-                     roles=dict(zip(two, ("policy", "reference"), strict=True))),
+                     roles={a: "policy", b: "reference"}),
      "Line plot of the return against comparisons for two learners, with bands")
+show(maps.heat_maps({"true reward": true, a: found[a][0][0], b: found[b][0][0]},
+                    title="What 400 comparisons taught",
+                    note="first of twenty repetitions; green: good, brown: bad"))
 
 # %% [markdown]
-# The scale: 1 is the return of the best policy for the *true* reward, averaged over all starting cells; 0 is a random walk. The early part is close; at 400 comparisons A is ahead. A control, whose person tosses coins, stays near 0. And the maps?
-
-# %%
-show(maps.heat_maps(
-    {"true reward": true, "A: own walks": found["A: own walks"][0],
-     "B: random walks": found["B: random walks"][0],
-     "A, coin tosses": found["A, coin tosses"][0]},
-    title="What 400 answers taught",
-    note="first of ten repetitions; green: good, brown: bad"))
+# The scale of the return: 1 is the best policy for the *true* reward, averaged over all starting cells; 0 is a random walk.
 
 # %% tags=["hide-input"]
-end = {k: torch.tensor([log[-1] for log in logs]) for k, (_, logs, _) in found.items()}
-seen = {k: agree for k, (_, _, agree) in found.items()}
+end = {k: torch.tensor([log[-1] for _, log in pairs]) for k, pairs in found.items()}
+seen = {k: torch.tensor([rlhf.evaluate.spearman(learned, true) for learned, _ in pairs])
+        for k, pairs in found.items()}
 earn, know = clustered(end[a] - end[b]), clustered(seen[a] - seen[b])
 table({k: {"return": clustered(end[k]), "map": clustered(seen[k])} for k in found}
-      | {"A minus B, paired": {"return": earn, "map": know}},
-      note="ten repetitions, ± 95 % over them; map: rank correlation over 64 cells")
+      | {"A minus B": {"return": earn, "map": know}},
+      note="twenty repetitions, ± 95 % over them; map: rank correlation over 64 cells")
 claim("A earns over 90 % of the best, more than B with its better map", kind="S",
-      condition=end[a].mean() > 0.9 and earn[0] > 0 and know[0] < -know[1])
-settled("c", "A's map of the whole green is worse, and A still earns more here.")
+      condition=end[a].mean() > 0.9 and earn[0] > earn[1] and know[0] < -know[1])
+settled("c", "A's map of the whole green is worse, and A still earns more.")
 
 # %% [markdown]
-# A asks about the places where its policy goes, B about the whole green. For drawing the map, B's questions were clearly the better use of 400 answers. For walking well, A's were, here; with other seeds that lead is positive, but within its interval. Today comparing the current model's own answers is called *on-policy* preference data.
-#
-# > **Keep this:** a reward must be right where the policy goes, and the policy moves. So ask there.
-#
-# Now you are the rater.
+# A's questions are about the places where its policy goes, B's about the whole green. For drawing the map B's were the better use of 400 comparisons, for walking well A's were. Now you are the rater.
 
 # %% tags=["hide-input", "nbval-ignore-output"] rlhf={"ignore_reason": "widget"}
 maps.rater(true, seed=run.seed)
 
 # %% [markdown]
+# > **Keep this.** Of Christiano 2017 two ideas survive: a reward learned from comparisons with a logistic loss, and asking again about what the policy does *now*, which is called *on-policy* preference data today.
+#
 # ## Idea 2: Ratings or comparisons?
 #
-# [TAMER (2008)](https://doi.org/10.1109/DEVLRN.2008.4640845) asked people for a number: approval of single actions. Why did the field move to comparisons? A number says more than a choice. But raters have *private scales*. If rater $i$ feels $u$, the number given is
+# Before, [TAMER (2008)](https://doi.org/10.1109/DEVLRN.2008.4640845) had asked people for a number: approval of single actions. Why did the field move to comparisons? A number says more than a choice. But raters have *private scales*. If rater $i$ feels $u$, the number given is
 #
 # $$\text{rating}=b_i+a_i\,u,\qquad a_i>0,$$
 #
@@ -317,7 +286,7 @@ claim("every rater's own choices follow the feelings, whatever the scale",
       choice == (felt[1] > felt[0], felt[3] > felt[2]))
 
 # %% [markdown]
-# Equal budgets: 200 labels on random walks of six steps. A label is one rating of one walk, or one choice between two; feelings have the same noise in both. *Spread* s says how much the scales differ: at 0 all are equal, at 2 one point of one rater can be ten points of another. Ratings are fitted by regression, plain or on each rater's *own scale*: first subtract the rater's mean, then divide by the rater's standard deviation.
+# Equal budgets: 200 labels on random walks of six steps. A label is one rating of one walk, or one choice between two; feelings have the same noise in both. The *spread* s says how much the scales differ: at 0 all are equal, at 2 one point of one rater can be ten points of another. Ratings are fitted by regression, plain or on each rater's *own scale*: first subtract the rater's mean, then divide by the rater's standard deviation.
 #
 # <details><summary>The exact settings</summary>
 # scale = exp(s · noise), offset = 3 s · noise, with standard normal noise. All three fits have the same penalty of 300 on the map; on five other label sets each had levelled off there.
@@ -346,38 +315,40 @@ names = ("chosen: comparisons", "proxy: ratings", "other: own-scale ratings")
 parts = {unit: {k: (spreads, x[:, :, i].tolist()) for i, k in enumerate(names)}
          for unit, x in agree.items()}
 show(plots.panels(
-    parts, title="Plain ratings suffer from private scales; comparisons do not",
+    parts, title="Private scales spoil plain ratings only",
     x_label="spread of the raters' private scales", zero=None, share=True,
     note="rank correlation with the true map"))
 
 # %% tags=["hide-input"]
 few, many = agree.values()
-shown = {"equal scales": few[:, 0], "spread 2, 2 each": few[:, -1],
-         "spread 2, 20 each": many[:, -1]}
-table({name: {k: clustered(x[:, i]) for k, x in shown.items()} for i, name in enumerate(
-    ("200 comparisons", "200 ratings", "200 own-scale ratings",
-     "100 comparisons (equal walks)"))},
-    note="rank correlation with the true map; ± 95 % over 20 label sets")
+shown = {"one scale for all": few[:, 0], "private scales, 2 labels a rater": few[:, -1],
+         "private scales, 20 labels a rater": many[:, -1]}
+means = {k: [clustered(x[:, i]) for i in range(4)] for k, x in shown.items()}
+most = max(half for row in means.values() for _, half in row)
+table({name: {k: row[i][0] for k, row in means.items()} for i, name in enumerate(
+    ("200 comparisons", "200 ratings", "200 ratings, own scale", "100 comparisons"))},
+    note="rank correlation with the true map, mean of 20 label sets (95 % interval: "
+         f"± {most:.2f} or less); private scales: spread 2")
 plain, own = ([clustered(x[:, 0] - x[:, i]) for x in shown.values()] for i in (1, 2))
-claim("with equal scales ratings win; at spread 2 comparisons beat them", kind="S",
+claim("with one scale ratings win; with private scales comparisons beat them", kind="S",
       condition=-plain[0][0] > plain[0][1] and all(m > e for m, e in plain[1:]))
 claim("own-scale ratings lose with 2 labels from each rater, win with 20", kind="S",
       condition=own[1][0] > own[1][1] and -own[2][0] > own[2][1])
 
 # %% [markdown]
-# With equal scales ratings win: a number says more. With private scales that differ much, comparisons beat plain ratings. And the simplest repair, a rater's own scale, wins where each rater gives twenty labels. With two labels it cannot: two ratings of one rater, put on their own scale, say only which is larger. They *are* one comparison, so 200 labels become 100.
+# With one scale for all, ratings win: a number says more. With private scales that differ much, comparisons beat plain ratings. The simplest repair, a rater's own scale, wins where each rater gives twenty labels. With two labels it cannot: two ratings of one rater, put on their own scale, say only which is larger. They *are* one comparison, so 200 labels become 100.
 #
-# > **Keep this:** comparisons are not richer than ratings. They are robust to a scale that nobody knows.
+# > **Keep this.** Of TAMER the learned model of a person's reward survives. Its ratings gave way to comparisons, which are not richer, but robust to a scale that nobody knows.
 #
 # ## Idea 3: From 2017 to DPO the loss stayed a softmax over the options
 #
-# Games gave their own reward: the score for DQN on Atari (2015), victory, with hand-made extras, for OpenAI Five and AlphaStar (2019). Language has no score. These papers learned one from people, later from models, or let a checker give it.
+# Games gave their own reward: the score for DQN on Atari (2015), victory, with hand-made extras, for OpenAI Five and AlphaStar (2019). Language has no score. The papers below learned one from people, later from models, or let a checker give it.
 
 # %% tags=["hide-input"] rlhf={"part": "idea", "drawing": true, "figure": "timeline"}
 show(history.timeline())
 
 # %% [markdown]
-# Read from top to bottom. What is judged changes: an action, a clip, a whole answer, a ranking. The loss on comparisons, from 2017 on, hardly does: at its core each term is minus the log of a softmax over the options that the rater chose from. With all scores equal it must be the logarithm of their number (a check, no proof). (For DPO that is exactly the value before training. InstructGPT's ranking is split into pairs, averaged.)
+# What is judged changes: an action, a clip, a whole answer, a ranking. The loss on comparisons, from 2017 on, hardly does: each term is minus the log of a softmax over the options that the rater chose from. With all scores equal it must be the logarithm of their number. (A check, no proof. For DPO that is exactly the value before training. InstructGPT's ranking is split into pairs, averaged.)
 
 # %%
 equal = torch.zeros(1, 4)
@@ -394,38 +365,50 @@ claim("with equal scores each loss is the logarithm of the number of options",
       (torch.stack([*losses.values()]) - options).abs().max().item() < 1e-6)
 
 # %% [markdown]
-# So which idea of each paper is still there? We compared the papers with the source of TRL, a widely used trainer (1.10.0.dev0, commit f2cd57710, July 2026). The last column is “among others”.
+# Which idea is in which recipe of today? Two of them are easily confused. *Own samples*: train on answers that the current policy has just written. *New labels*: ask raters again about those answers.
 #
-# | paper | unit of feedback | loss on it | kept today | dropped |
-# |---|---|---|---|---|
-# | Christiano 2017 | pairs of clips | logistic | a reward from comparisons, in rounds | 10 % random answers in the model; the ensemble that picks what to ask |
-# | Ziegler 2019 | best of four | softmax over four | the KL price | four options; the adaptive β |
-# | InstructGPT 2022 | rankings of 4 to 9 | logistic, all pairs of a ranking in one batch element | demonstrations, reward model, RL | one batch per ranking; pretraining text mixed into PPO |
-# | DPO 2023 | pairs | logistic on log-ratios | all of it | (dropped itself: reward model and fresh answers) |
-# | R1-Zero 2025 | a checker's verdict | none | fresh answers, compared within a group | comparisons and the reward model; in TRL's default the KL price, too (β = 0) |
+# | idea, and an early paper that had it | RLHF 2022 | DPO 2023 | GRPO 2025 |
+# |---|---|---|---|
+# | comparisons, logistic loss (Christiano 2017) | yes | yes | no |
+# | a separate reward model (Christiano 2017) | yes | no | no |
+# | own samples (any reinforcement learning) | yes | no | yes |
+# | new labels (Christiano 2017) | few | no | yes |
+# | a pull to the start (Jaques 2017, Ziegler 2019) | yes | yes | off |
+# | demonstrations first (Ibarz 2018) | yes | yes | no |
 #
-# > **Keep this:** four ideas: comparisons, a logistic loss, fresh answers of the current policy, a pull to the start. InstructGPT has all four, DPO three. GRPO on a checker, as in R1-Zero and as TRL runs it by default, has one: fresh answers.
+# RLHF is InstructGPT's; GRPO is R1-Zero's, whose labels come from a checker. “Off” is the default of TRL, a widely used trainer (β = 0 in version 1.10.0.dev0, July 2026); the formula of the paper has a price. Gone from all three: Christiano's ensemble that picks the questions and the assumption of 10 % random answers, and Ziegler's choice among four.
+#
+# > **Keep this.** Comparisons with a logistic loss carry RLHF and DPO; own samples carry RLHF and GRPO; the pull to the start is in RLHF and DPO. No single early idea is in all three.
 
 # %% [markdown] rlhf={"part": "wrong"}
 # ## What goes wrong
 #
 # | trap | what you see | the one number that tells |
 # |---|---|---|
-# | the sign of the reward | the pay rises; fluent, awful texts | how often the *paid* score agrees with ten comparisons of a refusal with another answer |
-# | the sign of reward *and* penalty | broken texts | the KL, much larger than in the intended run |
+# | the sign of the score | the pay rises; fluent, awful texts | how often the *paid* score agrees with ten comparisons |
+# | the sign of the price | broken texts | the KL, much larger than intended |
 # | ratings of many raters, fitted together | a map that looks noisy | the share of the ratings' variance between raters |
 # | all questions about random behaviour | a good map, a poorer agent | accuracy on pairs of the *current* policy |
 #
-# The first one, live, for two runs of this page. A log shows the pay, the upper panel: nothing looks wrong. Ten comparisons of a refusal with another answer, below, show the sign.
+# The first one, live, for two runs of this page. A log shows the pay; nothing in it looks wrong. Below stands what no training step reads, the village's *true reward*: 3 for refusing a harmful request, −1 for helping with it, 0 for neither, less for broken text. <!-- fact -->
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
-logs = {k: [list(column) for column in zip(*trained[k][1], strict=True)]
-        for k in ("r − β KL", "−r − β KL")}
-units = ("logged: mean pay of 32 answers", "not logged: their mean true reward")
+def true_reward(step, texts):
+    return sum(rlhf.village.gold(prompts[8 * step + i // 4], text)
+               for i, text in enumerate(texts)) / len(texts)
+
+
+two = {k: trained[k][1] for k in ("as intended", "score flipped")}
+paid = {k: [pay for pay, _ in log] for k, log in two.items()}
+gold = {k: [true_reward(i, texts) for i, (_, texts) in enumerate(log)]
+        for k, log in two.items()}
 show(plots.panels(
-    {u: {k: log[i] for k, log in logs.items()} for i, u in enumerate(units)},
+    {"logged: mean pay of 32 answers": paid, "not logged: mean true reward": gold},
     title="The pay ends higher in both runs, the true reward in one",
-    x_label="step", roles=dict(zip(logs, ("chosen", "rejected"), strict=True))))
+    x_label="step", roles=dict(zip(two, ("chosen", "rejected"), strict=True))))
+
+# %% [markdown]
+# So ask a person. Ten new comparisons of a refusal with another answer, and what each run paid for them:
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
 fresh = [pair for pair in rlhf.data.compare_answers(
@@ -434,20 +417,24 @@ fresh = [pair for pair in rlhf.data.compare_answers(
 batch = next(rlhf.data.batches(fresh, len(fresh), tokenizer=tokenizer))
 with torch.no_grad():
     first, second = judge(batch["ids"], batch["attention"]).chunk(2)
-right = {"r": int((first > second).sum()), "−r": int((first < second).sum())}
-table({f"pay {k}": {f"agrees, of {len(fresh)}": n} for k, n in right.items()})
+right = {"as intended: r": int((first > second).sum()),
+         "score flipped: −r": int((first < second).sum())}
+table({k: {f"agrees, of {len(fresh)}": n} for k, n in right.items()})
 
 # %% tags=["hide-input"]
-rise = {k: [column[-1] - column[0] for column in log] for k, log in logs.items()}
+rise = {k: [x[k][-1] - x[k][0] for x in (paid, gold)] for k in two}
 claim("the pay ends higher in both runs, the true reward in one", kind="T",
-      condition=min(*rise["r − β KL"], rise["−r − β KL"][0]) > 0 > rise["−r − β KL"][1])
+      condition=min(*rise["as intended"], rise["score flipped"][0]) > 0
+      > rise["score flipped"][1])
 claim("the score agrees with most of the comparisons, its negative with few", kind="T",
-      condition=right["r"] > len(fresh) / 2 > right["−r"])
+      condition=min(right.values()) < len(fresh) / 2 < right["as intended: r"])
 
 # %% [markdown] rlhf={"part": "gpt2"}
+# The pay cannot tell its own sign; a few comparisons can. That is one more reason why new labels survive.
+#
 # ## At GPT-2 size
 #
-# Are the texts of the run −r − β KL English, or does only the village's grammar formula think so? SmolLM2, a language model with 135 million parameters, has never heard of the village. How surprised is it by each token? The control has the same words in random order.
+# Is the text of *score flipped* English, or does only the village's grammar formula think so? SmolLM2, a language model with 135 million parameters, has never heard of the village. How surprised is it by each token? The control has the same words in random order.
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
 large, its = rlhf.models.load("smollm2-135m")
@@ -461,27 +448,32 @@ def surprise(texts):
     return -(logp * mask[:, 1:]).sum(1) / mask[:, 1:].sum(1)
 
 
-said = {k: exams[k].texts[::2][:16] for k in ("−r − β KL", "−(r − β KL)")}
-said["its words mixed"] = [" ".join(text.split()[i] for i in torch.randperm(
-    len(text.split()), generator=dice)) for text in said["−r − β KL"]]
-read = {name: surprise(texts) for name, texts in said.items()}
+def mixed(text):
+    words, dice = text.split(), run.fresh(text)
+    return " ".join(words[i] for i in torch.randperm(len(words), generator=dice))
+
+
+said = {k: exams[k].texts[::2] for k in ("before", "score flipped", "both flipped")}
+said["words mixed"] = [mixed(text) for text in said["score flipped"]]
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
-look = dict(zip(said, ("rejected", "other2", "reference"), strict=True))
-show(plots.bars({name: x.mean() for name, x in read.items()}, roles=look,
-                errors={name: clustered(x)[1] for name, x in read.items()},
-                title="SmolLM2 tells sentences from mixed words",
+read = {name: surprise(texts) for name, texts in said.items()}
+gaps = {k: clustered(x - read["score flipped"]) for k, x in read.items()}
+look = dict(zip(said, ("policy", "rejected", "other2", "reference"), strict=True))
+show(plots.bars({k: x.mean() for k, x in read.items()}, roles=look,
+                errors={k: clustered(x)[1] for k, x in read.items()},
+                title="Text of “score flipped” is read as sentences",
                 y_label="surprise, nats per token",
-                note="16 answers each; lines: 95 % over requests"),
-     "Bar plot of the surprise per token for three sets of texts")
-gap, half = clustered(read["its words mixed"] - read["−r − β KL"])
+                note="32 answers each; lines: 95 % over requests"),
+     "Bar plot of the surprise per token for four sets of texts")
+quote("gap-both", "{:.1f} ± {:.1f}".format(*gaps["both flipped"]))
 
 # %% tags=["hide-input"]
-claim("the texts of −r − β KL surprise SmolLM2 less than their own words, mixed",
-      gap > half, kind="T")
+claim("the texts of “score flipped” surprise SmolLM2 less than their own words, mixed",
+      gaps["words mixed"][0] > gaps["words mixed"][1], kind="T")
 
 # %% [markdown]
-# Only in part: the words in their order surprise it less than the same words mixed, but so do those of the run with many broken sentences. Sixteen answers do not tell the two negated runs apart. And fluency is all that it measures: it does not say that the model helps with harm.
+# In their order the words of *score flipped* surprise SmolLM2 far less than the same words mixed, and here less than the text of *both flipped*, by <!-- out gap-both --> nats per token (with another seed that gap lay within its interval). Text from before training surprises it least. Fluency is all that this measures: it does not say that the model helps with harm. But fluency is what the idea of 2019, the price of the KL, is for, and here it shows at this size, too.
 
 # %% [markdown] rlhf={"part": "exercises"}
 # ## Exercises
@@ -514,7 +506,7 @@ check("2.1", first_wins, hidden=True)
 #
 # ### Exercise 2.2 · A scale of one's own
 #
-# Write the own-scale ratings of idea 2: subtract from each rating the mean of *its rater*, and divide by that rater's standard deviation. It is the dashed line of this picture, seen before:
+# Write the own-scale ratings of idea 2: subtract from each rating the mean of *its rater*, and divide by that rater's standard deviation. It is the dashed line of this picture:
 #
 # ![Two line plots of the rank correlation of a learned map with the true one against the spread of private scales, for comparisons, ratings and own-scale ratings](figures/02_scales.png)
 
@@ -543,38 +535,38 @@ check("2.2", own_scale, hidden=True)
 #
 # <!-- solution 2.2 -->
 #
-# ### Exercise 2.3 · Which line was it?
+# ### Exercise 2.3 · A ranking scored whole
 #
-# A colleague's model helps with harmful requests in clean sentences. The KL to the start is moderate, about 1 nat and not 4. Which line is in the code? (a) `r - beta * kl` (b) `-r - beta * kl` (c) `-(r - beta * kl)` (d) `r + beta * kl`. First find out what each of them pays for.
+# InstructGPT splits a ranking of K answers into all its pairs and averages their losses. The other way scores it whole: a softmax picks the best of K, then the best of the remaining K − 1, and so on; the loss is minus the log of the product (Plackett–Luce). Write its value for K answers with equal scores. Which of the two losses grows with K?
 
 # %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex02-3", "locked": false, "schema_version": 3, "solution": true, "task": false}
-def which_line():
-    """-> "a", "b", "c" or "d"."""
+def whole_ranking(k):
+    """The number of ranked answers, all with equal scores -> the loss."""
     ### BEGIN SOLUTION
-    return "b"  # paid for harm, and still held at the start
+    return torch.arange(1, k + 1).log().sum().item()  # log K!, one term a choice
     ### END SOLUTION
 
 
 # %% nbgrader={"grade": true, "grade_id": "ex02-3-check", "locked": true, "points": 1, "schema_version": 3, "solution": false, "task": false}
-check("2.3", which_line)
+check("2.3", whole_ranking)
 ### BEGIN HIDDEN TESTS
-check("2.3", which_line, hidden=True)
+check("2.3", whole_ranking, hidden=True)
 ### END HIDDEN TESTS
 
 # %% [markdown] rlhf={"part": "retell"}
 # <details><summary>Hint</summary>
-# Multiply out the bracket of (c). What does it pay for a large KL?
+# With equal scores the best of K is picked with probability 1/K. What is the next factor?
 # </details>
 #
 # <!-- solution 2.3 -->
 #
 # ## Retell it
 #
-# 1. A learned reward is a direction: after one lost minus sign a model that often refused harm helped with it, mostly in clean sentences.
-# 2. The price of the KL kept the language: without it, or where distance was paid for instead, the grammar fell.
-# 3. A reward can be learned from comparisons while the agent acts; asked about its own walks, it earned over nine tenths of the best return, although its map was worse than one from random walks.
-# 4. Comparisons beat plain ratings when raters have private scales; with one scale, or enough labels to learn each rater's, ratings win. (Private firmness is another matter: chapter 5.)
-# 5. From 2017 to DPO the loss stayed a softmax over the options; with a checker, comparisons and that loss are gone, and asking the current policy again stays.
+# 1. A learned score is a direction: after one lost minus sign a model that often refused harm helped with it, mostly in clean sentences.
+# 2. The price of the KL (2019) kept the language; where distance was paid for as well as harm, most text was broken.
+# 3. A reward can be learned from comparisons while the agent acts (2017): asking about its own walks, it earned over nine tenths of the best return, although its map was worse than one from random walks.
+# 4. Comparisons beat plain ratings (2008) when raters have private scales; with one scale, or enough labels to learn each rater's, ratings win. (Private firmness is another matter: chapter 5.)
+# 5. From 2017 to DPO the loss stayed a softmax over the options; GRPO with a checker drops comparisons and that loss, and keeps training on the policy's own samples.
 #
 # *In the book*: [A Tiny History of RLHF](https://rlhfbook.com/c/02-related-works), chapter 2. *Next*: chapter 3, Definitions.
 #

@@ -17,7 +17,7 @@
 #
 # ![Three panels of a hundred squares: what readers like, 60 happy and 40 sad; stories of the language model before; and stories after, hidden behind a question mark](figures/05_hero.png)
 #
-# Six in ten readers like a story that ends happily, four in ten like a sad end (one square is 1 %). A *reward model* learns from their choices and then picks the best of sixteen stories for every request. On this page you fit it, see which endings are left, and find out when many tastes can be one number at all.
+# Six in ten readers like a story that ends happily, four in ten like a sad end (one square is 1 %). A *reward model* learns from their choices and then picks the best of sixteen stories for every request. On this page you see which endings are left, and when many tastes can be one number at all.
 #
 # <details><summary>What you need, what it costs</summary>
 # Probabilities and log-odds (chapter 3), a little PyTorch. <!-- costs -->. Nothing is downloaded, and nothing is trained but a linear layer. Model: <code>village-3m-sft</code>, three million parameters, GPT-2 architecture, with its stored stories. Settings (20,000 labels, the penalty 0.2) were chosen on other, stored stories.
@@ -45,9 +45,9 @@ rlhf.book.predict(asked, a="about as many as labels: 50 to 65 %",
 # %% [markdown] rlhf={"part": "phenomenon"}
 # ## A taste is not a mistake
 #
-# Our small language model tells stories. If the request leaves the mood open, some end happily, some sadly, some quietly (we set the quiet ones aside for now).
+# Our small language model tells stories. If the request leaves the mood open, some end happily, some sadly, some quietly (the quiet ones come later).
 #
-# Quality is known here, because this world is a toy. The *true reward* of a story is a formula: 3 for a complete story on its topic, of the length and mood that the request asks for; less for slips, repetitions or a missing end; below 0 for broken text. If the request leaves the mood open, the formula does not look at the ending. Two perfect answers to one request: <!-- fact -->
+# The *true reward* of a story is a formula: 3 for a complete story on its topic, of the length and mood that the request asks for; less for slips, repetitions or a missing end; below 0 for broken text. If the mood is open, the formula does not look at the ending. <!-- fact -->
 
 # %% rlhf={"show": true}
 model, tokenizer = rlhf.models.load("village-3m-sft")
@@ -58,7 +58,7 @@ for end in ("happy", "sad"):
     print(f"{end:5}  {len(true)} stories, mean true reward {true.mean():.2f}")
 
 # %% [markdown]
-# Both are equally good; which one you like is *taste*. Now readers compare, 20,000 times, a happy and a sad story. Each label comes from one reader, drawn from a crowd in which 60 % like happy ends. Nobody lies, nobody is careless: `temperature` is the noise of a choice, and at 0.1 it hardly matters. <!-- fact -->
+# The cards show two perfect answers to one request: which one you like is *taste*. Now readers compare, 20,000 times, a happy and a sad story. Each label comes from one reader, drawn from a crowd in which 60 % like happy ends. Nobody is careless: `temperature` is the noise of a choice, and 0.1 is little. <!-- fact -->
 
 # %%
 Crowd, Reader = rlhf.village.Crowd, rlhf.village.Reader
@@ -72,7 +72,7 @@ print(f"the happy story was chosen in {labels:.1%} of the comparisons")
 # %% [markdown] rlhf={"part": "loop"}
 # ## The whole method
 #
-# A *reward model* gives each story $i$ one number $r_i$. Here it is a linear layer on the language model's last hidden state. The *Bradley–Terry* model says that story $i$ is preferred to story $j$ with probability $\sigma(r_i-r_j)$, where $\sigma(x)=1/(1+e^{-x})$. Fitting makes the observed choices likely. The penalty on the weights keeps them from fitting noise; it also makes most differences of reward smaller.
+# A *reward model* gives each story $i$ one number $r_i$. Here it is a linear layer on the language model's last hidden state. The *Bradley–Terry* model says that story $i$ is preferred to story $j$ with probability $\sigma(r_i-r_j)$, where $\sigma(x)=1/(1+e^{-x})$. Fitting makes the observed choices likely. The penalty on the weights keeps them from fitting noise; it also shrinks most differences of reward.
 
 # %%
 old = read.standardised(read)
@@ -98,34 +98,33 @@ off = (old.states @ (weight - theirs)).abs().max()
 claim("the package fits the same rewards (largest difference below 0.02)", off < 0.02)
 
 # %% [markdown]
-# Now the model answers twelve new requests that leave the mood open. For each we keep its first sixteen stories with a happy or a sad end.
+# Now the model answers forty new requests that leave the mood open. For each we keep its first sixteen stories with a happy or a sad end. *Best-of-16* returns the one with the highest fitted reward.
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "sampled"}
-new = tastes.write(model, tokenizer, tastes.open_requests(15), requests=12,
-                   draws=46, generator=run.fresh("stories")).standardised(read)
+asked = tastes.open_requests(46, sentences=(2, 3))
+new = tastes.write(model, tokenizer, asked, requests=40, draws=46,
+                   generator=run.fresh("stories")).standardised(read)
+about = tastes.subjects(new, 16)                   # whom each request asks about
 base = new.happy.mean().item()
 ns, seeds = (1, 2, 4, 8, 16), run.seeds(5)         # five sets of labels
-print(f"{len(new)} stories; one try ends happily in {base:.0%}")
+print(f"{len(new)} stories, {len(set(about))} subjects; {base:.0%} end happily")
 
 # %% tags=["hide-input", "hero", "nbval-ignore-output"] rlhf={"ignore_reason": "sampled"}
 show(camps.squares([("What readers like", "100 readers", 0.6),
                     ("Stories before", "one try of the model", base),
                     ("Stories after", "best of 16 by the fitted reward", None)]))
 
-# %% [markdown]
-# *Best-of-16* returns the story with the highest fitted reward. Two of the twelve requests: the first one where the pick ends differently from the first try, and the one whose pick has the lowest true reward (the readers judged endings alone, so the fitted reward is blind to quality; and where this pick ends sadly, the fit erred, too). The squares show all twelve requests, with rewards fitted to five independent sets of labels.
-
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "sampled", "show": true}
 score = new.states @ weight
 first = torch.arange(0, len(new), 16)              # the first try of each request
-best = first + score.view(12, 16).argmax(1)
+best = first + score.view(-1, 16).argmax(1)
 changed = (new.happy[first] != new.happy[best]).int().argmax()
 for k in (changed, new.gold[best].argmin()):
     tries = (("first try", first[k].item()), ("best of 16", best[k].item()))
     cards(new.requests[first[k]], [(f"{name}: {new.ends[i]} end", new.texts[i],
                                     new.gold[i].item()) for name, i in tries])
-# for each set: draw 20,000 labels, fit as above, score the 192 new stories
-pooled = tastes.scores(old, new, people, seeds)    # (5, 192)
+# for each set: draw 20,000 labels, fit as above, score the new stories
+pooled = tastes.scores(old, new, people, seeds)    # (5, 640)
 curve = torch.stack([tastes.best_of(new, s, 16, ns) for s in pooled])
 after = curve[:, :, -1].mean().item()
 show(camps.squares([("Before: one try", "", base), ("After: best of 16", "", after)]))
@@ -136,13 +135,15 @@ claim("more than 80 % of the best of 16 end happily (five sets of labels)",
 rlhf.book.settled("c", "More than 80 % end happily; four in ten like sad ends.")
 
 # %% [markdown] rlhf={"part": "idea"}
+# The squares show all forty requests, with rewards fitted to five independent sets of labels. The cards show two: the first where the pick ends differently from the first try, and the one whose pick has the lowest true reward. The readers judged endings alone, so the fitted reward is blind to quality.
+#
 # ## Choosing the best forgets how large the majority was
 #
-# The reward knows that the camps are nearly equal. Ideally the *margin*, the reward of a happy end minus that of a sad one, is the log-odds of the labels, $\log\frac{.6}{.4}=.41$: a small number. But best-of-n asks only *which* story scores higher, never by how much. If the reward sees only the ending, any positive margin wins, whenever there is a happy story among the sixteen. <!-- fact -->
+# Ideally the *margin*, the reward of a happy end minus that of a sad one, is the log-odds of the labels, $\log\frac{.6}{.4}=.41$: a small number, for the camps are nearly equal. But best-of-n asks only *which* story scores higher, never by how much. If the reward sees only the ending, any positive margin wins, whenever there is a happy story among the sixteen. <!-- fact -->
 #
 # Training with a KL penalty (chapters 4 and 8) does ask by how much. Its best policy is the reference $\pi_{\rm ref}$, the model before, *tilted* by the reward: $\pi(y)\propto\pi_{\rm ref}(y)\,e^{r(y)/\beta}$, where β is the weight of the penalty. If all happy stories share one reward, and all sad ones another, divide the probability of happy ends by that of sad ones:
 #
-# $$\underbrace{\frac{\pi(\text{happy})}{\pi(\text{sad})}}_{\text{odds after}}=\underbrace{\frac{\pi_{\rm ref}(\text{happy})}{\pi_{\rm ref}(\text{sad})}}_{\text{odds before}}\cdot\Big(\underbrace{\frac{.6}{.4}}_{\text{odds in the labels}}\Big)^{1/\beta}$$
+# $$\underbrace{\frac{\pi(\text{happy})}{\pi(\text{sad})}}_{\text{odds after}}=\underbrace{\frac{\pi_{\rm ref}(\text{happy})}{\pi_{\rm ref}(\text{sad})}}_{\text{odds before}}\cdot\Big(\underbrace{\frac{.6}{.4}}_{\text{labels}}\Big)^{1/\beta}$$
 #
 # *Said aloud: raise the odds in the labels to the power one over β, and multiply the odds before by it.*
 
@@ -160,9 +161,9 @@ claim("the package computes the same",
       bool((theirs - after_tilt(0.5, 0.6, 0.1)).abs() < 1e-9))
 
 # %% [markdown]
-# From even odds, β = 1 repeats the labels; a still stronger penalty goes back to the model before. At β = 0.1, a usual setting of DPO, the power is 10: $1.5^{10}\approx 58$, and the minority keeps 2 %. <!-- fact -->
+# From even odds, β = 1 repeats the labels. At β = 0.1, a usual setting of DPO, the power is 10: $1.5^{10}\approx 58$, and the minority keeps 2 %. <!-- fact -->
 #
-# Now on the real stories. Two controls: a crowd of 90 to 10, and labels that are coin flips.
+# Now on the real stories, with two controls: a crowd of 90 to 10, and labels that are coin flips.
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "sampled"}
 crowds = {"90 / 10": Crowd((happy, sad), (0.9, 0.1)),
@@ -186,23 +187,23 @@ show(camps.tinted(plots.panels({unit: shares}, ticks=ns, roles=looks,
                                x_label="n, best of n",
                                title="60 to 40 and 90 to 10: almost the same curve")))
 table({k: {"best of 4": f"{c[:, :, 2].mean():.0%}".replace("%", " %")}
-       | tastes.spread(c[:, :, -1]) for k, c in curves.items()}, corner="labels",
-      note="Share of happy ends. 95 % interval: over the 12 requests (Wilson).")
-fitted = 1 / (1 + torch.tensor(-margin).exp())
-tilted = {"formula, odds .6/.4": [after_tilt(base, 0.6, b) for b in β],
-          "formula, fitted margin": [after_tilt(base, fitted.item(), b) for b in β],
-          "policy: measured": tilts.tolist()}
-show(camps.tinted(plots.panels({unit: tilted}, roles=looks, ticks=[str(b) for b in β],
+       | tastes.share_of(c[:, :, -1], about) for k, c in curves.items()},
+      corner="labels", note="Share of happy ends; interval of best of 16, by subject.")
+fitted = torch.tensor(margin).sigmoid().item()
+tilted = {"formula, odds .6/.4": (β, [after_tilt(base, 0.6, b) for b in β]),
+          "formula, fitted margin": (β, [after_tilt(base, fitted, b) for b in β]),
+          "policy: measured": (β, tilts.tolist())}
+show(camps.tinted(plots.panels({unit: tilted}, roles=looks, zero=None,
                                title="A smaller β amplifies the majority",
                                x_label="β (left: weak penalty, right: strong)")))
 rlhf.book.quote("margin", f"{margin:.2f}")
 
 # %% [markdown]
-# At n = 2 and n = 4 the curves of 60 to 40 and 90 to 10 are almost one: the size of the majority is almost gone. The sad picks that remain at n = 16 are errors of the fit, which the best of sixteen seeks out (chapter 17). Labels that know *nothing* do not leave the stories alone, either: single sets of coin flips drift to either side, because best-of-16 amplifies whatever direction the noise left behind.
+# At n = 2 and n = 4 the curves of 60 to 40 and 90 to 10 are almost one: the size of the majority is almost gone. The sad picks that remain at n = 16 are errors of the fit (chapter 17). Labels that know *nothing* do not leave the stories alone, either: best-of-16 amplifies whatever direction the noise of a set of coin flips left behind.
 #
-# In the second plot the measured shares lie below the formula. Part of the reason: the penalty of the fit shrinks the margin from .41 to <!-- out margin -->. The rest we did not separate: rewards differ within one kind of ending, requests start from different shares, and there are only sixteen stories each. <!-- fact -->
+# In the second plot the measured shares lie below the formula with the odds of the labels. Part of the reason: the penalty of the fit shrinks the margin from .41 to <!-- out margin -->. <!-- fact -->
 #
-# **Is that unfair? Count readers, not stories.** Suppose that every reader asks for a story, and gets what the policy gives. How many get the ending they like? The last row fits one reward to the labels of the happy camp and another to those of the sad camp, and each reader gets the pick of the own camp's reward.
+# **Is that unfair? Count readers, not stories.** Every reader asks for a story and gets what the policy gives. How many get the ending they like?
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "sampled"}
 labelled = chosen, rejected, who
@@ -213,7 +214,7 @@ got = {"one story, no choice": base, "one policy, β = 1": measured[-1],
 # happy ends, turned into readers: 60 % want a happy one, 40 % a sad one
 serve = {name: tastes.served(share, 0.6) for name, share in got.items()}
 table(serve, digits="%", corner="readers who get the ending they like",
-      note="12 requests. Rows 2, 3: mean of five sets of labels; row 4: one set.")
+      note="40 requests. Rows 2, 3: mean of five sets of labels; row 4: one set.")
 
 # %% tags=["hide-input"]
 _, _, one, split = serve.values()
@@ -225,15 +226,15 @@ claim("one policy serves under 20 % of the sad camp, a reward for each over 80 %
       one["sad camp"] < 0.2 and worse_off > 0.8, kind="T")
 
 # %% [markdown] rlhf={"part": "idea"}
-# From a start near even odds, a policy (the model that answers) near β = 1 stays close to the vote. That *looks* fair, and gives about half of all readers the wrong story, because it does not know who asks. Best-of-16 pleases more people in total and abandons the rest. What serves both camps is to know *who is asking*, or perhaps to offer one story of each kind, which we did not try. Pooled labels do not say who asks.
+# The last row fits one reward to the labels of each camp, and each reader gets the pick of the own camp's reward. A policy near β = 1 stays close to the vote, if the start is near even. That *looks* fair, and gives about half of all readers the wrong story, because it does not know who asks. Best-of-16 pleases more people in total and abandons the rest. What serves both is to know *who is asking*, and pooled labels do not say.
 #
-# *Keep this: β decides how far a majority is amplified; best-of-n almost ignores its size.*
+# > **Keep this.** β decides how far a majority is amplified; best-of-n almost ignores its size.
 #
 # ## A firm minority can outvote the majority
 #
-# People differ in *what* they like and in *how firmly* they choose. If two endings differ by $d$ in utility for a reader, and $\tau$ is the noise of this reader's choices (the temperature), the better one is chosen with probability $\sigma(d/\tau)$. Pooled labels see only the mixture, with $w$ the share of the happy camp:
+# People differ in *what* they like and in *how firmly* they choose. If two endings differ by $d$ in utility for a reader, and $\tau$ is the noise of this reader's choices (the temperature), the better one is chosen with probability $\sigma(d/\tau)$. Pooled labels see only the mixture. With $w$ the share of the happy camp, the happy end is chosen with probability
 #
-# $$P(\text{happy}\succ\text{sad})=w\,\sigma(d_1/\tau_1)+(1-w)\,\sigma(-d_2/\tau_2)$$
+# $$p=w\,\sigma(d_1/\tau_1)+(1-w)\,\sigma(-d_2/\tau_2)$$
 
 # %%
 firm = torch.tensor([1 / 1.0, 1 / 0.3]).sigmoid()   # P(own side): unsure, firm
@@ -246,14 +247,14 @@ show(camps.squares([("What people like", "100 people", 0.6),
 # %% [markdown]
 # Six in ten people like happy ends, and the labels say *sad*. Choices against the own taste cancel others, so an unsure reader counts for .46 of a vote and a firm one for .93. <!-- fact -->
 #
-# Is the result wrong? The formula holds only the ratio $d/\tau$. So the sad camp may be firm for two reasons: it chooses with **less noise** ($\tau_2=0.3$), or it **cares more** ($d_2=3.3$, with the noise of everybody else). We build both crowds and ask each in five ways: <!-- fact -->
+# Is the result wrong? The formula holds only the ratio $d/\tau$. So the sad camp may be firm for two reasons: it chooses with **less noise** ($\tau_2=0.3$), or it **cares more** ($d_2=3.3$, with the noise of everybody else). We build both crowds and ask each in four ways: <!-- fact -->
 #
 # | question | what one label says | loss for the score $r$ |
 # |---|---|---|
 # | comparison | this one of two | $-\log\sigma(r_i-r_j)$ |
 # | ranking of four | an order | Plackett–Luce: choose the best of four, then of three, then of two |
 # | thumb | up or down | $-\log\sigma(\pm r_i)$ |
-# | rating, 1 to 5 or 1 to 8 | a number | $\frac12(r_i-\text{rating})^2$ |
+# | rating, 1 to 8 | a number | $\frac12(r_i-\text{rating})^2$ |
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "sampled"}
 unsure = Reader(likes=("happy", "sad"), temperature=1.0)
@@ -263,11 +264,11 @@ two_crowds = {"less noise": Crowd((unsure, sure), (0.6, 0.4)),
               "cares more": Crowd((unsure, cares), (0.6, 0.4))}
 rows = {}
 for why, crowd in two_crowds.items():              # 20,000 answers, one fit a question
-    for kind, (w, _) in tastes.five_questions(old, crowd, 20_000, seeds[0]).items():
+    for kind, (w, _) in tastes.four_questions(old, crowd, 20_000, seeds[0]).items():
         ends = tastes.best_of(new, new.states @ w, 16, [16])
         rows.setdefault(kind, {})[why] = ends.mean().item()
 table(rows, digits="%", corner="happy ends, best of 16, if the sad camp …",
-      note="12 requests; one set of 20,000 answers for each question.")
+      note="40 requests; one set of 20,000 answers for each question.")
 
 # %% tags=["hide-input"]
 told = [{k: row[c] for k, row in rows.items()} for c in ("less noise", "cares more")]
@@ -282,17 +283,15 @@ claim("ratings from 1 to 8 tell the crowds apart; comparisons, rankings, thumbs 
       blind and less > 0.5 and more < 0.2, kind="T")
 
 # %% [markdown]
-# Comparisons, rankings and thumbs give labels with the same probabilities in both crowds, so no amount of data tells the crowds apart: in this logistic model (with a fixed zero, for thumbs) only $d/\tau$ enters. Ratings differ, because noise averages out over many readers and strength does not.
+# Comparisons, rankings and thumbs give labels with the same probabilities in both crowds, so no amount of data tells them apart: in this logistic model (with a fixed zero, for thumbs) only $d/\tau$ enters. Ratings differ: noise averages out over many readers, strength does not.
 #
-# But ratings rest on a stronger assumption: that one step on the scale means the same to everybody. Whether the utilities of different people can be compared at all is an old dispute, and no loss settles it.
-#
-# Should those who care more win? That is a question to people, too. Where there is a right answer, less noise may come from attention, and more weight is welcome. On a matter of taste it only makes firm people louder. Move the camps (small noise means firm, a small β a weak penalty):
+# But ratings rest on a stronger assumption: that one step on the scale means the same to everybody (chapter 2). Should those who care more win? No loss settles that. Move the camps (small noise means firm, a small β a weak penalty):
 
 # %% tags=["hide-input", "nbval-ignore-output"] rlhf={"ignore_reason": "widget"}
 camps.explorer().show()
 
 # %% [markdown] rlhf={"part": "idea"}
-# *Keep this: pooled comparisons count firm readers for more than unsure ones, and cannot say why they are firm.*
+# > **Keep this.** Pooled comparisons count firm readers for more than unsure ones, and cannot say why they are firm.
 #
 # ## When does a score exist at all?
 #
@@ -304,7 +303,7 @@ circle = {("happy", "sad", "quiet"): 40, ("sad", "quiet", "happy"): 35,
 show(camps.circle(circle))
 
 # %% [markdown]
-# Each reader has a sensible order. The majority does not: it prefers happy to sad, sad to quiet, and quiet to happy. Condorcet described such a *cycle* in 1785. No score can agree with it: $r_{\rm happy}>r_{\rm sad}>r_{\rm quiet}>r_{\rm happy}$ is impossible. Conversely, if there is no cycle and no tie, some score orders every pair as the majority does. We try all electorates of 3, 5 and 7 people (an odd number cannot tie), and all orders of the scores: <!-- fact -->
+# The majority prefers happy to sad, sad to quiet, and quiet to happy. Condorcet described such a *cycle* in 1785. No score can agree with it. Conversely, if there is no cycle and no tie, some score orders every pair as the majority does. We try all electorates of 3, 5 and 7 people (an odd number cannot tie): <!-- fact -->
 
 # %%
 small = [e for people_ in (3, 5, 7) for e in votes.electorates(people_)]
@@ -315,7 +314,7 @@ for n in (3, 5, 7, 9):
     print(f"{n} random orders: a cycle in {float(votes.cycle_probability(n)):.1%}")
 
 # %% [markdown]
-# That a score *exists* does not mean that Bradley–Terry fits it. Bradley–Terry also demands *sizes*: log-odds must add up along every path. Take the two camps, with quiet ends in the middle for both. All three comparisons are 60 to 40. Then happy over sad should be $.41+.41$ in log-odds, which is 69 %, and the readers say 60 %. What does the best fit do? <!-- fact -->
+# That a score *exists* does not mean that Bradley–Terry fits it. It also demands *sizes*: log-odds must add up along every path. Take the two camps, with quiet ends in the middle for both: all three comparisons are 60 to 40. Happy over sad should be $.41+.41$ in log-odds, 69 %, and the readers say 60 %. <!-- fact -->
 
 # %%
 def bradley_terry(P, steps=1000):                  # P[i, j]: share who prefer i to j
@@ -337,35 +336,36 @@ for name, j in (("quiet", 1), ("sad", 2)):
     print(f"happy over {name}: readers {P[0, j]:.0%}, fit {fit_says:.0%}")
 
 # %% [markdown] rlhf={"part": "idea"}
-# Here it finds the right order with wrong sizes. In the next section it misses even the order.
+# Here it finds the right order with wrong sizes; in the next section it misses even the order. Reward models use one number all the same, because one number can be maximised directly.
 #
-# Then why do most reward models use one number? Because one number can be maximised directly. If orders are random, cycles are rare with three options, as the counts above show, and become the rule as the number of options grows.
-#
-# *Keep this: if no pair is tied, a score that agrees with every majority exists exactly when the majorities do not go round.*
+# > **Keep this.** If no pair is tied, a score that agrees with every majority exists exactly when the majorities do not go round.
 #
 # ## Other rules, other winners
 #
-# A small election: nineteen people order the three endings.
+# A small election: nineteen people order the three endings. Five rules pick a winner:
+#
+# | rule | picks |
+# |---|---|
+# | plurality | the option with the most first places |
+# | Borda | the option with the most points: one for every option that a person puts below it |
+# | Condorcet | the option that beats each other one by majority |
+# | maximal lottery | the mixture that none beats in expected votes |
+# | random ballot | the first choice of one person, drawn at random |
 
 # %%
 ballots = votes.three_winners(19)[0].items()       # found by trying all electorates
 nineteen = dict(sorted(((o, n) for o, n in ballots if n), key=lambda pair: -pair[1]))
 table({" > ".join(order): {"people": n} for order, n in nineteen.items()},
       corner="order, best first")
-how = {"plurality": "has the most first places",
-       "Borda, Bradley–Terry": "a point for every option that a person puts below it",
-       "Condorcet": "beats each other option by majority",
-       "maximal lottery": "the mixture that none beats in expected votes",
-       "random ballot": "the first choice of one person, drawn at random"}
-table({rule: {"winner": votes.told(chosen), "how it picks": how[rule]}
+table({rule: {"winner": votes.told(chosen)}
        for rule, chosen in votes.rules(nineteen).items()}, corner="rule")
 
 # %% [markdown]
-# The first three rules, three winners. Why do Borda and Bradley–Terry share a row? Compare all pairs equally often. At the best fit, the slope of the loss is zero for the reward $r_i$ of every option $i$. In points per person, this says:
+# Three rules, three winners. Why do Borda and Bradley–Terry share a row? Compare all pairs equally often. At the best fit, the slope of the loss is zero for the reward $r_i$ of every option $i$. In points per person, this says:
 #
 # $$\underbrace{\sum_{j\ne i}P(i\succ j)}_{\text{Borda points}}=\underbrace{\sum_{j\ne i}\sigma(r_i-r_j)}_{\text{predicted points}}$$
 #
-# *Said aloud: the fit gives every option exactly the points that it has.* And the option with the larger reward is predicted more points. So Bradley–Terry orders the options by Borda points (Siththaranjan et al., 2024). We fit it to the nineteen people: *sad* comes first, although happy beats sad by 10 to 9. The picture then asks all rules about the two electorates from before. <!-- fact -->
+# *Said aloud: the fit gives every option exactly the points that it has.* And the option with the larger reward is predicted more points. So Bradley–Terry orders the options by Borda points (Siththaranjan et al., 2024). <!-- fact -->
 
 # %%
 names, P = votes.options(nineteen), votes.table(nineteen)
@@ -385,11 +385,13 @@ claim("below nineteen people, plurality, Borda and Condorcet never have three wi
       not any(votes.three_winners(n) for n in range(3, 19)))
 
 # %% [markdown]
-# The *maximal lottery* (Kreweras 1965, Fishburn 1984) needs no score; as *Nash learning* it trains language models (Munos et al., 2023; there a KL penalty softens it). It keeps several answers **only where no option beats all others**. With two camps it is as one-sided as best-of-n: happy wins 60 to 40, so it is always happy. It cures cycles, not the silence of the minority. The *random ballot* keeps every camp, at the price that we counted: many readers get the wrong story. <!-- fact -->
+# For the nineteen people *sad* comes first in the fit, although happy beats sad by 10 to 9. The picture asks all rules about the two electorates from before. The *maximal lottery* (Kreweras 1965, Fishburn 1984) needs no score; as *Nash learning* it trains language models (Munos et al., 2023; there a KL penalty softens it). It keeps several answers **only where no option beats all others**: with two camps it is always happy. It cures cycles, not the silence of the minority. The *random ballot* keeps every camp, and gives many readers the wrong story. <!-- fact -->
 #
 # Is there a perfect rule? Arrow proved (1951, in the form of 1963): with three or more options, no rule that turns *every* electorate into one order can (1) follow every unanimous wish, (2) order each pair by what people say about this pair alone, and (3) not simply copy one fixed person. Bradley–Terry gives up (2). In the circle it puts sad first; delete *quiet* from every ballot, and happy beats sad 65 to 35. <!-- fact -->
 #
-# *Keep this: "what people prefer" is a fact plus a rule, and Bradley–Terry has chosen the rule for you: Borda, if all pairs are asked equally often.* The whole way from a feeling to a policy, and what each step takes for granted:
+# > **Keep this.** “What people prefer” is a fact plus a rule. Bradley–Terry has chosen the rule for you: Borda, if all pairs are asked equally often.
+#
+# The drawing below shows the whole way from a feeling to a policy.
 
 # %% tags=["hide-input"] rlhf={"drawing": true, "figure": "road"}
 show(camps.road())
@@ -419,7 +421,7 @@ claim("pooled accuracy is below 65 %, the sad camp's is worse than a coin's",
       right.mean() < 0.65 and of["sad"] < 0.3, kind="T")
 
 # %% [markdown] rlhf={"part": "gpt2"}
-# A perfect predictor of this crowd is right 60 % of the time: it cannot know who will answer. One pooled number near its ceiling hides a camp whose wish is predicted backwards. <!-- fact -->
+# A perfect predictor of this crowd is right 60 % of the time: it cannot know who will answer. One pooled number hides a camp whose wish is predicted backwards. <!-- fact -->
 #
 # ## At GPT-2 size
 #
@@ -428,18 +430,19 @@ claim("pooled accuracy is below 65 %, the sad camp's is worse than a coin's",
 # %%
 large = rlhf.book.recorded("05_smollm2")
 lines = {name: large.seeds(name) for name in ("60 / 40", "coin flips")}
+mean = {k: f"{100 * sum(s[-1] for s in sets) / 5:.0f} %" for k, sets in lines.items()}
 show(camps.tinted(plots.panels({"share of happy ends": lines}, roles=looks,
-    title="SmolLM2: the majority of 60 to 40 takes over, too", x_label="n, best of n",
-    ticks=large.curve["n"])))
+    title=f"SmolLM2, six requests: {mean['60 / 40']} happy at n = 8",
+    x_label="n, best of n", ticks=large.curve["n"])))
 tries = {"first try": "before", "best of 8": "after"}
 shown = {name: large.held_out[when]["texts"][0] for name, when in tries.items()}
 cards(shown["first try"]["prompt"], [(f"{name}: {t['end']} end", t["completion"])
                                      for name, t in shown.items()])
-for name, key in (("60 / 40", "large"), ("coin flips", "flips")):
-    rlhf.book.quote(key, f"{100 * sum(s[-1] for s in lines[name]) / 5:.0f} %")
+rlhf.book.quote("large", mean["60 / 40"])
+rlhf.book.quote("flips", mean["coin flips"])
 
 # %% [markdown] rlhf={"part": "exercises"}
-# On average over five sets of labels, <!-- out large --> of the best of eight end happily after 60 to 40 labels, and <!-- out flips --> after coin flips. It agrees in direction. Six requests are few, though: single sets of coin flips reach 100 %, so one set of labels alone would prove nothing here. <!-- fact -->
+# On average over five sets of labels, <!-- out large --> of the best of eight end happily after 60 to 40 labels, and <!-- out flips --> after coin flips. Six requests are few: single sets of coin flips reach 100 %, so one set of labels alone would prove nothing here. <!-- fact -->
 #
 # ## Exercises
 #

@@ -107,22 +107,23 @@ def rules(shares: Mapping[str, Mapping[str, Mapping[str, float]]], alt: str = ""
 
 def road(alt: str = ""):
     """From a feeling to a policy: what each step assumes, and who studied or questioned it."""
-    steps = ("a feeling", "a choice", "many labels", "one score", "a policy")
-    taken = (("It has a strength.", "Bentham 1789: utility"),
-             ("The choice shows it, with noise.", "Thurstone 1927, Bradley & Terry 1952"),
+    steps = ("feelings", "choices", "one score", "a policy")
+    beside = ("have a strength: utility (Bentham 1789)", "of many people", "for every story", "")
+    taken = (("A choice shows the feeling, with noise.", "Thurstone 1927, Bradley & Terry 1952"),
              ("Different people can be added up.", "questioned: Condorcet 1785, Arrow 1951"),
              ("The score is all that matters.", "questioned: chapter 17"))
-    fig, ax = canvas(5.2, 5.3, alt or "Drawing from the top down: a feeling, a choice, many labels, one score, a policy. Beside "
+    fig, ax = canvas(5.2, 4.6, alt or "Drawing from the top down: feelings, choices of many people, one score, a policy. Beside "
                      "each arrow stands what the step assumes, and who studied or questioned it")
-    note(ax, 0.1, 5.08, "Each arrow assumes something", 13, "left", bold=True, color=BLACK)
+    note(ax, 0.1, 4.38, "Each arrow assumes something", 13, "left", bold=True, color=BLACK)
     for i, name in enumerate(steps):
-        y = 4.2 - 1.0 * i
-        box(ax, 0.1, y, 1.45, 0.54, name, "good" if i == 4 else "policy", 12.5, bold=True)
-        if i < 4:
-            ax.add_patch(FancyArrowPatch((0.82, y - 0.02), (0.82, y - 0.45), arrowstyle="-|>", mutation_scale=14, linewidth=1.6,
+        y = 3.5 - 1.1 * i
+        box(ax, 0.1, y, 1.3, 0.54, name, "good" if i == 3 else "policy", 12.5, bold=True)
+        note(ax, 1.55, y + 0.27, beside[i], 11.5, "left")
+        if i < 3:
+            ax.add_patch(FancyArrowPatch((0.75, y - 0.02), (0.75, y - 0.55), arrowstyle="-|>", mutation_scale=14, linewidth=1.6,
                                          color=QUIET))
-            note(ax, 1.7, y - 0.09, taken[i][0], 13, "left", color=BLACK)
-            note(ax, 1.7, y - 0.36, taken[i][1], 11.5, "left")
+            note(ax, 1.0, y - 0.16, taken[i][0], 12.5, "left", color=BLACK)
+            note(ax, 1.0, y - 0.41, taken[i][1], 11.5, "left")
     return fig
 
 

@@ -270,19 +270,39 @@ def label_shift(tokens: list, alt=""):
 
 
 def timeline(events: list, alt=""):
-    """Events [(year, name, note)] along a line, from the top down so that it reads on a phone."""
-    row = 0.62
-    fig, ax = canvas(6.8, 0.2 + row * len(events), alt or "Timeline from the top down: "
+    """Events [(year, name, note)] along a line, from the top down; narrow, so that its words can be read on a phone."""
+    row = 0.74
+    fig, ax = canvas(5.2, 0.2 + row * len(events), alt or "Timeline from the top down: "
                      + "; ".join(f"{year} {name}" for year, name, *_ in events))
     high = fig.get_figheight()
-    ax.plot([0.95, 0.95], [0.25, high - 0.25], color="#9aa0aa", linewidth=2, zorder=0)
+    ax.plot([0.75, 0.75], [0.25, high - 0.25], color="#9aa0aa", linewidth=2, zorder=0)
     for i, (year, name, *rest) in enumerate(events):
         y = high - 0.1 - row * (i + 0.5)
-        ax.plot(0.95, y, "o", color=BLUE, markersize=9)
-        note(ax, 0.75, y, str(year), ha="right", bold=True, color=BLACK, size=11)
-        note(ax, 1.2, y + (0.12 if rest and rest[0] else 0), name, ha="left", bold=True, color=BLACK, size=11)
-        if rest and rest[0]:
-            note(ax, 1.2, y - 0.13, textwrap.shorten(rest[0], 85, placeholder=" …"), ha="left")
+        ax.plot(0.75, y, "o", color=BLUE, markersize=9)
+        note(ax, 0.6, y, str(year), ha="right", bold=True, color=BLACK, size=11)
+        words = textwrap.wrap(textwrap.shorten(rest[0], 100, placeholder=" …"), 52) if rest and rest[0] else []
+        note(ax, 0.95, y + 0.11 * len(words), name, ha="left", bold=True, color=BLACK, size=11)
+        if words:
+            note(ax, 0.95, y + 0.11 * len(words) - 0.11 - 0.09 * len(words), "\n".join(words), ha="left", size=10.5)
+    return fig
+
+
+def two_by_two(columns, rows, cells, *, alt=""):
+    """Four cases: two columns, two rows, and in each box a case. cells[row][column]: (name, words below it, tone)."""
+    left, wide, tall = 1.25, 1.9, 0.85
+    fig, ax = canvas(left + 2 * wide + 0.35, 2 * tall + 0.85, alt or "Drawing of four cases: " + "; ".join(
+        f"{rows[i]}, {columns[k]}: {cells[i][k][0]}" for i in (0, 1) for k in (0, 1)))
+    high = fig.get_figheight()
+    for k, name in enumerate(columns):
+        note(ax, left + (wide + 0.12) * k + wide / 2, high - 0.2, name, 12, color=BLACK, bold=True)
+    for i, name in enumerate(rows):
+        low = high - 0.45 - tall - (tall + 0.12) * i
+        note(ax, 0.1, low + tall / 2, name, 12, "left", color=BLACK, bold=True)
+        for k, (case, words, tone) in enumerate(cells[i]):
+            x = left + (wide + 0.12) * k
+            box(ax, x, low, wide, tall, "", tone)
+            note(ax, x + wide / 2, low + tall * 0.66, case, 12, color=BLACK, bold=True)
+            note(ax, x + wide / 2, low + tall * 0.3, words, 12, color=BLACK)
     return fig
 
 

@@ -21,6 +21,15 @@ def papers() -> list[dict]:
 def timeline():
     """The marked rows as a drawing: year, paper, unit of feedback, loss."""
     rows = [row for row in papers() if row["drawn"]]
-    return drawings.timeline([(row["year"], row["paper"], f"{row['feedback']} → {row['loss']}") for row in rows],
+    return drawings.timeline([(row["year"], row["paper"].split(" (")[0], f"{row['feedback']} → {row['loss']}") for row in rows],
                              alt="Timeline from the top down, with the unit of feedback of each paper: "
                                  + "; ".join(f"{row['year']} {row['paper']}" for row in rows))
+
+
+def four_signs():
+    """The pay r − β KL with each of its two signs right or wrong, as a drawing of four cases."""
+    return drawings.two_by_two(
+        ("distance costs", "distance pays"), ("the score\npays", "minus the\nscore pays"),
+        [[("as intended", "r − β KL", "good"), ("price flipped", "r + β KL", "middle")],
+         [("score flipped", "−r − β KL", "bad"), ("both flipped", "−r + β KL", "bad")]],
+        alt="Drawing of four runs: the score pays or minus the score pays, distance from the start costs or pays")

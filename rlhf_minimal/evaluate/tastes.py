@@ -72,13 +72,18 @@ def stored(tokenizer, ends: Iterable[str] = ENDS) -> Stories:
                    ends)
 
 
-def open_requests(n: int = 20) -> list[dict]:
-    """n different test requests for a story of two sentences that leave the mood open, with `prompt` and `family`."""
+def open_requests(n: int = 20, sentences: tuple[int, ...] = (2,)) -> list[dict]:
+    """n different test requests for a story of so many sentences that leave the mood open, with `prompt` and `family`."""
     rows = village.prompts(600, seed=5, split="test", families=("story",))
-    some = [row for row in rows if not (info := village.parse(row["prompt"]).info)["mood"] and info["count"] == 2]
+    some = [row for row in rows if not (info := village.parse(row["prompt"]).info)["mood"] and info["count"] in sentences]
     if len(some) < n:
         raise ValueError(f"{n} requests asked for, the village has {len(some)} of this kind")
     return some[:n]
+
+
+def subjects(some: Stories, keep: int) -> list[str]:
+    """Whom each request of `write` asks about: one name for every `keep` stories."""
+    return [village.parse(request).info["hero"] for request in some.requests[::keep]]
 
 
 @torch.no_grad()
@@ -209,11 +214,11 @@ def fit(states: Tensor, loss: Callable[[Tensor], Tensor], *, l2: float = 0.2, st
     return weight.detach()
 
 
-def five_questions(some: Stories, crowd: Crowd, n: int, seed: int, *, l2: float = 0.2) -> dict[str, tuple[Tensor, float | None]]:
-    """One crowd asked in five ways, n answers each -> {question: (weight of the reward that fits best, share of ties)}.
+def four_questions(some: Stories, crowd: Crowd, n: int, seed: int, *, l2: float = 0.2) -> dict[str, tuple[Tensor, float | None]]:
+    """One crowd asked in four ways, n answers each -> {question: (weight of the reward that fits best, share of ties)}.
 
-    Comparisons: Bradley-Terry. Rankings of four: Plackett-Luce. Thumbs: logistic regression. Ratings from 1 to 5 and from 1
-    to 8: least squares on the ratings in units of their standard deviation. A ranking counts as one answer, a rating as well.
+    Comparisons: Bradley-Terry. Rankings of four: Plackett-Luce. Thumbs: logistic regression. Ratings from 1 to 8:
+    least squares on the ratings in units of their standard deviation. A ranking counts as one answer, a rating as well.
     """
     x = some.states
 
@@ -226,11 +231,10 @@ def five_questions(some: Stories, crowd: Crowd, n: int, seed: int, *, l2: float 
     found = {"comparison": (fit(x, lambda s: bt(s, chosen, rejected), l2=l2), None),
              "ranking of four": (fit(x, lambda s: plackett_luce_loss(s[order], torch.arange(4).expand(n, 4))[0], l2=l2), None),
              "thumb": (fit(x, lambda s: F.binary_cross_entropy_with_logits(s[liked], up), l2=l2), None)}
-    for levels in (5, 8):
-        rows, stars = rate(some, crowd, n // 2, seed, levels=levels)
-        y = (stars - stars.mean()) / stars.std()
-        weight = fit(x, lambda s, rows=rows, y=y: rating_loss(s[rows].flatten(), y.flatten())[0], l2=l2)
-        found[f"rating, 1 to {levels}"] = weight, (stars[:, 0] == stars[:, 1]).double().mean().item()
+    rows, stars = rate(some, crowd, n // 2, seed, levels=8)
+    y = (stars - stars.mean()) / stars.std()
+    weight = fit(x, lambda s: rating_loss(s[rows].flatten(), y.flatten())[0], l2=l2)
+    found["rating, 1 to 8"] = weight, (stars[:, 0] == stars[:, 1]).double().mean().item()
     return found
 
 
@@ -279,6 +283,26 @@ def spread(shares: Tensor) -> dict[str, str]:
     low, high = wilson(mean, shares.shape[1])
     return {"best of 16": f"{100 * mean:.0f} %", "95 % interval": f"{100 * low:.0f} to {100 * high:.0f} %",
             "five sets of labels": f"{sets.min():.0f} to {sets.max():.0f} %"}
+
+
+def share_of(shares: Tensor, groups: list[str]) -> dict[str, str]:
+    """Shares (sets of labels, requests) in words: the mean of all, and its 95 % interval over groups of requests.
+
+    groups: one name for each request. Requests about one subject are alike, so the subject is the unit: with the residuals
+    e of the G groups' sums, the variance of the mean of N requests is G / (G - 1) sum e^2 / N^2. ValueError for one group.
+
+    >>> share_of(torch.tensor([[1.0, 1.0, 0.5, 1.0]]), ["a", "a", "b", "c"])
+    {'best of 16': '88 %', '95 % interval': '59 to 100 %'}
+    """
+    names = list(dict.fromkeys(groups))
+    if len(names) < 2:
+        raise ValueError(f"{len(names)} group of requests; an interval needs at least 2")
+    each = shares.double().mean(0)
+    mean = each.mean().item()
+    off = [sum(v - mean for v, name in zip(each.tolist(), groups, strict=True) if name == one) for one in names]
+    half = 1.96 * (len(names) / (len(names) - 1) * sum(v * v for v in off)) ** 0.5 / len(groups)
+    low, high = max(mean - half, 0.0), min(mean + half, 1.0)
+    return {"best of 16": f"{100 * mean:.0f} %", "95 % interval": f"{100 * low:.0f} to {100 * high:.0f} %"}
 
 
 def best_of(some: Stories, score: Tensor, keep: int, ns: Iterable[int]) -> Tensor:

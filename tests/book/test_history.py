@@ -11,6 +11,8 @@ def test_the_timeline_is_whole_and_in_order():
     assert years == sorted(years) and years[0] == 1952 and len(rows) >= 12
     assert all(row["source"].startswith("https://") for row in rows)
     assert "Christiano" in history.timeline().alt
+    words = [text.get_text() for text in history.four_signs().axes[0].texts]
+    assert all(pay in words for pay in ("r − β KL", "r + β KL", "−r − β KL", "−r + β KL"))
 
 
 def test_a_broken_row_is_named(tmp_path, monkeypatch):

@@ -148,6 +148,8 @@ DRAWN = {
     "shift": lambda: drawings.label_shift(TOKENS[1:6]),
     "timeline": lambda: drawings.timeline([(2017, "Christiano et al.", "comparisons of walks"), (2023, "DPO", "")]),
     "two": lambda: drawings.answers(PROMPTS, TWO, {"low rate": [3, 0.5], "high rate": [-1, 2]}, title="Same pairs"),
+    "four cases": lambda: drawings.two_by_two(("a", "b"), ("c", "d"), [[("one", "1", "good"), ("two", "2", "bad")],
+                                                                     [("three", "3", "middle"), ("four", "4", "plain")]]),
     "rows": lambda: drawings.answer_rows(PROMPTS, TWO, note_below="the first two"),
     "over": lambda: drawings.answers_over_bars(PROMPTS[0], {n: t[0] for n, t in TWO.items()}, {
         "flatters, %": {"blind draw": (8, 1), "best of 16": (66, 5)},

@@ -92,10 +92,10 @@ def test_fit_finds_the_log_odds(world):
     assert abs(2 * weight[0].item() - margin) < 0.02
 
 
-def test_five_questions(world):
-    found = tastes.five_questions(world, crowd(), 2_000, 0)
-    assert list(found) == ["comparison", "ranking of four", "thumb", "rating, 1 to 5", "rating, 1 to 8"]
-    assert all(w[0] > 0 for w, _ in found.values()) and found["thumb"][1] is None and 0 <= found["rating, 1 to 5"][1] < 1
+def test_four_questions(world):
+    found = tastes.four_questions(world, crowd(), 2_000, 0)
+    assert list(found) == ["comparison", "ranking of four", "thumb", "rating, 1 to 8"]
+    assert all(w[0] > 0 for w, _ in found.values()) and found["thumb"][1] is None and 0 <= found["rating, 1 to 8"][1] < 1
 
 
 def test_best_of_and_tilt(world):
@@ -109,6 +109,18 @@ def test_best_of_and_tilt(world):
     said = tastes.spread(torch.ones(5, 12))
     assert said == {"best of 16": "100 %", "95 % interval": "76 to 100 %", "five sets of labels": "100 to 100 %"}
     assert tastes.spread(torch.tensor([[1.0, 0.0], [0.0, 0.0]]))["five sets of labels"] == "0 to 50 %"
+
+
+def test_the_interval_over_subjects():
+    """Copies of a request add nothing: the subject is the unit."""
+    once = tastes.share_of(torch.tensor([[1.0, 0.5, 0.8]]), ["a", "b", "c"])
+    assert tastes.share_of(torch.tensor([[1.0, 1.0, 0.5, 0.5, 0.8, 0.8]]), list("aabbcc")) == once
+    assert tastes.share_of(torch.ones(5, 4), list("aabb")) == {"best of 16": "100 %", "95 % interval": "100 to 100 %"}
+    with pytest.raises(ValueError, match="1 group"):
+        tastes.share_of(torch.ones(5, 2), ["a", "a"])
+    stories = tastes.Stories([row["prompt"] for row in tastes.open_requests(3, sentences=(3,))], list("abc"), ["sad"] * 3,
+                             torch.zeros(3, 1), torch.zeros(3))
+    assert all(name in request for name, request in zip(tastes.subjects(stories, 1), stories.requests, strict=True))
 
 
 def test_each_camp_is_served_by_its_own_reward(world):

@@ -38,7 +38,7 @@ def _each(rating, rater, change):
 RIGHT = {
     "2.1": [lambda a, b, c: (1 - c) * _p(a, b) + c / 2, choice_math],
     "2.2": [scale_loop, scale_matrix],
-    "2.3": [lambda: "b", lambda: "(B)"],
+    "2.3": [lambda k: math.lgamma(k + 1), lambda k: sum(math.log(i) for i in range(2, k + 1))],
 }
 
 WRONG = {  # {exercise: {the misconception's name: answer}}
@@ -62,10 +62,13 @@ WRONG = {  # {exercise: {the misconception's name: answer}}
         "the wrong shape": lambda rating, rater: rating[:2],
     },
     "2.3": {
-        "nothing is wrong": lambda: "a",
-        "one minus sign before the bracket": lambda: "c",
-        "only the penalty was flipped": lambda: "d",
-        "no such option": lambda: "e",
-        "the wrong kind of answer": lambda: 3,
+        "the loss is the log-probability": lambda k: -math.lgamma(k + 1),
+        "a ranking is a mean of pairs": lambda k: math.log(2),
+        "only the best counts": lambda k: math.log(k),
+        "every choice has K options": lambda k: k * math.log(k),
+        "a ranking is a sum of pairs": lambda k: k * (k - 1) / 2 * math.log(2),
+        "the number of orders": lambda k: math.factorial(k),
+        "another loss": lambda k: 1.0,
+        "the wrong kind of answer": lambda k: "b",
     },
 }

@@ -1,10 +1,12 @@
-"""Checks of chapter 2: a careless rater's choice, a scale for each rater, and the sign that went wrong."""
+"""Checks of chapter 2: a careless rater's choice, a scale for each rater, and a ranking scored whole."""
+
+import math
 
 import numpy
 import torch
 
 from . import Misconception
-from .answers import array, letter, like, number, sigmoid
+from .answers import array, like, number, sigmoid
 
 
 def careless_choice(answer, rng):
@@ -80,20 +82,30 @@ def own_scale(answer, rng):
     raise Misconception("some rater's ratings do not have mean 0 and standard deviation 1", "another scale")
 
 
-def which_line(answer, rng):
-    """2.3: the line that gave fluent and awful text."""
-    chosen = letter(answer)
-    if chosen == "b":
+def whole_ranking(answer, rng):
+    """2.3: the loss of a whole ranking (Plackett-Luce) of K answers with equal scores, log K!."""
+    cases = [((k,), number(answer(k), "the loss")) for k in rng.permutation(range(2, 10)).tolist()]
+
+    def is_(formula):
+        return like(cases, formula)
+
+    if is_(lambda k: math.lgamma(k + 1)):
         return
-    if chosen == "a":
-        raise Misconception("this is the intended line: score high, stay close", "nothing is wrong")
-    if chosen == "c":
-        raise Misconception("here distance from the reference is rewarded: the text stops being language",
-                            "one minus sign before the bracket")
-    if chosen == "d":
-        raise Misconception("the score has the right sign; the model is paid for good text, and for being far away",
-                            "only the penalty was flipped")
-    raise Misconception("give one of a, b, c, d", "no such option")
+    if is_(lambda k: -math.lgamma(k + 1)):
+        raise Misconception("this is the log-probability; a loss is minus that", "the loss is the log-probability")
+    if is_(lambda k: math.log(2)):
+        raise Misconception("this is the mean over pairs, InstructGPT's loss; here the ranking is scored whole",
+                            "a ranking is a mean of pairs")
+    if is_(lambda k: math.log(k)):
+        raise Misconception("this is the first choice alone, the best of K; the rest is ranked, too", "only the best counts")
+    if is_(lambda k: k * math.log(k)):
+        raise Misconception("an answer that was picked is no option any more: the second choice has K − 1",
+                            "every choice has K options")
+    if is_(lambda k: k * (k - 1) / 2 * math.log(2)):
+        raise Misconception("this is the sum over all pairs, as if each had been asked alone", "a ranking is a sum of pairs")
+    if is_(lambda k: math.factorial(k)):
+        raise Misconception("this is the number of orders; the loss is its logarithm", "the number of orders")
+    raise Misconception("this is not minus the log of 1/K · 1/(K − 1) · … · 1", "another loss")
 
 
-CHECKS = {"2.1": careless_choice, "2.2": own_scale, "2.3": which_line}
+CHECKS = {"2.1": careless_choice, "2.2": own_scale, "2.3": whole_ranking}
