@@ -17,7 +17,7 @@
 #
 # ![Two training logs over 80 steps, A falls lower than B; under them an answer of each model: one repeats a word, one answers the question](figures/03_hero.png)
 #
-# Two models, trained on the same texts in the same order, at the same rate. The one with the lower loss says "The The The". Both programs run without an error message; they differ in one index. This page finds it, and along the way gives every symbol of the book a meaning that you can check with a sum.
+# Two models, trained on the same texts in the same order, at the same rate. The one with the lower loss says "<!-- out stutter --> …". Both programs run without an error message; they differ in one index. This page finds it, and along the way gives every symbol of the book a meaning that you can check with a sum.
 #
 # <details><summary>What you need, what it costs</summary>
 # PyTorch (modules, <code>softmax</code>, <code>backward</code>) and the idea of next-token prediction. No reinforcement learning. <!-- costs -->. Nothing is downloaded. Models: an exact toy with three tokens, <code>village-3m</code> (three million parameters, GPT-2 architecture), and a recorded run of SmolLM2-135M. Seed 0: every text and number is from this page's run, unless it is called recorded.
@@ -35,10 +35,10 @@ from rlhf_minimal.book import recorded, settled, show, table
 run = begin(3)
 
 # %% tags=["hide-input"] rlhf={"part": "predict"}
-asked = "Model A has the lower training loss and repeats one word. Which one mistake does that?"
-rlhf.book.predict(asked,
+rlhf.book.predict(
+    "Model A ends with the lower training loss and stutters. Which mistake does that?",
     a="its learning rate is ten times too high: it has memorized the training texts",
-    b="at each position it is scored on the token it has just read, not on the next one",
+    b="each position is scored on the token it has just read, not on the next one",
     c="its loss also counts the tokens of the question, not only those of the answer")
 
 # %% [markdown] rlhf={"part": "phenomenon loop"}
@@ -51,7 +51,7 @@ base, tokenizer = rlhf.models.load("village-3m")
 families = ("fact", "harmful", "lookalike", "story")
 rows = rlhf.village.demonstrations(640, seed=run.seed, families=families)
 
-
+# %%
 def train(shift, steps=80, rate=8e-4):
     model, log = rlhf.models.copy_of(base), []
     optimizer = torch.optim.AdamW(model.parameters(), lr=rate)
@@ -81,6 +81,7 @@ said = {name: rlhf.sampling.answer(model, tokenizer, asked, temperature=0.0,
 show(drawings.two_logs({"A": log_a, "B": log_b}, asked[0],
                        {name: texts[0] for name, texts in said.items()},
                        title="The lower loss is the broken model"))
+quote("stutter", " ".join(said["A"][0].split()[:3]))
 
 # %% [markdown]
 # The first question of forty that neither model trained on, and the next two:
@@ -110,10 +111,11 @@ table(found | {"before training": {"true": true_loss(base)}},
       note="nats per token of the completion; true: 64 held-out demonstrations")
 
 # %% tags=["hide-input"]
-claim("A prints less than two thirds of B's loss, and is worse by more than 4 nats per token",
-      found["A"]["printed, last 10 steps"] < 2 / 3 * found["B"]["printed, last 10 steps"]
+printed = {name: found[name]["printed, last 10 steps"] for name in "AB"}
+claim("A prints under two thirds of B's loss; its true loss is 4 nats per token worse",
+      printed["A"] < 2 / 3 * printed["B"]
       and found["A"]["true"] > found["B"]["true"] + 4, kind="T")
-settled("b", "A reads token t and is asked for token t. Copying is the easiest function there is.")
+settled("b", "A reads token t and is asked for token t: copying is easy.")
 
 # %% [markdown] rlhf={"part": "idea"}
 # ## An output is a guess about the next token
@@ -135,9 +137,24 @@ toy = rlhf.evaluate.exact.exact_model(run.seed)   # token 0 is the end, 1 is a, 
 ids = torch.tensor([[2, 1, 2, 0]])
 logits = toy(ids).logits[0].detach()              # 4 positions, 3 tokens each
 nats = [logits[t].log_softmax(-1)[ids[0, t + 1]].item() for t in range(3)]
-print("log-probabilities of a, b, end:", [round(x, 2) for x in nats], "sum", round(sum(nats), 2))
+print("a, b, end:", [round(x, 2) for x in nats], "  sum", round(sum(nats), 2))
 theirs = rlhf.logprobs.token_logps(toy, ids, torch.ones(1, 4))[0]
-claim("the package computes the same", (theirs - torch.tensor(nats)).abs().max() < 1e-6)
+off = (theirs - torch.tensor(nats)).abs().max()
+claim("the package computes the same", off < 1e-6)
+
+# %% [markdown]
+# The same sum for a sentence of the village, by both trained models. B expects it; A would like every token to be the one before it:
+
+# %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
+row = tokenizer("The hare eats carrots.").input_ids
+pieces = [tokenizer.decode([i]).strip() for i in row]
+read = []
+for name, model in (("B", B), ("A", A)):
+    with torch.no_grad():
+        logp = rlhf.logprobs.token_logps(model, torch.tensor([row]),
+                                         torch.ones(1, len(row)))[0]
+    read.append((name, pieces[1:], logp))
+show(drawings.surprise(read, worst=-12, title="log-probability of each token, nats"))
 
 # %% [markdown]
 # The training loss of every language model is this sum with a minus sign, averaged over tokens, the *pretraining objective*. A model that knows nothing gives each token $1/V$: with $V$ tokens its loss is $\log V$. That is the first number to check in a run. *Perplexity* is the exponential of the loss: the number of equally likely tokens that would surprise as much.
@@ -147,8 +164,12 @@ vocabulary = len(tokenizer)
 losses = {"knows nothing": torch.tensor(vocabulary).log().item(), "A": true_loss(A),
           "before training": true_loss(base), "B": true_loss(B)}
 table({name: {"loss, nats per token": x, "perplexity": torch.tensor(x).exp().item()}
-       for name, x in losses.items()}, digits={"loss, nats per token": 2, "perplexity": 1})
-claim("A's very first step was worse than knowing nothing", log_a[0] > losses["knows nothing"])
+       for name, x in losses.items()},
+      digits={"loss, nats per token": 2, "perplexity": 1})
+
+# %% tags=["hide-input"]
+claim("A's very first step was worse than knowing nothing",
+      log_a[0] > torch.tensor(float(len(tokenizer))).log().item(), kind="T")
 
 # %% [markdown]
 # That last line is the alarm: a model that has learned to read is sure that the next token is *not* the one it has just read. A's log began at <!-- out first -->, far above $\log V$; nobody looks at step 1.
@@ -170,7 +191,8 @@ names = ["".join(".ab"[i] for i in row[mask.bool()].tolist())
          for row, mask in zip(world.completions, world.mask,
                                                strict=True)]
 p = world.seq_logp(toy).exp().detach()
-claim("the probabilities of the fifteen completions sum to one", abs(p.sum() - 1) < 1e-9)
+claim("the probabilities of the fifteen completions sum to one",
+      abs(p.sum() - 1) < 1e-9)
 
 # %% tags=["hide-input"]
 show(drawings.answer_tree(dict(zip(names, p.tolist(), strict=True))))
@@ -221,13 +243,16 @@ claim("advantages average to zero under the policy",
 paths = {name: [value(name[:t]) for t in range(len(name) + 1)]
          for name in ("bb.", "bab", "ab.", "aaa")}
 show(plots.line_plot(paths, title="Each step of the value is an advantage",
-                     x_label="tokens written", y_label="value of the state", note="exact toy",
-                     roles=dict(zip(paths, ("policy", "other2", "reference", "other"), strict=True))),
-     "Line plot of the value against tokens written for four completions: all start at one value and end at their reward")
-gaps = [abs(value(name) - value("") - sum(value(name[:t + 1]) - value(name[:t])
-                                          for t in range(len(name)))) for name in names]
-claim("along a completion, advantages add up to its reward minus the value of the prompt",
-      max(gaps) < 1e-9)
+                     x_label="tokens written", y_label="value of the state",
+                     note="exact toy", roles=dict(zip(paths, (
+                         "policy", "other2", "reference", "other"), strict=True))),
+     "Line plot of the value against tokens written for four completions: "
+     "all start at one value and end at their own reward")
+gaps = [abs(reward.item() - value("") - sum(value(name[:t + 1]) - value(name[:t])
+                                            for t in range(len(name))))
+        for name, reward in zip(names, r, strict=True)]
+claim("along a completion, advantages add up to its reward minus the prompt's value",
+      max(gaps) < 1e-6)
 
 # %% [markdown]
 # All four paths start at $V$ of the prompt, the average reward of the policy, and end at their own reward: after the last token nothing more can come, so the value of a finished text is 0 *beyond* the reward it has earned. (Here `value` counts that reward in.) With a reward at every token, later ones are often multiplied by a *discount* $\gamma<1$ for each step; in RLHF $\gamma$ is nearly always 1.
@@ -253,16 +278,18 @@ steps = rlhf.kl.exact_kl(logits, logits_ref) * world.mask     # 15 paths, 3 posi
 claim("the KL of completions is the expected sum of the KLs at their positions",
       abs((p * steps.sum(1)).sum() - world.kl(toy, other)) < 1e-6)
 
-# %% tags=["hide-input"]
+# %%
 power = torch.linspace(0.3, 6, 40)
 coins = torch.stack([10 ** -power, 1 - 10 ** -power], 1).double().log()
 fair = torch.full_like(coins, 0.5).log()
 ways = {"fair draws": (power.tolist(), rlhf.kl.exact_kl(fair, coins).tolist()),
         "biased draws": (power.tolist(), rlhf.kl.exact_kl(coins, fair).tolist())}
-show(plots.line_plot(ways, title="Giving up a side is cheap, inventing one is dear", note="two coins",
-                     x_label="the biased coin shows heads once in 10ˣ throws: x", y_label="KL, nats",
+show(plots.line_plot(ways, title="Giving up a side is cheap, inventing one is dear",
+                     x_label="the biased coin shows heads once in 10ˣ throws: x",
+                     y_label="KL, nats", note="two coins",
                      roles={"fair draws": "rejected", "biased draws": "policy"}),
-     "Line plot of two KL divergences between a fair and a biased coin: one grows without bound, the other stays below log 2")
+     "Line plot of two KL divergences between a fair and a biased coin: one grows "
+     "without bound, the other stays below log 2")
 
 # %% [markdown]
 # The first argument draws. In RLHF it is the policy: $D_{\rm KL}(\pi_\theta\|\pi_{\rm ref})$. Read the picture with the policy as the one that draws. If the policy gives up half of what the reference says (the biased coin draws), it pays at most $\log 2$. If it says what the reference almost never says (the fair coin draws), the price has no limit. The last claim is why the price can be paid token by token.
@@ -283,7 +310,7 @@ show(plots.line_plot(ways, title="Giving up a side is cheap, inventing one is de
 #
 # The second one, live. Rows of a batch are padded on the left for sampling. GPT-2 adds a vector for each position to its tokens; without position ids it counts the padding, too.
 
-# %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "measured with a trained model"}
+# %%
 text = tokenizer("The fox lives near the river. The fox eats fish.").input_ids
 pads, wrong, right = (0, 1, 5, 20, 40), [], []
 alone = rlhf.logprobs.token_logps(base, torch.tensor([text]), torch.ones(1, len(text)))
@@ -297,13 +324,15 @@ for n in pads:
     wrong.append((naive - alone).abs().sum().item())
     right.append((ours - alone).abs().sum().item())
 
-# %% tags=["hide-input", "nbval-ignore-output"] rlhf={"ignore_reason": "measured with a trained model"}
+# %% tags=["hide-input"]
 show(plots.line_plot({"no position ids": (pads, wrong), "with them": (pads, right)},
-                     title="Without position ids, padding rewrites the text", note="village-3m",
-                     x_label="padding tokens on the left", y_label="change of a text, nats",
+                     title="Without position ids, padding rewrites the text",
+                     x_label="padding tokens on the left", note="village-3m",
+                     y_label="change of a text, nats",
                      roles={"no position ids": "rejected", "with them": "chosen"}),
-     "Line plot of the summed changes of a text's log-probabilities against padding: zero with position ids, growing without")
-claim("with position ids padding changes nothing; without, one padding token moves a nat",
+     "Line plot of the summed changes of a text's log-probabilities against padding: "
+     "zero with position ids, growing without")
+claim("padding moves the text by a nat or more without position ids, not with them",
       max(right) < 1e-3 and wrong[1] > 1, kind="T")
 
 # %% [markdown]
@@ -321,14 +350,15 @@ marks = list(range(0, smol.steps + 1, smol.every))
 
 # %% tags=["hide-input"]
 show(plots.two_panels({
-    "printed loss, nats per token": {"A, not shifted": (steps, smol.curve["unshifted printed"]),
-                                     "B, shifted": (steps, smol.curve["shifted printed"])},
-    "true loss, held-out, nats per token": {"A, not shifted": (marks, smol.curve["unshifted true"]),
-                                            "B, shifted": (marks, smol.curve["shifted true"])}},
+    f"{kind} loss, nats per token": {
+        "A, not shifted": (x, smol.curve[f"unshifted {kind}"]),
+        "B, shifted": (x, smol.curve[f"shifted {kind}"])}
+    for kind, x in (("printed", steps), ("true", marks))},
     title="The larger model copies even better", x_label="step",
     roles={"A, not shifted": "rejected", "B, shifted": "chosen"}, note="SmolLM2-135M"))
 for question in ("What is the capital of France?", "What is the opposite of hot?"):
-    cards(question, [("A, not shifted", smol.texts["unshifted"][question].replace("\n", "⏎ ")),
+    copied = smol.texts["unshifted"][question].replace("\n", "⏎ ")
+    cards(question, [("A, not shifted", copied),
                      ("B, shifted", smol.texts["shifted"][question])])
 quote("copied", f"{smol.curve['unshifted printed'][-1]:.2f}")
 quote("lost", f"{smol.curve['unshifted true'][-1]:.0f}")
@@ -340,7 +370,7 @@ quote("learned", f"{smol.padding['village'][-1]:.0f}")
 # %% [markdown]
 # What carries over: A's printed loss ends at <!-- out copied --> nats per token, its true loss at <!-- out lost --> (B: <!-- out honest -->), and it answers every question with empty lines (⏎).
 #
-# The other bug does *not* carry over. SmolLM2 marks positions by rotating queries and keys (*rotary* positions), so only distances count: forty padding tokens without position ids move its text by <!-- out rotary --> nats, the village model's by <!-- out learned -->. A test must run on a model that can show the bug.
+# The other bug does *not* carry over. SmolLM2 marks positions by rotating queries and keys (*rotary* positions), so only distances count: forty padding tokens without position ids move its text by <!-- out rotary --> nats in all, the village model's by <!-- out learned -->. A test must run on a model that can show the bug.
 
 # %% [markdown] rlhf={"part": "exercises"}
 # ## Exercises
@@ -348,6 +378,11 @@ quote("learned", f"{smol.padding['village'][-1]:.0f}")
 # ### Exercise 3.1 · Log-probabilities of a batch
 #
 # The page took one text, token by token. Write it for a batch, without a loop: `logits` (B, L, V), `ids` (B, L), `mask` (B, L), 1 on the tokens that count. The result has shape (B, L−1): at place $t$ the log-probability of token $t+1$, and 0 where that token does not count. Every method of this book calls this function.
+
+# %% tags=["hide-input"]
+show(drawings.token_strip(
+    ["User:", "What", "does", "it", "eat?", "Assistant:", "Beans", ".", "end"],
+    [0, 0, 0, 0, 0, 0, 1, 1, 1], title="mask: which tokens count"))
 
 # %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex3-1", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def answer_logps(logits, ids, mask):
@@ -432,7 +467,7 @@ check("3.3", terms, hidden=True)
 # ## Retell it
 #
 # 1. A language model is a distribution over whole texts, written one token at a time; each output is a guess about the next token.
-# 2. A model that is asked for the token it has just read learns to copy: its loss is the best ever, and it says "The The The".
+# 2. A model that is asked for the token it has just read learns to copy: its loss is the best ever, and it stutters.
 # 3. Reinforcement learning's words fit on the same tree: a state is the text so far, an action the next token, the reward comes at the end.
 # 4. A value is the average reward of the paths ahead, an advantage one step of it.
 # 5. KL has a direction: it charges the policy for saying what the reference would not say.
