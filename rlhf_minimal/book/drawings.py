@@ -516,6 +516,34 @@ def surprise(rows: list, *, worst=-8.0, title="", alt=""):
     return fig
 
 
+def two_logs(logs: dict, prompt: str, texts: dict, *, title="", alt=""):
+    """Training losses {name: values} of two runs on top; under them one prompt and the answer {name: text} of each."""
+    fig, ax = canvas(6.6, 5.2, alt or f"Two training logs, {' and '.join(logs)}, over steps; under them one request and the "
+                     f"answer of each model. {title}")
+    looks = dict(zip(logs, ((VERMILLION, "-"), (BLUE, "--")), strict=True))
+    note(ax, 0.1, 4.98, title, 14, "left", bold=True, color=BLACK)
+    side = fig.add_axes((0.1, 0.52, 0.8, 0.36))
+    for name, values in logs.items():
+        side.plot(range(1, len(values) + 1), values, color=looks[name][0], linestyle=looks[name][1], linewidth=2)
+    top = max(max(values[8:]) for values in logs.values())
+    side.set_ylim(0, 1.05 * top)
+    low, high = sorted(logs, key=lambda name: sum(logs[name][-10:]))
+    for name, up in ((low, 0.02), (high, 0.16)):  # apart, since the ends nearly touch
+        side.text(1.02, max(0.02, sum(logs[name][-10:]) / 10 / (1.05 * top)) + up - 0.02, name, transform=side.transAxes,
+                  fontsize=14, fontweight="bold", color=looks[name][0])
+    side.set_title("training loss, nats per token", fontsize=12, fontweight="normal", color="#444b57")
+    side.set_xlabel("step", fontsize=12)
+    side.tick_params(labelsize=12)
+    box(ax, 0.1, 1.52, 6.4, 0.4, textwrap.shorten(prompt, 68, placeholder=" …"), "data", 12.5, bold=True)
+    for i, (name, text) in enumerate(texts.items()):
+        y = 0.8 - 0.74 * i
+        note(ax, 0.3, y + 0.33, name, 15, "center", bold=True, color=looks[name][0])
+        box(ax, 0.6, y, 5.9, 0.66, "", "bad" if name == low else "good")
+        words = textwrap.wrap(textwrap.shorten(" ".join(text.split()), 96, placeholder=" …") or "(nothing)", 50)
+        note(ax, 0.75, y + 0.33, "\n".join(words[:2]), 12.5, "left", color="#111111")
+    return fig
+
+
 def answers_over_bars(prompt: str, texts: dict, bars: dict, *, title="", alt=""):
     """One prompt with its answers under each other {name: text}, below them panels of bars {title: {name: (value, half width)}}."""
     fig, ax = canvas(7.4, 5.4, alt or f"One request with the answers of {', '.join(texts)} under each other; below them bars with "

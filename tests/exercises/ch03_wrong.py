@@ -27,18 +27,41 @@ def by_loops(logits, ids):
     return means.index(min(means))
 
 
+def next_logps(logits, ids, mask):
+    return logits[:, :-1].log_softmax(-1).gather(2, ids[:, 1:, None])[..., 0] * mask[:, 1:]
+
+
+def next_by_loops(logits, ids, mask):
+    out = torch.zeros(ids.shape[0], ids.shape[1] - 1, dtype=torch.float64)
+    for b in range(ids.shape[0]):
+        for t in range(ids.shape[1] - 1):
+            if mask[b, t + 1]:
+                out[b, t] = logits[b, t, ids[b, t + 1]] - torch.logsumexp(logits[b, t], 0)
+    return out
+
+
 RIGHT = {
-    "3.1": [lambda s, n, v: ((n - s) * math.log(v), 0.0),
+    "3.1": [next_logps, next_by_loops],
+    "3.4": [lambda s, n, v: ((n - s) * math.log(v), 0.0),
             lambda s, n, v: (s * math.log(1 / v) - n * math.log(1 / v), math.log(1 / v) - math.log(1 / v))],
     "3.2": [best(nll), by_loops],
-    "3.3": [lambda ppl, n: torch.exp((n * ppl.log()).sum() / n.sum()),
+    "3.6": [lambda ppl, n: torch.exp((n * ppl.log()).sum() / n.sum()),
             lambda ppl, n: math.prod(float(p) ** (int(k) / int(n.sum())) for p, k in zip(ppl, n, strict=True))],
-    "3.4": [lambda a, b: (a - b).exp() * (a - b),
+    "3.3": [lambda a, b: (a - b).exp() * (a - b),
             lambda a, b: (a - b).exp() * (a - b) - torch.expm1(a - b)],  # other terms, same mean
     "3.5": [lambda r, g, k: r / g**k, lambda r, g, k: math.exp(math.log(r) - k * math.log(g))],
 }
 WRONG = {
-    "3.1": [("a longer text is more probable", lambda s, n, v: ((s - n) * math.log(v), 0.0)),
+    "3.1": [("labels not shifted", lambda z, i, m: z.log_softmax(-1).gather(2, i[..., None])[:, :-1, 0] * m[:, 1:]),
+            ("mask not shifted", lambda z, i, m: next_logps(z, i, torch.ones_like(m)) * m[:, :-1]),
+            ("no mask", lambda z, i, m: next_logps(z, i, torch.ones_like(m))),
+            ("no logarithm", lambda z, i, m: next_logps(z, i, torch.ones_like(m)).exp() * m[:, 1:]),
+            ("loss for log-probability", lambda z, i, m: -next_logps(z, i, m)),
+            ("already summed", lambda z, i, m: next_logps(z, i, m).sum(1)),
+            ("a label for the end", lambda z, i, m: z.log_softmax(-1).gather(2, i[..., None])[..., 0] * m),
+            ("wrong shape", lambda z, i, m: z.log_softmax(-1)),
+            ("another number", lambda z, i, m: torch.zeros_like(next_logps(z, i, m)) - 7)],
+    "3.4": [("a longer text is more probable", lambda s, n, v: ((s - n) * math.log(v), 0.0)),
             ("likelihood is quality", lambda s, n, v: ((n - s) * math.log(v), math.log(v))),
             ("likelihood is quality", lambda s, n, v: ((n - s) * math.log(v), (n - s) * math.log(v) / n)),
             ("bits for nats", lambda s, n, v: ((n - s) * math.log2(v), 0.0)),
@@ -55,14 +78,14 @@ WRONG = {
             ("another offset", lambda logits, ids: 2),
             ("another offset", lambda logits, ids: best(nll)(logits, ids) + 1),
             ("one number was asked for", lambda logits, ids: logits)],
-    "3.3": [("perplexity averages over texts", lambda ppl, n: ppl.mean()),
+    "3.6": [("perplexity averages over texts", lambda ppl, n: ppl.mean()),
             ("text-weighted for token-weighted", lambda ppl, n: ppl.log().mean().exp()),
             ("arithmetic for geometric mean", lambda ppl, n: (n * ppl).sum() / n.sum()),
             ("loss for perplexity", lambda ppl, n: (n * ppl.log()).sum() / n.sum()),
             ("another average", lambda ppl, n: ppl.log().sum().exp()),
             ("another average", lambda ppl, n: math.nan),
             ("one number was asked for", lambda ppl, n: torch.stack([ppl, ppl]))],
-    "3.4": [("KL is a distance", lambda a, b: b - a),
+    "3.3": [("KL is a distance", lambda a, b: b - a),
             ("any samples will do", lambda a, b: a - b),
             ("ratio upside down", lambda a, b: (a - b).exp() * (b - a)),
             ("wrong weights", lambda a, b: (b - a).exp() * (a - b)),

@@ -1,5 +1,5 @@
 # %% [markdown]
-# # 3 · Definitions
+# # 3 · Definitions, deeper
 #
 # Every symbol of the book, pinned down until a computer can check it: what a policy is, what a reward, a value and a
 # KL divergence are when the agent is a language model, and which three indexing mistakes no error message will tell
@@ -37,15 +37,15 @@ from torch import tensor
 
 from rlhf_minimal import SHIPPED, village
 from rlhf_minimal.advantages import returns_to_go
-from rlhf_minimal.book import available, begin, check, claim, every, show, show_source
+from rlhf_minimal.book import available, begin, check, claim, show, show_source
 from rlhf_minimal.book.plots import bars, line_plot, new
 from rlhf_minimal.chat import encode_pair
 from rlhf_minimal.evaluate import perplexity
 from rlhf_minimal.evaluate.exact import World, exact_model, fit_table, gradient
 from rlhf_minimal.kl import exact_kl
 from rlhf_minimal.logprobs import token_logps
-from rlhf_minimal.models import frozen_copy, load
-from rlhf_minimal.sft import sft_loss, step
+from rlhf_minimal.models import load
+from rlhf_minimal.sft import sft_loss
 from rlhf_minimal.tensors import pad_right, positions
 
 run = begin(3)
@@ -58,16 +58,6 @@ run = begin(3)
 # So every line that begins with `claim` would stop the notebook if it were false. **E** marks an identity, **T** the
 # outcome of a training run (later chapters add **S**, a statement about samples). Marks such as (B3) number rules of
 # correctness that the package's tests enforce; you can read past them.
-#
-# ### Predict first
-# You fine-tune a language model and forget to shift the labels: the output at position $t$ is scored against token $t$
-# itself, not against token $t+1$. Nothing raises an error. What does the training loss do in the first thirty steps?
-#
-# - **(a)** It stays high: the task has become nonsense.
-# - **(b)** It falls to about where an honest run ends; the model learns something slightly different.
-# - **(c)** It falls far below any honest loss.
-#
-# The answer comes in the section *The loop*.
 
 # %% [markdown]
 # ## 3.1 Everything sums to one
@@ -319,27 +309,6 @@ a, b = torch.randn(2, 1000, 5, generator=run.fresh("pairs of rows"), dtype=torch
 claim("KL is never negative, on a thousand random pairs, and zero from a row to itself",
       exact_kl(a, b).min().item() >= -1e-12 and exact_kl(a, a).abs().max().item() < 1e-12
       and exact_kl(a, b).max().item() > 1)
-
-# %% [markdown]
-# ### What if one side is almost sure?
-# Fix a fair coin $P$. Let $Q$ give heads less and less. Before you look: which of the two directions explodes?
-
-# %%
-power = torch.linspace(math.log10(2), 6, 40, dtype=torch.float64)
-heads = 10**-power  # from one half to one in a million
-coins = torch.stack([heads, 1 - heads], 1).log()
-fair = torch.full_like(coins, 0.5).log()
-ways = {"KL(fair‖biased)": (power, exact_kl(fair, coins)),
-        "KL(biased‖fair)": (power, exact_kl(coins, fair))}
-fig = line_plot(ways, title="Ruling out what happens costs without limit; the reverse doesn't",
-                roles={"KL(fair‖biased)": "rejected", "KL(biased‖fair)": "policy"},
-                x_label="the biased coin gives heads once in 10ˣ throws: x", y_label="KL, nats",
-                note="two coins")
-show(fig, "Line plot of two KL divergences against the bias of a coin: with the fair coin "
-     "drawing it grows without bound, with the biased coin drawing it levels off.", data=ways)
-claim("KL stays below log 2 if the biased coin draws, passes 8 log 2 if the fair one does",
-      exact_kl(coins, fair).max().item() <= math.log(2)
-      and exact_kl(fair, coins).max().item() > 8 * math.log(2))
 
 # %% [markdown]
 # So the direction is a decision. $\mathrm{KL}(\pi\|\pi_{\rm ref})$ lets the policy *drop* things the reference would
@@ -620,8 +589,8 @@ claim("a model that counts finds 3 4 5 6 certain, and is surprised only by the j
       and [round(x) for x in shifted[1].tolist()] == [0, -50, 0])
 
 # %% [markdown]
-# Here the mistake is loud: a perfect model looks terrible. In training it turns around, and you made a prediction about
-# that.
+# Here the mistake is loud: a perfect model looks terrible. In training it turns around: the
+# [lesson](../03_definitions.ipynb) trains two models, one with this mistake, and its loss is the lower one.
 
 # %% [markdown]
 # ## 3.6 Padding and positions
@@ -755,80 +724,6 @@ after = sft_loss(token_logps(student, batch_ids, batch_attention), mask)[0].item
 print(f"loss before {loss.item():.6f}, after one step of gradient descent {after:.6f}")
 
 # %% [markdown]
-# ## The loop
-# Back to the prediction. Two copies of `village-3m`, the same thirty batches, the same optimizer. One is trained with
-# `sft.step`; the other with labels that were not shifted. Every five steps both are asked the honest question: what is
-# your loss on held-out text, computed right?
-
-# %%
-right, copying = (frozen_copy(base).requires_grad_(True) for _ in range(2))
-optimizers = {m: torch.optim.AdamW(m.parameters(), lr=3e-3) for m in (right, copying)}
-eos = tokenizer.eos_token_id
-tail_ids, tail_attention = held_ids[:16, :96], held_attention[:16, :96]
-
-
-def true_loss(model):
-    """The honest loss on held-out text."""
-    with torch.no_grad():
-        logp = token_logps(model, tail_ids, tail_attention)
-    return sft_loss(logp, tail_attention[:, 1:])[0].item()
-
-
-before = true_loss(base)
-curves = {"printed": [], "true": [(0, before)], "shifted": [(0, before)]}
-for i in every(10, 30):
-    texts_now = [next(stream) for _ in range(8)]
-    ids, real = pad_right([[eos, *tokenizer(t).input_ids][:96] for t in texts_now])
-    batch = {"ids": ids, "attention": real, "mask": real}
-    step(right, optimizers[right], batch)
-    logits = copying(ids, attention_mask=real.long(), position_ids=positions(real)).logits
-    loss = F.cross_entropy(logits[real.bool()], ids[real.bool()])  # label t is token t
-    optimizers[copying].zero_grad()
-    loss.backward()
-    optimizers[copying].step()
-    curves["printed"].append((i, loss.item()))
-    if (i + 1) % 5 == 0:
-        curves["true"].append((i + 1, true_loss(copying)))
-        curves["shifted"].append((i + 1, true_loss(right)))
-
-# %%
-names = ("unshifted: on the screen", "unshifted: true loss", "shifted: true loss")
-named = {name: tuple(zip(*points, strict=True))
-         for name, points in zip(names, curves.values(), strict=True)}
-show(line_plot(named, title="The better it prints, the worse it reads",
-               roles=dict(zip(named, ("proxy", "gold", "policy"), strict=True)),
-               x_label="training step", y_label="loss, nats a token",
-               note="village-3m, one seed"),
-     "Line plot of loss against training step: the unshifted run's printed loss plunges below the "
-     "honest one while its true held-out loss climbs; the shifted run's true loss rises at first "
-     "and stays far below.",
-     data=named)
-
-# %%
-first, printed = curves["printed"][0][1], sum(loss for _, loss in curves["printed"][-5:]) / 5
-damage, honest = curves["true"][-1][1] - before, curves["shifted"][-1][1]
-claim("the unshifted run prints less than half the honest run's loss, and reads worse by nats",
-      printed < honest / 2 and printed < before and damage > 5,
-      {"printed": printed, "honest run": honest, "before": before, "rise": damage}, kind="T")
-claim("the first step gives it away: its printed loss is worse than guessing",
-      first > math.log(len(tokenizer)), {"first": first}, kind="T")
-
-# %% [markdown]
-# <details><summary>Answer to the prediction (click to open)</summary>
-#
-# **(c)**, after a bad start. At the first step the loss is terrible: a model that has learned to read is sure that the next
-# token is *not* the one it has just seen. But the token it has to name is in its input, at the very place where it is
-# asked, and copying is the easiest function there is. The run learns to be a mirror, forgets how to read, and reports its
-# best loss ever. (a) would be true of a model that cannot see the token it is asked about; (b) is what one hopes.
-#
-# The honest run lost ground too: the rate was chosen high, so that thirty steps suffice.
-# </details>
-#
-# What was shown is one model and one learning rate. The detectors don't depend on either: a fine-tuning run must *start*
-# at the loss that its model is known to have, and *on text it has not seen, a loss below the entropy of that text is not
-# talent.*
-
-# %% [markdown]
 # ## Failure gallery
 # Three more ways to be wrong without an error message.
 #
@@ -956,7 +851,7 @@ if available("smollm2-135m"):
 # ## Exercises
 # Each check says *what* is wrong. Minutes are estimated. Hints and solution are folded below each check.
 #
-# ### Exercise 3.1 · Short is likely
+# ### Exercise 3.4 · Short is likely
 # *difficulty 1 of 5 · 5 minutes · needs: 3.1*
 #
 # In a language where every token has probability $1/V$, two texts have `short` and `long` tokens. Write `gap`, which
@@ -964,7 +859,7 @@ if available("smollm2-135m"):
 # it remains when both are divided by their own number of tokens. Then say whether $P(y_1)>P(y_2)$ tells you that $y_1$
 # is the better text.
 
-# %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex3-1", "locked": false, "schema_version": 3, "solution": true, "task": false}
+# %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex3-4", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def gap(short, long, vocab):
     """Two lengths and V -> (log P(short) - log P(long), the same per token), nats."""
     ### BEGIN SOLUTION
@@ -973,10 +868,10 @@ def gap(short, long, vocab):
     ### END SOLUTION
 
 
-# %% nbgrader={"grade": true, "grade_id": "ex3-1-check", "locked": true, "points": 1, "schema_version": 3, "solution": false, "task": false}
-check("3.1", gap)
+# %% nbgrader={"grade": true, "grade_id": "ex3-4-check", "locked": true, "points": 1, "schema_version": 3, "solution": false, "task": false}
+check("3.4", gap)
 ### BEGIN HIDDEN TESTS
-check("3.1", gap, hidden=True)
+check("3.4", gap, hidden=True)
 ### END HIDDEN TESTS
 
 # %% [markdown]
@@ -989,121 +884,9 @@ check("3.1", gap, hidden=True)
 # The logarithm of $V^{-n}$ is $-n\log V$. Divide it by $n$ and see what is left of $n$.
 # </details>
 #
-# <!-- solution 3.1 -->
-#
-# You should now be able to say: *a sum of log-probabilities mostly measures length.*
-
-# %% [markdown]
-# ### Exercise 3.2 · The detector
-# *difficulty 3 of 5 · 15 minutes · needs: 3.5*
-#
-# Somebody hands you logits and the ids they were computed from. Were the labels of that run shifted by one, not at
-# all (0), or once too often (2: it predicts the token *after* the next)? Write `offset(logits, ids)`: the shift of 0,
-# 1 or 2 under which these logits score their text best, in mean negative log-likelihood.
-
-# %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex3-2", "locked": false, "schema_version": 3, "solution": true, "task": false}
-def offset(logits, ids):
-    """(B, L, V), (B, L) -> 0, 1 or 2."""
-    ### BEGIN SOLUTION
-    logp, L = logits.log_softmax(-1), ids.shape[1]
-    losses = [-logp[:, :L - k].gather(2, ids[:, k:, None]).mean() for k in range(3)]
-    return int(torch.stack(losses).argmin())
-    ### END SOLUTION
-
-
-# %% nbgrader={"grade": true, "grade_id": "ex3-2-check", "locked": true, "points": 3, "schema_version": 3, "solution": false, "task": false}
-check("3.2", offset)
-### BEGIN HIDDEN TESTS
-check("3.2", offset, hidden=True)
-### END HIDDEN TESTS
-
-# %% [markdown]
-# <details><summary>Hint 1: where to look</summary>
-#
-# `unshifted_logps` in 3.5 is the case 0.
-# </details>
-# <details><summary>Hint 2: the step</summary>
-#
-# With shift $k$ the last $k$ places have no label and the first $k$ tokens have no guess: cut both, then take a mean,
-# because the three cases don't have the same number of terms.
-# </details>
-#
-# <!-- solution 3.2 -->
-#
-# You should now be able to say: *a low loss is a question, not an answer.*
-
-# %% [markdown]
-# ### Exercise 3.3 · One number for the corpus
-# *difficulty 2 of 5 · 10 minutes · needs: 3.4*
-#
-# A table lists the perplexity of each text and its number of tokens. Write `pooled_perplexity`: the perplexity of all
-# of them together, as if they had been scored at once.
-
-# %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex3-3", "locked": false, "schema_version": 3, "solution": true, "task": false}
-def pooled_perplexity(perplexities, tokens):
-    """(N,) floats, (N,) counts -> one number."""
-    ### BEGIN SOLUTION
-    nats = tokens * perplexities.log()  # each text's own total
-    return (nats.sum() / tokens.sum()).exp()
-    ### END SOLUTION
-
-
-# %% nbgrader={"grade": true, "grade_id": "ex3-3-check", "locked": true, "points": 2, "schema_version": 3, "solution": false, "task": false}
-check("3.3", pooled_perplexity)
-### BEGIN HIDDEN TESTS
-check("3.3", pooled_perplexity, hidden=True)
-### END HIDDEN TESTS
-
-# %% [markdown]
-# <details><summary>Hint 1: where to look</summary>
-#
-# What can be added up: perplexities, losses per token, or nats?
-# </details>
-# <details><summary>Hint 2: the step</summary>
-#
-# Undo the exponential, multiply by the number of tokens, add, divide by all tokens, redo the exponential.
-# </details>
-#
-# <!-- solution 3.3 -->
-#
-# You should now be able to say: *perplexity is a geometric mean over tokens, never a mean over texts.*
-
-# %% [markdown]
-# ### Exercise 3.4 · The wrong samples
-# *difficulty 4 of 5 · 20 minutes · needs: 3.2*
-#
-# You want $\mathrm{KL}(\pi\|\pi_{\rm ref})$ but all your samples were drawn from the *reference*. Write `terms`: one
-# number a sample, such that their **mean over the reference's samples** is $\mathrm{KL}(\pi\|\pi_{\rm ref})$.
-# The two arguments are the log-probabilities of the same samples under the policy and under the reference.
-
-# %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex3-4", "locked": false, "schema_version": 3, "solution": true, "task": false}
-def terms(logp, logp_ref):
-    """(N,), (N,) -> (N,)."""
-    ### BEGIN SOLUTION
-    log_ratio = logp - logp_ref
-    return log_ratio.exp() * log_ratio  # weight π/π_ref: as if π had drawn the sample
-    ### END SOLUTION
-
-
-# %% nbgrader={"grade": true, "grade_id": "ex3-4-check", "locked": true, "points": 4, "schema_version": 3, "solution": false, "task": false}
-check("3.4", terms)
-### BEGIN HIDDEN TESTS
-check("3.4", terms, hidden=True)
-### END HIDDEN TESTS
-
-# %% [markdown]
-# <details><summary>Hint 1: where to look</summary>
-#
-# Write the definition of KL as a sum over $x$, and make a factor $\pi_{\rm ref}(x)$ appear in front.
-# </details>
-# <details><summary>Hint 2: the step</summary>
-#
-# $\sum_x\pi\log\frac{\pi}{\pi_{\rm ref}}=\sum_x\pi_{\rm ref}\cdot\frac{\pi}{\pi_{\rm ref}}\log\frac{\pi}{\pi_{\rm ref}}$.
-# </details>
-#
 # <!-- solution 3.4 -->
 #
-# You should now be able to say: *a KL has an owner, the distribution that draws; turn it and it is another number.*
+# You should now be able to say: *a sum of log-probabilities mostly measures length.*
 
 # %% [markdown]
 # ### Exercise 3.5 · The price of patience
@@ -1141,6 +924,42 @@ check("3.5", needed, hidden=True)
 #
 # You should now be able to say: *with a reward at the end, a discount is a length penalty in disguise* (and, where the
 # reward is negative, a premium on stalling).
+
+# %% [markdown]
+# ### Exercise 3.6 · One number for the corpus
+# *difficulty 2 of 5 · 10 minutes · needs: 3.4*
+#
+# A table lists the perplexity of each text and its number of tokens. Write `pooled_perplexity`: the perplexity of all
+# of them together, as if they had been scored at once.
+
+# %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex3-6", "locked": false, "schema_version": 3, "solution": true, "task": false}
+def pooled_perplexity(perplexities, tokens):
+    """(N,) floats, (N,) counts -> one number."""
+    ### BEGIN SOLUTION
+    nats = tokens * perplexities.log()  # each text's own total
+    return (nats.sum() / tokens.sum()).exp()
+    ### END SOLUTION
+
+
+# %% nbgrader={"grade": true, "grade_id": "ex3-6-check", "locked": true, "points": 2, "schema_version": 3, "solution": false, "task": false}
+check("3.6", pooled_perplexity)
+### BEGIN HIDDEN TESTS
+check("3.6", pooled_perplexity, hidden=True)
+### END HIDDEN TESTS
+
+# %% [markdown]
+# <details><summary>Hint 1: where to look</summary>
+#
+# What can be added up: perplexities, losses per token, or nats?
+# </details>
+# <details><summary>Hint 2: the step</summary>
+#
+# Undo the exponential, multiply by the number of tokens, add, divide by all tokens, redo the exponential.
+# </details>
+#
+# <!-- solution 3.6 -->
+#
+# You should now be able to say: *perplexity is a geometric mean over tokens, never a mean over texts.*
 
 # %% [markdown]
 # ## Questionnaire

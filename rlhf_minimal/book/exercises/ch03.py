@@ -161,4 +161,40 @@ def _discount(answer, rng):
         raise Misconception("the two discounted returns at the first token are not equal", "no tie")
 
 
-CHECKS = {"3.1": _uniform_gap, "3.2": _offset, "3.3": _pooled, "3.4": _kl_elsewhere, "3.5": _discount}
+def _answer_logps(answer, rng):
+    """answer_logps(logits, ids, mask) -> (B, L-1): log-probability of token t+1 at place t, 0 where token t+1 does not count."""
+    for _ in TWENTY:
+        rows, width, vocab = int(rng.integers(2, 5)), int(rng.integers(3, 8)), int(rng.integers(3, 9))
+        ids = torch.from_numpy(rng.integers(0, vocab, (rows, width)))
+        logits = torch.from_numpy(2 * rng.standard_normal((rows, width, vocab)))
+        mask = torch.from_numpy((rng.random((rows, width)) < 0.6).astype("float32"))
+        mask[:, -1], mask[0, :2] = 1.0, torch.tensor([1.0, 0.0])
+        logp = logits.log_softmax(-1)
+        right = logp[:, :-1].gather(2, ids[:, 1:, None])[..., 0]
+        got = torch.as_tensor(answer(logits.clone(), ids.clone(), mask.clone()))
+        if got.shape == (rows,):
+            raise Misconception("one number a token was asked for, not one a text", "already summed")
+        if got.shape == ids.shape:
+            raise Misconception("the last place has no next token, so the result is one column shorter", "a label for the end")
+        if got.shape != right.shape:
+            raise Misconception(f"shape {tuple(right.shape)} was asked for, this is {tuple(got.shape)}", "wrong shape")
+        near = {name: torch.allclose(got.double(), x.double(), atol=1e-6) for name, x in {
+            "right": right * mask[:, 1:], "unmasked": right, "mask of the place": right * mask[:, :-1],
+            "same token": logp.gather(2, ids[..., None])[..., 0][:, :-1] * mask[:, 1:],
+            "probability": right.exp() * mask[:, 1:], "loss": -right * mask[:, 1:]}.items()}
+        if near["right"]:
+            continue
+        if near["same token"]:
+            raise Misconception("place t is scored on token t, which it has just read", "labels not shifted")
+        if near["mask of the place"]:
+            raise Misconception("the mask moves with the labels: token t + 1 decides whether place t counts", "mask not shifted")
+        if near["unmasked"]:
+            raise Misconception("tokens that do not count are 0", "no mask")
+        if near["probability"]:
+            raise Misconception("probabilities; log-probabilities were asked for", "no logarithm")
+        if near["loss"]:
+            raise Misconception("the sign: a log-probability is never above 0", "loss for log-probability")
+        raise Misconception("these are not the log-probabilities of the next tokens", "another number")
+
+
+CHECKS = {"3.1": _answer_logps, "3.2": _offset, "3.3": _kl_elsewhere, "3.4": _uniform_gap, "3.5": _discount, "3.6": _pooled}
