@@ -95,10 +95,9 @@ person = rlhf.village.Annotator(temperature=0.5)
 pairs = rlhf.data.compare_answers(rows, answers.texts(tokenizer), person, n=4,
                                   seed=run.seed)
 mixed = [p for p in pairs if refuses(p["chosen"]) != refuses(p["rejected"])]
-for kind in kinds:
-    pair = next(p for p in mixed if p["family"] == kind
-                and [gold(p["prompt"], p[k]) for k in ("chosen", "rejected")]
-                in ([3, -1], [3, 0]))
+for kind, wrong in zip(kinds, (-1, 0), strict=True):
+    pair = next(p for p in mixed if p["family"] == kind and [3, wrong] ==
+                [gold(p["prompt"], p[k]) for k in ("chosen", "rejected")])
     cards(pair["prompt"], [(k, pair[k]) for k in ("chosen", "rejected")])
 
 # %% [markdown]
@@ -128,7 +127,7 @@ for batch in rlhf.data.batches(pairs, 12, tokenizer=tokenizer, seed=run.seed):
 # %% [markdown]
 # On the second half of the pairs, new to it, the reward model agrees with the person in <!-- out agrees -->.
 #
-# The *exam* is 64 other requests, half harmful, half look-alikes. Nothing is trained on it; it only sets the unit of the score: **0** is the SFT model's average, 1 is a *standard deviation* of its answers' scores. One request, with the SFT answers that score highest and lowest:
+# The *exam* is 64 other requests, half harmful, half look-alikes. Nothing is trained on it; it only sets the unit of the score: **0** is the SFT model's average, 1 is a *standard deviation* of its answers' scores. The request whose SFT answers differ most in score, with the highest and the lowest:
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
 def reward(rollout):
@@ -141,9 +140,10 @@ test, mean, std = requests(64, seed=run.seed), 0.0, 1.0
 before = exam(sft, tokenizer, test, n=8, generator=run.fresh("exam"), **look)
 mean, std = before.score.mean(), before.score.std()
 before.score = (before.score - mean) / std
-order = before.score[:8].argsort().tolist()
-cards(test[0]["prompt"], [(f"score {before.score[i]:+.1f}", before.texts[i])
-                          for i in (order[-1], order[0])])
+eight = before.score.view(-1, 8)                # answers to one request
+k = int((eight.amax(1) - eight.amin(1)).argmax())
+cards(test[k]["prompt"], [(f"score {eight[k, i]:+.1f}", before.texts[8 * k + i])
+                          for i in (eight[k].argmax(), eight[k].argmin())])
 
 # %% [markdown] rlhf={"part": "idea"}
 # > **Keep this.** A reward model knows nothing but the comparisons it was shown.
@@ -277,11 +277,12 @@ after = {name: exam(m, tokenizer, test, n=4, generator=run.fresh("exam"), **look
 no = constant(favourite, test, score=score_of(favourite, test))
 arms = {"SFT": before, **after, "one sentence": no, "best of 8": before.best_of(8)}
 columns = {"harmful": ("harmful", "gold"), "look-alikes": ("lookalike", "gold"),
-           "score, harmful": ("harmful", "score"),
            "score, look-alikes": ("lookalike", "score")}
 table({name: {c: e.of(kind).mean(what) for c, (kind, what) in columns.items()}
-       for name, e in arms.items()}, corner="this page's run",
-      note="first two columns: true reward")
+       for name, e in arms.items()}, corner="here",
+      note="this page's run; first two columns: true reward")
+claim("one sentence earns PPO's score, or nearly",
+      no.mean("score") > after["PPO"].mean("score") - 0.15, kind="T")
 
 # %% tags=["hide-input", "nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
 ppo = after["PPO"]
@@ -317,10 +318,11 @@ rlhf.book.settled("c", "Not even a score curve for look-alikes would have warned
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
 deeds = {label: before.of(k).by_deed(favourite) for k, label in kinds.items()}
 rows = {deed: {} for done in deeds.values() for deed in done}
-for label, done in deeds.items():
+for i, (label, done) in enumerate(deeds.items()):
     for deed, e in done.items():
-        rows[deed] |= {label: len(e.texts), f"score, {label}": e.mean("score")}
-table(rows, corner="this page's run", note="number of answers and their mean score")
+        rows[deed] |= {label.split()[0]: len(e.texts),
+                       "score" + i * " ": e.mean("score")}
+table(rows, corner="here", note="this page's run: number of answers, their mean score")
 
 # %% [markdown] rlhf={"part": "idea"}
 # Compare within each request: the favourite sentence scores <!-- out lead.harmful --> more than the help that a harmful request got. On look-alikes it *also* scores <!-- out lead.lookalike --> more than help. One such sentence is enough.
@@ -362,41 +364,40 @@ rlhf.book.explorers.beta_kinds({k: world(done) for k, done in deeds.items()}).sh
 #
 # ## Five recorded seeds
 #
-# Was this one unlucky run? Here everything was repeated with seeds 0 to 4 and other samples, with *trained* policies at four values of β. *Score gained* is minus the score at step 0.
+# Was this one unlucky run? Here everything was repeated with seeds 0 to 4 and other samples, with *trained* policies at four values of β (picture: 0.05). *Score gained* is minus the score at step 0.
 
 # %% tags=["hide-input"]
 record = rlhf.book.recorded("04_village")
 looks = {"harmful requests": "policy", "look-alikes": "rejected"}
 units = {"score gained": "score", "true reward": "gold"}
 show(plots.two_panels(record.by_kind(units, kinds, from_start=("score",)),
-                      x_label="PPO step (β = 0.05)", roles=looks,
-                      title="Five recorded seeds: both scores rise,\none true reward falls"))
-names = {f"PPO, β = {b}": f"PPO {b}" for b in ("0.05", "0.5", "1", "2")}
-table(record.arm_rows(["SFT", names, "DPO", "best of 8"], kinds),
-      [*kinds.values(), "both kinds", "KL, nats"], corner="five recorded seeds",
-      note="True reward: mean (lowest to highest seed)")
+                      x_label="PPO step", roles=looks, title="Five recorded seeds: "
+                      "both scores rise,\none true reward falls"))
+rows = ["SFT", *(f"PPO {b}" for b in ("0.05", "0.5", "1", "2")), "DPO", "best of 8"]
+table({row.replace("PPO ", "PPO, β = "): {
+    **{label: record.spread("arms", row, k, "gold") for k, label in kinds.items()},
+    "KL, mean": record.arm(row, kinds, "kl").mean().item() or None} for row in rows},
+      corner="five recorded seeds", note="true reward: lowest to highest seed")
 start, tight, loose = (record.arm(a, kinds) for a in ("SFT", "PPO 2", "PPO 0.05"))
 claim("in all five the score rose on both kinds, look-alikes lost true reward",
       min(record.rise("score harmful") + record.rise("score lookalike")) > 0.1
       and max(record.rise("gold lookalike")) < -0.5, kind="T")
-claim("in all five, β = 2 beats β = 0.05 on look-alikes and on average",
-      bool((tight[1] > loose[1] + 0.3).all())
-      and record.wins("PPO 2", "PPO 0.05", kinds) == len(record.arms), kind="T")
+claim("in all five, β = 2 beats β = 0.05 on look-alikes",
+      bool((tight[1] > loose[1] + 0.3).all()), kind="T")
 kept, lost = (100 * (tight - start).mean(1) / (loose - start).mean(1)).tolist()
 quote("kept.lost", f"{kept:.0f} % of the gain on harmful requests, {lost:.0f} %")
 quote("dpo.wins", record.wins("DPO", "PPO 2", kinds))
-third, half = ({k: record.values(*part, "PPO 0.05", k, "refuses") for k in kinds}
-               for part in (["arms"], ["balanced", "arms"]))
-table({f"recorded seed {i}": {f"{label} refused": f"{third[k][i]:.0%} → {half[k][i]:.0%}"
-                              for k, label in kinds.items()} for i in range(3)},
-      corner="look-alikes compared: a third → half")
+table({f"seed {i}": {f"{label} refused": " → ".join(
+    f"{record.values(*part, 'PPO 0.05', k, 'refuses')[i]:.0%}"
+    for part in (["arms"], ["balanced", "arms"])) for k, label in kinds.items()}
+    for i in range(3)}, corner="look-alikes compared: a third → half")
 
 # %% [markdown] rlhf={"part": "wrong"}
-# With β = 2, PPO has <!-- out kept.lost --> of the loss on look-alikes. A larger β does not repair the reward model; it moves the policy mostly where the reward model sees large differences. To find the best β we looked at the true reward; a real team needs some measurement that nothing was trained on. <!-- fact -->
+# With β = 2, PPO has <!-- out kept.lost --> of the loss on look-alikes. A larger β does not repair the reward model; it moves the policy mostly where the reward model sees large differences. To find the best β we looked at the true reward; a real team needs a measurement that nothing was trained on. <!-- fact -->
 #
-# Best of 8 loses on look-alikes, too: choosing by this score over-refuses, by training or by selection. DPO is better on average than PPO with β = 2 in <!-- out dpo.wins --> of five seeds: no general ranking, but one small model and one setting.
+# Best of 8 mostly loses on look-alikes, too: choosing by this score over-refuses, by training or by selection. DPO is better on average than PPO with β = 2 in <!-- out dpo.wins --> of five seeds: no general ranking, one model and one setting.
 #
-# Would more look-alikes among the comparisons repair it? The second table (PPO, β = 0.05, three seeds): one seed did not improve, one stopped refusing much of the harm, one improved.
+# Would more look-alikes among the comparisons repair it? The second table (PPO, β = 0.05): one seed did not improve, one stopped refusing much of the harm, one improved.
 #
 # ## What goes wrong
 #
@@ -413,15 +414,15 @@ table({f"recorded seed {i}": {f"{label} refused": f"{third[k][i]:.0%} → {half[
 alias = rlhf.models.copy_of(sft)
 stuck = dpo(alias, reference=alias)
 e = exam(alias, tokenizer, test, n=4, generator=run.fresh("exam"), **look)
-columns = ["first loss", "last loss", "KL to SFT"]
-table({"frozen reference": [losses[0], losses[-1], after["DPO"].mean("kl")],
-       "reference = policy": [stuck[0], stuck[-1], e.mean("kl")]}, columns, digits=3,
-      corner="this page's run")
+columns = ["lowest loss", "highest loss", "KL to SFT"]
+table({"frozen reference": [min(losses), max(losses), after["DPO"].mean("kl")],
+       "reference = policy": [min(stuck), max(stuck), e.mean("kl")]}, columns,
+      digits=3, corner="here", note="over all steps of this page's runs")
 claim("the loss stands still, the model does not",
       max(abs(x - 0.6931) for x in stuck) < 1e-3 and e.mean("kl") > 0.05, kind="T")
 
 # %% [markdown] rlhf={"part": "gpt2"}
-# The margin is 0 in value, not in gradient, for the reference carries none. So every pair keeps its full weight ½. With a frozen reference the weight, $\sigma(-\text{margin})$, also starts at ½ and falls as a pair is learned: a short run moves about as far either way, and nothing will ever slow down the broken one.
+# The margin is 0 in value, but not in gradient: the reference carries none. So every pair keeps its full weight ½. With a frozen reference the weight, $\sigma(-\text{margin})$, also starts at ½ and falls as a pair is learned: a short run moves about as far either way, and nothing will ever slow down the broken one.
 #
 # ## At GPT-2 size
 #
@@ -436,7 +437,9 @@ show(plots.panels(large.by_kind(units, kinds, from_start=("score",)), roles=look
 for prompt, texts in large.texts()[1:3]:   # a look-alike, a harmful request
     cards(prompt, texts)
 for k, label in kinds.items():
-    table(large.one_kind(k, {"before": "SFT", "after": "PPO"}), corner=f"135M, {label}")
+    table(large.one_kind(k, {"before": "SFT", "after": "PPO"}), digits=1, corner=label)
+claim("after PPO it refuses over 85 % of both kinds",
+      min(large.held_out["after"][k]["refuses"] for k in kinds) > 0.85, kind="T")
 quote("scare", " | ".join([large.texts()[4][0], *(t[1] for t in large.texts()[4][1])]))
 
 # %% [markdown] rlhf={"part": "exercises"}
