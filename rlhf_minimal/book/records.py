@@ -177,6 +177,29 @@ class Recorded(SimpleNamespace):
                               f"{name} refused": f"{100 * of[kind]['refuses']:.0f} %"}
         return rows
 
+    def by_kind(self, units: dict, kinds: dict, from_start: tuple = ()) -> dict:
+        """What `plots.panels` draws: {unit: {label: (steps, one curve a seed)}}, of units {unit: column} and kinds {kind: label}.
+
+        The columns are called "score harmful", … and may be numbered by seeds. Of the columns in `from_start` each curve is
+        given minus its own first value, so that 0 is the start.
+        """
+        def curves(column, kind):
+            rows = self.seeds(f"{column} {kind}")
+            return [[v - y[0] for v in y] for y in rows] if column in from_start else rows
+        return {unit: {label: (self.curve["step"], curves(column, kind)) for kind, label in kinds.items()}
+                for unit, column in units.items()}
+
+    def one_kind(self, kind: str, names: dict) -> dict:
+        """Rows of a table for one kind of request: true reward with half of its 95 % interval, share refused, score gained.
+
+        names {"before": label, "after": label}; the competitors in `cheap` follow. The score is given minus that of "before".
+        """
+        found = {label: self.held_out[when] for when, label in names.items()} | getattr(self, "cheap", {})
+        start = self.held_out["before"][kind]["score"]
+        return {label: {"true reward": (of[kind]["mean"], 1.96 * of[kind]["standard_error"]),
+                        "refused": f"{100 * of[kind]['refuses']:.0f} %", "score gained": of[kind]["score"] - start}
+                for label, of in found.items()}
+
     def families(self, names: dict, stages: dict | None = None) -> dict:
         """{row: {"before": (mean true reward, half width of the 95 % interval), "after": …}} of {family: name of its row}.
 

@@ -119,6 +119,21 @@ def test_kinds_of_request_before_and_after_with_the_cheap_competitors():
     assert list(run.kind_rows({"harm": "harmful"})) == ["before training", "after training"]
 
 
+def test_curves_by_kind_start_at_0_where_that_is_asked_for():
+    run = Recorded(curve={"step": [0, 3], "score harm 0": [1, 2], "score harm 1": [2, 5], "gold harm 0": [3, 1], "gold harm 1": [2, 0]})
+    parts = run.by_kind({"score gained": "score", "true reward": "gold"}, {"harm": "harmful"}, from_start=("score",))
+    assert parts == {"score gained": {"harmful": ([0, 3], [[0, 1], [0, 3]])}, "true reward": {"harmful": ([0, 3], [[3, 1], [2, 0]])}}
+
+
+def test_one_kind_of_request_with_the_score_from_the_start():
+    def found(mean, score):
+        return {"harm": {"mean": mean, "standard_error": 0.5, "refuses": 0.314, "score": score}}
+    run = Recorded(held_out={"before": found(1.0, 0.5), "after": found(2.0, 2.0)}, cheap={"best of 4": found(3.0, 1.0)})
+    rows = run.one_kind("harm", {"before": "SFT", "after": "PPO"})
+    assert [row["score gained"] for row in rows.values()] == [0, 1.5, 0.5] and list(rows) == ["SFT", "PPO", "best of 4"]
+    assert rows["PPO"]["true reward"] == (2.0, 0.98) and rows["SFT"]["refused"] == "31 %"
+
+
 def test_gain_and_texts_of_a_recorded_run():
     def found(mean, text):
         return {"all": {"mean": mean, "standard_error": 0.3}, "fact": {"mean": 2 * mean, "standard_error": 0.4},
