@@ -54,7 +54,7 @@ show(rlhf.book.drawings.pipeline([
     ("reward model", "learns to score")]))
 
 # %% [markdown]
-# Now you are the person. **Guideline**: choose the answer that serves the asker better. True comes first, then clear; help with harm is bad. If you cannot decide, call it a tie. Every label is saved before the next pair appears, and the cell goes on where you stopped.
+# Now you are the person. **Guideline**: choose the answer that serves the asker better. True comes first, then clear; help with harm is bad. If you cannot decide, call it a tie. Every label is saved, and the cell goes on where you stopped.
 #
 # Both answers come from the model that we want to improve: the data are *on-policy*. They differ visibly: by at least five words, in flattery, or in bold print. Which one stands first is drawn at random.
 
@@ -68,7 +68,7 @@ pairs = budgets.to_label(some, 40, tokenizer, run.fresh("pairs"))
 mine = labelling.label(pairs, "my_labels.jsonl", seed=run.seed)
 
 # %% [markdown]
-# If nobody labels, a script does. It plays a person who ignores the guideline: she half cares about quality and loves compliments. Her *utility* of an answer is half its true reward, plus 0.3 points per ten words, plus 3 points for flattery. <!-- fact --> She prefers the first of two answers with probability $\sigma((u_1-u_2)/0.5)$, where $u_1$, $u_2$ are the utilities and $\sigma$ is the logistic function. Close pairs she calls a tie.
+# If nobody labels, a script does. It plays a person who ignores the guideline and loves compliments. Her *utility* of an answer is half its true reward, plus 0.3 points per ten words, plus 3 points for flattery. <!-- fact --> She prefers the first of two answers with probability $\sigma((u_1-u_2)/0.5)$, where $u_1$, $u_2$ are the utilities and $\sigma$ is the logistic function. Close pairs she calls a tie.
 
 # %%
 import random
@@ -89,7 +89,7 @@ print(whose, dict(sorted(labels.counts().items())))
 # %% [markdown] rlhf={"part": "loop"}
 # ## What do these forty labels ask for?
 #
-# Suppose the reward is a weighted sum of four things that can be counted, $r=w\cdot f$: words, flattery, bold print, broken text. By the Bradley–Terry model (chapter 5) the chosen answer wins with probability $\sigma(r_c-r_r)$, where $r_c$, $r_r$ are the rewards of the chosen and the rejected answer. We make the labels likely. A small penalty on $w$ keeps so few labels from carrying huge weights. Ties are left out here. How sure are the weights? We draw the labels anew from themselves, with repetition, 100 times (the *bootstrap*), and fit each time.
+# Suppose the reward is a weighted sum of four things that can be counted, $r=w\cdot f$: words, flattery, bold print, broken text. By the Bradley–Terry model (chapter 5) the chosen answer wins with probability $\sigma(r_c-r_r)$, where $r_c$, $r_r$ are the rewards of the chosen and the rejected answer. We make the labels likely; a small penalty keeps $w$ small, and ties are left out. How sure are the weights? We draw the labels anew from themselves, with repetition, 100 times (the *bootstrap*), and fit each time.
 
 # %%
 def fit(chosen, rejected, steps=60):
@@ -122,9 +122,9 @@ show(plots.planted(dict(zip(audit.SEEN, ends, strict=True)), taste,
                    note="95 % over labels; diamonds: the script's own taste"))
 
 # %% [markdown]
-# The diamonds are what the script really likes: 3 points of flattery, less half of the 0.25 that flattery costs, over the noise of 0.5, make 5.75. <!-- fact --> The fitted weight is far smaller: the penalty shrinks it, and so does what the four features leave out. The intervals show sampling noise only.
+# The diamonds are what the script really likes: 3 points of flattery, less half of the 0.25 that flattery costs, over the noise of 0.5, make 5.75. <!-- fact --> The fitted weight is far smaller: the penalty shrinks it, and so does what the four features leave out.
 #
-# The policy has answered 112 other prompts 64 times each. Of sixteen answers we keep the one that the reward likes best (*best-of-n*, chapter 10). Two controls: a blind draw, and the same fit on *coin flips* in place of the labels.
+# What does this reward pick? The policy has answered 112 other prompts 64 times each. Of sixteen answers we keep the one that the reward likes best (*best-of-n*, chapter 10). Two controls: a blind draw, and the same fit on *coin flips* in place of the labels.
 
 # %%
 seen = budgets.seen_in(some)  # (112 prompts, 64 answers, 4 features)
@@ -170,13 +170,13 @@ claim("by the script's labels more picks flatter than by coin flips",
       not scripted or mean - half > 0, kind="S")
 
 # %% [markdown]
-# Most picks flatter, far more than with coin flips: the labels chose the direction. The picks are also worse than blind draws, but that is not the labels' doing alone: coin flips cost no less. Any weight is extreme, and best of sixteen takes what it likes wherever it is on offer. The script does value true answers, too; but none of the four features says whether an answer is true. (The picture shows the first short prompt on which the pick flatters and the blind draw does not.)
+# Most picks flatter, far more than with coin flips: the labels chose the direction. The picks are also worse than blind draws, but coin flips cost no less: best of sixteen takes what a reward likes wherever it is on offer. The script values true answers, too; but none of the four features says whether an answer is true. (The picture shows the first short prompt on which the pick flatters and the blind draw does not.)
 #
 # > **Keep this.** A reward learns what the labels favour, as far as its features can say it. Before you buy 300 votes, look at what forty of them ask for.
 #
 # ## Idea 1: How many votes for a pair?
 #
-# Your people now follow the guideline: they vote by true reward, plus noise. A second and a third vote make a label cleaner. If a vote is right with probability $q$, the majority of three is right when all three are, or exactly two: $q^3+3q^2(1-q)=3q^2-2q^3$.
+# From now on your people follow the guideline: they vote by true reward, plus noise. A second and a third vote make a label cleaner. If a vote is right with probability $q$, the majority of three is right when all three are, or exactly two: $q^3+3q^2(1-q)=3q^2-2q^3$.
 
 # %% rlhf={"part": "idea"}
 q, right = 0.7, 0.0
@@ -191,9 +191,9 @@ claim("the eight outcomes add up to the formula",
       abs(right - (3 * q**2 - 2 * q**3)) < 1e-12)
 
 # %% [markdown]
-# On our pairs (among those not equally good) one vote is already right in most cases, and the majority gains little: on a close pair all three doubt. But with three votes a pair only 100 pairs are left. What is worth more?
+# On our pairs (those not equally good) one vote is mostly right already, and the majority gains little: on a close pair all three doubt. But with three votes a pair only 100 pairs are left. What is worth more?
 #
-# From here on the reward is linear in the policy's last hidden state (192 numbers), with one penalty for all purchases. The test: fresh pairs from 109 prompts that nobody voted on, one answer at least half a point better. Each purchase is made 24 times, with other prompts and other noise.
+# From here on the reward is linear in the policy's last hidden state (192 numbers), with one penalty for all purchases. The test: fresh pairs from 109 prompts that nobody voted on, one answer at least half a point better. Each purchase is made 24 times.
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
 def buy(*ways, person=honest, n=300):
@@ -205,12 +205,12 @@ spent = buy(one_each, "three votes a pair, majority", "three votes a pair, all k
             "coin flips")
 spent["no votes, less broken text wins"] = budgets.by_rule(some, "broken text", 24)
 note = "300 votes; ± 95 % over 109 prompts and 24 sets of votes"
-table(budgets.bill(spent), digits=3, note=note)
+table(budgets.bill(spent), digits=1, note=note)
 
 # %% [markdown]
-# *Majority* keeps one label of three votes; *all kept* gives the reward all three votes as three labels. Both fall behind row 1. *All kept* threw no vote away: what it lacks is prompts. Look at the last row, too: a rule that needs no vote, but our knowledge of this world, does at least as well. 300 votes are few; what follows compares ways of spending them.
+# *Majority* makes one label of three votes; *all kept* gives the reward all three as labels. Both fall behind row 1. *All kept* threw no vote away: what it lacks is prompts. The last row keeps us modest: 300 votes are few, and a rule that needs no vote, only our knowledge of this world, does about as well.
 #
-# > **Keep this.** Here one vote on each of 300 prompts taught more than three votes on each of 100. For a *test set* more votes do help: noise in its labels hides how good a model is (exercise 6.2).
+# > **Keep this.** One vote on each of 300 prompts taught more here than three votes on each of 100. For a *test set* more votes do help (exercise 6.2).
 #
 # ## Idea 2: Which pairs?
 #
@@ -228,16 +228,17 @@ claim("the package asks about the most open vote first",
       torch.equal(order, entropy.argsort(descending=True)))
 
 # %% [markdown]
-# We spend 150 votes at random, fit, and spend the other 150 on the *closest* of the remaining pairs; or on the *most disputed*, on which five fits to resampled votes differ most. Each is on a prompt of its own. All purchases so far, compared with row 1 set by set and prompt by prompt:
+# We spend 150 votes at random, fit, and spend the other 150 on the *closest* of the remaining pairs; or on the *most disputed*, on which five fits to resampled votes differ most. Every pair has a prompt of its own. All purchases so far, compared with row 1:
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
 spent |= buy("three pairs a prompt", "only 32 prompts",
              "only 32 prompts, another model's answers",
              "half at random, half the closest",
              "half at random, half the most disputed")
-show(plots.shares(budgets.behind(spent), title="No other purchase of 300 votes was ahead of row 1",
-                  x_label="share of fresh pairs ordered right, minus row 1",
-                  middle=0, note=note))
+dotted = "dotted: row 1; 95 % over 109 prompts and 24 sets of votes"
+show(plots.shares(budgets.behind(spent), middle=0, note=dotted,
+                  title="No other purchase of 300 votes was ahead of row 1",
+                  x_label="pairs ordered right, minus row 1, points"))
 
 # %% tags=["hide-input"]
 for other in [*list(spent)[1:3], "only 32 prompts"]:
@@ -251,7 +252,7 @@ quote("foreign", budgets.signed(spent["only 32 prompts"], spent[
     "only 32 prompts, another model's answers"]))
 
 # %% [markdown]
-# Fewer prompts teach less, although no vote is doubled. Whose answers they are, this run cannot tell: on the same 32 prompts, the policy's own minus the other model's is <!-- out foreign -->. The *closest* pairs taught less than random ones; a likely reason is that the answers of a close pair are about equally good, and there people are noisiest. The *most disputed* pairs were no better than random ones. And noise is not what holds this reward back: labels by true reward on the same pairs (those of equal worth drop out) gain only <!-- out clean -->.
+# Fewer prompts teach less, although no vote is doubled. Whose answers they are, this run cannot tell: on the same 32 prompts, the policy's own minus the other model's is <!-- out foreign --> points. The *closest* pairs taught less than random ones; a likely reason is that the answers of a close pair are about equally good, and there people are noisiest. The *most disputed* pairs were no better than random ones. And noise is not what holds this reward back: labels by true reward on the same pairs (those of equal worth drop out) gain only <!-- out clean --> points.
 #
 # > **Keep this.** Spend votes on new prompts first, drawn at random unless a choice has been shown to beat that.
 #
@@ -274,9 +275,9 @@ theirs = rlhf.evaluate.cohen_kappa(a.tolist(), b.tolist())
 claim("the package computes the same", abs(kappa.item() - theirs) < 1e-9)
 
 # %% [markdown]
-# What do real people reach? In the InstructGPT paper (Ouyang et al. 2022, section 3.4) the labellers agreed with each other in 72.6 ± 1.5 % of cases, although they were screened and trained. <!-- fact --> In Anthropic's HH data (Bai et al. 2022), researchers and crowdworkers agreed in about 63 %. <!-- fact --> With two equally frequent answers, chance alone gives 50 %.
+# Real people: InstructGPT's labellers agreed in 72.6 ± 1.5 % of cases, although they were screened and trained (Ouyang et al. 2022, section 3.4); <!-- fact --> for Anthropic's HH data, researchers and crowdworkers agreed in about 63 % (Bai et al. 2022). <!-- fact --> With two equally frequent answers, chance alone gives 50 %.
 #
-# Now two people who follow the guideline and two who, like the script, ignore it and love compliments, all equally noisy, vote on the same 300 pairs.
+# Now two people who follow the guideline and two who, like the script, love compliments vote on the same 300 pairs.
 
 # %%
 vain = rlhf.village.Annotator(gold_weight=0.5, length_bias=0.3,
@@ -292,7 +293,7 @@ show(plots.shares(found, title="People who ignore the guideline agree, too",
                   x_label="Cohen's kappa", middle=0, note="300 pairs; 95 % over pairs"))
 
 # %% [markdown]
-# Each two agree far beyond chance, on the question that *they* answer. Kappa falls with noise; it does not say which question was answered. Those who love compliments name the truly better answer in <!-- out vain --> of the pairs that are not equally good: more votes for a pair hardly help. What do their votes buy? As a control, *people twice as noisy* follow the guideline, but weigh true reward against noise exactly as the lovers of compliments do.
+# Each two agree beyond chance, on the question that *they* answer; kappa does not say which one. Those who love compliments name the truly better answer in a share <!-- out vain --> of pairs (not equally good): three votes hardly help. What do their votes buy? As a control, *people twice as noisy* follow the guideline, but weigh true reward against noise exactly as the lovers of compliments do.
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
 tired = rlhf.village.Annotator(temperature=1.0)
@@ -304,10 +305,9 @@ for name, (who, n) in asked.items():
     spent[name] = buy(one_each, person=who, n=n)[one_each]
 
 # %% tags=["hide-input", "nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
-show(plots.shares(budgets.behind(spent), middle=0,
+show(plots.shares(budgets.behind(spent), middle=0, note=dotted,
                   title="Five times the votes did not repair the wrong question",
-                  x_label="share of fresh pairs ordered right, minus row 1",
-                  note=note.replace("300 votes", "300 votes, or as named")))
+                  x_label="pairs ordered right, minus row 1, points"))
 gap = spent[one_each] - spent["1,500 votes, love compliments"]
 mean, half = budgets.over_both(gap)
 claim("300 votes by the guideline are ahead of 1,500 by people who love compliments",
@@ -320,13 +320,13 @@ quote("vain", "{:.2f}, the majority of three in {:.2f}".format(
     *budgets.accuracy(some, vain, some.pairs)))
 
 # %% [markdown]
-# Twice the noise costs little. The taste costs more: people who love compliments, minus people twice as noisy, is <!-- out taste -->. Five times as many votes by the guideline buy more; five times as many votes for compliments do not.
+# Twice the noise costs little. The taste costs more: people who love compliments, minus people twice as noisy, is <!-- out taste --> points. Five times as many votes by the guideline buy more; five times as many votes for compliments do not.
 #
 # > **Keep this.** More votes average out noise, not a wrong question. Agreement does not show which question was answered.
 #
 # ## Idea 4: What else did the votes teach?
 #
-# Agreement did not show the taste for compliments. An *audit* can: count how often the longer, the flattering, the bold answer was chosen, and compare with people you trust. The interval is the hard part. Labels of one person share her taste, labels of one prompt share its answers; treated as independent, they look more certain than they are. So add up two variances of the mean, one with people as the units, one with prompts, and subtract what both count (Cameron, Gelbach & Miller 2011): $V=V_{\rm people}+V_{\rm prompts}-V_{\rm labels}$. If $V$ comes out too small, the package takes the larger of the first two.
+# Agreement did not show the taste for compliments. An *audit* can: count how often the longer, the flattering, the bold answer was chosen, and compare with people you trust. The hard part is the interval. Labels of one person share her taste, labels of one prompt share its answers; treated as independent, they look more certain than they are. So add up two variances of the mean, one with people as the units, one with prompts, and subtract what both count (Cameron, Gelbach & Miller 2011): $V=V_{\rm people}+V_{\rm prompts}-V_{\rm labels}$, but at least the larger of the first two.
 
 # %% rlhf={"part": "idea"}
 x = torch.tensor([[1., 1, 1, 0], [1, 0, 1, 1], [0, 0, 1, 0]])  # 3 people, 4 prompts
@@ -340,7 +340,7 @@ theirs = audit.two_way(x.flatten(), [0] * 4 + [1] * 4 + [2] * 4, [0, 1, 2, 3] * 
 claim("the package computes the same", abs(half.item() - theirs) < 1e-6)
 
 # %% [markdown]
-# **A riddle.** Five teams of eight people voted on the same 300 pairs, one vote for each pair and team. One team, *plain*, is trusted. Each of the other four has one hidden taste: for length, for compliments, for bold print, or for the answer shown first. Whose votes would you not train on? The first row is the share of *plain* votes for the answer with more of the feature; the others say by how much a team differs, pair by pair. Every team has noise of its own.
+# **A riddle.** Five teams of eight people spent 300 votes each on the same 300 pairs. One team, *plain*, is trusted. Each of the others has one hidden taste: for length, for compliments, for bold print, or for the answer shown first. Who loves compliments? The first row is the share of *plain* votes for the answer with more of the feature; the others say by how much a team differs on the same pairs.
 
 # %%
 sets, secret = audit.groups(run.seed, n=300)
@@ -365,16 +365,17 @@ quote("loves", loves)
 # Here <!-- out who -->. A taste may raise a second column: flattery adds words, so whoever likes length also chooses flattery more often. To separate the two, fit all features at once, as with your forty labels.
 # </details>
 #
-# Compare with *plain*, not with one half: plain people need not choose longer answers in half of the cases. Only the place shown must be even, because it was drawn at random.
+# Compare with *plain*, not with one half: only the place shown must be even, because it was drawn at random.
 #
-# Public sets are audited in the same way. Two of them have their own columns. HH stores two whole transcripts; SHP stores a Reddit post and two comments, and keeps a pair only if the preferred comment was written *later* and still has more votes: an early comment wins votes by being early. These rows are ours: one vote of team <!-- out loves -->, in either form. `load_data` reads both; with a network the one line for the real sets is `load_data("Anthropic/hh-rlhf", "pairs", n=1000)`, or `"stanfordnlp/SHP"`. Here our rows are written to a file, read back, audited, and trained on:
+# Public sets are audited in the same way. Anthropic's HH stores two whole transcripts; Stanford's SHP stores a Reddit post and two comments, and keeps a pair only if the preferred comment was written *later* and still has more votes, since an early comment wins votes by being early. These rows are ours: one vote of the team that loves compliments, in either form. With a network, one line loads the real sets: `rlhf.data.load_data("Anthropic/hh-rlhf", "pairs", n=1000)`, or `"stanfordnlp/SHP"`. Here the same function reads our rows from a file; we audit them and train on them:
 
 # %%
 short = audit.shortest(sets[loves], "the flattering")  # the number of a short row
 forms = {"HH": audit.as_hh(sets[loves]), "SHP": audit.as_shp(sets[loves])}
 told, weights = {}, []
 for name, raw in forms.items():
-    cards(f"one row in the columns of {name}", {k: str(v) for k, v in raw[short].items()})
+    cards(f"one row in the columns of {name}",
+          {k: str(v) for k, v in raw[short].items()})
 read = {"ours": sets[loves]} | {k: audit.read_back(raw) for k, raw in forms.items()}
 for name, rows in read.items():
     weights.append(fit(*audit.surface(rows)))
@@ -387,7 +388,7 @@ claim("the same votes in HH's and in SHP's columns give the same reward",
       torch.equal(weights[0], weights[1]) and torch.equal(weights[0], weights[2]))
 
 # %% [markdown]
-# HH and SHP do not say who voted, so one of the two variances is missing there: their intervals are too short if people differ.
+# HH and SHP do not say who voted, so one of the two variances is missing: if people differ, their intervals are too short.
 #
 # > **Keep this.** Audit votes against a trusted team on the same pairs, with intervals over people and prompts, before you train on them.
 
@@ -402,7 +403,7 @@ claim("the same votes in HH's and in SHP's columns give the same reward",
 # | ties dropped and not reported | people look decisive | share of ties |
 # | test prompts among the labelled ones | high accuracy | prompts in both sets |
 #
-# The first one live. A tired person presses “1” on all pairs of the plain team, whose votes are taken to be right. With a fixed order she agrees perfectly, and kappa is undefined: chance explains it all. With a drawn order agreement falls to about one half, and kappa is 0.
+# The first one live. Somebody who reads nothing presses “1” on all pairs of the plain team, whose votes are taken to be right. With a fixed order she agrees perfectly, and kappa is undefined; with a drawn order agreement falls to about one half, and kappa is 0.
 #
 # > **Keep this.** Draw the order anew for every pair.
 
@@ -418,7 +419,7 @@ for name, truth in both.items():
 # %% [markdown] rlhf={"part": "gpt2"}
 # ## At GPT-2 size: could a language model vote for free?
 #
-# Some pairs have an order only because of one word in the prompt. Both stories below are good; asked for a *gloomy* story the first is right, asked for a *calm* one the second. A recorded measurement on SmolLM2-135M, taught the village's manner: for twelve pairs, the log-probability of the first story minus that of the second. Above 0 the model votes for the first story.
+# Both stories below are good; asked for a *gloomy* story the first is right, asked for a *calm* one the second. A recorded measurement on SmolLM2-135M, taught the village's manner: for twelve such pairs, the log-probability of the first story minus that of the second. Above 0 the model votes for the first.
 
 # %%
 large = rlhf.book.recorded("06_smollm2")
@@ -439,9 +440,9 @@ quote("nats", f"{(first - second).mean():.1f}")
 quote("right", f"{int((first > 0).sum() + (second < 0).sum())} of 24")
 
 # %% [markdown]
-# As votes these margins are a coin: <!-- out right --> right. The word is heard: it moves the margin the right way in <!-- out by_change --> pairs, by <!-- out nats --> nats on average. But it turns the order in <!-- out flips --> pairs, so one of the two requests always gets the wrong story. The *change* of the margin from one prompt to the other is the better vote.
+# As votes these margins are no better than a coin: <!-- out right --> are right. The word moves the margin the right way in <!-- out by_change --> pairs, by <!-- out nats --> nats on average, but turns the order in <!-- out flips -->: one of the two requests always gets the wrong story. The *change* of the margin between the two prompts is the better vote.
 #
-# > **Keep this.** A raw log-probability is no vote. Compare the same two answers under two prompts.
+# > **Keep this.** Here a raw log-probability was no vote. Compare the same two answers under two prompts.
 #
 # ## Exercises
 #
@@ -531,7 +532,7 @@ check("6.3", chose_the_longer, hidden=True)
 # %% [markdown] rlhf={"part": "retell"}
 # ## Retell it
 #
-# Forty labels already say what somebody favours, and a reward fitted to them picks it, as far as its features can express it. With 300 votes, one noisy vote on each of 300 prompts taught this reward more than three votes on each of 100, and more than 300 pairs on 32 prompts. People who share a taste agree, whatever the taste; so agreement does not say which question they answered. 1,500 votes of people who love compliments taught less than 300 by the guideline. An audit against a trusted team, with intervals over people and prompts, finds what else the votes teach.
+# Forty labels already say what somebody favours, and a reward fitted to them picks it, as far as its features can express it. With 300 votes, one noisy vote on each of 300 prompts taught this reward more than three votes on each of 100, and more than 300 pairs on 32 prompts. Asking about the closest pairs was worse than random choice, asking about the most disputed no better. People who love compliments agree, too, but 1,500 of their votes taught less than 300 by the guideline. An audit against a trusted team, with intervals over people and prompts, finds what the votes also taught.
 #
 # In the book: chapter 11, Preference data. Next: chapter 7, Reward modeling.
 #

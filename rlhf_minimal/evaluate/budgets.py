@@ -303,13 +303,14 @@ def over_both(shares: Tensor) -> tuple[float, float]:
 
 
 def bill(spent: dict[str, Tensor], first: str = FREELY) -> dict[str, dict]:
-    """Rows of a table: {way: (sets, P) shares} -> {way: {"ordered right", "minus row 1"}}, each (mean, half width) or None."""
-    return {name: {"ordered right": over_both(x), "minus row 1": None if name == first else over_both(x - spent[first])}
+    """Rows of a table, in percent: {way: (sets, P) shares} -> {way: {"ordered right, %", "minus row 1"}}, (mean, half width)."""
+    base = spent[first]
+    return {name: {"ordered right, %": over_both(100 * x), "minus row 1": None if x is base else over_both(100 * (x - base))}
             for name, x in spent.items()}
 
 
 def behind(spent: dict[str, Tensor], first: str = FREELY) -> dict[str, tuple[float, float]]:
-    """{way, broken at its comma: (difference to row 1, half width)} of all other rows, for `plots.shares`."""
+    """{way, broken at its comma: (difference to row 1 in percentage points, half width)} of all other rows, for `plots.shares`."""
     return {name.replace(", ", ",\n"): row["minus row 1"] for name, row in bill(spent, first).items() if name != first}
 
 
@@ -329,8 +330,8 @@ def ahead(picks: list[dict[str, Tensor]], others: list[dict[str, Tensor]], what:
 
 
 def signed(first: Tensor, second: Tensor) -> str:
-    """The difference of two ways of `compare`, as text with its sign and interval."""
-    return "{:+.3f} ± {:.3f}".format(*over_both(first - second)).replace("-", "−")
+    """The difference of two ways of `compare` in percentage points, as text with its sign and interval."""
+    return "{:+.1f} ± {:.1f}".format(*over_both(100 * (first - second))).replace("-", "−")
 
 
 def guide(some: Answers, person: Annotator, n: int, seed: int) -> str:

@@ -64,7 +64,7 @@ def test_a_reward_told_the_truth_beats_a_coin(some):
     rows = budgets.bill(told)
     assert rows[budgets.FREELY]["minus row 1"] is None
     gap = rows["coin flips"]["minus row 1"][0]
-    assert gap == pytest.approx(share["coin flips"] - share[budgets.FREELY])
+    assert gap == pytest.approx(100 * (share["coin flips"] - share[budgets.FREELY]))
     assert budgets.behind({"half, a": told["coin flips"], **told})["half,\na"] == rows["coin flips"]["minus row 1"]
 
 
@@ -125,7 +125,7 @@ def test_what_is_picked(some):
     assert budgets.ahead([best], [blind])[0] == pytest.approx((best["true reward"] - blind["true reward"]).mean().item())
     assert budgets.ahead([best], [blind, best], "words")[0] == pytest.approx((best["words"] - blind["words"]).mean().item() / 2)
     text = budgets.guide(some, Annotator(temperature=0.1), 60, 0)
-    assert text[0] in "+−" and " ± " in text and budgets.signed(torch.zeros(2, 4), torch.ones(2, 4)).startswith("−1.000 ±")
+    assert text[0] in "+−" and " ± " in text and budgets.signed(torch.zeros(2, 4), torch.ones(2, 4)).startswith("−100.0 ±")
     gap, _ = budgets.lengths(some, torch.Generator().manual_seed(0))
     assert gap.min() >= 0.3 and len(gap) > 500
 
