@@ -45,7 +45,7 @@ rlhf.book.predict("300 votes, spent on …",
 # %% [markdown] rlhf={"part": "phenomenon"}
 # ## Before you buy: label forty pairs
 #
-# This is the road that every label takes. The policy writes two answers to a prompt; a person chooses one; a reward model learns from the choices.
+# The policy writes two answers to a prompt; a person chooses one; a reward model learns from the choices.
 
 # %% tags=["hide-input"] rlhf={"drawing": true, "figure": "pipeline"}
 show(rlhf.book.drawings.pipeline([
@@ -216,7 +216,7 @@ table(budgets.bill(spent), digits=1, note=note)
 #
 # We can also spend one vote on each of 300 *pairs*, but on 100 prompts; on 32; or on the same 32 with answers of *another model* (the base model, off-policy).
 #
-# Or we choose the pairs. *Active learning* asks about those that the reward model doubts most. Under Bradley–Terry a vote on a pair with margin $m=r_1-r_2$ says “first” with probability $p=\sigma(m)$, and its entropy is $H(p)=-p\log p-(1-p)\log(1-p)$ nats: the closer the margin is to 0, the more open the vote.
+# Or we choose the pairs. *Active learning* asks about pairs that the reward model doubts. Under Bradley–Terry a vote on a pair with margin $m=r_1-r_2$ says “first” with probability $p=\sigma(m)$, and its entropy is $H(p)=-p\log p-(1-p)\log(1-p)$ nats: the closer the margin is to 0, the more open the vote.
 
 # %% rlhf={"part": "idea"}
 margin = torch.tensor([2.0, -0.1, 0.5])  # of three pairs
@@ -252,7 +252,7 @@ quote("foreign", budgets.signed(spent["only 32 prompts"], spent[
     "only 32 prompts, another model's answers"]))
 
 # %% [markdown]
-# Fewer prompts teach less, although no vote is doubled. Whose answers they are, this run cannot tell: on the same 32 prompts, the policy's own minus the other model's is <!-- out foreign --> points. The *closest* pairs taught less than random ones; a likely reason is that the answers of a close pair are about equally good, and there people are noisiest. The *most disputed* pairs were no better than random ones. And noise is not what holds this reward back: labels by true reward on the same pairs (those of equal worth drop out) gain only <!-- out clean --> points.
+# Fewer prompts teach less, although no vote is doubled. (On 32 prompts the interval is wide; with other seeds of this page it reaches 0.) Whether it matters whose answers they are, this run cannot tell: on the same 32 prompts, the policy's own minus the other model's is <!-- out foreign --> points. The *closest* pairs taught less than random ones; a likely reason is that the answers of a close pair are about equally good, and there people are noisiest. The *most disputed* pairs were no better than random ones. And noise is not what holds this reward back: labels by true reward on the same pairs (those of equal worth drop out) gain only <!-- out clean --> points.
 #
 # > **Keep this.** Spend votes on new prompts first, drawn at random unless a choice has been shown to beat that.
 #
@@ -262,7 +262,7 @@ quote("foreign", budgets.signed(spent["only 32 prompts"], spent[
 #
 # ## Idea 3: Which question?
 #
-# Do your people answer the question that you asked? The usual check is whether two of them agree. Raw agreement misleads: two people who both mostly press “1” agree often by chance. *Cohen's kappa* subtracts chance: $\kappa=(p_o-p_e)/(1-p_e)$, where $p_o$ is the observed share of equal labels, and $p_e$ the share expected if the two labelled independently, each with her own frequencies. 1 is perfect agreement, 0 is chance.
+# Do your people answer the question that you asked? The usual check is whether two of them agree. But two people who both mostly press “1” agree often by chance. *Cohen's kappa* subtracts chance: $\kappa=(p_o-p_e)/(1-p_e)$, where $p_o$ is the observed share of equal labels, and $p_e$ the share expected if the two labelled independently, each with her own frequencies. 1 is perfect agreement, 0 is chance.
 
 # %% rlhf={"part": "idea"}
 a = torch.tensor([1, 1, 1, 1, 1, 1, 1, 0, 0, 0])  # ten pairs, two people
@@ -326,7 +326,7 @@ quote("vain", "{:.2f}, the majority of three in {:.2f}".format(
 #
 # ## Idea 4: What else did the votes teach?
 #
-# Agreement did not show the taste for compliments. An *audit* can: count how often the longer, the flattering, the bold answer was chosen, and compare with people you trust. The hard part is the interval. Labels of one person share her taste, labels of one prompt share its answers; treated as independent, they look more certain than they are. So add up two variances of the mean, one with people as the units, one with prompts, and subtract what both count (Cameron, Gelbach & Miller 2011): $V=V_{\rm people}+V_{\rm prompts}-V_{\rm labels}$, but at least the larger of the first two.
+# Agreement did not show the taste for compliments. An *audit* can: count how often the longer, the flattering, the bold answer was chosen, and compare with people you trust. The hard part is the interval. Labels of one person share her taste, labels of one prompt share its answers: as if independent, they look too certain. So add up two variances of the mean, one with people as the units, one with prompts, and subtract what both count (Cameron, Gelbach & Miller 2011): $V=V_{\rm people}+V_{\rm prompts}-V_{\rm labels}$, but at least the larger of the first two.
 
 # %% rlhf={"part": "idea"}
 x = torch.tensor([[1., 1, 1, 0], [1, 0, 1, 1], [0, 0, 1, 0]])  # 3 people, 4 prompts
@@ -362,7 +362,7 @@ quote("loves", loves)
 
 # %% [markdown]
 # <details><summary>Who is who</summary>
-# Here <!-- out who -->. A taste may raise a second column: flattery adds words, so whoever likes length also chooses flattery more often. To separate the two, fit all features at once, as with your forty labels.
+# Here <!-- out who -->. A taste may raise a second column: flattery adds words. To separate the two, fit all features at once, as with your forty labels.
 # </details>
 #
 # Compare with *plain*, not with one half: only the place shown must be even, because it was drawn at random.
@@ -448,7 +448,7 @@ quote("right", f"{int((first > 0).sum() + (second < 0).sum())} of 24")
 #
 # ### Exercise 6.1 · Kappa that gives half credit
 #
-# Labels may be 0 (second), 0.5 (tie) or 1 (first). <!-- fact --> Confusing a tie with a preference is half as bad as confusing the two preferences. *Weighted kappa* is $\kappa_w=1-D_o/D_e$: the observed mean of $|a-b|$ over the items, divided by the mean expected if both labelled independently, that is, over all combinations of a label of the one with a label of the other.
+# Labels may be 0 (second), 0.5 (tie) or 1 (first). <!-- fact --> Confusing a tie with a preference is half as bad as confusing the two preferences. *Weighted kappa* is $\kappa_w=1-D_o/D_e$, where $D_o$ is the observed mean of $|a-b|$ over the items, and $D_e$ its mean over all combinations of a label of the one with a label of the other.
 
 # %% tags=["exercise"] rlhf={"part": "exercises"} nbgrader={"grade": false, "grade_id": "ex6-1", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def weighted_kappa(a, b):
@@ -500,7 +500,7 @@ check("6.2", measured_accuracy, hidden=True)
 #
 # ### Exercise 6.3 · Find the bug in the audit
 #
-# A colleague's audit says that labels hardly favour length: `(chosen > rejected).mean()`. Many of the answers have equal lengths, such as those below. Repair it: the share of labels that chose the longer answer, among the pairs where one is longer.
+# A colleague's audit says that labels hardly favour length: `(chosen > rejected).mean()`. Many pairs have equal lengths, such as this one. Repair it: the share of labels that chose the longer answer, among the pairs where one is longer.
 
 # %%
 same = next(r for r in sets["plain"]
@@ -532,7 +532,7 @@ check("6.3", chose_the_longer, hidden=True)
 # %% [markdown] rlhf={"part": "retell"}
 # ## Retell it
 #
-# Forty labels already say what somebody favours, and a reward fitted to them picks it, as far as its features can express it. With 300 votes, one noisy vote on each of 300 prompts taught this reward more than three votes on each of 100, and more than 300 pairs on 32 prompts. Asking about the closest pairs was worse than random choice, asking about the most disputed no better. People who love compliments agree, too, but 1,500 of their votes taught less than 300 by the guideline. An audit against a trusted team, with intervals over people and prompts, finds what the votes also taught.
+# Forty labels already say what somebody favours, and a reward fitted to them picks it, as far as its features can express it. With 300 votes, one noisy vote on each of 300 prompts taught this reward more than three votes on each of 100, and, less surely, more than 300 pairs on 32 prompts. Asking about the closest pairs was worse than random choice, asking about the most disputed no better. People who love compliments agree, too, but 1,500 of their votes taught less than 300 by the guideline. An audit against a trusted team, with intervals over people and prompts, finds what the votes also taught.
 #
 # In the book: chapter 11, Preference data. Next: chapter 7, Reward modeling.
 #
