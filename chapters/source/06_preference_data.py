@@ -241,10 +241,13 @@ show(plots.shares(budgets.behind(spent), middle=0, note=dotted,
                   x_label="pairs ordered right, minus row 1, points"))
 
 # %% tags=["hide-input"]
-for other in [*list(spent)[1:3], "only 32 prompts"]:
+for other in list(spent)[1:3]:
     mean, half = budgets.over_both(spent[one_each] - spent[other])
     claim(f"a new prompt for every vote is ahead of: {other}",
           mean - half > 0, kind="S")
+mean, _ = budgets.over_both(spent[one_each] - spent["only 32 prompts"])
+claim("a new prompt for every vote is ahead of only 32 prompts, on average",
+      mean > 0, kind="S")
 rlhf.book.settled("a", "One noisy vote on each of 300 prompts taught most.")
 quote("clean", budgets.signed(buy("no noise at all")["no noise at all"],
                               spent[one_each]))
@@ -326,7 +329,7 @@ quote("vain", "{:.2f}, the majority of three in {:.2f}".format(
 #
 # ## Idea 4: What else did the votes teach?
 #
-# Agreement did not show the taste for compliments. An *audit* can: count how often the longer, the flattering, the bold answer was chosen, and compare with people you trust. The hard part is the interval. Labels of one person share her taste, labels of one prompt share its answers: as if independent, they look too certain. So add up two variances of the mean, one with people as the units, one with prompts, and subtract what both count (Cameron, Gelbach & Miller 2011): $V=V_{\rm people}+V_{\rm prompts}-V_{\rm labels}$, but at least the larger of the first two.
+# Agreement did not show the taste for compliments. An *audit* can: count how often the longer or the flattering answer was chosen, and compare with people you trust. The hard part is the interval. Labels of one person share her taste, labels of one prompt share its answers: as if independent, they look too certain. So add up two variances of the mean, one with people as the units, one with prompts, and subtract what both count (Cameron, Gelbach & Miller 2011): $V=V_{\rm people}+V_{\rm prompts}-V_{\rm labels}$, but at least the larger of the first two.
 
 # %% rlhf={"part": "idea"}
 x = torch.tensor([[1., 1, 1, 0], [1, 0, 1, 1], [0, 0, 1, 0]])  # 3 people, 4 prompts
@@ -340,17 +343,16 @@ theirs = audit.two_way(x.flatten(), [0] * 4 + [1] * 4 + [2] * 4, [0, 1, 2, 3] * 
 claim("the package computes the same", abs(half.item() - theirs) < 1e-6)
 
 # %% [markdown]
-# **A riddle.** Five teams of eight people spent 300 votes each on the same 300 pairs. One team, *plain*, is trusted. Each of the others has one hidden taste: for length, for compliments, for bold print, or for the answer shown first. Who loves compliments? The first row is the share of *plain* votes for the answer with more of the feature; the others say by how much a team differs on the same pairs.
+# **A riddle.** Four teams of eight people spent 300 votes each on the same 300 pairs. One team, *plain*, is trusted. Each of the others has one hidden taste: for length, for compliments, or for the answer shown first. Who loves compliments? The first row is the share of *plain* votes for the answer with more of the feature; the others say by how much a team differs on the same pairs.
 
 # %%
 sets, secret = audit.groups(run.seed, n=300)
 report = {"plain": audit.leanings(sets["plain"])}
-for name in "ABCD":
+for name in "ABC":
     report[name] = audit.against(sets[name], sets["plain"])
-for row in report.values():
-    row.pop("the broken")  # nobody here likes broken text
-table(report, digits=dict.fromkeys(report["plain"], "%"),
-      note="A to D: minus plain. ± 95 % over both teams and prompts")
+table({name: {k: row[k] for k in audit.HIDDEN} for name, row in report.items()},
+      digits=dict.fromkeys(audit.HIDDEN, "%"),
+      note="A to C: minus plain. ± 95 % over both teams and prompts")
 
 # %% tags=["hide-input"]
 changed = [report[k][v] for k, v in secret.items()]
@@ -358,7 +360,6 @@ claim("each hidden taste raises its own column", kind="S",
       condition=all(mean - half > 0 for mean, half in changed))
 quote("who", ", ".join(f"{k} likes {v}" for k, v in secret.items()))
 loves = next(k for k, v in secret.items() if v == "the flattering")
-quote("loves", loves)
 
 # %% [markdown]
 # <details><summary>Who is who</summary>

@@ -117,17 +117,17 @@ def kappa(a: Sequence, b: Sequence, generator: torch.Generator, times: int = 400
     return cohen_kappa(a, b), low, high
 
 
-HIDDEN = {"the flattering": {"weights": {"flattery": 2.0}}, "the first shown": {"position_bias": 0.7},
-          "the longer": {"length_bias": 1.5}, "the marked-up": {"weights": {"markup": 2.0}}}
+HIDDEN = {"the longer": {"length_bias": 1.5}, "the flattering": {"weights": {"flattery": 2.0}},
+          "the first shown": {"position_bias": 0.7}}
 
 
 def groups(seed: int, n: int = 600, people: int = 8) -> tuple[dict[str, list[dict]], dict[str, str]]:
-    """Five groups of people label the same n pairs -> (their rows by group, the hidden bias of each group but "plain").
+    """Four groups of people label the same n pairs -> (their rows by group, the hidden bias of each group but "plain").
 
-    Each pair is labelled once in every group, by one of its people, with noise of that group's own. Which of A to D has which
+    Each pair is labelled once in every group, by one of its people, with noise of that group's own. Which of A to C has which
     bias of `HIDDEN` is drawn from the seed.
     """
-    secret = dict(zip("ABCD", random.Random(f"{seed} hidden").sample(list(HIDDEN), len(HIDDEN)), strict=True))
+    secret = dict(zip("ABC", random.Random(f"{seed} hidden").sample(list(HIDDEN), len(HIDDEN)), strict=True))
     crowds = {name: panel([Annotator(name=f"{name} {k}", temperature=0.5, **HIDDEN.get(secret.get(name), {}))
                            for k in range(people)]) for name in ("plain", *secret)}
     sets = {"plain": list(load_data("pool", "pairs", n=n, seed=seed, annotator=crowds["plain"]))}
