@@ -7,13 +7,15 @@ PY := .venv/bin/python
 INSTALL := $(PY) -m pip install --quiet --disable-pip-version-check
 READY := .venv/.installed
 
-.PHONY: help setup run lab pages test test-code test-unit test-sources test-browser test-notebooks test-controls models build claims oracle bench clean
+.PHONY: help setup run lab pages site release test test-code test-unit test-sources test-browser test-notebooks test-controls models build claims oracle bench clean
 .NOTPARALLEL:
 
 help:
 	@echo "make setup              an environment in .venv (TORCH_INDEX=URL takes torch from there, e.g. its CPU builds)"
 	@echo "make run CHAPTER=04     execute a lesson here and now, into build/run/ (DEEPER=1: and its deeper notebook; alone: all)"
 	@echo "make pages              every notebook as one HTML file, in build/html/"
+	@echo "make site               the whole book as a site with search, in build/site/index.html"
+	@echo "make release            site, pages, notebooks, wheel and models as one zip, in build/"
 	@echo "make lab                open the chapters in JupyterLab"
 	@echo "make test               everything that CI checks"
 	@echo "make build CHAPTER=04   execute a lesson's source and store it in chapters/ (DEEPER=1: the deeper one too; alone: all)"
@@ -50,6 +52,12 @@ run: $(READY)
 
 pages: $(READY)
 	@$(PY) -m tools.export
+
+site: $(READY)
+	@$(PY) -m tools.make_site
+
+release: $(READY)
+	@$(PY) -m tools.make_release
 
 lab: $(READY)
 	@$(PY) -m jupyter lab chapters

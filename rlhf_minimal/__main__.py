@@ -1,11 +1,14 @@
-"""`python -m rlhf_minimal COMMAND`: train, extract, label, doctor. Without a command: what there is."""
+"""`python -m rlhf_minimal COMMAND`: train, evaluate, compare, chat, extract, label, doctor. Without a command: what there is."""
 
 import importlib
 import sys
 
 COMMANDS = {  # name: (module with main(args), what it does)
-    "train": ("train.loop", "fine-tune, align or train a reward model: every algorithm, one process or many"),
+    "train": ("train.cli", "fine-tune, align or train a reward model: every algorithm, one process or many"),
     "extract": ("extract.extraction", "write one algorithm as a single file that needs no package"),
+    "evaluate": ("commands.evaluate", "what training changed, on rows that it did not see, with intervals"),
+    "compare": ("commands.compare", "runs beside each other: settings that differ, curves, win rate"),
+    "chat": ("commands.chat", "talk to a model in the terminal"),
     "label": ("commands.label", "compare pairs of answers yourself, one key per label"),
     "doctor": ("commands.doctor", "what this machine has, and which models are here"),
 }

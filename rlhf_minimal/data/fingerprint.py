@@ -54,7 +54,7 @@ def compare(out: Path, before: dict | None, now: dict[str, str]) -> None:
     Raises ValueError if data, weights or tokenizers are no longer those that it began with, and names all that changed.
     """
     then = (before or {}).get("fingerprints", {})
-    changed = [f"{ROLES[name]}: {x}, now {now.get(name)}" for name, x in then.items() if now.get(name) != x]
+    changed = [f"{ROLES.get(name, name)}: {x}, now {now.get(name)}" for name, x in then.items() if now.get(name) != x]
     if changed:
         raise ValueError(f"{out} began with other contents: {'; '.join(changed)}. Put them back, or give another --out")
     if before and not then:

@@ -19,10 +19,11 @@ from ..files import write_atomically
 from ..village.corpus import imperfect_answer
 from .columns import KINDS, READERS, standard
 from .pool import pool
-from .read import hub_rows, is_local, local_rows
+from .read import hub_rows, is_local, local_rows, memory_rows
 from .shapes import parse_columns
 
 SOURCES = ("village", "pool", "templates")
+MEMORY = "rows in memory"
 STYLE = {"flattery": 0.2, "markup": 0.15, "filler": 0.25}   # of the answers written for comparison
 
 
@@ -32,10 +33,11 @@ def load_data(
     """A `datasets.Dataset` of prompts, demonstrations, pairs, unpaired (thumbs) or messages.
 
     source: "village"; "pool" or "templates" (pairs and unpaired: answers sampled by the stored model, or written with
-    faults; "village" takes the Pool where it has the split and families); a file (JSON Lines, JSON, CSV, TSV, parquet); or
-    a hub id. A path that exists is a file. Columns: prompt (+ completion | chosen, rejected | completion, label) or
-    messages, then whatever else there is. Alpaca, ShareGPT, SHP, two answers with a winner or scores, answers with ratings
-    and labels such as up and -1 are recognised; `columns` names others: "prompt=question,completion=reply".
+    faults; "village" takes the Pool where it has the split and families); a file (JSON Lines, JSON, CSV, TSV, parquet);
+    rows in memory (a list of dicts, a `datasets.Dataset`); or a hub id. A path that exists is a file.
+    Columns: prompt (+ completion | chosen, rejected | completion, label) or messages, then whatever else there is. Alpaca,
+    ShareGPT, SHP, two answers with a winner or scores, answers with ratings and labels such as up and -1 are recognised;
+    `columns` names others: "prompt=question,completion=reply".
     n: rows (village: 1,000 if not given). split: of the village or hub, and of a file with a column `split`. annotator: the
     Annotator or Crowd that labels pairs and thumbs (if not given, one of temperature 1); the column `rater` names who did.
     Left out, and counted in `info.description` or a warning: ties, pairs whose sides are equal, rows without exactly one
@@ -54,6 +56,9 @@ def load_numbered(
     if n is not None and (isinstance(n, bool) or not isinstance(n, int) or n < 1):
         raise ValueError(f"n is {n!r}; give a number of rows from 1 on")
     columns = parse_columns(columns)
+    if not isinstance(source, (str, Path)):
+        rows, numbers, note = standard(memory_rows(source), kind, n, families, MEMORY, columns, "")
+        return table(rows, numbers, MEMORY, note), numbers
     if columns and source in (*SOURCES, "village"):
         raise ValueError(f"columns is given, but the columns of {source} have their names; leave it out")
     labelled = source in SOURCES and kind in ("pairs", "unpaired")

@@ -27,6 +27,22 @@ def is_local(source: str | Path) -> bool:
     return path.exists() or path.name.removesuffix(".gz").endswith(SUFFIXES) or str(source).startswith((".", "/", "~"))
 
 
+def memory_rows(source: Any) -> list[dict]:
+    """The rows of a list of dicts, or of a `datasets.Dataset`. ValueError for anything else."""
+    if isinstance(source, dict):  # a DatasetDict is one, too
+        raise ValueError(f"data is a {type(source).__name__} with the keys {', '.join(map(str, source))}; give one of its "
+                         "splits, or a list of rows such as [{'prompt': 'Who are you?'}]")
+    try:
+        rows = list(source)
+    except TypeError as error:
+        raise ValueError(f"data is {source!r}; give a name, a path, a list of rows or a datasets.Dataset") from error
+    for i, row in enumerate(rows, 1):
+        if not isinstance(row, dict):
+            raise ValueError(f"data, row {i} is {type(row).__name__} {str(row)[:40]!r}; give a dict such as "
+                             "{'prompt': 'Who are you?'}")
+    return rows
+
+
 def local_rows(path: Path, split: str) -> list[dict]:
     """The rows of a file, or of a folder that `save_to_disk` of datasets wrote.
 

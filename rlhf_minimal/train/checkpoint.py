@@ -19,7 +19,7 @@ from ..files import append, curve, read_log
 __all__ = ["about", "append", "curve", "is_whole", "latest", "read_log", "restore", "save", "write_json"]
 
 MARK = "whole.json"
-LOGS = ("metrics.jsonl", "samples.jsonl")
+LOGS = ("metrics.jsonl", "samples.jsonl", "eval.jsonl")
 
 
 def write_json(path: Path, content: dict) -> None:

@@ -3,6 +3,7 @@
     python -m rlhf_minimal.train sft --data demonstrations.jsonl --steps 200 --out runs/sft
     python -m rlhf_minimal.train reward --model runs/sft --data village --steps 200 --out runs/rm
     python -m rlhf_minimal.train rloo --model runs/sft --reward runs/rm --steps 100 --out runs/rloo
+    python -m rlhf_minimal.train grpo --model runs/sft --data sums.jsonl --reward checks.py:right --steps 100 --out runs/grpo
     python -m rlhf_minimal.train dpo --model runs/sft --data village --steps 100 --out runs/dpo
     accelerate launch -m rlhf_minimal.train ppo --steps 100 --out runs/ppo           # several accelerators
     ACCELERATE_USE_CPU=1 torchrun --nproc_per_node 2 -m rlhf_minimal.train grpo ...  # two processes on the CPU
@@ -14,18 +15,22 @@ answers with a winner and the like are recognised, other names are given by --co
 Before the first step, and before anything is written, all rows are read (errors name the row, counted from 1) and the
 number of processes is printed, with how many rows are cut and how many of them lose their end.
 Into --out come the model and its tokenizer (for transformers' from_pretrained), run.json (command, seed, versions, curve),
-metrics.jsonl (a line per step), samples.jsonl and checkpoints. A run that died goes on with --resume, to the same weights;
-it is refused where rows, weights or tokenizers are no longer the same. A folder of a run without a step counts as free.
+metrics.jsonl (a line per step), samples.jsonl and checkpoints. A run that died goes on with `resume --out RUN`, to the same
+weights; it is refused where rows, weights or tokenizers are no longer the same. A folder of a run without a step counts as free.
 """
 
 import argparse
+import json
 import os
 import re
 import sys
+import textwrap
+from pathlib import Path
 
+from .. import files
 from .algorithms import ALGORITHMS, settings_of
 from .loop import run
-from .settings import Setting
+from .settings import MEMORY, Setting
 
 NEED = {  # what the rows of each kind have to hold
     "demonstrations": "prompt and completion (or messages; a turn of weight 0 is not learned)",
@@ -39,12 +44,40 @@ def main(args: list[str] | None = None) -> None:
     top = parser(__doc__)
     given = vars(top.parse_args(args))
     try:
-        record = run(**given)
+        record = run(**(given if given["algorithm"] != "resume" else asked_before(given["out"])))
     except (ValueError, OSError) as error:
         top.exit(2, f"{top.prog} {given['algorithm']}: error: {error}\n")
     last = {k: v[-1] for k, v in record["curve"].items() if k in ("step", "loss", "score", "gold", "kl", "accuracy")}
     if os.environ.get("RANK", "0") == "0":  # torchrun's processes all come here
         print(f"{record['out']}: " + ", ".join(f"{k} {v}" for k, v in last.items()), file=sys.stderr)
+        print("\n".join(shown(Path(record["out"]))), file=sys.stderr)
+
+
+def asked_before(out: str) -> dict:
+    """What a run was asked for, out of its run.json. ValueError where there is none, or where it cannot be asked for again."""
+    path = Path(out) / "run.json"
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        asked = {name: record[name] for name in ("algorithm", "model", "data", "steps", "seed")} | record["settings"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"there is no run to go on with in {out} ({type(error).__name__}: {error}); "
+                         "give the --out of a run") from error
+    if asked["data"] == MEMORY:
+        raise ValueError(f"the run in {out} read {MEMORY}; go on with it from Python, by the same call of `run` with resume=True")
+    return asked | {"out": out, "resume": True}
+
+
+def shown(out: Path, count: int = 3, width: int = 100) -> list[str]:
+    """The first samples of the finished model, one line each."""
+    rows = files.read_log(out / "samples.jsonl")
+    lines = []
+    for row in [row for row in rows if row["step"] == rows[-1]["step"]][:count]:
+        asked = row["prompt"] if isinstance(row["prompt"], str) else row["prompt"][-1]["content"]
+        said = " ".join(str(row.get("completion", row.get("chosen"))).split())
+        score = next((f"  [score {row[name]}]" for name in ("score", "score_chosen") if name in row), "")
+        line = f"{' '.join(asked.split())} -> {said or '(nothing)'}"
+        lines.append("  " + textwrap.shorten(line, width, placeholder=" ...") + score)
+    return lines
 
 
 def parser(text: str) -> argparse.ArgumentParser:
@@ -52,6 +85,9 @@ def parser(text: str) -> argparse.ArgumentParser:
     raw = argparse.RawDescriptionHelpFormatter
     top = argparse.ArgumentParser(prog="python -m rlhf_minimal.train", description=text, formatter_class=raw)
     commands = top.add_subparsers(dest="algorithm", required=True, metavar="ALGORITHM", title="algorithms")
+    again = commands.add_parser("resume", help="go on with a run that died; all else is in its run.json",
+                                description="Go on from the last whole checkpoint, with what run.json says, to the same weights.")
+    again.add_argument("--out", required=True, help="folder of the run")
     for name, a in ALGORITHMS.items():
         sub = commands.add_parser(name, help=a.sentence, description=lesson(name), formatter_class=raw)
         sub.add_argument("--model", default="village-3m" if name == "sft" else "village-3m-sft",

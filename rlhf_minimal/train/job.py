@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -27,6 +28,7 @@ from ..ppo import Critic
 from ..reward_model import RewardModel
 from .algorithms import ALGORITHMS, Algorithm
 from .rewards import Reward, reward_function
+from .settings import MEMORY
 
 
 @dataclass
@@ -49,6 +51,7 @@ class Job:
     reward: Reward | None = None
     control: FixedKL | AdaptiveKL = field(default_factory=lambda: FixedKL(0.0))
     baseline: float = 0.0
+    held: list[dict] = field(default_factory=list)  # rows of eval_data
 
     @property
     def device(self) -> torch.device:
@@ -133,14 +136,19 @@ def learn(job: Job, batches: list, loss_of: Callable, terms_of: Callable) -> dic
 
 # ---- what a run starts from ----
 
-def build(algorithm: str, accelerator: Accelerator, *, model: str, data: str, settings: SimpleNamespace, seed: int) -> Job:
-    """Load data and models, check that they fit, hand them to Accelerate. ValueError or OSError; nothing is written."""
+def build(algorithm: str, accelerator: Accelerator, *, model: str, data: Any, settings: SimpleNamespace, seed: int,
+          own: dict[str, Callable] | None = None) -> Job:
+    """Load data and models, check that they fit, hand them to Accelerate. ValueError or OSError; nothing is written.
+
+    own: reward functions that were given as such, by name.
+    """
     a, s = ALGORITHMS[algorithm], settings
     sampled = a.rows == "prompts"
     if sampled and (kind := accelerator.distributed_type.name) in ("FSDP", "DEEPSPEED", "MEGATRON_LM"):
         raise ValueError(f"{algorithm} samples, which needs whole weights; launch it without {kind}")
     s.micro_batch = micro_batch_size(s, accelerator.num_processes)
     families = s.families.split(",") if s.families else None
+    shown = str(data) if isinstance(data, (str, Path)) else MEMORY
     rows, numbers = load_numbered(data, a.rows, n=s.rows, split=s.split, seed=seed, families=families, columns=s.columns)
     torch.manual_seed(seed)  # adapters start at random
     policy, tokenizer = models.load(model)
@@ -151,16 +159,31 @@ def build(algorithm: str, accelerator: Accelerator, *, model: str, data: str, se
     marks = {"data": fingerprint.of_rows(rows), "tokenizer": fingerprint.of_tokenizer(tokenizer),
              "policy": fingerprint.of_weights(policy)}
     room = s.max_len - (s.max_new_tokens if sampled else 0)
-    rows, lengths = ready(rows, tokenizer, room, kind=a.rows, vocabulary=models.vocab_size(policy), numbers=numbers, source=data,
+    rows, lengths = ready(rows, tokenizer, room, kind=a.rows, vocabulary=models.vocab_size(policy), numbers=numbers, source=shown,
                           turns=getattr(s, "turns", "last"), long=getattr(s, "long", "cut"), margin=a.head == "score")
-    job = Job(a, s, accelerator, models.disable_dropout(policy), tokenizer, rows, seed, str(data), lengths, marks)
+    held = held_out(s, a, tokenizer, models.vocab_size(policy), room, families, accelerator)
+    job = Job(a, s, accelerator, models.disable_dropout(policy), tokenizer, rows, seed, shown, lengths, marks, held=held)
     _make_models(job)
     if sampled:
-        job.reward = reward_function(s.reward, rows, tokenizer, s.max_len, job.device)
-        job.fingerprints |= getattr(job.reward, "fingerprints", {})
+        job.reward = reward_function(s.reward, rows, tokenizer, s.max_len, job.device, own)
+        job.fingerprints |= job.reward.fingerprints
         job.control = AdaptiveKL(s.beta, s.kl_target, s.kl_horizon) if s.kl_target else FixedKL(s.beta)
     _make_optimizer(job)
     return job
+
+
+def held_out(
+    s: SimpleNamespace, a: Algorithm, tokenizer: Any, vocabulary: int, room: int, families: list | None, accelerator: Accelerator,
+) -> list[dict]:
+    """The rows of eval_data, checked as those of the training are; [] where there is none. ValueError for sharded weights."""
+    if not s.eval_data:
+        return []
+    if (kind := accelerator.distributed_type.name) in ("FSDP", "DEEPSPEED", "MEGATRON_LM"):
+        raise ValueError(f"eval_data needs whole weights, which {kind} cuts; leave it out, and use `evaluate` after the run")
+    rows, numbers = load_numbered(s.eval_data, a.rows, families=families, columns=s.columns)
+    rows, _ = ready(rows.select(range(min(s.eval_rows, len(rows)))), tokenizer, room, kind=a.rows, vocabulary=vocabulary,
+                    numbers=numbers, source=s.eval_data, margin=a.head == "score")
+    return list(rows)
 
 
 def micro_batch_size(s: SimpleNamespace, processes: int) -> int:

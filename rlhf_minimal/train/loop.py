@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from .. import files, quiet
 from . import checkpoint
 from .algorithms import settings_of
-from .settings import FREE, Value, check_places, check_settings
+from .settings import FREE, MEMORY, Value, check_places, check_settings
 
 if TYPE_CHECKING:  # they import torch, which --help and a wrong call do without
     from accelerate import Accelerator
@@ -28,16 +28,23 @@ if TYPE_CHECKING:  # they import torch, which --help and a wrong call do without
     from .job import Job
 
 
-def run(algorithm: str, *, model: str, data: str, steps: int, out: str, seed: int = 0, **settings: Value) -> dict[str, Any]:
+def run(algorithm: str, *, model: str, data: Any, steps: int, out: str, seed: int = 0, **settings: Any) -> dict[str, Any]:
     """Train, and return what run.json says: command, seed, settings, versions, hardware, date, curve, and `out`.
 
-    settings: those of `train ALGORITHM --help`, with underscores. ValueError or OSError, before anything is written, on
+    settings: those of `train ALGORITHM --help`, with underscores. data: what --data takes, or rows (a list of dicts, a
+    datasets.Dataset). reward: what --reward takes, or a function, a list of functions, {function: weight}; see
+    `train/rewards.py`. ValueError or OSError, before anything is written, on
     an unknown algorithm or setting, data or models that cannot be had, sizes that do not divide, or a folder `out` that
     holds something else. Step k of the metrics is measured just before the k-th update.
     """
-    s, folder = check_settings(algorithm, settings_of(algorithm), settings), Path(out)
+    known, own = settings_of(algorithm), {}
+    if "reward" in known and not isinstance(settings.get("reward", ""), str):
+        from .rewards import named
+        settings["reward"], own = named(settings["reward"])
+    s, folder = check_settings(algorithm, known, settings), Path(out)
     check_places(model, data, steps, out, seed, s.families)
-    asked = {"algorithm": algorithm, "model": str(model), "data": str(data), "steps": steps, "seed": seed,
+    shown = str(data) if isinstance(data, (str, Path)) else MEMORY
+    asked = {"algorithm": algorithm, "model": str(model), "data": shown, "steps": steps, "seed": seed,
              "settings": vars(s).copy()}
     before = earlier_run(folder, asked)
     if before and before["finished"] and before["steps"] == steps:
@@ -51,8 +58,8 @@ def run(algorithm: str, *, model: str, data: str, steps: int, out: str, seed: in
     accelerator = start_accelerator(s)
     count = accelerator.num_processes
     accelerator.print(f"{count} process{'es' * (count > 1)} on {accelerator.device.type}", file=sys.stderr)
-    job = build(algorithm, accelerator, model=model, data=data, settings=s, seed=seed)
-    accelerator.print(f"{len(job.rows)} rows of {data}; {job.lengths}", file=sys.stderr)
+    job = build(algorithm, accelerator, model=model, data=data, settings=s, seed=seed, own=own)
+    accelerator.print(f"{len(job.rows)} rows of {shown}; {job.lengths}", file=sys.stderr)
     fingerprint.compare(folder, before, job.fingerprints)
     record = asked | {"command": command(asked, out, settings)} | checkpoint.about(job.accelerator)
     record |= {"micro_batch": s.micro_batch, "fingerprints": job.fingerprints, "lengths": str(job.lengths), "finished": False}
@@ -76,7 +83,7 @@ def loop(job: "Job", out: Path, steps: int, open_writer: Callable | None) -> Non
     """From the last whole checkpoint, or the beginning, to the end: a step, its lines, now and then a checkpoint."""
     from tqdm import tqdm
 
-    from .steps import train_step
+    from .steps import table, train_step
     main = job.accelerator.is_main_process
     start, state = checkpoint.restore(job.accelerator, out)
     if state:
@@ -92,6 +99,8 @@ def loop(job: "Job", out: Path, steps: int, open_writer: Callable | None) -> Non
         lr = learning_rate(job.settings, step, steps)
         for group in job.optimizer.param_groups:
             group["lr"] = lr
+        if main and job.held and step % job.settings.eval_every == 0:
+            measure(job, out, step)
         stats, samples = train_step(job, step)
         stats |= {"lr": lr, "seconds": round(time.perf_counter() - began, 4)}
         if main:
@@ -100,6 +109,11 @@ def loop(job: "Job", out: Path, steps: int, open_writer: Callable | None) -> Non
             checkpoint.save(job.accelerator, out, step + 1, {"beta": job.control.beta, "baseline": job.baseline})
     if writer:
         writer.close()
+    if main and job.held:
+        measure(job, out, steps)
+    if main and job.settings.sample_every:  # step k's table is older than update k: this one shows the finished model
+        for row in table(job, steps):
+            checkpoint.append(out / "samples.jsonl", {"step": steps + 1} | row)
 
 
 def learning_rate(s: SimpleNamespace, step: int, steps: int) -> float:
@@ -122,6 +136,16 @@ def report(job: "Job", out: Path, step: int, stats: dict, samples: list[dict] | 
     for name, x in stats.items() if writer else ():
         if x is not None:
             writer.add_scalar(name, x, step + 1)
+
+
+def measure(job: "Job", out: Path, step: int) -> None:
+    """A line in eval.jsonl: the model before update `step` + 1 on the rows that it does not learn from."""
+    from ..models import eval_mode, unwrap
+    from .evaluation import during
+    model, reference = unwrap(job.model), job.frozen_reference if job.algorithm.reference else None
+    with eval_mode(model), job.precision():
+        found = during(model, reference, job.tokenizer, job.held, job.algorithm.rows, job.settings, job.reward)
+    checkpoint.append(out / "eval.jsonl", {"step": step + 1} | {name: files.json_number(x) for name, x in found.items()})
 
 
 # ---- the end: the trained model in transformers' own layout ----

@@ -30,7 +30,8 @@ class Samples:
     rollout: Rollout
     prompts: list[str]
     texts: list[str]
-    score: Tensor           # (B,)
+    scores: dict[str, Tensor]  # {name: (B,)}: every reward by itself
+    score: Tensor           # (B,) their weighted sum
     logp_ref: Tensor        # (B, T)
     value: Tensor | None    # (B, T), PPO alone
     gold: Tensor | None     # (B,) the village's true reward, where the prompts are the village's
@@ -53,6 +54,7 @@ def policy_step(job: Job, step: int) -> tuple[dict[str, float], list[dict]]:
     stats |= {"score": samples.score.mean(), "reward": reward.mean(), "kl": kl.mean(), "beta": job.control.beta,
               "ended": rollout.ended.float().mean(), "length": rollout.mask.sum(1).mean(), "tokens": rollout.mask.sum()}
     stats |= {} if samples.gold is None else {"gold": samples.gold.mean()}
+    stats |= {f"score/{name}": x.mean() for name, x in samples.scores.items()} if len(samples.scores) > 1 else {}
     if job.critic is not None:
         stats["explained_variance"] = ppo.explained_variance(columns["value"], columns["ret"], rollout.mask)
     job.control.update(kl.mean().item(), len(rollout))
@@ -85,12 +87,14 @@ def draw_some(job: Job, step: int, number: int, rows: list[dict]) -> Samples:
         with job.frozen_reference() as reference:
             logp_ref = completion_logps(reference, rollout, temperature=s.temperature)
         value = None if job.critic is None else ppo.values(unwrap(job.critic), rollout).cpu()
-    prompts, texts = [r["prompt"] for r in rows for _ in range(s.group_size)], rollout.texts(job.tokenizer)
-    raw = job.reward(prompts, texts, rollout)
-    score = finish_score(raw, rollout.ended.cpu(), clip=s.score_clip, missing=s.missing_eos)
+    texts = rollout.texts(job.tokenizer)
+    columns = {name: [r[name] for r in rows for _ in range(s.group_size)] for name in rows[0]}
+    prompts = columns.pop("prompt")
+    scores = job.reward.each(prompts, texts, rollout, columns)
+    score = finish_score(job.reward.total(scores), rollout.ended.cpu(), clip=s.score_clip, missing=s.missing_eos)
     gold = true_reward(prompts, texts) if job.data == "village" else None
     on_cpu = {name: x.cpu() if torch.is_tensor(x) else x for name, x in vars(rollout).items()}
-    return Samples(Rollout(**on_cpu), prompts, texts, score.cpu(), logp_ref.cpu(), value, gold)
+    return Samples(Rollout(**on_cpu), prompts, texts, scores, score.cpu(), logp_ref.cpu(), value, gold)
 
 
 def join(parts: list[Samples], group_size: int, device: torch.device) -> Samples:
@@ -109,7 +113,8 @@ def join(parts: list[Samples], group_size: int, device: torch.device) -> Samples
     columns = {name: None if getattr(parts[0], name) is None else rows([getattr(part, name) for part in parts])
                for name in ("score", "logp_ref", "value", "gold")}
     prompts, texts = [p for part in parts for p in part.prompts], [x for part in parts for x in part.texts]
-    return Samples(Rollout(ids, attention, before, mask, logp_old, group, ended), prompts, texts, **columns)
+    scores = {name: rows([part.scores[name] for part in parts]) for name in parts[0].scores}
+    return Samples(Rollout(ids, attention, before, mask, logp_old, group, ended), prompts, texts, scores, **columns)
 
 
 # ---- from scored samples to a loss ----

@@ -40,6 +40,7 @@ class Setting:
 
 
 TINY = 1e-6
+MEMORY = "rows in memory"  # the name of data that came as rows
 COMMON = {  # of every algorithm
     "batch_size": Setting(8, int, "rows (prompts, pairs, demonstrations) per optimizer step, all processes together", 1),
     "micro_batch": Setting(None, int, "rows per forward and backward pass; the gradient is that of the whole batch whatever it "
@@ -62,20 +63,26 @@ COMMON = {  # of every algorithm
     "lora": Setting(0, int, "rank of LoRA adapters; 0 trains all weights. Saved merged", 0),
     "save_every": Setting(100, int, "steps between checkpoints", 1),
     "sample_every": Setting(25, int, "steps between tables in samples.jsonl; 0 for none", 0),
+    "eval_data": Setting(None, str, "rows that it does not learn from, in the columns of --data (a file, a hub id): measured into "
+                         "eval.jsonl, with 95 % intervals over rows"),
+    "eval_every": Setting(50, int, "steps between two such measurements; the finished model is always measured", 1),
+    "eval_rows": Setting(64, int, "at most so many of these rows", 2),
     "resume": Setting(False, bool, "go on from the last whole checkpoint in --out"),
     "tensorboard": Setting(False, bool, "also write for TensorBoard, in --out (pip install tensorboard)"),
     "progress": Setting(True, bool, "show a bar with an estimate of the time left"),
     "cpu": Setting(False, bool, "run on the CPU even where there is a GPU"),
 }
-FREE = ("save_every", "sample_every", "resume", "tensorboard", "progress")  # may differ when a run goes on
+FREE = ("save_every", "sample_every", "eval_data", "eval_every", "eval_rows",  # may differ when a run goes on
+        "resume", "tensorboard", "progress")
 
 LONG = {"long": Setting("cut", str, "an answer beyond max_len: cut loses its right end, and neither that nor the end token is "
                         "learned; leave_out drops the row", choices=("cut", "leave_out"))}
 TURNS = {"turns": Setting("all", str, "which answers of a conversation (messages) are learned: all but those of weight 0, or the "
                           "last one; in rows of prompt and completion, the completion", choices=("all", "last"))}
 SAMPLED = {  # of every algorithm that samples its own completions
-    "reward": Setting("gold", str, "what is to be maximised: gold (the village's true reward), or a folder or hub id of a "
-                      "reward model, such as --out of `train reward`"),
+    "reward": Setting("gold", str, "what is to be maximised: gold (the village's true reward), a function of yours as "
+                      "FILE.py:FUNCTION, or a folder or hub id of a reward model, such as --out of `train reward`; several with "
+                      "commas, each with =WEIGHT if it is not 1"),
     "group_size": Setting(8, int, "samples per prompt", 2),
     "max_new_tokens": Setting(64, int, "the longest completion, in tokens", 1),
     "temperature": Setting(1.0, float, "of the samples and of every log-probability", 0.01),
@@ -104,15 +111,18 @@ def check_settings(algorithm: str, known: dict[str, Setting], given: dict[str, V
     return s
 
 
-def check_places(model: str | Path, data: str | Path, steps: int, out: str | Path, seed: int, families: str | None) -> None:
+def check_places(model: str | Path, data: object, steps: int, out: str | Path, seed: int, families: str | None) -> None:
     """Check what every run names. ValueError before anything is loaded or written."""
     for name, x, low in (("steps", steps, 1), ("seed", seed, 0)):
         if isinstance(x, bool) or not isinstance(x, int) or x < low:
             raise ValueError(f"{name} is {x!r}; give a whole number from {low} on")
-    for name, x in (("model", model), ("data", data), ("out", out)):
+    for name, x in (("model", model), ("out", out)):
         if not isinstance(x, (str, Path)) or not str(x):
             raise ValueError(f"{name} is {x!r}; give a text")
     if Path(out).is_file():
         raise ValueError(f"out is the file {out}; give a folder, new or empty")
-    if families and data not in ("village", "pool", "templates") and "/" in str(data) and not Path(data).exists():
+    if isinstance(data, (str, Path)) and not str(data) or data is None or isinstance(data, (bool, int, float)):
+        raise ValueError(f"data is {data!r}; give a text, or rows")
+    elsewhere = isinstance(data, (str, Path)) and data not in ("village", "pool", "templates")
+    if families and elsewhere and "/" in str(data) and not Path(data).exists():
         raise ValueError(f"families belong to the village, the data is {data}; leave them out")

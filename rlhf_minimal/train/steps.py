@@ -114,7 +114,7 @@ def answer_logps(model: torch.nn.Module, batch: Batch) -> Tensor:
 
 @torch.no_grad()
 def table(job: Job, step: int, count: int = 4) -> list[dict]:
-    """Samples of the model as it is, for algorithms that draw none; for a reward model, its scores of some pairs."""
+    """Samples of the model as it is, scored where the run has a reward; for a reward model, its scores of some pairs."""
     rows = [job.rows[i] for i in range(min(count, len(job.rows)))]
     model = unwrap(job.model)
     if job.algorithm.head == "score":
@@ -122,7 +122,13 @@ def table(job: Job, step: int, count: int = 4) -> list[dict]:
         chosen, rejected = model(batch["ids"], batch["attention"]).chunk(2)
         return [{"prompt": r["prompt"], "chosen": r["chosen"], "rejected": r["rejected"], "score_chosen": round(x, 4),
                  "score_rejected": round(y, 4)} for r, x, y in zip(rows, chosen.tolist(), rejected.tolist(), strict=True)]
-    new = min(64, job.settings.max_len - 1)
+    new = min(getattr(job.settings, "max_new_tokens", 64), job.settings.max_len - 1)
     ids = prompts_ids(rows, job.tokenizer, job.settings.max_len - new)
     rollout = sample(model, ids, max_new_tokens=new, eos_id=end_ids(job.tokenizer, model), generator=job.generator("table", step))
-    return [{"prompt": r["prompt"], "completion": x} for r, x in zip(rows, rollout.texts(job.tokenizer), strict=True)]
+    found = [{"prompt": r["prompt"], "completion": x} for r, x in zip(rows, rollout.texts(job.tokenizer), strict=True)]
+    if job.reward is not None:
+        columns = {name: [r[name] for r in rows] for name in rows[0]}
+        prompts, texts = columns.pop("prompt"), [row["completion"] for row in found]
+        scores = job.reward(prompts, texts, rollout, columns)
+        found = [row | {"score": round(x, 4)} for row, x in zip(found, scores.tolist(), strict=True)]
+    return found

@@ -1,8 +1,11 @@
 """One headless browser for all tests of this folder: two drivers in one process would meet in one event loop."""
 
 import shutil
+from pathlib import Path
 
 import pytest
+
+from tools import make_site
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
@@ -18,3 +21,9 @@ def browser():
         chromium = driver.chromium.launch(executable_path=found, args=["--no-sandbox"])
         yield chromium
         chromium.close()
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory):
+    """The site of this checkout, built once."""
+    return make_site.build(Path(__file__).resolve().parents[2], tmp_path_factory.mktemp("site") / "html")

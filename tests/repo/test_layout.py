@@ -16,6 +16,7 @@ NO_TEST_FILE = {  # module: where its test is
     "doctor": "another name of commands.doctor: tests/commands/test_doctor.py",
     **dict.fromkeys(("book.output", "book.questions", "book.source", "book.tables"), "tests/book/test_pages.py: on a page"),
     **dict.fromkeys(("book.drawings", "book.records"), "tests/book/test_pictures.py: what they draw"),
+    "commands.compare": "tests/commands/test_evaluate.py: beside evaluate",
     "book.quote": "tests/notebooks/test_tools.py: what the build puts between its markers",
     "book.scales": "tests/book/test_notebook.py: begin and the models behind it",
     "extract.examples": "tests/extract/test_extraction.py runs each example, here and in the copied file",

@@ -56,7 +56,7 @@ def test_help_teaches(capsys):
     with pytest.raises(SystemExit):
         train.main(["--help"])
     text = capsys.readouterr().out
-    assert all(name in text for name in ALGORITHMS) and "torchrun" in text and "--resume" in text
+    assert all(name in text for name in ALGORITHMS) and "torchrun" in text and "resume --out" in text
 
 
 def test_command_line_runs_what_run_runs(home, tmp_path):

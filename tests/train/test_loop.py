@@ -39,7 +39,7 @@ def test_runs_reports_and_saves(home, tmp_path, name):
     assert all(r["tokens"] > 0 and r["grad_norm"] > 0 and r["seconds"] >= 0 for r in rows)
     assert record == json.loads((out / "run.json").read_text()) | {"out": str(out)}
     assert record["finished"] and record["curve"]["loss"] == [r["loss"] for r in rows]
-    assert {r["step"] for r in read_log(out / "samples.jsonl")} == {1, 2}
+    assert {r["step"] for r in read_log(out / "samples.jsonl")} == {1, 2, 3}  # before update 1, before update 2, after it
     kind = AutoModelForSequenceClassification if name == "reward" else AutoModelForCausalLM
     model, info = kind.from_pretrained(out, output_loading_info=True)
     assert not info["missing_keys"] and not info["unexpected_keys"]
