@@ -356,8 +356,7 @@ table({name: {k: row[k] for k in audit.HIDDEN} for name, row in report.items()},
 
 # %% tags=["hide-input"]
 changed = [report[k][v] for k, v in secret.items()]
-claim("each hidden taste raises its own column", kind="S",
-      condition=all(mean - half > 0 for mean, half in changed))
+claim("each hidden taste raises its own column", all(m > 0 for m, _ in changed), kind="S")
 quote("who", ", ".join(f"{k} likes {v}" for k, v in secret.items()))
 loves = next(k for k, v in secret.items() if v == "the flattering")
 
