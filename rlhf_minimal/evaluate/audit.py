@@ -5,16 +5,19 @@ A label is one row: prompt, chosen, rejected, and where it is known the rater an
 
 from __future__ import annotations
 
+import itertools
 import random
+import tempfile
 import warnings
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from .. import SHIPPED
-from ..data import load_data
+from ..data import load_data, save_jsonl
 from ..village import Annotator, features, panel
 from .metrics import cohen_kappa
 
@@ -54,6 +57,22 @@ def two_way(values: Tensor, raters: Sequence, prompts: Sequence) -> tuple[float,
     over_raters, over_prompts = variance(values, raters), variance(values, prompts)
     both = over_raters + over_prompts - variance(values, range(len(values)))
     return values.double().mean().item(), 1.96 * max(both, over_raters, over_prompts) ** 0.5
+
+
+def many_way(values: Tensor, *clusterings: Sequence) -> tuple[float, float]:
+    """(mean, half width of the 95 % interval) of values (N,), clustered in several ways at once.
+
+    Inclusion and exclusion: variances over each way, minus those over what two share, plus those over what three share; at
+    least the largest of the first. Cameron, Gelbach & Miller 2011.
+
+    >>> many_way(torch.tensor([1.0, 1.0, 0.0, 0.0]), "aabb", "xyxy") == two_way(torch.tensor([1.0, 1.0, 0.0, 0.0]), "aabb", "xyxy")
+    True
+    """
+    total = 0.0
+    for size in range(1, len(clusterings) + 1):
+        for some in itertools.combinations(clusterings, size):
+            total += (-1) ** (size + 1) * variance(values, list(zip(*some, strict=True)))
+    return values.double().mean().item(), 1.96 * max(total, *(variance(values, names) for names in clusterings)) ** 0.5
 
 
 def differences(rows: Iterable[dict]) -> dict[str, Tensor]:
@@ -98,29 +117,69 @@ def kappa(a: Sequence, b: Sequence, generator: torch.Generator, times: int = 400
     return cohen_kappa(a, b), low, high
 
 
-HIDDEN = {"the flattering": {"weights": {"flattery": 1.0}}, "the first shown": {"position_bias": 0.7},
-          "the longer": {"length_bias": 1.0}, "the marked-up": {"weights": {"markup": 1.0}}}
+HIDDEN = {"the longer": {"length_bias": 1.5}, "the flattering": {"weights": {"flattery": 2.0}},
+          "the first shown": {"position_bias": 0.7}}
 
 
 def groups(seed: int, n: int = 600, people: int = 8) -> tuple[dict[str, list[dict]], dict[str, str]]:
-    """Five groups of people label the same n pairs -> (their rows by group, the hidden bias of each group but "plain").
+    """Four groups of people label the same n pairs -> (their rows by group, the hidden bias of each group but "plain").
 
-    Each pair is labelled once, by one of the group's people, and the same number of person in every group. Which of A to D has
-    which bias of `HIDDEN` is drawn from the seed.
+    Each pair is labelled once in every group, by one of its people, with noise of that group's own. Which of A to C has which
+    bias of `HIDDEN` is drawn from the seed.
     """
-    secret = dict(zip("ABCD", random.Random(f"{seed} hidden").sample(list(HIDDEN), len(HIDDEN)), strict=True))
-    sets = {}
-    for name in ("plain", *secret):
-        knobs = HIDDEN[secret[name]] if name in secret else {}
-        crowd = panel([Annotator(name=str(k), temperature=0.5, **knobs) for k in range(people)])
-        sets[name] = list(load_data("pool", "pairs", n=n, seed=seed, annotator=crowd))
-    return sets, secret
+    secret = dict(zip("ABC", random.Random(f"{seed} hidden").sample(list(HIDDEN), len(HIDDEN)), strict=True))
+    crowds = {name: panel([Annotator(name=f"{name} {k}", temperature=0.5, **HIDDEN.get(secret.get(name), {}))
+                           for k in range(people)]) for name in ("plain", *secret)}
+    sets = {"plain": list(load_data("pool", "pairs", n=n, seed=seed, annotator=crowds["plain"]))}
+    return sets | {name: relabel(sets["plain"], crowds[name], random.Random(f"{seed} votes of {name}")) for name in secret}, secret
+
+
+def relabel(rows: Sequence[dict], people, dice: random.Random) -> list[dict]:
+    """The same pairs, shown in the same order, labelled anew by an `Annotator` or `Crowd`; no ties."""
+    found = []
+    for row in rows:
+        first, second = ("chosen", "rejected") if row["chosen_first"] else ("rejected", "chosen")
+        who = people.draw(dice)
+        won = who.compare(row["prompt"], row[first], row[second], dice) == 1.0
+        sides = dict(zip(("chosen", "rejected"), (first, second) if won else (second, first), strict=True))
+        moved = {side: row[theirs] for side, theirs in sides.items()}
+        gold = {f"gold_{side}": row[f"gold_{theirs}"] for side, theirs in sides.items() if f"gold_{theirs}" in row}
+        found.append({**row, **moved, **gold, "rater": who.name, "chosen_first": won})
+    return found
+
+
+def shortest(rows: Sequence[dict], leaning: str) -> int:
+    """The number of the row with the least text among those whose chosen answer has more of a leaning: one to show."""
+    gap = _gaps(rows)[leaning].tolist()
+    return min((i for i, more in enumerate(gap) if more > 0),
+               key=lambda i: sum(len(str(rows[i][k])) for k in ("prompt", "chosen", "rejected")))
+
+
+def as_hh(rows: Sequence[dict]) -> list[dict]:
+    """Labels in the columns of Anthropic/hh-rlhf: chosen and rejected, each a whole transcript with the prompt in it."""
+    return [{side: f"\n\nHuman: {row['prompt']}\n\nAssistant: {row[side]}" for side in ("chosen", "rejected")} for row in rows]
+
+
+def as_shp(rows: Sequence[dict]) -> list[dict]:
+    """Labels in columns of stanfordnlp/SHP: the post, two comments as they were shown, and labels, 1 where the first won."""
+    found = []
+    for row in rows:
+        first, second = (row["chosen"], row["rejected"])[::1 if row["chosen_first"] else -1]
+        found.append({"history": row["prompt"], "human_ref_A": first, "human_ref_B": second, "labels": int(row["chosen_first"])})
+    return found
+
+
+def read_back(rows: Sequence[dict]) -> list[dict]:
+    """Rows in the columns of a public set, written as JSON Lines and read by `load_data`, as a downloaded set would be."""
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return list(load_data(save_jsonl(rows, Path(folder) / "rows.jsonl"), "pairs"))
 
 
 def against(rows: Sequence[dict], plain: Sequence[dict]) -> dict[str, tuple[float, float]]:
     """{leaning: (share of `rows` minus share of `plain`, half width)}: two groups' labels of the same pairs in one order.
 
-    The difference is taken pair by pair and clustered over people and prompts.
+    The difference is taken pair by pair and clustered over the people of either group and over prompts.
     """
     if [{r["chosen"], r["rejected"]} for r in rows] != [{r["chosen"], r["rejected"]} for r in plain]:
         raise ValueError("the two groups labelled different pairs, or in another order: give both the same pairs")
@@ -129,7 +188,8 @@ def against(rows: Sequence[dict], plain: Sequence[dict]) -> dict[str, tuple[floa
         mine = gaps[name]
         keep = mine.abs().gt(1e-6).nonzero()[:, 0].tolist()
         change = (mine[keep] > 0).double() - (theirs[keep] > 0).double()
-        found[name] = two_way(change, [rows[i]["rater"] for i in keep], [str(rows[i]["prompt"]) for i in keep])
+        found[name] = many_way(change, [rows[i]["rater"] for i in keep], [plain[i]["rater"] for i in keep],
+                               [str(rows[i]["prompt"]) for i in keep])
     return found
 
 

@@ -6,20 +6,22 @@ fitted rewards are tried are never labelled.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
+from ..active import closest, most_disputed
 from ..best_of_n import curve
 from ..data.pool import Pool, pool
 from ..reward_model import fit_head
 from ..village import Annotator
-from .audit import two_way
+from .audit import SEEN, two_way
 from .exams import clustered
 
 READABLE = ("fact", "opinion", "harmful", "lookalike", "story", "summary")  # families whose answers a person can judge at sight
+LEAST = 20  # fresh pairs of a prompt, or it is left out
 EACH = 64  # stored answers to a prompt on which a reward is tried
 
 
@@ -158,16 +160,18 @@ def example(some: Answers, score: Tensor, tokenizer, n: int = 16) -> tuple[str, 
 
 
 WAYS = {  # (prompts, pairs, votes for each pair) as shares of the number of votes
-    "(a)": (1, 1, 1), "(b)": (1 / 3, 1 / 3, 3), "(b), all votes kept": (1 / 3, 1 / 3, 3), "three pairs a prompt": (1 / 3, 1, 1),
-    "(c)": (None, 1, 1), "(c), the base model's answers": (None, 1, 1), "(a), labels by true reward": (1, 1, 1),
-    "(a), coin flips": (1, 1, 1)}
+    "a new prompt for every vote": (1, 1, 1), "three votes a pair, majority": (1 / 3, 1 / 3, 3),
+    "three votes a pair, all kept": (1 / 3, 1 / 3, 3), "three pairs a prompt": (1 / 3, 1, 1), "only 32 prompts": (None, 1, 1),
+    "only 32 prompts, another model's answers": (None, 1, 1), "half at random, half the closest": (1, 1, 1),
+    "half at random, half the most disputed": (1, 1, 1), "no noise at all": (1, 1, 1), "coin flips": (1, 1, 1)}
+FREELY = "a new prompt for every vote"
 
 
 def planned(n: int) -> dict[str, dict[str, int]]:
     """What each way of spending n votes buys -> {way: {prompts, pairs, votes for each}}.
 
-    >>> planned(1500)["(b)"]
-    {'prompts': 500, 'pairs': 500, 'votes for each': 3}
+    >>> planned(300)["three votes a pair, majority"]
+    {'prompts': 100, 'pairs': 100, 'votes for each': 3}
     """
     return {name: {"prompts": 32 if prompts is None else round(n * prompts), "pairs": round(n * pairs), "votes for each": votes}
             for name, (prompts, pairs, votes) in WAYS.items()}
@@ -192,31 +196,60 @@ def by_truth(part: Pool, two: Tensor) -> Tensor:
     return two[(gold[:, 0] - gold[:, 1]).abs() > 0.02]  # stored in half precision
 
 
-def ways(some: Answers, person: Annotator, n: int, seed: int) -> Iterator[tuple[str, Pool, Tensor]]:
-    """n votes, spent in the ways of `WAYS` -> (name, pool, places (M, 2) in it of the chosen and of the rejected answers).
+def actively(some: Answers, person: Annotator, two: Tensor, n: int, by: str, seed: int, l2: float = 0.03) -> Tensor:
+    """n of the pairs (N, 2), one vote each -> chosen, rejected (n, 2). Half are the first, half are chosen by a first reward.
 
-    Where all three votes are kept, a pair stands there once for each vote. Labels by true reward leave out what is equally good.
+    by: "closest", the pairs on which that reward is least sure (`active.closest`), or "disputed", those on which five rewards,
+    fitted to resamples of the first votes, differ most (`active.most_disputed`).
+    """
+    dice, half, state = torch.Generator().manual_seed(seed), n // 2, some.wide.state
+    first, rest = some.votes(some.wide, two[:half], person, dice), two[half:]
+    gap, apart = state[first[:, 0]] - state[first[:, 1]], state[rest[:, 0]] - state[rest[:, 1]]
+    nothing = torch.zeros_like(gap)
+    if by == "closest":
+        keep = closest(apart @ fit_head(gap, nothing, l2=l2), n - half)
+    else:
+        draws = [torch.randint(half, (half,), generator=dice) for _ in range(5)]
+        keep = most_disputed(torch.stack([apart @ fit_head(gap[d], nothing, l2=l2) for d in draws]), n - half)
+    return torch.cat([first, some.votes(some.wide, rest[keep], person, dice)])
+
+
+def spend(some: Answers, person: Annotator, n: int, seed: int, name: str) -> tuple[Pool, Tensor]:
+    """n votes, spent in one of the `WAYS` -> (pool, places (M, 2) in it of the chosen and of the rejected answers).
+
+    Where all three votes are kept, a pair stands there once for each vote. Without noise, pairs of equal reward are left out.
+    The ways share the order of the prompts; each has random numbers of its own for the votes.
     """
     def fresh(k: int = 0) -> torch.Generator:
         return torch.Generator().manual_seed(seed + 7919 * k)
 
+    if name not in WAYS:
+        raise ValueError(f"no way {name!r} of spending votes; expected one of {', '.join(WAYS)}")
     wide, two = some.wide, one_each(some.wide.prompt, some.pairs, fresh())
     third = two[:n // 3]
-    yield "(a)", wide, some.votes(wide, two[:n], person, fresh(1))
-    yield "(b)", wide, some.votes(wide, third, person, fresh(2), 3)
-    yield "(b), all votes kept", wide, torch.cat([some.votes(wide, third, person, fresh(k)) for k in (3, 4, 5)])
-    yield "three pairs a prompt", wide, some.votes(wide, three_each(some, n // 3, fresh(6)), person, fresh(7))
-    for name, part in zip(("(c)", "(c), the base model's answers"), some.few.values(), strict=True):
-        yield name, part, some.votes(part, of_few(part, n, fresh(8)), person, fresh(9))
-    yield "(a), labels by true reward", wide, by_truth(wide, two[:n])
-    coin = torch.rand(n, generator=fresh(10)) < 0.5
-    yield "(a), coin flips", wide, torch.where(coin[:, None], two[:n], two[:n].flip(1))
+    if name.startswith("only 32"):
+        part = some.few["the base model's answers" if "another" in name else "its own answers"]
+        return part, some.votes(part, of_few(part, n, fresh(8)), person, fresh(9))
+    if name.startswith("half"):
+        return wide, actively(some, person, two, n, "closest" if "closest" in name else "disputed", seed + 7919 * 11)
+    if name == "three votes a pair, majority":
+        return wide, some.votes(wide, third, person, fresh(2), 3)
+    if name == "three votes a pair, all kept":
+        return wide, torch.cat([some.votes(wide, third, person, fresh(k)) for k in (3, 4, 5)])
+    if name == "three pairs a prompt":
+        return wide, some.votes(wide, three_each(some, n // 3, fresh(6)), person, fresh(7))
+    if name == "no noise at all":
+        return wide, by_truth(wide, two[:n])
+    if name == "coin flips":
+        coin = torch.rand(n, generator=fresh(10)) < 0.5
+        return wide, torch.where(coin[:, None], two[:n], two[:n].flip(1))
+    return wide, some.votes(wide, two[:n], person, fresh(1))
 
 
 def accuracy(some: Answers, person: Annotator, two: Tensor) -> tuple[float, float]:
     """How often one vote, and the majority of three, names the better of two answers that are not equally good."""
-    gap = some.wide.gold[by_truth(some.wide, two)].double()
-    q = torch.sigmoid((gap[:, 0] - gap[:, 1]) / person.temperature)
+    worth = some.worth(some.wide, person)[by_truth(some.wide, two)].double()
+    q = torch.sigmoid((worth[:, 0] - worth[:, 1]) / person.temperature)
     return q.mean().item(), (3 * q**2 - 2 * q**3).mean().item()
 
 
@@ -230,35 +263,36 @@ def fresh_pairs(some: Answers, each: int = 200, seed: int = 0, apart: float = 0.
     return found
 
 
-def right(some: Answers, weight: Tensor, fresh: list[Tensor], least: int = 20) -> Tensor:
-    """For each prompt with `least` fresh pairs: the share of them that a linear reward orders as the true reward does."""
+def right(some: Answers, weight: Tensor, fresh: list[Tensor]) -> Tensor:
+    """For each prompt with `LEAST` fresh pairs: the share of them that a linear reward orders as the true reward does."""
     score = some.state @ weight.to(some.state.dtype)
     return torch.stack([(row[two[:, 0]] > row[two[:, 1]]).double().mean()
-                        for row, two in zip(score, fresh, strict=True) if len(two) >= least])
+                        for row, two in zip(score, fresh, strict=True) if len(two) >= LEAST])
 
 
-def compare(some: Answers, person: Annotator, n: int, seeds: Sequence[int], l2: float = 0.03,
-            fit: Callable = fit_head) -> dict[str, Tensor]:
+def compare(some: Answers, person: Annotator, n: int, seeds: Sequence[int], names: Sequence[str] = tuple(WAYS), *,
+            l2: float = 0.03, fit: Callable = fit_head) -> dict[str, Tensor]:
     """{way: (seeds, P) share of fresh pairs ordered right}, a set of labels for each seed; one ridge penalty for all ways."""
     fresh, found = fresh_pairs(some), {}
-    for seed in seeds:
-        for name, part, two in ways(some, person, n, seed):
+    for name in names:
+        for seed in seeds:
+            part, two = spend(some, person, n, seed, name)
             weight = fit(part.state[two[:, 0]], part.state[two[:, 1]], l2=l2)
             found.setdefault(name, []).append(right(some, weight, fresh))
     return {name: torch.stack(rows) for name, rows in found.items()}
 
 
-def grown(some: Answers, person: Annotator, budgets: Sequence[int], seeds: Sequence[int]) -> dict[str, Tensor]:
-    """(seeds, budgets): share of fresh pairs ordered right, mean over prompts, for the same number of votes spent in two ways."""
-    fresh, found = fresh_pairs(some), {"one vote for each pair": [], "three votes for each pair": []}
-    for seed in seeds:
-        two = one_each(some.wide.prompt, some.pairs, torch.Generator().manual_seed(seed))
-        for votes, name in zip((1, 3), found, strict=True):
-            dice = torch.Generator().manual_seed(seed + votes)
-            chosen = [torch.cat([some.votes(some.wide, two[:n // votes], person, dice) for _ in range(votes)]) for n in budgets]
-            found[name].append([right(some, fit_head(some.wide.state[c[:, 0]], some.wide.state[c[:, 1]], l2=0.03), fresh).mean()
-                                for c in chosen])
-    return {name: torch.tensor(rows) for name, rows in found.items()}
+def by_rule(some: Answers, what: str, sets: int) -> Tensor:
+    """(sets, P), equal rows: the share of fresh pairs that a rule without votes orders right; equal answers count half.
+
+    what: one of `audit.SEEN`; the answer with less of it wins.
+    """
+    score, shares = -seen_in(some)[..., SEEN.index(what)], []
+    for row, two in zip(score, fresh_pairs(some), strict=True):
+        if len(two) >= LEAST:
+            gap = row[two[:, 0]] - row[two[:, 1]]
+            shares.append(((gap > 0).double() + 0.5 * (gap == 0).double()).mean())
+    return torch.stack(shares).expand(sets, -1)
 
 
 def over_both(shares: Tensor) -> tuple[float, float]:
@@ -266,6 +300,18 @@ def over_both(shares: Tensor) -> tuple[float, float]:
     sets, prompts = shares.shape
     return two_way(shares.flatten(), torch.arange(sets).repeat_interleave(prompts).tolist(),
                    torch.arange(prompts).repeat(sets).tolist())
+
+
+def bill(spent: dict[str, Tensor], first: str = FREELY) -> dict[str, dict]:
+    """Rows of a table, in percent: {way: (sets, P) shares} -> {way: {"ordered right, %", "minus row 1"}}, (mean, half width)."""
+    base = spent[first]
+    return {name: {"ordered right, %": over_both(100 * x), "minus row 1": None if x is base else over_both(100 * (x - base))}
+            for name, x in spent.items()}
+
+
+def behind(spent: dict[str, Tensor], first: str = FREELY) -> dict[str, tuple[float, float]]:
+    """{way, broken at its comma: (difference to row 1 in percentage points, half width)} of all other rows, for `plots.shares`."""
+    return {name.replace(", ", ",\n"): row["minus row 1"] for name, row in bill(spent, first).items() if name != first}
 
 
 def both_pick(
@@ -284,13 +330,13 @@ def ahead(picks: list[dict[str, Tensor]], others: list[dict[str, Tensor]], what:
 
 
 def signed(first: Tensor, second: Tensor) -> str:
-    """The difference of two ways of `compare`, as text with its sign and interval."""
-    return "{:+.3f} ± {:.3f}".format(*over_both(first - second)).replace("-", "−")
+    """The difference of two ways of `compare` in percentage points, as text with its sign and interval."""
+    return "{:+.1f} ± {:.1f}".format(*over_both(100 * (first - second))).replace("-", "−")
 
 
 def guide(some: Answers, person: Annotator, n: int, seed: int) -> str:
     """True reward of the best of 16 by a reward fitted to n single votes, minus a blind draw: text with sign and interval."""
-    _, part, two = next(ways(some, person, n, seed))
+    part, two = spend(some, person, n, seed, FREELY)
     weight = fit_head(part.state[two[:, 0]], part.state[two[:, 1]], l2=0.03)
     best, blind = picked(some, some.state @ weight.to(some.state.dtype)), picked(some, some.gold, n=1)
     return "{:+.2f} ± {:.2f}".format(*ahead([best], [blind])).replace("-", "−")

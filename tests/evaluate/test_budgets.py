@@ -56,31 +56,61 @@ def test_pairs_to_label_are_texts_that_differ_visibly(some):
 def test_a_reward_told_the_truth_beats_a_coin(some):
     fresh = budgets.fresh_pairs(some, each=60)
     assert all((some.gold[i][two[:, 0]] >= some.gold[i][two[:, 1]] + 0.5).all() for i, two in enumerate(fresh))
-    told = budgets.compare(some, Annotator(temperature=0.1), 240, [0, 1])
+    ways = [budgets.FREELY, "no noise at all", "coin flips"]
+    told = budgets.compare(some, Annotator(temperature=0.1), 240, [0, 1], ways)
     share = {name: budgets.over_both(x)[0] for name, x in told.items()}
-    assert set(told) == set(budgets.WAYS) and all(x.shape[0] == 2 for x in told.values())
-    assert share["(a)"] > share["(a), coin flips"] and 0.4 < share["(a), coin flips"] < 0.6
-    grown = budgets.grown(some, Annotator(temperature=0.1), [60, 600], [0, 1])
-    assert all(x.shape == (2, 2) for x in grown.values()) and grown["one vote for each pair"][:, 1].mean() > 0.5
+    assert list(told) == ways and all(x.shape[0] == 2 for x in told.values())
+    assert share[budgets.FREELY] > share["coin flips"] and 0.4 < share["coin flips"] < 0.6
+    rows = budgets.bill(told)
+    assert rows[budgets.FREELY]["minus row 1"] is None
+    gap = rows["coin flips"]["minus row 1"][0]
+    assert gap == pytest.approx(100 * (share["coin flips"] - share[budgets.FREELY]))
+    assert budgets.behind({"half, a": told["coin flips"], **told})["half,\na"] == rows["coin flips"]["minus row 1"]
 
 
 def test_each_way_buys_what_is_planned(some):
-    for name, part, two in budgets.ways(some, Annotator(temperature=0.5), 300, 0):
-        plan = budgets.planned(300)[name]
+    for name, plan in budgets.planned(300).items():
+        part, two = budgets.spend(some, Annotator(temperature=0.5), 300, 0, name)
         prompts = part.prompt[two[:, 0]].unique().numel()
         pairs = len({tuple(sorted(pair)) for pair in two.tolist()})
         assert (part.prompt[two[:, 0]] == part.prompt[two[:, 1]]).all()
-        if "true reward" in name:
+        if name == "no noise at all":
             assert pairs < plan["pairs"] and (part.gold[two[:, 0]] > part.gold[two[:, 1]]).all()
             continue
-        assert prompts == plan["prompts"] and (pairs == plan["pairs"] or name.startswith("(c)")), name
-        assert len(two) == (300 if name != "(b)" else 100)
+        assert prompts == plan["prompts"] and (pairs == plan["pairs"] or name.startswith("only 32")), name
+        assert len(two) == (300 if "majority" not in name else 100)
     with pytest.raises(ValueError, match="at most"):
         budgets.three_each(some, 5000, torch.Generator().manual_seed(0))
+    with pytest.raises(ValueError, match="expected one of"):
+        budgets.spend(some, Annotator(), 30, 0, "(a)")
+
+
+def test_a_rule_without_votes(some):
+    shares = budgets.by_rule(some, "broken text", 3)
+    told = budgets.compare(some, Annotator(), 30, [0], ["coin flips"])["coin flips"]
+    assert shares.shape == (3, told.shape[1]) and (shares[0] == shares[2]).all() and 0.55 < shares.mean() < 0.7
+    assert budgets.over_both(shares)[0] == pytest.approx(shares[0].mean().item())
+
+
+def test_active_choice_asks_about_small_margins(some):
+    """The second half is closer, by the reward of the first half, than the pairs that were left."""
+    two = budgets.one_each(some.wide.prompt, some.pairs, torch.Generator().manual_seed(0))
+    person, state = Annotator(temperature=0.5), some.wide.state
+    for by in ("closest", "disputed"):
+        asked = budgets.actively(some, person, two, 200, by, seed=3)
+        half, keys = {tuple(sorted(x)) for x in two[:100].tolist()}, [tuple(sorted(x)) for x in asked.tolist()]
+        assert set(keys[:100]) == half and len(set(keys)) == 200 and not set(keys[100:]) & half
+        if by == "closest":
+            weight = budgets.fit_head(state[asked[:100, 0]], state[asked[:100, 1]], l2=0.03)
+            margin = ((state[two[100:, 0]] - state[two[100:, 1]]) @ weight).abs()
+            chosen = torch.tensor([tuple(sorted(x)) in set(keys[100:]) for x in two[100:].tolist()])
+            assert margin[chosen].max() <= margin[~chosen].min() + 1e-6
 
 
 def test_accuracy_of_one_vote_and_of_three(some):
     one, three = budgets.accuracy(some, Annotator(temperature=0.5), some.pairs)
+    vain = Annotator(gold_weight=0.0, weights={"flattery": 3.0})
+    assert budgets.accuracy(some, vain, some.pairs)[0] < one  # votes that follow a taste, not the truth
     assert 0.5 < one < three < 1 and budgets.accuracy(some, Annotator(temperature=1e-3), some.pairs)[0] > 0.99
 
 
@@ -95,7 +125,7 @@ def test_what_is_picked(some):
     assert budgets.ahead([best], [blind])[0] == pytest.approx((best["true reward"] - blind["true reward"]).mean().item())
     assert budgets.ahead([best], [blind, best], "words")[0] == pytest.approx((best["words"] - blind["words"]).mean().item() / 2)
     text = budgets.guide(some, Annotator(temperature=0.1), 60, 0)
-    assert text[0] in "+−" and " ± " in text and budgets.signed(torch.zeros(2, 4), torch.ones(2, 4)).startswith("−1.000 ±")
+    assert text[0] in "+−" and " ± " in text and budgets.signed(torch.zeros(2, 4), torch.ones(2, 4)).startswith("−100.0 ±")
     gap, _ = budgets.lengths(some, torch.Generator().manual_seed(0))
     assert gap.min() >= 0.3 and len(gap) > 500
 
