@@ -194,7 +194,7 @@ p = world.seq_logp(toy).exp().detach()
 claim("the probabilities of the fifteen completions sum to one",
       abs(p.sum() - 1) < 1e-9)
 
-# %% tags=["hide-input"]
+# %%
 show(drawings.answer_tree(dict(zip(names, p.tolist(), strict=True))))
 
 # %% [markdown]
@@ -410,6 +410,9 @@ check("3.1", answer_logps, hidden=True)
 # Somebody hands you logits and the ids they were computed from. Were the labels of that run shifted by one, not at
 # all (0), or once too often (2: it predicts the token *after* the next)? Write `offset(logits, ids)`: the shift of 0,
 # 1 or 2 under which these logits score their text best, in mean negative log-likelihood.
+
+# %%
+show(drawings.label_shift(["a", "b", "a", "b", "end"]))
 
 # %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex3-2", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def offset(logits, ids):

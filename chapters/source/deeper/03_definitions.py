@@ -724,6 +724,11 @@ after = sft_loss(token_logps(student, batch_ids, batch_attention), mask)[0].item
 print(f"loss before {loss.item():.6f}, after one step of gradient descent {after:.6f}")
 
 # %% [markdown]
+# ## The loop is in the lesson
+# Eighty steps with labels that were shifted, and eighty with labels that were not: the
+# [lesson](../03_definitions.ipynb) trains both, shows what they write, and measures both losses.
+
+# %% [markdown]
 # ## Failure gallery
 # Three more ways to be wrong without an error message.
 #
