@@ -158,9 +158,9 @@ asked, texts = budgets.example(some, seen @ wish, tokenizer)
 short = "blind draw", "these labels", "coin flips"
 bars = dict(zip(short, told.values(), strict=False))
 by = "a script that loves compliments" if scripted else "you"
-panels = {"answers that flatter, %": {k: v["flatters, %"] for k, v in bars.items()},
-          "true reward, minus blind draw":
-          {k: v["minus blind draw"] or (0, 0) for k, v in bars.items()}}
+panels = {head: {k: v[column] or (0, 0) for k, v in bars.items()} for head, column in
+          {"answers that flatter, %": "flatters, %",
+           "true reward, minus blind draw": "minus blind draw"}.items()}
 show(rlhf.book.drawings.answers_over_bars(
     asked, texts, panels, title=f"Best of 16 by forty labels of {by}"))
 
@@ -172,9 +172,9 @@ for name, k in {"flattery": 1, "broken": 3}.items():
     quote(name, f"{wish[k]:.1f}".replace("-", "−"))
 uneven = (chosen - rejected)[:, 3].abs() > 0.1
 quote("apart", f"{uneven.sum()} of {len(chosen)}")
-more, _ = budgets.ahead(ours, arms["a blind draw"], "flatters")
 loss, apart = (budgets.ahead(ours, arm) for arm in (arms["a blind draw"], flips))
-print(f"of {loss[0]:.2f} points, compliments alone: {-0.25 * more:.2f}")
+more = budgets.ahead(ours, arms["a blind draw"], "flatters")
+print(f"of {loss[0]:.2f} points, compliments alone: {-0.25 * more[0]:.2f}")
 print("these labels minus coin flips: {:+.2f} ± {:.2f} points".format(*apart))
 
 # %% [markdown]
@@ -342,8 +342,7 @@ claim("300 votes by the guideline are ahead of 1,500 by people who love complime
       mean - half > 0, kind="S")
 claim("people who love compliments agree beyond chance",
       found["both love compliments"][1] > 0, kind="S")
-gap = team["people who love compliments"], team["people twice as noisy"]
-quote("taste", budgets.signed(*gap))
+quote("taste", budgets.signed(*(team[k] for k in list(asked)[1::-1])))
 
 # %% [markdown]
 # Twice the noise costs little. The taste costs more: people who love compliments lie <!-- out taste --> points from people twice as noisy (rows 1 and 2). Five times as many votes by the guideline buy more; this many votes for compliments stay behind 300 by the guideline.
