@@ -15,12 +15,12 @@
 #
 # **You have 300 votes. Which pairs do you show, what do you ask, and how many votes does a pair get?**
 #
-# ![A request with two answers under each other, one drawn blindly and one chosen by a reward that was fitted to the labels of a script that loves compliments; below them bars with intervals over 112 prompts: how many answers flatter, and their true reward](figures/06_hero.png)
+# ![A request with two answers under each other, one drawn blindly and one chosen by a reward that was fitted to the labels of a script that loves compliments; below them bars with intervals over 112 prompts: how many answers flatter, and true reward minus that of a blind draw](figures/06_hero.png)
 #
-# A script that loves compliments compared forty pairs of answers. A reward fitted to its labels then picked the best of sixteen answers: most picks flatter, and they are worth less than blind draws. On this page you can label in the script's place; then you have 300 votes to spend.
+# A script that loves compliments compared forty pairs of answers, and a reward fitted to its labels picked the best of sixteen: most picks flatter, but coin flips in place of labels cost no less *true reward* (a formula of this toy world: at most 3 points; a compliment costs 0.25, broken text up to 1.5). <!-- fact --> Now you have 300 votes: what do you buy?
 #
 # <details><summary>What you need, what it costs, how quality is known</summary>
-# Chapter 5 (what preferences are); a little PyTorch. <!-- costs -->. Nothing is downloaded. Model: <code>village-3m-sft</code>, three million parameters, and its stored answers. The <i>true reward</i> is a formula of this toy world, which a real team never sees: 3 points for a perfect answer (a true fact, a refusal of a harmful request, a story that fits), 0 where the task is missed, −1 for help with harm, −1.5 for broken text, −0.25 for flattery. Length and bold print count nothing. In the stored notebook a script labels in your place. Book: <a href="https://rlhfbook.com">rlhfbook.com</a>, chapter 11 there (Preference data). Seed 0.
+# Chapter 5 (what preferences are); a little PyTorch. <!-- costs -->. Nothing is downloaded. Model: <code>village-3m-sft</code>, three million parameters, and its stored answers. A real team never sees the true reward: 3 points are a perfect answer (a true fact, a refusal of a harmful request, a story that fits), 0 a missed task; help with harm costs 1. Length and bold print count nothing. In the stored notebook a script labels; run the page, and you can. Book: <a href="https://rlhfbook.com">rlhfbook.com</a>, chapter 11 there (Preference data). Seed 0.
 # <!-- edition -->
 # </details>
 #
@@ -45,18 +45,16 @@ rlhf.book.predict("300 votes, spent on …",
 # %% [markdown] rlhf={"part": "phenomenon"}
 # ## Before you buy: label forty pairs
 #
-# The policy writes two answers to a prompt; a person chooses one; a reward model learns from the choices.
+# A reward model learns from people's choices:
 
 # %% tags=["hide-input"] rlhf={"drawing": true, "figure": "pipeline"}
 show(rlhf.book.drawings.pipeline([
     ("prompts", "what users ask"), ("policy", "writes two answers"),
     ("people", "choose one"), ("labels", "chosen, rejected"),
-    ("reward model", "learns to score")]))
+    ("reward model", "learns to score")], down=True))
 
 # %% [markdown]
-# Now you are the person. **Guideline**: choose the answer that serves the asker better. True comes first, then clear; help with harm is bad. If you cannot decide, call it a tie. Every label is saved, and the cell goes on where you stopped.
-#
-# Both answers come from the model that we want to improve: the data are *on-policy*. They differ visibly: by at least five words, in flattery, or in bold print. Which one stands first is drawn at random.
+# Now you are the person. **Guideline**: choose the answer that serves the asker better. True comes first, then clear; help with harm is bad. If you cannot decide, call it a tie. Every label is saved. Both answers come from the model that we want to improve (the data are *on-policy*), and they differ visibly: by at least five words, in flattery, or in bold print. Which one stands first is drawn at random.
 
 # %%
 from rlhf_minimal.book import labelling
@@ -89,7 +87,7 @@ print(whose, dict(sorted(labels.counts().items())))
 # %% [markdown] rlhf={"part": "loop"}
 # ## What do these forty labels ask for?
 #
-# Suppose the reward is a weighted sum of four things that can be counted, $r=w\cdot f$: words, flattery, bold print, broken text. By the Bradley–Terry model (chapter 5) the chosen answer wins with probability $\sigma(r_c-r_r)$, where $r_c$, $r_r$ are the rewards of the chosen and the rejected answer. We make the labels likely; a small penalty keeps $w$ small, and ties are left out. How sure are the weights? We draw the labels anew from themselves, with repetition, 100 times (the *bootstrap*), and fit each time.
+# Suppose the reward is a weighted sum of four things that can be counted, $r=w\cdot f$: words, flattery, bold print, broken text. By the Bradley–Terry model (chapter 5) the chosen answer wins with probability $\sigma(r_c-r_r)$, where $r_c$, $r_r$ are the rewards of the chosen and the rejected answer. We maximize the likelihood of the labels; a small penalty keeps $w$ small, and ties are left out. How much do the weights vary? We draw the labels anew from themselves, with repetition, 100 times (the *bootstrap*), and fit each time.
 
 # %%
 def fit(chosen, rejected, steps=60):
@@ -122,7 +120,7 @@ show(plots.planted(dict(zip(audit.SEEN, ends, strict=True)), taste,
                    note="95 % over labels; diamonds: the script's own taste"))
 
 # %% [markdown]
-# The diamonds are what the script really likes: 3 points of flattery, less half of the 0.25 that flattery costs, over the noise of 0.5, make 5.75. <!-- fact --> The fitted weight is far smaller: the penalty shrinks it, and so does what the four features leave out.
+# The diamonds are what the script really likes: 3 points of flattery, less half of the 0.25 that it costs, over the noise of 0.5, make 5.75. <!-- fact --> Flattery is fitted at <!-- out flattery -->, since the penalty shrinks it. Broken text is fitted at <!-- out broken -->, although its diamond stands at −1.5: <!-- fact --> only <!-- out apart --> labelled pairs differ in it by more than 0.1. <!-- fact --> The intervals show how far weights vary from draw to draw, not how far all draws miss a diamond.
 #
 # What does this reward pick? The policy has answered 112 other prompts 64 times each. Of sixteen answers we keep the one that the reward likes best (*best-of-n*, chapter 10). Two controls: a blind draw, and the same fit on *coin flips* in place of the labels.
 
@@ -145,34 +143,44 @@ arms = {"a blind draw": [budgets.picked(some, some.gold, n=1)],
         "best of 16 by these labels": [picks(wish)],
         "… by coin flips (50 sets)": [coin(k) for k in range(50)],
         "… by the true reward": [budgets.picked(some, some.gold)]}
-told = {name: budgets.both_pick(arm) for name, arm in arms.items()}
-for name, arm in list(arms.items())[1:]:
-    told[name]["minus blind draw"] = budgets.ahead(arm, arms["a blind draw"])
-table(told, digits={"flatters": "%"},
-      note="112 prompts; ± 95 % over prompts, coin flips also over sets")
+blind = budgets.both_pick(arms["a blind draw"])["true reward"]
+told = {name: {"flatters, %": budgets.both_pick(arm, percent=True)["flatters"],
+               "minus blind draw": budgets.ahead(arm, arms["a blind draw"])}
+        for name, arm in arms.items()}
+told["a blind draw"]["minus blind draw"] = None
+table(told, digits={"flatters, %": 1, "minus blind draw": 2},
+      note=f"true reward, minus a blind draw ({blind[0]:.2f} points); 112 prompts; "
+           "± 95 % over prompts, coin flips also over sets")
 
 # %% tags=["hide-input", "hero"] rlhf={"drawing": true}
-asked, text, best = budgets.example(some, seen @ wish, tokenizer)
-both = {"blind draw": told["a blind draw"],
-        "best of 16": told["best of 16 by these labels"]}
+ours, flips = arms["best of 16 by these labels"], arms["… by coin flips (50 sets)"]
+asked, texts = budgets.example(some, seen @ wish, tokenizer)
+short = "blind draw", "these labels", "coin flips"
+bars = dict(zip(short, told.values(), strict=False))
 by = "a script that loves compliments" if scripted else "you"
+panels = {head: {k: v[column] or (0, 0) for k, v in bars.items()} for head, column in
+          {"answers that flatter, %": "flatters, %",
+           "true reward, minus blind draw": "minus blind draw"}.items()}
 show(rlhf.book.drawings.answers_over_bars(
-    asked, {"blind draw": text, "best of 16 by the forty labels": best},
-    {"answers that flatter, %": {k: tuple(100 * x for x in v["flatters"])
-                                 for k, v in both.items()},
-     "true reward, points": {k: v["true reward"] for k, v in both.items()}},
-    title=f"Forty labels by {by}"))
+    asked, texts, panels, title=f"Best of 16 by forty labels of {by}"))
 
 # %% tags=["hide-input"]
-ours, flips = arms["best of 16 by these labels"], arms["… by coin flips (50 sets)"]
 mean, half = budgets.ahead(ours, flips, "flatters")
 claim("by the script's labels more picks flatter than by coin flips",
       not scripted or mean - half > 0, kind="S")
+for name, k in {"flattery": 1, "broken": 3}.items():
+    quote(name, f"{wish[k]:.1f}".replace("-", "−"))
+uneven = (chosen - rejected)[:, 3].abs() > 0.1
+quote("apart", f"{uneven.sum()} of {len(chosen)}")
+loss, apart = (budgets.ahead(ours, arm) for arm in (arms["a blind draw"], flips))
+more = budgets.ahead(ours, arms["a blind draw"], "flatters")
+print(f"of {loss[0]:.2f} points, compliments alone: {-0.25 * more[0]:.2f}")
+print("these labels minus coin flips: {:+.2f} ± {:.2f} points".format(*apart))
 
 # %% [markdown]
-# Most picks flatter, far more than with coin flips: the labels chose the direction. The picks are also worse than blind draws, but coin flips cost no less: best of sixteen takes what a reward likes wherever it is on offer. The script values true answers, too; but none of the four features says whether an answer is true. (The picture shows the first short prompt on which the pick flatters and the blind draw does not.)
+# The labels decided *what* is picked: most picks flatter, far more than with coin flips. They lose against a blind draw, and about half of the loss is the price of the compliments. But picks by coin flips lose no less, probably because all four features describe the surface, and best of sixteen carries any such reward to odd answers. (The request in the picture is the first with two short answers where only the pick flatters and is worth less.)
 #
-# > **Keep this.** A reward learns what the labels favour, as far as its features can say it. Before you buy 300 votes, look at what forty of them ask for.
+# > **Keep this.** Here a reward learned what the labels favoured, as far as its features could say it. Before you buy 300 votes, look at what forty of them ask for.
 #
 # ## Idea 1: How many votes for a pair?
 #
@@ -186,12 +194,14 @@ for outcome in range(8):  # three votes, each right (1) or wrong (0)
 honest = rlhf.village.Annotator(temperature=0.5)
 one, three = budgets.accuracy(some, honest, some.pairs)
 print(f"q = {q}: one vote {q:.2f}, majority {right:.2f}")
-print(f"our pairs: one vote {one:.2f}, majority {three:.2f}")
+share = len(budgets.by_truth(some.wide, some.pairs)) / len(some.pairs)
+print(f"our pairs: {1 - share:.2f} are equally good; "
+      f"on the others one vote {one:.2f}, majority {three:.2f}")
 claim("the eight outcomes add up to the formula",
       abs(right - (3 * q**2 - 2 * q**3)) < 1e-12)
 
 # %% [markdown]
-# On our pairs (those not equally good) one vote is mostly right already, and the majority gains little: on a close pair all three doubt. But with three votes a pair only 100 pairs are left. What is worth more?
+# Where one answer is better, one vote is mostly right already, and the majority gains little. But with three votes a pair only 100 pairs are left. What is worth more?
 #
 # From here on the reward is linear in the policy's last hidden state (192 numbers), with one penalty for all purchases. The test: fresh pairs from 109 prompts that nobody voted on, one answer at least half a point better. Each purchase is made 24 times.
 
@@ -201,16 +211,17 @@ def buy(*ways, person=honest, n=300):
 
 
 one_each = "a new prompt for every vote"
-spent = buy(one_each, "three votes a pair, majority", "three votes a pair, all kept",
-            "coin flips")
-spent["no votes, less broken text wins"] = budgets.by_rule(some, "broken text", 24)
+three_votes = "three votes a pair, majority", "three votes a pair, all kept"
+spent = buy(one_each, *three_votes)
+compare_with = {one_each: spent[one_each]} | buy("coin flips", "no noise at all") | {
+    "no votes, less broken text wins": budgets.by_rule(some, "broken text", 24)}
 note = "300 votes; ± 95 % over 109 prompts and 24 sets of votes"
 table(budgets.bill(spent), digits=1, note=note)
 
 # %% [markdown]
-# *Majority* makes one label of three votes; *all kept* gives the reward all three as labels. Both fall behind row 1. *All kept* threw no vote away: what it lacks is prompts. The last row keeps us modest: 300 votes are few, and a rule that needs no vote, only our knowledge of this world, does about as well.
+# *Majority* makes one label of three votes; *all kept* gives the reward all three as labels. Both fall behind row 1. *All kept* throws no vote away, but covers a third of the pairs and of the prompts; which of the two it lacks is the next question.
 #
-# > **Keep this.** One vote on each of 300 prompts taught more here than three votes on each of 100. For a *test set* more votes do help (exercise 6.2).
+# > **Keep this.** One vote on each of 300 prompts taught more here than three votes on each of 100.
 #
 # ## Idea 2: Which pairs?
 #
@@ -228,20 +239,21 @@ claim("the package asks about the most open vote first",
       torch.equal(order, entropy.argsort(descending=True)))
 
 # %% [markdown]
-# We spend 150 votes at random, fit, and spend the other 150 on the *closest* of the remaining pairs; or on the *most disputed*, on which five fits to resampled votes differ most. Every pair has a prompt of its own. All purchases so far, compared with row 1:
+# We spend 150 votes at random, fit, and spend the other 150 on the *closest* of the remaining pairs; or on the *most disputed*, on which five fits to resampled votes differ most. Every pair has a prompt of its own. Below the line stand references that are no purchases: labels by coin flips, labels without noise (by true reward), and a rule that needs no vote: the answer with less broken text wins.
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
 spent |= buy("three pairs a prompt", "only 32 prompts",
              "only 32 prompts, another model's answers",
              "half at random, half the closest",
              "half at random, half the most disputed")
+refer = budgets.behind(compare_with)
 dotted = "dotted: row 1; 95 % over 109 prompts and 24 sets of votes"
-show(plots.shares(budgets.behind(spent), middle=0, note=dotted,
+show(plots.shares(budgets.behind(spent), middle=0, references=refer, note=dotted,
                   title="No other purchase of 300 votes was ahead of row 1",
                   x_label="pairs ordered right, minus row 1, points"))
 
 # %% tags=["hide-input"]
-for other in list(spent)[1:3]:
+for other in three_votes:
     mean, half = budgets.over_both(spent[one_each] - spent[other])
     claim(f"a new prompt for every vote is ahead of: {other}",
           mean - half > 0, kind="S")
@@ -249,15 +261,19 @@ mean, _ = budgets.over_both(spent[one_each] - spent["only 32 prompts"])
 claim("a new prompt for every vote is ahead of only 32 prompts, on average",
       mean > 0, kind="S")
 rlhf.book.settled("a", "One noisy vote on each of 300 prompts taught most.")
-quote("clean", budgets.signed(buy("no noise at all")["no noise at all"],
-                              spent[one_each]))
-quote("foreign", budgets.signed(spent["only 32 prompts"], spent[
-    "only 32 prompts, another model's answers"]))
+pairs_of = {"own answers − another model's, 32 prompts":
+            ("only 32 prompts", "only 32 prompts, another model's answers"),
+            "100 prompts: three pairs each − one pair, all votes":
+            ("three pairs a prompt", "three votes a pair, all kept")}
+table({name: {"points": budgets.over_both(100 * (spent[a] - spent[b]))}
+       for name, (a, b) in pairs_of.items()}, digits=1, note=note)
 
 # %% [markdown]
-# Fewer prompts teach less, although no vote is doubled. (On 32 prompts the interval is wide; with other seeds of this page it reaches 0.) Whether it matters whose answers they are, this run cannot tell: on the same 32 prompts, the policy's own minus the other model's is <!-- out foreign --> points. The *closest* pairs taught less than random ones; a likely reason is that the answers of a close pair are about equally good, and there people are noisiest. The *most disputed* pairs were no better than random ones. And noise is not what holds this reward back: labels by true reward on the same pairs (those of equal worth drop out) gain only <!-- out clean --> points.
+# Fewer prompts taught less, although no vote is doubled. (On 32 prompts the interval is wide; with other seeds of this page it reaches 0.) On 100 prompts, three pairs each were no better than one pair with three votes: what *all kept* lacks seems to be prompts. Whether another model's answers teach less, this run cannot tell. The *closest* pairs taught less than random ones, perhaps because people are noisiest where two answers are about equally good; the *most disputed* were no better than random ones.
 #
-# > **Keep this.** Spend votes on new prompts first, drawn at random unless a choice has been shown to beat that.
+# The grey squares keep us modest. Labels without noise gain little, so noise is not what holds this reward back; and a rule without votes, which knows what is bad in this world, does about as well as 300 votes.
+#
+# > **Keep this.** Here votes on new prompts taught most, and no cleverer choice of pairs beat a random one.
 #
 # <details><summary>What practice does</summary>
 # InstructGPT showed 4 to 9 answers at once, and people ranked them; all pairs of one ranking go into one batch element, since they depend on each other. Other forms: a graded scale (much better, better, slightly better), with or without a tie; single ratings; thumbs; edits, where the edited text beats the original. Each has another price per minute. People are screened on pairs with a known answer, get written guidelines, and deliver in batches, so that the guideline can be repaired. For your own pairs: <code>python -m rlhf_minimal label --data pairs.jsonl --out mine.jsonl</code>; services such as Amazon SageMaker Ground Truth do the same with many people.
@@ -278,8 +294,6 @@ theirs = rlhf.evaluate.cohen_kappa(a.tolist(), b.tolist())
 claim("the package computes the same", abs(kappa.item() - theirs) < 1e-9)
 
 # %% [markdown]
-# Real people: InstructGPT's labellers agreed in 72.6 ± 1.5 % of cases, although they were screened and trained (Ouyang et al. 2022, section 3.4); <!-- fact --> for Anthropic's HH data, researchers and crowdworkers agreed in about 63 % (Bai et al. 2022). <!-- fact --> With two equally frequent answers, chance alone gives 50 %.
-#
 # Now two people who follow the guideline and two who, like the script, love compliments vote on the same 300 pairs.
 
 # %%
@@ -290,13 +304,21 @@ votes = [[who.compare(r["prompt"], r["response_a"], r["response_b"], dice)
           for r in rows] for who in (honest, honest, vain, vain)]
 two = {"both follow the guideline": (0, 1), "both love compliments": (2, 3),
        "one of each": (0, 2)}
-found = {name: audit.kappa(votes[x], votes[y], run.fresh(name))
-         for name, (x, y) in two.items()}
+
+# %%
+found, told = {}, {}
+for name, (x, y) in two.items():
+    found[name] = audit.kappa(votes[x], votes[y], run.fresh(name))
+    told[name] = audit.beside_truth(votes[x], votes[y], rows)
 show(plots.shares(found, title="People who ignore the guideline agree, too",
                   x_label="Cohen's kappa", middle=0, note="300 pairs; 95 % over pairs"))
+table(told, digits="%", note="the same 300 pairs; clear: one answer is truly better, "
+      f"{audit.clear(rows):.0%} of them")
 
 # %% [markdown]
-# Each two agree beyond chance, on the question that *they* answer; kappa does not say which one. Those who love compliments name the truly better answer in a share <!-- out vain --> of pairs (not equally good): three votes hardly help. What do their votes buy? As a control, *people twice as noisy* follow the guideline, but weigh true reward against noise exactly as the lovers of compliments do.
+# Each two agree beyond chance, on the question that *they* answer; kappa does not say which one. For the guideline it is lower than “vote right” suggests: on pairs that are not clear two such votes are two coin flips, and elsewhere either can err. (Raw agreement of InstructGPT's trained labellers: 72.6 ± 1.5 %, Ouyang et al. 2022.) <!-- fact -->
+#
+# What do the votes for compliments buy? As a control, *people twice as noisy* follow the guideline, but weigh true reward against noise exactly as the lovers of compliments do.
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
 tired = rlhf.village.Annotator(temperature=1.0)
@@ -304,32 +326,32 @@ asked = {"people twice as noisy": (tired, 300),
          "people who love compliments": (vain, 300),
          "1,500 votes, love compliments": (vain, 1500),
          "1,500 votes, guideline": (honest, 1500)}
+team = {one_each: spent[one_each]}
 for name, (who, n) in asked.items():
-    spent[name] = buy(one_each, person=who, n=n)[one_each]
+    team[name] = buy(one_each, person=who, n=n)[one_each]
 
 # %% tags=["hide-input", "nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
-show(plots.shares(budgets.behind(spent), middle=0, note=dotted,
+show(plots.shares(budgets.behind(team), middle=0, note=dotted,
                   title="Five times the votes did not repair the wrong question",
-                  x_label="pairs ordered right, minus row 1, points"))
-gap = spent[one_each] - spent["1,500 votes, love compliments"]
+                  x_label="pairs ordered right, minus row 1, points",
+                  alt="Dots with intervals for four teams: how many fresh pairs the "
+                      "reward orders right, compared with the first purchase"))
+gap = team[one_each] - team["1,500 votes, love compliments"]
 mean, half = budgets.over_both(gap)
 claim("300 votes by the guideline are ahead of 1,500 by people who love compliments",
       mean - half > 0, kind="S")
 claim("people who love compliments agree beyond chance",
       found["both love compliments"][1] > 0, kind="S")
-quote("taste", budgets.signed(spent["people who love compliments"],
-                              spent["people twice as noisy"]))
-quote("vain", "{:.2f}, the majority of three in {:.2f}".format(
-    *budgets.accuracy(some, vain, some.pairs)))
+quote("taste", budgets.signed(*(team[k] for k in list(asked)[1::-1])))
 
 # %% [markdown]
-# Twice the noise costs little. The taste costs more: people who love compliments, minus people twice as noisy, is <!-- out taste --> points. Five times as many votes by the guideline buy more; five times as many votes for compliments do not.
+# Twice the noise costs little. The taste costs more: people who love compliments lie <!-- out taste --> points from people twice as noisy (rows 1 and 2). Five times as many votes by the guideline buy more; this many votes for compliments stay behind 300 by the guideline.
 #
 # > **Keep this.** More votes average out noise, not a wrong question. Agreement does not show which question was answered.
 #
 # ## Idea 4: What else did the votes teach?
 #
-# Agreement did not show the taste for compliments. An *audit* can: count how often the longer or the flattering answer was chosen, and compare with people you trust. The hard part is the interval. Labels of one person share her taste, labels of one prompt share its answers: as if independent, they look too certain. So add up two variances of the mean, one with people as the units, one with prompts, and subtract what both count (Cameron, Gelbach & Miller 2011): $V=V_{\rm people}+V_{\rm prompts}-V_{\rm labels}$, but at least the larger of the first two.
+# An *audit* can show a taste: count how often the longer or the flattering answer was chosen, and compare with people you trust. The hard part is the interval. Labels of one person share her taste, labels of one prompt its answers; treated as independent, they look too certain. So add up two variances of the mean, one with people as the units, one with prompts, and subtract what both count (Cameron, Gelbach & Miller 2011): $V=V_{\rm people}+V_{\rm prompts}-V_{\rm labels}$, but at least the larger of the first two.
 
 # %% rlhf={"part": "idea"}
 x = torch.tensor([[1., 1, 1, 0], [1, 0, 1, 1], [0, 0, 1, 0]])  # 3 people, 4 prompts
@@ -343,20 +365,21 @@ theirs = audit.two_way(x.flatten(), [0] * 4 + [1] * 4 + [2] * 4, [0, 1, 2, 3] * 
 claim("the package computes the same", abs(half.item() - theirs) < 1e-6)
 
 # %% [markdown]
-# **A riddle.** Four teams of eight people spent 300 votes each on the same 300 pairs. One team, *plain*, is trusted. Each of the others has one hidden taste: for length, for compliments, or for the answer shown first. Who loves compliments? The first row is the share of *plain* votes for the answer with more of the feature; the others say by how much a team differs on the same pairs.
+# **A riddle.** Four teams of eight people labelled the same 300 pairs, one vote per pair and team. One team, *plain*, is trusted. Each of the others has one hidden taste: for length, for compliments, or for the answer shown first. Who loves compliments? The first row is the share of *plain* votes for the answer with more of the feature; the others say by how much a team differs on the same pairs.
 
 # %%
 sets, secret = audit.groups(run.seed, n=300)
 report = {"plain": audit.leanings(sets["plain"])}
 for name in "ABC":
     report[name] = audit.against(sets[name], sets["plain"])
-table({name: {k: row[k] for k in audit.HIDDEN} for name, row in report.items()},
-      digits=dict.fromkeys(audit.HIDDEN, "%"),
-      note="A to C: minus plain. ± 95 % over both teams and prompts")
+table({name: {k.removeprefix("the ") + ", %": tuple(100 * x for x in row[k])
+              for k in audit.HIDDEN} for name, row in report.items()}, digits=0,
+      note="A to C: minus plain. ± 95 % over people of both teams and prompts")
 
 # %% tags=["hide-input"]
 changed = [report[k][v] for k, v in secret.items()]
-claim("each hidden taste raises its own column", all(m > 0 for m, _ in changed), kind="S")
+claim("each hidden taste raises its own column",
+      all(m > 0 for m, _ in changed), kind="S")
 quote("who", ", ".join(f"{k} likes {v}" for k, v in secret.items()))
 loves = next(k for k, v in secret.items() if v == "the flattering")
 
@@ -365,30 +388,16 @@ loves = next(k for k, v in secret.items() if v == "the flattering")
 # Here <!-- out who -->. A taste may raise a second column: flattery adds words. To separate the two, fit all features at once, as with your forty labels.
 # </details>
 #
-# Compare with *plain*, not with one half: only the place shown must be even, because it was drawn at random.
-#
-# Public sets are audited in the same way. Anthropic's HH stores two whole transcripts; Stanford's SHP stores a Reddit post and two comments, and keeps a pair only if the preferred comment was written *later* and still has more votes, since an early comment wins votes by being early. These rows are ours: one vote of the team that loves compliments, in either form. With a network, one line loads the real sets: `rlhf.data.load_data("Anthropic/hh-rlhf", "pairs", n=1000)`, or `"stanfordnlp/SHP"`. Here the same function reads our rows from a file; we audit them and train on them:
+# Public sets are audited in the same way. Anthropic's HH stores two whole transcripts, Stanford's SHP a Reddit post and two comments, of which the preferred one was written *later*, since early comments collect votes. Here is one vote of the team that loves compliments, in either form; with a network, `rlhf.data.load_data("Anthropic/hh-rlhf", "pairs", n=1000)` loads the real sets.
 
 # %%
 short = audit.shortest(sets[loves], "the flattering")  # the number of a short row
-forms = {"HH": audit.as_hh(sets[loves]), "SHP": audit.as_shp(sets[loves])}
-told, weights = {}, []
-for name, raw in forms.items():
-    cards(f"one row in the columns of {name}",
-          {k: str(v) for k, v in raw[short].items()})
-read = {"ours": sets[loves]} | {k: audit.read_back(raw) for k, raw in forms.items()}
-for name, rows in read.items():
-    weights.append(fit(*audit.surface(rows)))
-    told[name] = {"flattering chosen": audit.leanings(rows)["the flattering"],
-                  "fitted weight": weights[-1][1]}
-table(told, note="± 95 %: ours over people and prompts; the others over prompts")
-
-# %% tags=["hide-input"]
-claim("the same votes in HH's and in SHP's columns give the same reward",
-      torch.equal(weights[0], weights[1]) and torch.equal(weights[0], weights[2]))
+for name, form in {"HH": audit.as_hh, "SHP": audit.as_shp}.items():
+    row = form(sets[loves])[short]
+    cards(f"one row in the columns of {name}", {k: str(v) for k, v in row.items()})
 
 # %% [markdown]
-# HH and SHP do not say who voted, so one of the two variances is missing: if people differ, their intervals are too short.
+# Neither set says who voted, so one variance is missing: if people differ, intervals are too short.
 #
 # > **Keep this.** Audit votes against a trusted team on the same pairs, with intervals over people and prompts, before you train on them.
 
@@ -403,9 +412,7 @@ claim("the same votes in HH's and in SHP's columns give the same reward",
 # | ties dropped and not reported | people look decisive | share of ties |
 # | test prompts among the labelled ones | high accuracy | prompts in both sets |
 #
-# The first one live. Somebody who reads nothing presses “1” on all pairs of the plain team, whose votes are taken to be right. With a fixed order she agrees perfectly, and kappa is undefined; with a drawn order agreement falls to about one half, and kappa is 0.
-#
-# > **Keep this.** Draw the order anew for every pair.
+# The first one live. Somebody who reads nothing presses “1” on all pairs of the plain team, whose votes are taken to be right:
 
 # %%
 drawn = [float(row["chosen_first"]) for row in sets["plain"]]
@@ -417,9 +424,11 @@ for name, truth in both.items():
     print(f"{name}: agreement {p_o:.2f}, kappa {kappa}")
 
 # %% [markdown] rlhf={"part": "gpt2"}
+# > **Keep this.** Draw the order anew for every pair.
+#
 # ## At GPT-2 size: could a language model vote for free?
 #
-# Both stories below are good; asked for a *gloomy* story the first is right, asked for a *calm* one the second. A recorded measurement on SmolLM2-135M, taught the village's manner: for twelve such pairs, the log-probability of the first story minus that of the second. Above 0 the model votes for the first.
+# Both stories below are good; asked for a *gloomy* story the first is right, asked for a *calm* one the second. A recorded measurement on SmolLM2-135M, finetuned on demonstrations of the village: for twelve such pairs, the log-probability of the first story minus that of the second. Above 0 the model votes for the first.
 
 # %%
 large = rlhf.book.recorded("06_smollm2")
@@ -434,15 +443,15 @@ show(plots.moved(list(zip(first.tolist(), second.tolist(), strict=True)),
                  title="One word moves the margin; the order stays",
                  x_label="margin of the first story, nats",
                  note="SmolLM2-135M, 12 pairs"))
+mean, half = rlhf.evaluate.exams.clustered(first - second)
 quote("by_change", f"{int((first > second).sum())} of 12")
 quote("flips", f"{int((first * second < 0).sum())} of 12")
-quote("nats", f"{(first - second).mean():.1f}")
-quote("right", f"{int((first > 0).sum() + (second < 0).sum())} of 24")
+quote("nats", f"{mean:.1f} ± {half:.1f}")
 
 # %% [markdown]
-# As votes these margins are no better than a coin: <!-- out right --> are right. The word moves the margin the right way in <!-- out by_change --> pairs, by <!-- out nats --> nats on average, but turns the order in <!-- out flips -->: one of the two requests always gets the wrong story. The *change* of the margin between the two prompts is the better vote.
+# The word moves the margin the right way in <!-- out by_change --> pairs, by <!-- out nats --> nats on average (95 % over pairs), but turns the order in <!-- out flips -->: of the two requests, one always gets the wrong story. Twelve pairs of one model are few.
 #
-# > **Keep this.** Here a raw log-probability was no vote. Compare the same two answers under two prompts.
+# > **Keep this.** Here a raw log-probability was no vote: it ordered the stories in one way, whichever was asked for.
 #
 # ## Exercises
 #
@@ -532,8 +541,8 @@ check("6.3", chose_the_longer, hidden=True)
 # %% [markdown] rlhf={"part": "retell"}
 # ## Retell it
 #
-# Forty labels already say what somebody favours, and a reward fitted to them picks it, as far as its features can express it. With 300 votes, one noisy vote on each of 300 prompts taught this reward more than three votes on each of 100, and, less surely, more than 300 pairs on 32 prompts. Asking about the closest pairs was worse than random choice, asking about the most disputed no better. People who love compliments agree, too, but 1,500 of their votes taught less than 300 by the guideline. An audit against a trusted team, with intervals over people and prompts, finds what the votes also taught.
+# A reward fitted to forty labels picks what they favour, as far as its features can express it. With 300 votes, one noisy vote on each of 300 prompts taught another reward more than three votes on each of 100, and, less surely, more than 300 pairs on 32 prompts. Asking about the closest pairs was worse than random choice, about the most disputed no better. People who love compliments agree, too, but 1,500 of their votes taught less than 300 by the guideline. An audit against a trusted team, with intervals over people and prompts, shows what else the votes taught.
 #
-# In the book: chapter 11, Preference data. Next: chapter 7, Reward modeling.
+# In the book: chapter 11, Preference data. Chapter 7 here fits reward models to such votes.
 #
 # <!-- nav -->

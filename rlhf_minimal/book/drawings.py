@@ -545,27 +545,31 @@ def two_logs(logs: dict, prompt: str, texts: dict, *, title="", alt=""):
 
 
 def answers_over_bars(prompt: str, texts: dict, bars: dict, *, title="", alt=""):
-    """One prompt with its answers under each other {name: text}, below them panels of bars {title: {name: (value, half width)}}."""
-    fig, ax = canvas(7.4, 5.4, alt or f"One request with the answers of {', '.join(texts)} under each other; below them bars with "
+    """One prompt with its answers under each other {name: text}, below them panels of bars {title: {name: (value, half width)}}.
+
+    The second bar is the one that matters; the first and those below it are there to compare with.
+    """
+    fig, ax = canvas(7.4, 5.6, alt or "One request with the answers of "
+                     f"{', '.join(name.split(':')[0] for name in texts)} under each other; below them bars with "
                      "intervals: " + "; ".join(bars))
     if title:
-        note(ax, 0.1, 5.18, title, 14, "left", bold=True, color=BLACK)
+        note(ax, 0.1, 5.38, title, 14, "left", bold=True, color=BLACK)
     lines = textwrap.wrap(prompt, 56)
-    box(ax, 0.1, 4.88 - 0.3 * len(lines), 7.2, 0.16 + 0.27 * len(lines), "\n".join(lines), "data", 14, bold=True)
-    top = 4.76 - 0.3 * len(lines)
-    step = (top - 1.85) / len(texts)
+    box(ax, 0.1, 5.08 - 0.3 * len(lines), 7.2, 0.16 + 0.27 * len(lines), "\n".join(lines), "data", 14, bold=True)
+    top = 4.96 - 0.3 * len(lines)
+    step = (top - 2.1) / len(texts)
     for i, (name, text) in enumerate(texts.items()):
         low = top - step * (i + 1)
-        words = textwrap.wrap(textwrap.shorten(" ".join(text.split()), 145, placeholder=" …") or "(nothing)", 60)
+        words = textwrap.wrap(textwrap.shorten(" ".join(text.split()), 145, placeholder=" …") or "(nothing)", 66)
         note(ax, 0.15, low + step - 0.14, name, 12.5, "left", bold=True, color=QUIET)
         box(ax, 0.1, low + 0.06, 7.2, step - 0.38, "", "plain")
         note(ax, 0.25, low + 0.06 + (step - 0.38) / 2, "\n".join(words[:3]), 13.5, "left", color="#111111")
     each = 6.0 / len(bars)
     for k, (head, values) in enumerate(bars.items()):
         names = list(values)
-        side = fig.add_axes(((1.25 + each * k) / 7.4, 0.36 / 5.4, (each - 0.3) / 7.4, 1.05 / 5.4))
+        side = fig.add_axes(((1.25 + each * k) / 7.4, 0.36 / 5.6, (each - 0.3) / 7.4, 1.3 / 5.6))
         side.barh(range(len(names))[::-1], [v for v, _ in values.values()], xerr=[h for _, h in values.values()], capsize=4,
-                  color=[GREY, *[BLUE] * (len(names) - 1)], height=0.62, ecolor=BLACK)
+                  color=[GREY, BLUE, *[QUIET] * (len(names) - 2)], alpha=0.9, height=0.62, ecolor=BLACK)
         side.axvline(0, color="#9aa0aa", linewidth=0.8)
         side.set_title(head, fontsize=12.5, fontweight="normal")
         side.set_yticks(range(len(names))[::-1], names if k == 0 else [""] * len(names), fontsize=12.5)

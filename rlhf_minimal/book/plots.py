@@ -371,23 +371,28 @@ def bars(values, *, title, y_label, x_label="", note="", roles=None, errors=None
     return fig
 
 
-def shares(values, *, title, x_label, middle, note="", alt=""):
+def shares(values, *, title, x_label, middle, references=None, note="", alt=""):
     """A dot for each {label: (share, half width of its interval) or (share, low, high)}, the first on top; dotted line at `middle`.
 
-    Where no share has an interval (all half widths 0) none is drawn.
+    references: rows of the same form, grey squares under a line: what the others are compared with. Where no share has an
+    interval (all half widths 0) none is drawn.
     """
-    fig, ax = plt.subplots(figsize=(6.2, 1.5 + 0.42 * len(values)), layout="constrained")
-    places = list(range(len(values)))[::-1]
-    arms = [_arms(v) for v in values.values()]
-    ax.errorbar([float(v[0]) for v in values.values()], places, xerr=list(zip(*arms, strict=True)), fmt="o", color=BLUE,
-                markersize=7, capsize=4 if any(sum(a) for a in arms) else 0)
+    rows, apart = {**values, **(references or {})}, 0.4 if references else 0
+    fig, ax = plt.subplots(figsize=(6.2, 1.5 + 0.42 * (len(rows) + apart)), layout="constrained")
+    places = [len(rows) - 1 - i + (apart if i < len(values) else 0) for i in range(len(rows))]
+    for i, (row, place) in enumerate(zip(rows.values(), places, strict=True)):
+        arms, plain = _arms(row), i < len(values)
+        ax.errorbar([float(row[0])], [place], xerr=[[arms[0]], [arms[1]]], fmt="o" if plain else "s", color=BLUE if plain else GREY,
+                    markersize=7, capsize=4 if any(arms) else 0)
+    if references:
+        ax.axhline(len(references) - 0.5 + apart / 2, color=GREY, linewidth=0.8)
     ax.axvline(middle, color=GREY, linestyle=":", linewidth=1.4, zorder=0)
-    ax.set_yticks(places, list(values))
-    ax.set_ylim(-0.6, len(values) - 0.4)
+    ax.set_yticks(places, list(rows))
+    ax.set_ylim(-0.6, len(rows) - 0.4 + apart)
     ax.set_xlabel(x_label)
     fig.suptitle(title, x=0.01, ha="left", fontsize=13, fontweight="bold")
     _corner(fig, note)
-    fig.alt = alt or short(f"Dots with intervals, {x_label}, for {', '.join(values)}. {title}.")
+    fig.alt = alt or short(f"Dots with intervals, {x_label}, for {', '.join(rows)}. {title}.")
     return fig
 
 

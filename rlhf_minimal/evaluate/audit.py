@@ -18,7 +18,7 @@ from torch import Tensor
 
 from .. import SHIPPED
 from ..data import load_data, save_jsonl
-from ..village import Annotator, features, panel
+from ..village import Annotator, features, gold, panel
 from .metrics import cohen_kappa
 
 _features = lru_cache(maxsize=8192)(features)  # several groups may have labelled the same answers
@@ -115,6 +115,30 @@ def kappa(a: Sequence, b: Sequence, generator: torch.Generator, times: int = 400
             found.append(cohen_kappa(*pair))
     low, high = torch.tensor(found).quantile(torch.tensor([0.025, 0.975])).tolist()
     return cohen_kappa(a, b), low, high
+
+
+def _ahead(rows: Sequence[dict]) -> list[float]:
+    """How much the first answer (response_a) of each row is truly better; 0 where the two are equally good."""
+    return [gold(row["prompt"], row["response_a"]) - gold(row["prompt"], row["response_b"]) for row in rows]
+
+
+def clear(rows: Sequence[dict]) -> float:
+    """Share of the pairs (prompt, response_a, response_b) of which one answer is truly better."""
+    return sum(abs(x) > 0.02 for x in _ahead(rows)) / len(rows)
+
+
+def beside_truth(a: Sequence[float], b: Sequence[float], rows: Sequence[dict]) -> dict[str, float]:
+    """Votes of two people on the same pairs (1: the first answer wins) -> shares: how often they agree, and are right.
+
+    "agree" counts all pairs; "agree, clear" and "vote right" (mean of the two) only those of which one answer is truly better.
+    """
+    ahead = _ahead(rows)
+    if not len(a) == len(b) == len(ahead):
+        raise ValueError(f"{len(a)} and {len(b)} votes on {len(ahead)} pairs: give a vote of each for every pair")
+    on = [(x, y, float(gap > 0)) for x, y, gap in zip(a, b, ahead, strict=True) if abs(gap) > 0.02]
+    n = max(1, len(on))
+    return {"agree": sum(x == y for x, y in zip(a, b, strict=True)) / len(ahead), "agree, clear": sum(x == y for x, y, _ in on) / n,
+            "vote right": sum((x == t) + (y == t) for x, y, t in on) / (2 * n)}
 
 
 HIDDEN = {"the longer": {"length_bias": 1.5}, "the flattering": {"weights": {"flattery": 2.0}},

@@ -146,17 +146,28 @@ def picked(some: Answers, score: Tensor, n: int = 16) -> dict[str, Tensor]:
             {"flatters": seen[..., 1], "words": 10 * seen[..., 0], "true reward": some.gold}.items()}
 
 
-def example(some: Answers, score: Tensor, tokenizer, n: int = 16) -> tuple[str, str, str]:
-    """(prompt, a blind draw, best of n by a score (P, 64)): the first short `READABLE` prompt on which the pick flatters.
+def example(some: Answers, score: Tensor, tokenizer, n: int = 16) -> tuple[str, dict[str, str]]:
+    """(prompt, {"blind draw: true reward …", "best of n: …": text}) for the best of n by a score (P, 64), chosen by a rule.
 
-    The blind draw is the first stored answer; it does not flatter. Where there is no such prompt, the first readable one.
+    The first `READABLE` prompt with two answers of at most 80 characters on which the pick flatters, the blind draw (the first
+    stored answer) does not, and the pick is worth less. Where there is no such prompt, the first readable one.
     """
     flat, top = seen_in(some)[..., 1], score[:, :n].argmax(1)
     asked = some.asked.prompt[some.rows[:, 0]].tolist()
     readable = [k for k, i in enumerate(asked) if some.asked.families[i] in READABLE and len(some.asked.prompts[i]) < 60]
-    k = next((k for k in readable if flat[k, top[k]] > flat[k, 0]), readable[0])
-    blind, best = some.asked.texts([int(some.rows[k, 0]), int(some.rows[k, top[k]])], tokenizer)
-    return some.asked.prompts[asked[k]], blind, best
+
+    def told(k: int) -> dict[str, str]:
+        two = 0, int(top[k])
+        texts = some.asked.texts([int(some.rows[k, j]) for j in two], tokenizer)
+        names = (f"{who}: true reward {some.gold[k, j]:.2f}" for who, j in zip(("blind draw", f"best of {n}"), two, strict=True))
+        return dict(zip(names, texts, strict=True))
+
+    for k in readable:
+        if flat[k, top[k]] > flat[k, 0] and some.gold[k, top[k]] < some.gold[k, 0]:
+            found = told(k)
+            if max(map(len, found.values())) <= 80:
+                return some.asked.prompts[asked[k]], found
+    return some.asked.prompts[asked[readable[0]]], told(readable[0])
 
 
 WAYS = {  # (prompts, pairs, votes for each pair) as shares of the number of votes
@@ -315,11 +326,15 @@ def behind(spent: dict[str, Tensor], first: str = FREELY) -> dict[str, tuple[flo
 
 
 def both_pick(
-    picks: list[dict[str, Tensor]], columns: Sequence[str] = ("flatters", "true reward"),
+    picks: list[dict[str, Tensor]], columns: Sequence[str] = ("flatters", "true reward"), *, percent: bool = False,
 ) -> dict[str, tuple[float, float]]:
-    """Several `picked` -> {what: (mean, half width)}, clustered over prompts and, where there are several, over them too."""
-    return {name: over_both(torch.stack([one[name] for one in picks])) if len(picks) > 1 else clustered(picks[0][name])
-            for name in columns}
+    """Several `picked` -> {what: (mean, half width)}, clustered over prompts and, where there are several, over them too.
+
+    percent: everything times 100, for a share such as "flatters".
+    """
+    scale = 100 if percent else 1
+    rows = {name: scale * torch.stack([one[name] for one in picks]) for name in columns}
+    return {name: over_both(x) if len(x) > 1 else clustered(x[0]) for name, x in rows.items()}
 
 
 def ahead(picks: list[dict[str, Tensor]], others: list[dict[str, Tensor]], what: str = "true reward") -> tuple[float, float]:

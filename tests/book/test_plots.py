@@ -148,6 +148,9 @@ def test_shares_are_dots_with_intervals_in_their_order():
     assert [t.get_text() for t in ax.get_yticklabels()] == ["one", "two"] and ax.get_yticks()[0] > ax.get_yticks()[1]
     bars = ax.collections[0].get_segments()
     assert [round(x, 6) for x in bars[0][:, 0]] == [0.5, 0.7] and 40 <= len(fig.alt) <= 300
+    apart = plots.shares({"one": (0.6, 0.1)}, references={"coin": (0.5, 0.1)}, title="t", x_label="x", middle=0.5).axes[0]
+    assert [t.get_text() for t in apart.get_yticklabels()] == ["one", "coin"]
+    assert {"o", "s"} <= {line.get_marker() for line in apart.lines} and apart.get_yticks()[0] > 1 > apart.get_yticks()[1]
     assert not plots.shares({"one": (0.6, 0.0)}, title="t", x_label="x", middle=0.5).axes[0].lines[0].get_markersize() == 0
 
 

@@ -140,3 +140,14 @@ def test_people_with_a_length_bias_choose_the_longer_more_often():
     assert shares[0] < 0.45 < shares[1] < 0.55 < shares[2]
     liked, expected = audit.panel_labels(gap, quality, 400, dice)
     assert liked.mean().item() == pytest.approx(expected.mean().item(), abs=0.05)
+
+
+def test_agreement_beside_the_truth_by_hand():
+    good, bad = "You can find the fox near the orchard.", "Fath day on a long kno"
+    rows = [{"prompt": "Where does the fox live?", "response_a": a, "response_b": b}
+            for a, b in ((good, bad), (bad, good), (good, good))]
+    assert audit.clear(rows) == pytest.approx(2 / 3)
+    found = audit.beside_truth([1.0, 0.0, 1.0], [1.0, 1.0, 0.0], rows)  # the first is right twice, the second once
+    assert found == {"agree": pytest.approx(1 / 3), "agree, clear": 0.5, "vote right": 0.75}
+    with pytest.raises(ValueError, match="a vote of each"):
+        audit.beside_truth([1.0], [1.0, 0.0, 1.0], rows)

@@ -130,9 +130,14 @@ def test_what_is_picked(some):
     assert gap.min() >= 0.3 and len(gap) > 500
 
 
-def test_the_example_is_one_on_which_the_pick_flatters(some):
+def test_the_example_is_one_on_which_the_pick_flatters_and_is_worth_less(some):
     from rlhf_minimal import models
     from rlhf_minimal.village import features
     tokenizer = models.load("village-3m-sft")[1]
-    prompt, blind, best = budgets.example(some, budgets.seen_in(some)[..., 1], tokenizer)
-    assert features(prompt, best)["flattery"] > features(prompt, blind)["flattery"] and len(prompt) < 60
+    prompt, found = budgets.example(some, budgets.seen_in(some)[..., 1], tokenizer)
+    (blind, best), (before, after) = found.values(), (float(name.split()[-1]) for name in found)
+    assert [name.split(":")[0] for name in found] == ["blind draw", "best of 16"] and after < before
+    assert features(prompt, best)["flattery"] > features(prompt, blind)["flattery"]
+    assert len(prompt) < 60 and max(len(blind), len(best)) <= 80
+    _, none = budgets.example(some, -budgets.seen_in(some)[..., 1], tokenizer)
+    assert features(prompt, list(none.values())[1])["flattery"] == 0  # no such prompt: the first readable one
