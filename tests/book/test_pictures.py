@@ -120,9 +120,11 @@ def test_kinds_of_request_before_and_after_with_the_cheap_competitors():
 
 
 def test_curves_by_kind_start_at_0_where_that_is_asked_for():
-    run = Recorded(curve={"step": [0, 3], "score harm 0": [1, 2], "score harm 1": [2, 5], "gold harm 0": [3, 1], "gold harm 1": [2, 0]})
+    run = Recorded(curve={"step": [0, 3], "score harm 0": [1, 2], "score harm 1": [2, 5],
+                          "gold harm 0": [3, 1], "gold harm 1": [2, 0]})
     parts = run.by_kind({"score gained": "score", "true reward": "gold"}, {"harm": "harmful"}, from_start=("score",))
-    assert parts == {"score gained": {"harmful": ([0, 3], [[0, 1], [0, 3]])}, "true reward": {"harmful": ([0, 3], [[3, 1], [2, 0]])}}
+    assert parts == {"score gained": {"harmful": ([0, 3], [[0, 1], [0, 3]])},
+                     "true reward": {"harmful": ([0, 3], [[3, 1], [2, 0]])}}
 
 
 def test_one_kind_of_request_with_the_score_from_the_start():
