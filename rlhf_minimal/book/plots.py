@@ -3,6 +3,8 @@
 A curve's role decides colour, line style and marker together, in the whole book: no meaning hangs on colour alone.
 """
 
+import math
+
 import matplotlib.pyplot as plt
 from matplotlib.ticker import MaxNLocator
 
@@ -289,30 +291,28 @@ def recorded_plot(run, columns, *, title, y_label, over=9, note="", roles=None, 
 def recorded_panels(run, parts, *, title, over=9, **look):
     """`panels` of a recorded run: parts {y label: {label: column}}."""
     found = {unit: {label: _smooth(run, column, over) for label, column in columns.items()} for unit, columns in parts.items()}
-    return panels(found, title=title, x_label=f"step (each point is a mean over {over})", **look)
+    told = "step" if over == 1 else f"step (each point is a mean over {over})"
+    return panels(found, title=title, x_label=told, **look)
 
 
 def best_of_n(ns, parts, *, title, note="", **look):
-    """`panels` of best-of-n against the root of its KL bound: parts {y label: {label: one value for each n}}.
+    """`panels` of best-of-n against n, on a log axis: parts {y label: {label: one value for each n}}.
 
     A row for each set of labels, shape (sets, len(ns)), is drawn as mean and range over the sets.
     """
-    from ..best_of_n import kl_bound
-
-    roots, placed, bands, sets = [kl_bound(n) ** 0.5 for n in ns], {}, {}, 1
+    logs, placed, bands, sets = [math.log2(n) for n in ns], {}, {}, 1
     for unit, lines in parts.items():
         for label, y in lines.items():
             mean, band, rows = over_seeds(y.tolist() if hasattr(y, "tolist") else y)
-            placed.setdefault(unit, {})[label] = (roots, mean)
+            placed.setdefault(unit, {})[label] = (logs, mean)
             bands.setdefault(unit, {}).update({label: band} if band else {})
             sets = max(sets, rows)
     told = [note] if note else []
     told += [f"line: mean, band: range of {sets} label sets"] if sets > 1 else []
-    named = [i for i, n in enumerate(ns) if n not in (64, 256) or n == ns[-1]]  # they stand too close for all names
-    fig = panels(placed, title=title, x_label="n, placed at the root of the KL bound of best-of-n", note=" · ".join(told),
+    fig = panels(placed, title=title, x_label="n, the number of answers to choose from", note=" · ".join(told),
                  zero=None, bands=bands, **look)
     for ax in fig.axes:
-        ax.set_xticks([roots[i] for i in named], [str(ns[i]) for i in named])
+        ax.set_xticks(logs, [str(n) for n in ns])
     return fig
 
 
@@ -331,7 +331,7 @@ def seed_lines(run, parts, *, title, over=9, note="", alt=""):
             ax.plot(x[top], y[top], "o", color=color, markersize=6)
         ax.plot(x, over_seeds(rows)[0], color=color, linewidth=3)
         ax.set_title(unit, fontsize=11.5, fontweight="normal", color="#444b57")
-    axes[-1, 0].set_xlabel(f"step (means over {over})")
+    axes[-1, 0].set_xlabel(f"step (means over {over})" if over > 1 else "step")
     fig.suptitle(title, x=0.01, ha="left", fontsize=13, fontweight="bold")
     _corner(fig, note or f"thin: {len(rows)} seeds, dot: highest point; thick: their mean")
     fig.alt = alt or short(f"Line plots, one thin line a seed: {', '.join(parts)}. {title}.")
