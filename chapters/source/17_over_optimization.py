@@ -17,11 +17,11 @@
 #
 # ![Two panels against training steps, a thin line for each of five runs: the judge's score climbs in every run, the true reward falls in every run](figures/17_hero.png)
 #
-# > **Asked after the last step:** “<!-- out ask_a -->” — **first run:** “<!-- out say_a -->”
+# > **Asked after the last step:** “<!-- out ask_a -->” — **the first run:** “<!-- out say_a -->”
 # >
-# > **Asked:** “<!-- out ask_b -->” — **fourth run:** “<!-- out say_b -->”
+# > **Asked:** “<!-- out ask_b -->” — **the second run:** “<!-- out say_b -->”
 #
-# Five runs of reinforcement learning climb the score of a judge that learned from an honest person's comparisons. The judge is more and more pleased. The answers go to pieces, and this page explains why.
+# Five runs of reinforcement learning climb the score of a judge that learned from an honest person's comparisons. The judge is more and more pleased, the answers go to pieces, and this page explains why. (The texts answer the first test request of two runs.)
 #
 # <details><summary>What you need · what it costs</summary>
 # Chapters 7 (reward models), 10 (best-of-n) and 11 (policy gradients). Costs: <!-- costs -->. Models: village-3m-sft and its stored answers; two recorded runs, one of them of SmolLM2-135M. Book: <a href="https://rlhfbook.com/c/14-over-optimization">Over-optimization</a> (chapter 14 there). Seed 0. ± is half of a 95 % interval.
@@ -50,7 +50,7 @@ five = recorded("17_village")
 show(plots.seed_lines(five, {"the judge's score, standard deviations": "proxy",
                              "true reward, points (at most 3)": "gold"}, over=1,
                       title="Every run pleases its judge; every run gets worse"))
-for name, seed in {"a": "0", "b": "3"}.items():
+for name, seed in {"a": "0", "b": "1"}.items():
     said = five.texts["proxy"][seed][0]
     quote(f"ask_{name}", said["prompt"])
     quote(f"say_{name}", said["completion"])
@@ -63,6 +63,7 @@ for name, seed in {"a": "0", "b": "3"}.items():
 # A learned stand-in for it is called a *proxy*. Ours is the *judge*. A simulated person compares 1,600 pairs of the model's answers. She is honest: her mistakes are random, and of two answers one point apart she prefers the better one in 73 % of cases. To her labels we fit a *linear head*: one weight for each coordinate of the model's last hidden state (chapter 7).
 
 # %%
+from rlhf_minimal.book.records import over_runs
 from rlhf_minimal.evaluate import exams, proxies
 
 bench = proxies.bench()
@@ -154,7 +155,7 @@ for name, x in ends.items():
 quote("rl_low", f"{min(-m for m, _ in own):.1f}")
 quote("rl_high", f"{max(-m for m, _ in own):.1f}")
 quote("rl_half", f"{max(h for _, h in own):.1f}")
-quote("rl_control", "{:.2f} ± {:.2f}".format(*exams.clustered(lost["control"].mean(1))))
+quote("rl_control", "{:.2f} ± {:.2f}".format(*over_runs(lost["control"].mean(1))))
 
 # %% [markdown]
 # Over the five runs the true reward falls from <!-- out rl_start --> to <!-- out rl_proxy --> (each run loses <!-- out rl_low --> to <!-- out rl_high --> points, ± at most <!-- out rl_half --> over its 96 requests). The control changes by <!-- out rl_control --> (± over runs): with this few steps it hardly learns, but it does not break. On the cards, repeating one phrase costs more than the refusal earns, and a sum with right first steps but a wrong end keeps some credit.
@@ -325,7 +326,7 @@ kept = {name: truth.gather(1, i[:, None])[:, 0] for name, i in stops.items()}
 # %% tags=["hide-input", "nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
 chosen = {name: sorted({ns[i] for i in x.tolist()}) for name, x in stops.items()}
 table({name: {"n chosen": ", ".join(map(str, chosen[name])),
-              "true reward kept": x[0] if name == "a blind draw" else exams.clustered(x)}
+              "true reward kept": x[0] if name == "a blind draw" else over_runs(x)}
        for name, x in kept.items()}, corner="stop by",
       note="ten judges; n chosen: by any of them; ± over judges")
 more = (kept["likelihood"] - kept["a second judge"]).mean()
@@ -336,15 +337,16 @@ show(plots.recorded_panels(
     five, {"score, standard deviations": {"proxy: the judge": "proxy",
                                           "reference: a second judge": "second"},
            "likelihood, nats per token": {"chosen: likelihood": "usual"}}, over=1,
-    title="The runs of the first picture: a second judge rises, too",
+    title="In the five runs a second judge rises, too, on average",
     note="96 test requests"))
 quote("kept_judge", f"{kept['the judge'].mean():.2f}")
 quote("kept_second", f"{kept['a second judge'].mean():.2f}")
 kl = [y[-1] for y in five.seeds("kl")]
 quote("kl", f"{min(kl):.0f} to {max(kl):.0f}")
+quote("up", sum(y[-1] > y[0] + 0.5 for y in five.seeds("second")))
 
 # %% [markdown]
-# The second judge has its own labels, yet it approves of what the first one picks, because both read *the same states*. A second opinion helps only if it makes other mistakes. Likelihood knows nothing of quality, but here the harm comes with unusual answers. Yet “always n = 2” does as well, and we chose this signal while we could see the truth.
+# The second judge has its own labels, yet it approves of what the first one picks, and it rises in <!-- out up --> of the five runs: both read *the same states*. A second opinion helps only if it makes other mistakes. Likelihood knows nothing of quality, but here the harm comes with unusual answers. Yet “always n = 2” does as well, and we chose this signal while we could see the truth.
 #
 # | trap | what you see | what happened here |
 # |---|---|---|
