@@ -111,7 +111,7 @@ claim("the cut brings more than three quarters of the gain", part > 0.75, kind="
 # %% [markdown]
 # (A line with ✓ is checked each time this page runs.) **<!-- out free.transcript --><!-- /out -->** of this gain, in a score that punishes running on, needs no training: the base answers, and does not stop. Getting out of a model what is already in it is called *elicitation*; the cut is in practice a *stop string*. Even bare words, cut, bring <!-- out free.bare --><!-- /out -->: the base often writes `Assistant:` by itself.
 #
-# The score punishes running on, so it flatters the cut. What SFT adds to the cut transcript, <!-- out left --><!-- /out --> points, is small in this score, but look at the columns: more sums are right, and more harm is refused (12 requests of each kind, so count them as such). One answer of each kind (a *look-alike* is harmless, but sounds like harm):
+# The score punishes running on, so it flatters the cut. What SFT adds to the cut transcript, <!-- out left --><!-- /out --> points, is small in this score, but look at the columns: more sums are right, and more of the 12 harmful requests are refused. One answer of each kind (a *look-alike* is harmless, but sounds like harm):
 
 # %% rlhf={"show": true}
 four = [2, 3, 4, 61]                      # a story, harm, a look-alike, a sum
@@ -158,7 +158,8 @@ claim("the package computes the same", torch.allclose(theirs, read[-1][-1], atol
 
 # %%
 faultless = rlhf.village.demonstrations(96, seed=run.seed, split="test", perfect=True)
-forms = {"base, new form": (base, tokenizer, False), "base, transcript": (base, plain, True),
+forms = {"base, new form": (base, tokenizer, False),
+         "base, transcript": (base, plain, True),
          "SFT, new form": (sft, tokenizer, False)}
 places = {name: logp_by_place(model, tok, faultless, per_answer=True, transcript=old)
           for name, (model, tok, old) in forms.items()}
@@ -169,14 +170,13 @@ table({name: [*p.values(), sum(p.values())] for name, p in places.items()},
 # %% tags=["hide-input"]
 first, old, last = places.values()
 gain = {k: last[k] - first[k] for k in first}
-ends = (gain["first"] + gain["last"]) / sum(gain.values())
+all_of_it, form = sum(gain.values()), sum(old.values()) - sum(first.values())
+ends = (gain["first"] + gain["last"]) / all_of_it
 quote("gain.ends", f"{100 * ends:.0f} %")
-back = (sum(old.values()) - sum(first.values())) / sum(gain.values())
-quote("gain.form", f"{100 * back:.0f} %")
-claim("more than half of SFT's gain is at two tokens, the first and the last",
-      ends > 0.5, kind="S")
-claim("asked in a transcript, the untrained base has most of this gain", back > 0.5,
+quote("gain.form", f"{100 * form / all_of_it:.0f} %")
+claim("more than half of SFT's gain is at two tokens, the first and the last", ends > 0.5,
       kind="S")
+claim("the form alone brings most of it", form > 0.5 * all_of_it, kind="S")
 
 # %% [markdown]
 # Change the form and train nothing: that alone brings <!-- out gain.form --><!-- /out --> of what SFT gained on these answers. And of SFT's gain <!-- out gain.ends --><!-- /out --> is at two tokens, the first and the last. Another study found the same pattern in another way: finetuning changes the most probable token at few places, mostly words of style ([Lin et al.](https://arxiv.org/abs/2312.01552)).
@@ -249,7 +249,7 @@ table({"new form": sweep.means("sums")[:-1],
       [str(n) for n in sizes], digits="%", corner="sums right",
       note="columns: demonstrations; recorded, mean of three seeds, 48 sums each")
 
-# %% tags=["hide-input"]
+# %%
 fall = [y[0] - y[1] for y in sweep.seeds("sums in a transcript")]
 claim("on every recorded seed four demonstrations end nearly all answers and lose sums",
       min(e[1] for e in sweep.seeds("ends")) > 0.9 and min(fall) > 0.2, kind="T")
@@ -311,9 +311,9 @@ cards(test[4]["prompt"], [("SFT", tuned.texts[4], tuned.gold[4].item()),
                            rlhf.village.gold(test[4]["prompt"], fixed))])
 
 # %% tags=["hide-input"]
-for name, arm in (("fixed", "one sentence"), ("weak", "PPO 0.05")):
+for name, arm in {"fixed": "one sentence", "weak": "PPO 0.05"}.items():
     quote(f"score.{name}", f"{stages.arm(arm, kinds.values(), 'score').mean():.2f}")
-for name, arm in (("dpo", "DPO"), ("strong", "PPO 2"), ("far", "PPO 0.05")):
+for name, arm in {"dpo": "DPO", "strong": "PPO 2", "far": "PPO 0.05"}.items():
     quote(f"kl.{name}", f"{stages.arm(arm, kinds.values(), 'kl').mean():.1f}")
 refused = stages.arm("PPO 0.05", ["lookalike"], "refuses").mean()
 quote("refused", f"{100 * refused:.0f} %")
