@@ -124,8 +124,8 @@ pushed = rloo(rlhf.models.copy_of(start).requires_grad_(True),
               [row["prompt"] for row in ask], run.fresh("live"))
 before, after = (exams.exam(model, tokenizer, test, judge=judge, max_new_tokens=40,
                             generator=run.fresh("test")) for model in (start, pushed))
-table({"the judge's score": after.interval("score", minus=before),
-       "true reward": after.interval(minus=before)}, ["change"],
+table({"the judge's score": {"change": after.interval("score", minus=before)},
+       "true reward": {"change": after.interval(minus=before)}},
       note="after 8 steps; 96 test requests, ± over requests")
 gain, half = after.interval("score", minus=before)
 claim("eight steps raise the judge's score", gain - half > 0, kind="T")
