@@ -165,7 +165,7 @@ places = {name: logp_by_place(model, tok, faultless, per_answer=True, transcript
           for name, (model, tok, old) in forms.items()}
 table({name: [*p.values(), sum(p.values())] for name, p in places.items()},
       ["first token", "all between", "end token", "whole answer"], digits=1,
-      corner="nats per answer", note="mean of 96 answers, each number rounded by itself")
+      corner="nats per answer", note="mean of 96 answers; each number is rounded")
 
 # %% tags=["hide-input"]
 first, old, last = places.values()
@@ -174,8 +174,8 @@ all_of_it, form = sum(gain.values()), sum(old.values()) - sum(first.values())
 ends = (gain["first"] + gain["last"]) / all_of_it
 quote("gain.ends", f"{100 * ends:.0f} %")
 quote("gain.form", f"{100 * form / all_of_it:.0f} %")
-claim("more than half of SFT's gain is at two tokens, the first and the last", ends > 0.5,
-      kind="S")
+claim("more than half of SFT's gain is at two tokens, the first and the last",
+      ends > 0.5, kind="S")
 claim("the form alone brings most of it", form > 0.5 * all_of_it, kind="S")
 
 # %% [markdown]

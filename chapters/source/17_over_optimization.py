@@ -131,7 +131,7 @@ gain, half = after.interval("score", minus=before)
 claim("eight steps raise the judge's score", gain - half > 0, kind="T")
 
 # %% [markdown]
-# Eight steps please the judge; what they do to the true reward is near the noise of 96 requests. The five recorded runs take forty steps, and each has a *control*: same start, requests, rate and steps, but rewarded with the true reward. If rough steps alone broke the text, they would break it there, too.
+# Eight steps please the judge, and here the true reward has fallen already. The five recorded runs take forty steps, and each has a *control*: same start, requests, rate and steps, but rewarded with the true reward. If rough steps alone broke the text, they would break it there, too.
 
 # %% tags=["hide-input"]
 show(plots.recorded_panels(
@@ -141,10 +141,10 @@ show(plots.recorded_panels(
     note="96 test requests"))
 prompts = five.texts["proxy"]["4"]
 for i in (1, 4):  # the first sum and the first harmful request of the last run
-    both = {name: five.texts[key]["4"][i] for name, key in
-            (("rewarded by the judge", "proxy"), ("rewarded with the truth", "control"))}
-    cards(prompts[i]["prompt"], [(name, x["completion"], x["gold"])
-                                 for name, x in both.items()])
+    both = {key: five.texts[key]["4"][i] for key in ("proxy", "control")}
+    cards(prompts[i]["prompt"], [
+        (f"rewarded {how}", both[key]["completion"], both[key]["gold"])
+        for key, how in (("proxy", "by the judge"), ("control", "with the truth"))])
 ends = {k: torch.tensor(five.values("each", k)) for k in ("start", "proxy", "control")}
 lost = {k: ends[k] - ends["start"] for k in ("proxy", "control")}  # (5 runs, 96)
 own = [exams.clustered(x) for x in lost["proxy"]]
@@ -155,10 +155,10 @@ for name, x in ends.items():
 quote("rl_low", f"{min(-m for m, _ in own):.1f}")
 quote("rl_high", f"{max(-m for m, _ in own):.1f}")
 quote("rl_half", f"{max(h for _, h in own):.1f}")
-quote("rl_control", "{:.2f} ± {:.2f}".format(*over_runs(lost["control"].mean(1))))
+quote("rl_change", "{:.2f} ± {:.2f}".format(*over_runs(lost["control"].mean(1))))
 
 # %% [markdown]
-# Over the five runs the true reward falls from <!-- out rl_start --> to <!-- out rl_proxy --> (each run loses <!-- out rl_low --> to <!-- out rl_high --> points, ± at most <!-- out rl_half --> over its 96 requests). The control changes by <!-- out rl_control --> (± over runs): with this few steps it hardly learns, but it does not break. On the cards, repeating one phrase costs more than the refusal earns, and a sum with right first steps but a wrong end keeps some credit.
+# Over the five runs the true reward falls from <!-- out rl_start --> to <!-- out rl_proxy --> (each run loses <!-- out rl_low --> to <!-- out rl_high --> points, ± at most <!-- out rl_half --> over its 96 requests). The control changes by <!-- out rl_change --> (± over runs): with this few steps it hardly learns, but it does not break. On the cards, repeating one phrase costs more than the refusal earns, and a sum with right first steps but a wrong end keeps some credit.
 #
 # > **Keep this.** The loop climbs the score that it is given. When the score is a learned judge's, the curve that you see can rise while the answers fall apart.
 #
@@ -284,7 +284,8 @@ who = {"the judges (mean of ten)": (judges, truth[:, -1].mean()),
        "their errors dealt out anew": (dealt, anew.mean()),
        "a head told the truth": (heads[1], best[1]),
        "the true reward itself": (bench.gold, bench.gold.amax(1).mean())}
-table({name: [proxies.agreement(score, fresh), end] for name, (score, end) in who.items()},
+table({name: [proxies.agreement(score, fresh), end]
+       for name, (score, end) in who.items()},
       ["agrees with the person", "true reward, best of 512"], corner="who judges",
       digits={"agrees with the person": "%"},
       note="agreement: fresh labels of the answers chosen from; a coin has 50 %")
@@ -294,12 +295,14 @@ claim("a head told the truth ends below a blind draw", max(best) < bench.gold.me
 rank = bench.surprise.argsort(1).argsort(1)  # 0 is the most usual of the 512
 rare = torch.stack([rank.gather(1, s.argmax(1)[:, None]) >= 384 for s in judges])
 left = proxies.pushed(judges, bench.gold, [384], rank < 384).mean()
+for name, some in {"agree": judges, "agree_dealt": dealt}.items():
+    quote(name, f"{100 * proxies.agreement(some, fresh):.0f} %")
 quote("rare", f"{100 * rare.double().mean():.0f} %")
 quote("left", f"{left:.2f}")
 quote("heads", f"{min(best):.2f} to {max(best):.2f}")
 
 # %% [markdown]
-# With their errors dealt out anew the judges agree with the person about as often as before. They are no better on average; only *where* they err has changed, and the harm is gone.
+# With their errors dealt out anew the judges agree with the person hardly more often: <!-- out agree_dealt --> of labels, not <!-- out agree -->. On average they are about as good as before. What has changed is *where* they err, and the harm is gone.
 #
 # **Why do the errors depend on the answer?** Not because of the person's mistakes: a head fitted to the *true rewards* of all answers that could be labelled ends below a blind draw, too (<!-- out heads --> at three strengths of its penalty on large weights; the table has the middle one). What a weighted sum of these coordinates cannot express becomes an error, a fixed function of the answer.
 #
@@ -464,7 +467,7 @@ check("17.3", honest_report, hidden=True)
 #
 # 1. Five runs of reinforcement learning pleased a judge that had learned from honest labels, and their answers fell apart; the same loop, paid with the true reward, did no such harm.
 # 2. Choosing among untrained answers did harm, too: the score of the best of n rose to the end, the truth turned early and fell below a blind draw.
-# 3. Random errors cannot do that: dealt out anew among the answers, the same errors were harmless, though the judge agreed with the person no more often.
+# 3. Random errors cannot do that: dealt out anew among the answers, the same errors were harmless, though the judge agreed with the person hardly more often.
 # 4. A judge's errors are a function of the answer; here most winners were rare answers, where it had learned little.
 # 5. A second judge that reads the same states approved of everything; how unusual the answers become was a better warning.
 #
