@@ -47,8 +47,9 @@ predict("The true reward of the judge's favourite, as n grows:",
         b="It rises, then returns to its start: in the end we pick noise.",
         c="It rises, then falls far below an answer drawn blindly.")
 five = recorded("17_village")
-show(plots.seed_lines(five, {"the judge's score, standard deviations": "proxy",
-                             "true reward, points (at most 3)": "gold"}, over=1,
+show(plots.seed_lines(five, {"the judge's score (log scale)": "proxy",
+                             "true reward, points (at most 3)": "gold"},
+                      over=1, logs=["proxy"],
                       title="Every run pleases its judge; every run gets worse"))
 for name, seed in {"a": "0", "b": "1"}.items():
     said = five.texts["proxy"][seed][0]
@@ -131,31 +132,31 @@ gain, half = after.interval("score", minus=before)
 claim("eight steps raise the judge's score", gain - half > 0, kind="T")
 
 # %% [markdown]
-# Eight steps please the judge, and here the true reward has fallen already. The five recorded runs take forty steps, and each has a *control*: same start, requests, rate and steps, but rewarded with the true reward. If rough steps alone broke the text, they would break it there, too.
+# Eight steps please the judge, and here the true reward has fallen already. The five recorded runs take forty steps, and each has a *control*: same start, requests, rate and steps, but paid in true reward. If rough steps alone broke the text, they would break it there, too.
 
-# %% tags=["hide-input"]
-show(plots.recorded_panels(
-    five, {"true reward, points": {"policy: rewarded with the truth": "control gold",
-                                   "proxy: rewarded by the judge": "gold"}},
-    over=1, title="The same loop does little harm when it is paid in truth",
-    note="96 test requests"))
-prompts = five.texts["proxy"]["4"]
+# %%
+paid = {"policy: paid in truth": "control gold", "proxy: paid by the judge": "gold"}
+show(plots.recorded_panels(five, {"true reward, points": paid}, over=1,
+                           title="The same loop does little harm when paid in truth",
+                           note="96 test requests"))
 for i in (1, 4):  # the first sum and the first harmful request of the last run
     both = {key: five.texts[key]["4"][i] for key in ("proxy", "control")}
-    cards(prompts[i]["prompt"], [
-        (f"rewarded {how}", both[key]["completion"], both[key]["gold"])
-        for key, how in (("proxy", "by the judge"), ("control", "with the truth"))])
+    cards(both["proxy"]["prompt"], [
+        (f"paid {how}", both[key]["completion"], both[key]["gold"])
+        for key, how in (("proxy", "by the judge"), ("control", "in truth"))])
+
+# %% tags=["hide-input"]
 ends = {k: torch.tensor(five.values("each", k)) for k in ("start", "proxy", "control")}
-lost = {k: ends[k] - ends["start"] for k in ("proxy", "control")}  # (5 runs, 96)
-own = [exams.clustered(x) for x in lost["proxy"]]
+own = [exams.clustered(x) for x in ends["proxy"] - ends["start"]]  # (5 runs, 96)
 claim("in each of the five runs the judge's pupil loses true reward",
       all(mean + half < 0 for mean, half in own), kind="T")
-for name, x in ends.items():
-    quote(f"rl_{name}", f"{x.mean():.2f}")
-quote("rl_low", f"{min(-m for m, _ in own):.1f}")
-quote("rl_high", f"{max(-m for m, _ in own):.1f}")
-quote("rl_half", f"{max(h for _, h in own):.1f}")
-quote("rl_change", "{:.2f} ± {:.2f}".format(*over_runs(lost["control"].mean(1))))
+low, *_, high = sorted(-mean for mean, _ in own)
+still = over_runs((ends["control"] - ends["start"]).mean(1))
+told = {"start": ends["start"].mean(), "proxy": ends["proxy"].mean(), "low": low,
+        "high": high, "half": max(half for _, half in own)}
+for name, x in told.items():
+    quote(f"rl_{name}", f"{x:.2f}")
+quote("rl_change", "{:.2f} ± {:.2f}".format(*still))
 
 # %% [markdown]
 # Over the five runs the true reward falls from <!-- out rl_start --> to <!-- out rl_proxy --> (each run loses <!-- out rl_low --> to <!-- out rl_high --> points, ± at most <!-- out rl_half --> over its 96 requests). The control changes by <!-- out rl_change --> (± over runs): with this few steps it hardly learns, but it does not break. On the cards, repeating one phrase costs more than the refusal earns, and a sum with right first steps but a wrong end keeps some credit.
@@ -192,21 +193,12 @@ show(plots.best_of_n(ns, {"the judge's score, standard deviations": {"proxy": li
                           "true reward, points": {"gold: true reward": truth}},
                      title="The score climbs to the end; the truth turns early",
                      note="16 prompts"))
-
-# %% tags=["hide-input", "nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
-won = torch.stack([bench.gold.gather(1, s.argmax(1)[:, None])[:, 0] for s in judges])
-change, error = exams.clustered(won.mean(0) - bench.gold.mean(1))
-settled("c", "The best of 512 is far below a blind draw; the peak comes early.")
 claim("the best of 512 is worth less than a blind draw, by every judge",
       bool((truth[:, -1] < truth[:, 0]).all()), kind="S")
-told = {"one": truth[0, 0], "peak": truth.mean(0).max(), "end": truth[:, -1].mean()}
-for name, x in told.items():
-    quote(name, f"{x:.2f}")
-quote("prompts", f"{change:.2f} ± {error:.2f}")
-quote("worse", int((won.mean(0) < bench.gold.mean(1)).sum()))
+settled("c", "The best of 512 is far below a blind draw; the peak comes early.")
 
 # %% [markdown]
-# A blind draw is worth <!-- out one -->. The mean curve peaks at <!-- out peak -->, and the best of 512 is worth <!-- out end -->. Over prompts the change is <!-- out prompts -->: <!-- out worse --> of sixteen end below their start. Nothing was trained but the judge.
+# A blind draw is worth <!-- out one -->. The mean curve peaks at <!-- out peak -->, and the best of 512 is worth <!-- out end -->. Over prompts the change is <!-- out prompts -->: <!-- out worse --> of 16 end below their start. Nothing was trained but the judge.
 #
 # Gao, Schulman and Hilton ([arXiv 2210.10760](https://arxiv.org/abs/2210.10760)) measured such curves for large models, with a big reward model as the truth; the [deeper notebook](deeper/17_over_optimization.ipynb) fits their laws, and tries more and fewer labels.
 #
@@ -269,29 +261,29 @@ claim("the independent errors do no harm", lowest > -1e-6)
 dice = [run.fresh(f"deal {k}") for k in range(10)]
 dealt = [proxies.dealt_out_anew(bench, score, x)
          for score, x in zip(judges, dice, strict=True)]
-ends = {"proxy: the judges": truth,
-        "other: errors dealt out anew": proxies.pushed(dealt, bench.gold, ns)}
-show(plots.best_of_n(ns, {"true reward, points": ends}, note="16 prompts",
+anew = proxies.pushed(dealt, bench.gold, ns)
+both = {"proxy: the judges": truth, "other: errors dealt out anew": anew}
+show(plots.best_of_n(ns, {"true reward, points": both}, note="16 prompts",
                      title="The same errors, dealt out anew, do no harm"))
+claim("with errors dealt out anew no judge ends below a blind draw",
+      anew[:, -1].min() > bench.gold.mean(), kind="S")
 
-# %% tags=["hide-input", "nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
-fresh = bench.neighbours(honest, run.fresh("neighbours"))
-anew = ends["other: errors dealt out anew"][:, -1]
+# %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
 heads = [proxies.standardised(bench.state.double() @ proxies.told_the_truth(bench, x))
          for x in (0.01, 0.1, 1.0)]
-best = [proxies.pushed(s, bench.gold, [512]).item() for s in heads]
-who = {"the judges (mean of ten)": (judges, truth[:, -1].mean()),
-       "their errors dealt out anew": (dealt, anew.mean()),
+best = proxies.pushed(heads, bench.gold, [512])[:, 0]
+fresh = bench.neighbours(honest, run.fresh("neighbours"))
+who = {"the judges": (judges, truth[:, -1]),
+       "their errors dealt out anew": (dealt, anew[:, -1]),
        "a head told the truth": (heads[1], best[1]),
-       "the true reward itself": (bench.gold, bench.gold.amax(1).mean())}
-table({name: [proxies.agreement(score, fresh), end]
-       for name, (score, end) in who.items()},
-      ["agrees with the person", "true reward, best of 512"], corner="who judges",
-      digits={"agrees with the person": "%"},
-      note="agreement: fresh labels of the answers chosen from; a coin has 50 %")
-claim("with errors dealt out anew no judge ends below a blind draw",
-      anew.min() > bench.gold.mean(), kind="S")
-claim("a head told the truth ends below a blind draw", max(best) < bench.gold.mean())
+       "the true reward": (bench.gold, bench.gold.amax(1))}
+table({name: [proxies.agreement(score, fresh), end.mean()]
+       for name, (score, end) in who.items()}, ["agreement", "best of 512"],
+      digits={"agreement": "%"}, corner="who judges",
+      note="share of fresh labels of these answers; true reward. A coin has 50 %")
+
+# %% tags=["hide-input", "nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
+claim("a head told the truth ends below a blind draw", best.max() < bench.gold.mean())
 rank = bench.surprise.argsort(1).argsort(1)  # 0 is the most usual of the 512
 rare = torch.stack([rank.gather(1, s.argmax(1)[:, None]) >= 384 for s in judges])
 left = proxies.pushed(judges, bench.gold, [384], rank < 384).mean()
@@ -299,7 +291,7 @@ for name, some in {"agree": judges, "agree_dealt": dealt}.items():
     quote(name, f"{100 * proxies.agreement(some, fresh):.0f} %")
 quote("rare", f"{100 * rare.double().mean():.0f} %")
 quote("left", f"{left:.2f}")
-quote("heads", f"{min(best):.2f} to {max(best):.2f}")
+quote("heads", f"{best.min():.2f} to {best.max():.2f}")
 
 # %% [markdown]
 # With their errors dealt out anew the judges agree with the person hardly more often: <!-- out agree_dealt --> of labels, not <!-- out agree -->. On average they are about as good as before. What has changed is *where* they err, and the harm is gone.
@@ -322,26 +314,34 @@ applause = [proxies.pushed(judges[k], second[k], ns) for k in range(10)]
 signals = {"the judge": liked, "a second judge": torch.stack(applause),
            "likelihood": proxies.pushed(judges, -bench.surprise, ns)}
 stops = {name: x.argmax(1) for name, x in signals.items()}
-stops |= {"always n = 2": torch.full((10,), 1),
-          "a blind draw": torch.full((10,), 0)}
+stops |= {"always n = 2": torch.full((10,), 1), "a blind draw": torch.full((10,), 0)}
 kept = {name: truth.gather(1, i[:, None])[:, 0] for name, i in stops.items()}
+end = {name: x.mean() for name, x in kept.items()}
+claim("likelihood keeps more than the second judge, but no more than n = 2",
+      end["a second judge"] + 0.3 < end["likelihood"] < end["always n = 2"] + 0.05,
+      kind="S")
 
-# %% tags=["hide-input", "nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
+# %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
 chosen = {name: sorted({ns[i] for i in x.tolist()}) for name, x in stops.items()}
 table({name: {"n chosen": ", ".join(map(str, chosen[name])),
               "true reward kept": x[0] if name == "a blind draw" else over_runs(x)}
        for name, x in kept.items()}, corner="stop by",
       note="ten judges; n chosen: by any of them; ± over judges")
-more = (kept["likelihood"] - kept["a second judge"]).mean()
-lead = (kept["likelihood"] - kept["always n = 2"]).mean()
-claim("likelihood keeps more than the second judge, but no more than n = 2",
-      more > 0.3 and lead < 0.05, kind="S")
 show(plots.recorded_panels(
     five, {"score, standard deviations": {"proxy: the judge": "proxy",
                                           "reference: a second judge": "second"},
            "likelihood, nats per token": {"chosen: likelihood": "usual"}}, over=1,
     title="In the five runs a second judge rises, too, on average",
     note="96 test requests"))
+
+# %% tags=["hide-input", "nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
+won = torch.stack([bench.gold.gather(1, s.argmax(1)[:, None])[:, 0] for s in judges])
+change, error = exams.clustered(won.mean(0) - bench.gold.mean(1))
+told = {"one": truth[0, 0], "peak": truth.mean(0).max(), "end": truth[:, -1].mean()}
+for name, x in told.items():
+    quote(name, f"{x:.2f}")
+quote("prompts", f"{change:.2f} ± {error:.2f}")
+quote("worse", int((won.mean(0) < bench.gold.mean(1)).sum()))
 quote("kept_judge", f"{kept['the judge'].mean():.2f}")
 quote("kept_second", f"{kept['a second judge'].mean():.2f}")
 kl = [y[-1] for y in five.seeds("kl")]
@@ -439,11 +439,17 @@ check("17.2", expected_truth, hidden=True)
 #
 # ### Exercise 17.3 · An honest report
 #
-# A colleague measured the true reward on a set of prompts at every checkpoint: `table` has a row for each prompt (an even number) and a column for each checkpoint. She ships the best column and reports its mean, so the luck of the choice is in the number. Repair the report: choose on the first half of the prompts and report on the second, swap, and average the two.
+# A colleague measured the true reward on a set of prompts at every checkpoint: `table` has a row for each prompt (an even number) and a column for each checkpoint. She ships the best column and reports its mean, so the luck of the choice is in the number. The picture below shows this for checkpoints of which none is better than another. Repair the report: choose on the first half of the prompts and report on the second, swap, and average the two.
 #
 # <details><summary>Hint</summary>
 # Two vectors of column means, one for each half. The best column of each is looked up in the other.
 # </details>
+
+# %%
+noise = torch.randn(16, 12, generator=run.fresh("colleague"))
+show(plots.panels({"measured true reward": {"mean of 16 prompts": noise.mean(0)}},
+                  title="All twelve are worth 0, but one looks best",
+                  x_label="checkpoint"))
 
 # %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex17-3", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def honest_report(table):

@@ -316,10 +316,10 @@ def best_of_n(ns, parts, *, title, note="", **look):
     return fig
 
 
-def seed_lines(run, parts, *, title, over=9, note="", alt=""):
+def seed_lines(run, parts, *, title, over=9, note="", alt="", logs=()):
     """A recorded run over seeds, a panel under the other: parts {y label: column}; one thin line a seed, a dot at its top.
 
-    The thick line is the mean over the seeds; every point is a mean over `over` steps.
+    The thick line is the mean over the seeds; every point is a mean over `over` steps. logs: columns with a log axis.
     """
     fig, axes = plt.subplots(len(parts), 1, figsize=(6.2, 1 + 2.3 * len(parts)), layout="constrained", sharex=True, squeeze=False)
     for ax, (unit, column) in zip(axes.flat, parts.items(), strict=True):
@@ -330,6 +330,12 @@ def seed_lines(run, parts, *, title, over=9, note="", alt=""):
             top = max(range(len(y)), key=y.__getitem__)
             ax.plot(x[top], y[top], "o", color=color, markersize=6)
         ax.plot(x, over_seeds(rows)[0], color=color, linewidth=3)
+        if column in logs:
+            low, high = min(map(min, rows)), max(map(max, rows))
+            ax.set_yscale("log")
+            ax.set_yticks([y for y in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100) if low / 1.5 < y < 1.5 * high])
+            ax.yaxis.set_major_formatter("{x:g}")
+            ax.minorticks_off()
         ax.set_title(unit, fontsize=11.5, fontweight="normal", color="#444b57")
     axes[-1, 0].set_xlabel(f"step (means over {over})" if over > 1 else "step")
     fig.suptitle(title, x=0.01, ha="left", fontsize=13, fontweight="bold")

@@ -79,6 +79,14 @@ def test_each_seed_has_its_line_and_its_highest_point():
     assert sorted(x.get_ydata()[0] for x in drawn if len(x.get_ydata()) == 1) == pytest.approx(sorted(map(max, tops)))
 
 
+def test_a_log_axis_has_plain_numbers():
+    fig = plots.seed_lines(recorded("17_village"), {"score": "proxy", "true reward": "gold"}, over=1, logs=["proxy"],
+                           title=WORDS["title"])
+    fig.canvas.draw()
+    assert [t.get_text() for t in fig.axes[0].get_yticklabels()] == ["0.2", "0.5", "1", "2", "5", "10", "20"]
+    assert fig.axes[0].get_yscale() == "log" and fig.axes[1].get_yscale() == "linear"
+
+
 def test_best_of_n_stands_against_n_on_a_log_axis():
     fig = plots.best_of_n([1, 2, 4], {"gold": {"a": [[0, 1, 2], [2, 3, 4]], "b": [1, 1, 1]}}, title=WORDS["title"])
     (first, *_), collections = fig.axes[0].get_lines(), fig.axes[0].collections
