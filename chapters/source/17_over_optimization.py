@@ -157,6 +157,9 @@ told = {"start": ends["start"].mean(), "proxy": ends["proxy"].mean(), "low": low
 for name, x in told.items():
     quote(f"rl_{name}", f"{x:.2f}")
 quote("rl_change", "{:.2f} ± {:.2f}".format(*still))
+kl = [y[-1] for y in five.seeds("kl")]
+quote("kl", f"{min(kl):.0f} to {max(kl):.0f}")
+quote("up", sum(y[-1] > y[0] + 0.5 for y in five.seeds("second")))
 
 # %% [markdown]
 # Over the five runs the true reward falls from <!-- out rl_start --> to <!-- out rl_proxy --> (each run loses <!-- out rl_low --> to <!-- out rl_high --> points, ± at most <!-- out rl_half --> over its 96 requests). The control changes by <!-- out rl_change --> (± over runs): with this few steps it hardly learns, but it does not break. On the cards, repeating one phrase costs more than the refusal earns, and a sum with right first steps but a wrong end keeps some credit.
@@ -280,25 +283,25 @@ who = {"the judges": (judges, truth[:, -1]),
 table({name: [proxies.agreement(score, fresh), end.mean()]
        for name, (score, end) in who.items()}, ["agreement", "best of 512"],
       digits={"agreement": "%"}, corner="who judges",
-      note="share of fresh labels of these answers; true reward. A coin has 50 %")
+      note="share of fresh labels (a coin: 50 %); true reward of the best of 512")
 
 # %% tags=["hide-input", "nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
 claim("a head told the truth ends below a blind draw", best.max() < bench.gold.mean())
 rank = bench.surprise.argsort(1).argsort(1)  # 0 is the most usual of the 512
 rare = torch.stack([rank.gather(1, s.argmax(1)[:, None]) >= 384 for s in judges])
-left = proxies.pushed(judges, bench.gold, [384], rank < 384).mean()
-for name, some in {"agree": judges, "agree_dealt": dealt}.items():
-    quote(name, f"{100 * proxies.agreement(some, fresh):.0f} %")
+chance = torch.rand(rank.shape, generator=run.fresh("quarter")).argsort(1)
+for name, place in {"left": rank, "random": chance}.items():
+    rest = proxies.pushed(judges, bench.gold, [384], place < 384)
+    quote(name, f"{rest.mean():.2f}")
 quote("rare", f"{100 * rare.double().mean():.0f} %")
-quote("left", f"{left:.2f}")
 quote("heads", f"{best.min():.2f} to {best.max():.2f}")
 
 # %% [markdown]
-# With their errors dealt out anew the judges agree with the person hardly more often: <!-- out agree_dealt --> of labels, not <!-- out agree -->. On average they are about as good as before. What has changed is *where* they err, and the harm is gone.
+# With their errors dealt out anew the judges agree with the person hardly more often than before. What has changed is *where* they err, and the harm is gone.
 #
 # **Why do the errors depend on the answer?** Not because of the person's mistakes: a head fitted to the *true rewards* of all answers that could be labelled ends below a blind draw, too (<!-- out heads --> at three strengths of its penalty on large weights; the table has the middle one). What a weighted sum of these coordinates cannot express becomes an error, a fixed function of the answer.
 #
-# **Where does the harm sit?** <!-- out rare --> of the winners are from each prompt's rarest quarter, the answers to which the model gives the lowest log-probability per token. Without that quarter the best of the remaining 384 is worth <!-- out left -->. This is *extremal* Goodhart: the link was learned where answers are usual. (The rarest answers are also the worst ones; which of the two does the harm, this cannot tell.)
+# **Where does the harm sit?** <!-- out rare --> of the winners are from each prompt's rarest quarter, the answers to which the model gives the lowest log-probability per token. Without that quarter the best of the remaining 384 is worth <!-- out left -->; without a random quarter, <!-- out random -->. This is *extremal* Goodhart: the link was learned where answers are usual. (The rarest answers are also the worst ones; which of the two does the harm, this cannot tell.)
 #
 # > **Keep this.** Errors that are independent of the truth do no harm on average. A judge's errors are a function of the answer, so pushing finds them.
 
@@ -316,45 +319,40 @@ signals = {"the judge": liked, "a second judge": torch.stack(applause),
 stops = {name: x.argmax(1) for name, x in signals.items()}
 stops |= {"always n = 2": torch.full((10,), 1), "a blind draw": torch.full((10,), 0)}
 kept = {name: truth.gather(1, i[:, None])[:, 0] for name, i in stops.items()}
-end = {name: x.mean() for name, x in kept.items()}
-claim("likelihood keeps more than the second judge, but no more than n = 2",
-      end["a second judge"] + 0.3 < end["likelihood"] < end["always n = 2"] + 0.05,
-      kind="S")
 
-# %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
+# %% tags=["hide-input", "nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
 chosen = {name: sorted({ns[i] for i in x.tolist()}) for name, x in stops.items()}
 table({name: {"n chosen": ", ".join(map(str, chosen[name])),
               "true reward kept": x[0] if name == "a blind draw" else over_runs(x)}
        for name, x in kept.items()}, corner="stop by",
       note="ten judges; n chosen: by any of them; ± over judges")
+won = torch.stack([bench.gold.gather(1, s.argmax(1)[:, None])[:, 0] for s in judges])
+gone = won.mean(0) - bench.gold.mean(1)
+for name, x in {"one": truth[0, 0], "peak": truth.mean(0).max(),
+                "end": truth[:, -1].mean()}.items():
+    quote(name, f"{x:.2f}")
+quote("prompts", "{:.2f} ± {:.2f}".format(*exams.clustered(gone)))
+quote("worse", int((gone < 0).sum()))
+
+# %%
 show(plots.recorded_panels(
     five, {"score, standard deviations": {"proxy: the judge": "proxy",
                                           "reference: a second judge": "second"},
            "likelihood, nats per token": {"chosen: likelihood": "usual"}}, over=1,
     title="In the five runs a second judge rises, too, on average",
     note="96 test requests"))
-
-# %% tags=["hide-input", "nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
-won = torch.stack([bench.gold.gather(1, s.argmax(1)[:, None])[:, 0] for s in judges])
-change, error = exams.clustered(won.mean(0) - bench.gold.mean(1))
-told = {"one": truth[0, 0], "peak": truth.mean(0).max(), "end": truth[:, -1].mean()}
-for name, x in told.items():
-    quote(name, f"{x:.2f}")
-quote("prompts", f"{change:.2f} ± {error:.2f}")
-quote("worse", int((won.mean(0) < bench.gold.mean(1)).sum()))
-quote("kept_judge", f"{kept['the judge'].mean():.2f}")
-quote("kept_second", f"{kept['a second judge'].mean():.2f}")
-kl = [y[-1] for y in five.seeds("kl")]
-quote("kl", f"{min(kl):.0f} to {max(kl):.0f}")
-quote("up", sum(y[-1] > y[0] + 0.5 for y in five.seeds("second")))
+end = {name: x.mean() for name, x in kept.items()}
+claim("likelihood keeps more than the second judge, but no more than n = 2",
+      end["a second judge"] + 0.3 < end["likelihood"] < end["always n = 2"] + 0.05,
+      kind="S")
 
 # %% [markdown]
 # The second judge has its own labels, yet it approves of what the first one picks, and it rises in <!-- out up --> of the five runs: both read *the same states*. A second opinion helps only if it makes other mistakes. Likelihood knows nothing of quality, but here the harm comes with unusual answers. Yet “always n = 2” does as well, and we chose this signal while we could see the truth.
 #
 # | trap | what you see | what happened here |
 # |---|---|---|
-# | ship the best score | a curve that only rises | <!-- out kept_judge --> points are left |
-# | a second judge on the same states | two curves that rise | <!-- out kept_second --> points are left |
+# | ship the best score | a curve that only rises | less is left than a blind draw has |
+# | a second judge on the same states | two curves that rise | hardly more is left |
 # | no KL penalty | the answers leave the language | <!-- out kl --> nats from the start ([lesson 4](04_training_overview.ipynb) tries four penalties) |
 # | choose and report on the same prompts | a fine number | exercise 17.3 repairs it |
 

@@ -83,7 +83,7 @@ def test_a_log_axis_has_plain_numbers():
     fig = plots.seed_lines(recorded("17_village"), {"score": "proxy", "true reward": "gold"}, over=1, logs=["proxy"],
                            title=WORDS["title"])
     fig.canvas.draw()
-    assert [t.get_text() for t in fig.axes[0].get_yticklabels()] == ["0.2", "0.5", "1", "2", "5", "10", "20"]
+    assert [t.get_text() for t in fig.axes[0].get_yticklabels()] == ["0.1", "0.2", "0.5", "1", "2", "5", "10", "20"]
     assert fig.axes[0].get_yscale() == "log" and fig.axes[1].get_yscale() == "linear"
 
 
