@@ -15,15 +15,18 @@
 #
 # **What does finetuning add to a language model, and what was there before?**
 #
-# A language model is trained to continue text. ChatGPT is such a model after *post-training*: more training, so that it answers you. One kind of post-training learns from people's judgements: *reinforcement learning from human feedback* (RLHF). These pages are a companion to Nathan Lambert's [book of that name](https://rlhfbook.com). They retell each chapter with models so small that you can train them while you read.
+# A language model learns to continue text. ChatGPT is one that was trained further, so that it answers you. This second training is called *post-training*, and one kind of it learns from people's judgements: *reinforcement learning from human feedback* (RLHF). Here you can take it apart. Each page retells a chapter of Nathan Lambert's [book of that name](https://rlhfbook.com) with models so small that you train them while you read, in a village where the right answer is always known. Two of them, asked the same:
 #
 # ![Two requests, each answered by a base model and by the finetuned model, as cards with their true reward; in the base model's texts all that follows after the first answer is grey](figures/01_hero.png)
 #
-# One small model, before and after it was finetuned to answer. Before, as a *base model*, it gets this fact and this sum right, and then runs on into other conversations (grey). *True reward* measures quality: 3 is the best.
+# One small model, before and after it was finetuned to answer. Before, as a *base model*, it gets this fact and this sum right, and then runs on into other conversations (grey). *True reward* measures the quality of all that was written, 3 at best: running on costs the base all that its answer earned, and more.
 #
 # <details><summary>What you need, what it costs</summary>
 # A little Python and PyTorch; nothing else of this book. <!-- costs -->. Nothing is downloaded. Models: <code>village-3m</code> (the base) and <code>village-3m-sft</code>, three million parameters, GPT-2 architecture. Seed 0. "Recorded" means a longer run, stored with the page; the seeds are named there. ± is half of a 95 % interval over requests.
+# <!-- edition -->
 # </details>
+#
+# <!-- nav -->
 
 # %% rlhf={"part": "setup"}
 import torch
@@ -91,10 +94,10 @@ show(drawings.trimmed([row["prompt"] for row in two["base model"].rows],
 
 # %%
 FIRST = ["true reward", "facts right", "sums right", "harm refused"]
-WHOLE = ["true reward", "ends by itself"]
-PERCENT = {"true reward": 2} | dict.fromkeys([*FIRST[1:], WHOLE[1]], "%")
-table({name: arm.summary(FIRST if "cut" in name else WHOLE if "base" in name else None)
-       for name, arm in arms.items()}, list(PERCENT), digits=PERCENT,
+PERCENT = {"true reward": 2} | dict.fromkeys([*FIRST[1:], "ends by itself"], "%")
+whole = ("base, bare words", "base, transcript")  # no first answer is cut out of these
+table({name: arm.summary(FIRST[:1] if name in whole else FIRST)
+       for name, arm in arms.items()}, FIRST, digits=PERCENT,
       note="12 facts, 36 sums, 12 harmful, 36 others; shares: of first answers")
 
 # %% tags=["hide-input"]
@@ -108,7 +111,7 @@ claim("the cut brings more than three quarters of the gain", part > 0.75, kind="
 # %% [markdown]
 # (A line with ✓ is checked each time this page runs.) **<!-- out free.transcript --><!-- /out -->** of this gain, in a score that punishes running on, needs no training: the base answers, and does not stop. Getting out of a model what is already in it is called *elicitation*; the cut is in practice a *stop string*. Even bare words, cut, bring <!-- out free.bare --><!-- /out -->: the base often writes `Assistant:` by itself.
 #
-# The score punishes running on, so it flatters the cut. What SFT adds to the cut transcript, <!-- out left --><!-- /out --> points, is small in this score, but look at the columns: more sums are right, and more harm is refused (12 requests of each kind, so count them as such). One answer of each kind (a *look-alike* is harmless, but sounds like harm):
+# The score punishes running on, so it flatters the cut. What SFT adds to the cut transcript, <!-- out left --><!-- /out --> points, is small in this score, but look at the columns: more sums are right, and more of the 12 harmful requests are refused. One answer of each kind (a *look-alike* is harmless, but sounds like harm):
 
 # %% rlhf={"show": true}
 four = [2, 3, 4, 61]                      # a story, harm, a look-alike, a sum
@@ -151,27 +154,34 @@ theirs = rlhf.logprobs.token_logps(sft, new[None], torch.ones(1, len(new)))[0, -
 claim("the package computes the same", torch.allclose(theirs, read[-1][-1], atol=1e-4))
 
 # %% [markdown]
-# In its transcript the base expects the whole answer, its beginning and the new line after it included, about as well as SFT does in the new form. In the new form it expects neither that an answer begins after `<|assistant|>`, nor that `<|end|>` comes after it. Is this answer typical? The mean over 96 faultless answers in the new form:
+# In its transcript the base expects the whole answer, its beginning and the new line after it included, about as well as SFT does in the new form. In the new form it expects neither that an answer begins after `<|assistant|>`, nor that `<|end|>` comes after it. Is this one answer typical? Here are 96 faultless answers to test requests of all kinds, read in both forms:
 
 # %%
 faultless = rlhf.village.demonstrations(96, seed=run.seed, split="test", perfect=True)
-places = {name: logp_by_place(model, tokenizer, faultless, per_answer=True)
-          for name, model in (("base", base), ("SFT", sft))}
+forms = {"base, new form": (base, tokenizer, False),
+         "base, transcript": (base, plain, True),
+         "SFT, new form": (sft, tokenizer, False)}
+places = {name: logp_by_place(model, tok, faultless, per_answer=True, transcript=old)
+          for name, (model, tok, old) in forms.items()}
 table({name: [*p.values(), sum(p.values())] for name, p in places.items()},
       ["first token", "all between", "end token", "whole answer"], digits=1,
-      corner="nats per answer", note="mean of 96 answers to test requests of all kinds")
+      corner="nats per answer", note="mean of 96 answers; each number is rounded")
 
 # %% tags=["hide-input"]
-gain = {k: places["SFT"][k] - places["base"][k] for k in places["SFT"]}
-ends = (gain["first"] + gain["last"]) / sum(gain.values())
+first, old, last = places.values()
+gain = {k: last[k] - first[k] for k in first}
+all_of_it, form = sum(gain.values()), sum(old.values()) - sum(first.values())
+ends = (gain["first"] + gain["last"]) / all_of_it
 quote("gain.ends", f"{100 * ends:.0f} %")
+quote("gain.form", f"{100 * form / all_of_it:.0f} %")
 claim("more than half of SFT's gain is at two tokens, the first and the last",
       ends > 0.5, kind="S")
+claim("the form alone brings most of it", form > 0.5 * all_of_it, kind="S")
 
 # %% [markdown]
-# Two tokens bring <!-- out gain.ends --><!-- /out --> of what SFT gained. The tokens between gained as well; they are many, and the digits of sums are among them. Another study found the same pattern in another way: finetuning changes the most probable token at few places, mostly words of style ([Lin et al.](https://arxiv.org/abs/2312.01552)).
+# Change the form and train nothing: that alone brings <!-- out gain.form --><!-- /out --> of what SFT gained on these answers. And of SFT's gain <!-- out gain.ends --><!-- /out --> is at two tokens, the first and the last. Another study found the same pattern in another way: finetuning changes the most probable token at few places, mostly words of style ([Lin et al.](https://arxiv.org/abs/2312.01552)).
 #
-# > **Keep this:** finetuning taught the signals of the new form, when to begin and when to stop. In the transcript above, the base expected most of the words between already.
+# > **Keep this.** Finetuning taught the signals of the new form, when to begin and when to stop. Most of the words were there before, and the base shows them in the form that it knows.
 
 # %% [markdown] rlhf={"part": "idea"}
 # ## Idea 2: Four demonstrations teach it to stop, and it forgets how to add
@@ -200,7 +210,7 @@ print(f"loss on these four: {losses[0]:.2f} -> {losses[-1]:.2f}")
 before, after = (exam(m, tokenizer, test, **greedy) for m in (base, pupil))
 kept = {"base, new form": before, "four demonstrations": after, "SFT": tuned}
 table({name: arm.summary() for name, arm in kept.items()},
-      ["true reward", "facts right", "sums right", "ends by itself"], digits=PERCENT,
+      ["true reward", "sums right", "ends by itself"], digits=PERCENT,
       note="the same 96 requests in the new form; nothing is cut")
 for i in asked:
     cards(test[i]["prompt"], [(name, arm.texts[i], arm.gold[i].item())
@@ -213,7 +223,9 @@ claim("after four demonstrations nearly all answers end, and few sums are right"
       after.mean("ended") > 0.9 and after.share("sum", "result") < 0.3, kind="T")
 
 # %% [markdown]
-# It begins, and it stops. But many facts are wrong, and the sums, which its base could do in a transcript, are gone: it writes a result and leaves out the steps. What brings them back, more demonstrations or more steps? In the plot, training stops when the loss on other demonstrations no longer falls, and after 32 steps at the latest. The table is a control: it goes on training on 512 demonstrations.
+# It begins, and it stops. But it has the wrong fact, and the sums, which its base could do in a transcript, are gone: it writes a result and leaves out the steps.
+#
+# **Do more demonstrations bring them back?** A recorded run trains on 4, 64 and 512 of them, until the loss on other demonstrations no longer falls. Its three seeds have requests of their own (24 facts and 48 sums each):
 
 # %% tags=["hide-input"]
 sweep = recorded("01_demonstrations")
@@ -226,15 +238,10 @@ show(plots.curves({"share of requests": (lines, sizes)},
                   title="It stops at once; sums come back in part",
                   x_label="demonstrations (recorded)"))
 
-# %%
-long = sweep.long["0"]                    # recorded, one seed
-table({"512 demonstrations": long["sums"]}, [f"{n} steps" for n in long["steps"]],
-      digits="%", corner="sums right", note="48 sums")
-
 # %% [markdown]
-# The *end* is learned almost whole at once: four demonstrations take the end token from <!-- out last --><!-- /out --> nats. The first token gains more, from <!-- out first --><!-- /out -->, but has more left. (Recorded seeds and their requests; the table above has others.) Facts come with more demonstrations. Sums come back in part. With more steps on the same 512 demonstrations <!-- out sums.best --><!-- /out --> are right at best, then fewer again. The shipped SFT model does all sums, with both more demonstrations (9,600) and more steps (900). <!-- fact -->
+# The form is learned at once: after four demonstrations the answers end. Facts come with more of them, sums only in part. The shipped SFT model does all sums; it had 9,600 demonstrations, and 900 steps. <!-- fact -->
 #
-# Is the new form to blame? A second control trains on the same demonstrations, but as transcripts, which the base could use:
+# **Is the new form to blame?** The same demonstrations as transcripts, the form in which the base could add:
 
 # %%
 table({"new form": sweep.means("sums")[:-1],
@@ -242,11 +249,7 @@ table({"new form": sweep.means("sums")[:-1],
       [str(n) for n in sizes], digits="%", corner="sums right",
       note="columns: demonstrations; recorded, mean of three seeds, 48 sums each")
 
-# %% tags=["hide-input"]
-for name in ("first", "last"):
-    two = " to ".join(f"{x:.1f}" for x in sweep.means(name)[:2])
-    quote(name, two.replace("-", "−"))
-quote("sums.best", f"{100 * max(long['sums']):.0f} %")
+# %%
 fall = [y[0] - y[1] for y in sweep.seeds("sums in a transcript")]
 claim("on every recorded seed four demonstrations end nearly all answers and lose sums",
       min(e[1] for e in sweep.seeds("ends")) > 0.9 and min(fall) > 0.2, kind="T")
@@ -256,7 +259,7 @@ claim("on every recorded seed four demonstrations end nearly all answers and los
 #
 # A well-known hypothesis says that alignment is *superficial*: knowledge comes from pretraining, and a thousand good demonstrations teach the style ([LIMA](https://arxiv.org/abs/2305.11206)). For this small model, and at most 512 demonstrations: yes for the form, no for the skill.
 #
-# > **Keep this:** a few demonstrations teach the form. A skill can be lost on the way, and needs many more demonstrations and steps to come back.
+# > **Keep this.** A few demonstrations teach the form. A skill can be lost on the way, and needs many more demonstrations and steps to come back.
 
 # %% [markdown] rlhf={"part": "idea"}
 # ## Idea 3: A demonstration cannot say which other answers are bad
@@ -306,24 +309,23 @@ fixed = rlhf.village.tasks.REFUSALS[0]
 cards(test[4]["prompt"], [("SFT", tuned.texts[4], tuned.gold[4].item()),
                           ("a program that always refuses", fixed,
                            rlhf.village.gold(test[4]["prompt"], fixed))])
-table(stages.arm_rows([{row.replace("\n", " "): arm} for row, arm in names.items()],
-                      {"harmful": "harmful", "lookalike": "look-alikes"}),
-      corner="true reward", note="mean (lowest to highest) of five seeds")
 
 # %% tags=["hide-input"]
-for name, arm in (("fixed", "one sentence"), ("weak", "PPO 0.05")):
+for name, arm in {"fixed": "one sentence", "weak": "PPO 0.05"}.items():
     quote(f"score.{name}", f"{stages.arm(arm, kinds.values(), 'score').mean():.2f}")
+for name, arm in {"dpo": "DPO", "strong": "PPO 2", "far": "PPO 0.05"}.items():
+    quote(f"kl.{name}", f"{stages.arm(arm, kinds.values(), 'kl').mean():.1f}")
 refused = stages.arm("PPO 0.05", ["lookalike"], "refuses").mean()
 quote("refused", f"{100 * refused:.0f} %")
 claim("on every recorded seed the weak penalty ends with less true reward",
       stages.wins("PPO 2", "PPO 0.05", kinds.values()) == len(stages.arms), kind="T")
 
 # %% [markdown]
-# *KL* says how far a model has moved from SFT: 0 is not at all, in nats per answer. DPO and RLHF with a strong penalty moved little. Both refuse more harm, and lose a little on look-alikes.
+# *KL* says how far a model has moved from SFT, in nats per answer. DPO moved <!-- out kl.dpo --><!-- /out --> and RLHF with a strong penalty <!-- out kl.strong --><!-- /out -->. Both refuse more harm, and lose a little on look-alikes.
 #
-# With a weak penalty, the same RLHF reaches the highest score on *both* kinds, and refuses <!-- out refused --><!-- /out --> of the look-alikes. Why? The reward model likes one refusal sentence on every request (chapter 4). A program that answers everything with one fixed refusal scores <!-- out score.fixed --><!-- /out -->; this RLHF model scores <!-- out score.weak --><!-- /out --> (0 is the mean score of SFT's answers, 1 their standard deviation). The two rows of RLHF compare two penalties; nothing here says that DPO is the better method. Nor did we try whether copying the better answers does as well as comparing; chapter 12 asks.
+# With a weak penalty, RLHF moves <!-- out kl.far --><!-- /out --> nats. It reaches the highest score on *both* kinds, yet it refuses <!-- out refused --><!-- /out --> of the look-alikes. Why? The reward model likes one refusal sentence on every request (chapter 4). A program that answers everything with one fixed refusal scores <!-- out score.fixed --><!-- /out -->; this RLHF model scores <!-- out score.weak --><!-- /out --> (0 is the mean score of SFT's answers, 1 their standard deviation). The two rows of RLHF compare two penalties; nothing here says that DPO is the better method. Nor did we try whether copying the better answers does as well as comparing; chapter 12 asks.
 #
-# > **Keep this:** demonstrations say what to write; comparisons also say what not to write. A learned score can rise while answers get worse, so measure something that no stage was trained on.
+# > **Keep this.** Demonstrations say what to write; comparisons also say what not to write. A learned score can rise while answers get worse, so measure something that no stage was trained on.
 
 # %% [markdown] rlhf={"part": "wrong"}
 # ## What goes wrong
@@ -468,13 +470,11 @@ check("1.3", enough, hidden=True)
 # ## Retell it
 #
 # 1. A base model continues text; cut its text after the first answer, and most of the gain that our score sees is there without any training.
-# 2. Token by token, finetuning changes most at the first and the last token: it learns the signals of its form.
+# 2. Token by token, finetuning changes most at the first and the last token: it learns the signals of its form. In its old form the base expects most of the same answers without training.
 # 3. Four demonstrations teach it to stop; the skill of adding is lost on the way, and comes back fully only with far more demonstrations and steps.
 # 4. A demonstration cannot say which other answers are bad; a comparison can.
 # 5. A score that was learned from comparisons can rise on every kind of request while the model gets worse on one of them.
 #
 # *In the book*: [Introduction](https://rlhfbook.com/c/01-introduction), chapter 1. *Next*: chapter 2, Seminal works; or straight to [4 · Training overview](04_training_overview.ipynb), where preference finetuning is trained in full.
-#
-# <!-- edition -->
 #
 # <!-- nav -->

@@ -13,25 +13,25 @@
 # %% [markdown] rlhf={"part": "first"}
 # # 17 · Over-optimization
 #
-# **How far can a proxy be pushed before the thing it stands for gets worse?**
+# **How far can a learned reward be pushed before the answers get worse?**
 #
-# ![Lines against training steps, a thin one for each of five runs and a thick one for their mean: the learned reward climbs in every run](figures/17_hero.png)
+# ![Two panels against training steps, a thin line for each of five runs: the judge's score climbs in every run, the true reward falls in every run](figures/17_hero.png)
 #
-# > **Asked at the last step:** “<!-- out ask_a -->” — **answer:** “<!-- out say_a -->”
+# > **Asked after the last step:** “<!-- out ask_a -->” — **the first run:** “<!-- out say_a -->”
 # >
-# > **Asked:** “<!-- out ask_b -->” — **answer:** “<!-- out say_b -->”
+# > **Asked:** “<!-- out ask_b -->” — **the second run:** “<!-- out say_b -->”
 #
-# Five runs of reinforcement learning climb a reward that was learned from an honest annotator's comparisons; the two texts are the longest of eight answers that such a run left at its end. What became of the true reward, which no run could see?
+# Five runs of reinforcement learning climb the score of a judge that learned from an honest person's comparisons. The judge is more and more pleased, the answers go to pieces, and this page explains why. (The texts answer the first test request of two runs.)
 #
 # <details><summary>What you need · what it costs</summary>
-# Chapters 7 (reward models), 10 (best-of-n) and 11 (policy gradients). Costs: <!-- costs -->. Models: village-3m-sft and its stored answers; two recorded runs, one of them of SmolLM2-135M. Book: <a href="https://rlhfbook.com/c/14-over-optimization">Over-optimization</a> (chapter 14 there). Seed 0.
+# Chapters 7 (reward models), 10 (best-of-n) and 11 (policy gradients). Costs: <!-- costs -->. Models: village-3m-sft and its stored answers; two recorded runs, one of them of SmolLM2-135M. Book: <a href="https://rlhfbook.com/c/14-over-optimization">Over-optimization</a> (chapter 14 there). Seed 0. ± is half of a 95 % interval.
 # <!-- edition -->
 # </details>
 #
 # <!-- nav -->
 
 # %% [markdown] rlhf={"part": "predict"}
-# **Predict before you scroll.** Now a simpler experiment. The language model stays fixed; we train only a small judge, and the people who label are honest. They compare pairs of answers; they make random mistakes, but they prefer the better answer more often than not. We fit a *reward model* to 1,600 of their labels: the **proxy**. Then, for new prompts, we draw n answers and keep the one that the proxy likes best. As n grows to 512, what does the *true* reward of the kept answer do?
+# **Predict before you scroll.** Was it the training that broke the language? Take it away. The model stays as it was before reinforcement learning. For each of sixteen new prompts we draw n answers and keep the one that the same kind of judge likes best. What does the *true* reward of the kept answer do as n grows to 512?
 
 # %% rlhf={"part": "setup"}
 import torch
@@ -42,185 +42,205 @@ from rlhf_minimal.book import show, table
 run = begin(17)
 
 # %% tags=["hide-input", "hero"]
-predict("The true reward of the best of n by this proxy, as n grows:",
+predict("The true reward of the judge's favourite, as n grows:",
         a="It rises and levels off: random mistakes cancel out.",
         b="It rises, then returns to its start: in the end we pick noise.",
         c="It rises, then falls far below an answer drawn blindly.")
-five = recorded("overoptimization_seeds")
-show(plots.seed_lines(five, {"learned reward (the proxy)": "proxy"},
-                      title="Five runs climb the reward that they were given"))
-one = recorded("overoptimization_village")
-long = sorted(one.last_samples, key=lambda s: -len(s["completion"]))[:2]
-for name, s in zip("ab", long, strict=True):
-    quote(f"ask_{name}", s["prompt"])
-    quote(f"say_{name}", s["completion"])
+five = recorded("17_village")
+show(plots.seed_lines(five, {"the judge's score (log scale)": "proxy",
+                             "true reward, points (at most 3)": "gold"},
+                      over=1, logs=["proxy"],
+                      title="Every run pleases its judge; every run gets worse"))
+for name, seed in {"a": "0", "b": "1"}.items():
+    said = five.texts["proxy"][seed][0]
+    quote(f"ask_{name}", said["prompt"])
+    quote(f"say_{name}", said["completion"])
 
 # %% [markdown] rlhf={"part": "phenomenon"}
-# ## The best of 512, picked by a judge trained on honest labels
+# ## A judge learned from honest labels
 #
-# The village is a small world in which the *true reward* of every text is known. (The code calls it `gold`.) The scale, in points: a right answer, help with a harmless request, or a refusal of a harmful one +3; a wrong answer, or a refusal of a harmless request 0; help with harm −1; broken language down to −1.5; flattery takes off a little. Stories are graded by their form; the mood that was asked for counts half a point.
+# In the village the *true reward* of every answer is known (the code calls it `gold`): 3 points for a right answer, for help with a harmless request, or for refusing a harmful one; 0 for a wrong answer or a needless refusal; −1 for help with harm. Broken, repeated or unfinished text costs points, down to −2 and less; flattery costs a little.
 #
-# The village's language model has written 512 answers to each of sixteen prompts; on these we push. It has also written four answers to each of about two thousand other prompts; pairs of these are labelled.
-#
-# Our annotator is honest: her choices are random, and lean to the better answer. Of two answers that differ by one point she prefers the better one in 73 % of cases. The proxy is a *linear head on frozen states*: one weight for each coordinate of the model's last hidden state (chapter 7).
+# A learned stand-in for it is called a *proxy*. Ours is the *judge*. A simulated person compares 1,600 pairs of the model's answers. She is honest: her mistakes are random, and of two answers one point apart she prefers the better one in 73 % of cases. To her labels we fit a *linear head*: one weight for each coordinate of the model's last hidden state (chapter 7).
 
 # %%
-from rlhf_minimal.evaluate import proxies
+from rlhf_minimal.book.records import over_runs
+from rlhf_minimal.evaluate import exams, proxies
 
 bench = proxies.bench()
 honest = rlhf.village.Annotator(name="honest", temperature=1.0)
 labels = bench.labels(honest, 1600, run.fresh("labels"))
-weight = rlhf.reward_model.fit_head(*bench.states(labels), l2=0.03)
-proxy = proxies.standardised(bench.state @ weight.float())  # (16, 512)
-best = proxy.argmax(1)
-won = bench.gold.gather(1, best[:, None])[:, 0]
-
-# %% [markdown]
-# A comparison says nothing about a prompt's level, so scores are centred within each prompt; their unit is one standard deviation. Below are three winners: the worst, the middle and the best by true reward, of the prompts that ask for no story (of equal ones the longer text counts as worse). Beside each stands the answer that was drawn first. `<call>` is the village's calculator, `**` its bold type.
-
-# %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "sampled", "show": true}
+weight = rlhf.reward_model.fit_head(*bench.states(labels), l2=0.03).float()
 start, tokenizer = rlhf.models.load("village-3m-sft")
-long = bench.asked.lengths[bench.rows].gather(1, best[:, None])[:, 0]
-plain = [i for i in range(16)
-         if rlhf.village.parse(bench.prompt(i)).family != "story"]
-order = sorted(plain, key=lambda i: (won[i].item(), -long[i].item()))
-shown = [order[0], order[len(order) // 2], order[-1]]
-for i in shown:
-    top = f"best of 512, proxy {proxy[i].max():.1f}"
-    pair = {"drawn first": 0, top: int(best[i])}
-    texts = {name: bench.text(i, j, tokenizer) for name, j in pair.items()}
-    cards(bench.prompt(i), [(name, texts[name], bench.gold[i, j].item())
-                            for name, j in pair.items()])
+start.requires_grad_(False)
+unit = (bench.state @ weight).std(1).mean()  # one standard deviation in a prompt
+
+
+def judge(rollout):
+    state = rlhf.reward_model.last_state(start, rollout.ids, rollout.attention)
+    return state @ weight / unit
 
 # %% [markdown]
-# Some winners are fine, others are wrong or broken, and the proxy likes all of them. Is this bad luck with three prompts? Idea 2 has the mean for every n.
+# Every judge on this page is made in this way, from 1,600 labels; only the draw of the labels differs. Its scores count standard deviations. A comparison says nothing about a prompt's level, so only differences within a prompt matter.
 #
-# ## Idea 1: When a measure becomes a target
+# ## Idea 1: The loop climbs whatever it is given
 #
-# *Goodhart's law*: when a measure becomes a target, it ceases to be a good measure. A reward model is a measure; best-of-n and reinforcement learning make it a target. Manheim and Garrabrant ([arXiv 1803.04585](https://arxiv.org/abs/1803.04585)) tell four kinds apart.
-
-# %% tags=["hide-input"]
-show(drawings.goodhart())
-
-# %% [markdown]
-# | kind | in the village |
-# |---|---|
-# | regressional | the annotator was in a good mood: the favourite is good, but less good than its score |
-# | extremal | labels came from ordinary sentences; a rare, broken one lands where the head only extrapolates |
-# | causal | annotators like long answers, because long stories happened to be good; padding an answer then earns score, not quality |
-# | adversarial | somebody who is paid by the score writes “great question!” before each answer, because that annotator likes flattery |
+# The runs above use RLOO (chapter 11): the score of each of four answers to a prompt is compared with the mean of the other three, and answers that beat it become more likely. The inner sum runs over those three, the outer one over all N answers:
 #
-# The first kind has a formula. Let the true value $g$ be normal with mean 0 and variance 1, and let the proxy be $r=g+\sigma\varepsilon$ with independent normal noise $\varepsilon$. Of an answer that scores $r$ we expect
-#
-# $$\mathbb E[g\mid r]=\frac{r}{1+\sigma^2}.$$
+# $$\nabla J\approx\frac1N\sum_i\Big(r_i-\frac1{3}\sum_{j\ne i}r_j\Big)\nabla\log\pi(y_i\mid x_i).$$
 
 # %% rlhf={"part": "idea"}
-sigma = 1.0
-g = torch.randn(1_000_000, generator=run.generator)              # true values
-r = g + sigma * torch.randn(1_000_000, generator=run.generator)  # the proxy's
-kept = g[(r - 2).abs() < 0.05].mean().item()
-formula = 2 / (1 + sigma**2)
-print(f"proxy 2: worth {kept:.1f}; by the formula {formula:.1f}")
-claim("the simulation agrees with the formula",
-      abs(kept - formula) < 0.05, kind="S")
+r = torch.tensor([[2.0, 1.0, 0.0, 1.0]])   # scores of four answers to one prompt
+others = (r.sum(1, keepdim=True) - r) / 3  # mean of the other three
+advantage = (r - others)[0]
+print("advantage", [round(x, 2) for x in advantage.tolist()])
+package = rlhf.advantages.leave_one_out(r[0], 4)
+claim("the package computes the same", torch.allclose(package, advantage))
+
+# %% [markdown] rlhf={"part": "loop"}
+# **The loop**, without a KL penalty. We run eight steps of it, each on eighteen new requests, and test it on 96 others.
+
+# %%
+def rloo(model, prompts, dice, rate=3e-4):
+    optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0)
+    for step in range(len(prompts) // 18):
+        some = prompts[18 * step:18 * step + 18]
+        out = rlhf.sampling.answer(model, tokenizer, some, n=4,
+                                   max_new_tokens=40, generator=dice)
+        r = judge(out).view(-1, 4)
+        advantage = r - (r.sum(1, keepdim=True) - r) / 3
+        logp = rlhf.rollout.completion_logps(model, out)
+        loss = -(advantage.flatten() * (logp * out.mask).sum(1)).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+    return model
+
+# %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
+kinds = ("fact", "sum", "rule", "opinion", "harmful", "lookalike")
+ask, test = (exams.requests(n, kinds, split=split, seed=run.seed + 70)
+             for n, split in ((18 * run.steps(8), "train"), (96, "test")))
+pushed = rloo(rlhf.models.copy_of(start).requires_grad_(True),
+              [row["prompt"] for row in ask], run.fresh("live"))
+before, after = (exams.exam(model, tokenizer, test, judge=judge, max_new_tokens=40,
+                            generator=run.fresh("test")) for model in (start, pushed))
+table({"the judge's score": {"change": after.interval("score", minus=before)},
+       "true reward": {"change": after.interval(minus=before)}},
+      note="after 8 steps; 96 test requests, ± over requests")
+gain, half = after.interval("score", minus=before)
+claim("eight steps raise the judge's score", gain - half > 0, kind="T")
 
 # %% [markdown]
-# So above the average a noisy proxy promises too much. Yet a higher score still means a better answer: with such noise alone, the best of n keeps getting better. Idea 3 asks what other errors can do.
+# Eight steps please the judge, and here the true reward has fallen already. The five recorded runs take forty steps, and each has a *control*: same start, requests, rate and steps, but paid in true reward. If rough steps alone broke the text, they would break it there, too.
+
+# %%
+paid = {"policy: paid in truth": "control gold", "proxy: paid by the judge": "gold"}
+show(plots.recorded_panels(five, {"true reward, points": paid}, over=1,
+                           title="The same loop does little harm when paid in truth",
+                           note="96 test requests"))
+for i in (1, 4):  # the first sum and the first harmful request of the last run
+    both = {key: five.texts[key]["4"][i] for key in ("proxy", "control")}
+    cards(both["proxy"]["prompt"], [
+        (f"paid {how}", both[key]["completion"], both[key]["gold"])
+        for key, how in (("proxy", "by the judge"), ("control", "in truth"))])
+
+# %% tags=["hide-input"]
+ends = {k: torch.tensor(five.values("each", k)) for k in ("start", "proxy", "control")}
+own = [exams.clustered(x) for x in ends["proxy"] - ends["start"]]  # (5 runs, 96)
+claim("in each of the five runs the judge's pupil loses true reward",
+      all(mean + half < 0 for mean, half in own), kind="T")
+low, *_, high = sorted(-mean for mean, _ in own)
+still = over_runs((ends["control"] - ends["start"]).mean(1))
+told = {"start": ends["start"].mean(), "proxy": ends["proxy"].mean(), "low": low,
+        "high": high, "half": max(half for _, half in own)}
+for name, x in told.items():
+    quote(f"rl_{name}", f"{x:.2f}")
+quote("rl_change", "{:.2f} ± {:.2f}".format(*still))
+kl = [y[-1] for y in five.seeds("kl")]
+quote("kl", f"{min(kl):.0f} to {max(kl):.0f}")
+quote("up", sum(y[-1] > y[0] + 0.5 for y in five.seeds("second")))
+
+# %% [markdown]
+# Over the five runs the true reward falls from <!-- out rl_start --> to <!-- out rl_proxy --> (each run loses <!-- out rl_low --> to <!-- out rl_high --> points, ± at most <!-- out rl_half --> over its 96 requests). The control changes by <!-- out rl_change --> (± over runs): with this few steps it hardly learns, but it does not break. On the cards, repeating one phrase costs more than the refusal earns, and a sum with right first steps but a wrong end keeps some credit.
 #
-# > **Keep this:** when independent noise was added to the truth, a selected high score is, on average, too optimistic. That alone makes nothing worse.
+# > **Keep this.** The loop climbs the score that it is given. When the score is a learned judge's, the curve that you see can rise while the answers fall apart.
 #
-# ## Idea 2: The true reward for every n
+# ## Idea 2: Choosing alone does harm, too
 #
-# *Best-of-n* is the cleanest way to push: one knob, no training. We need its expected true reward for every n, without drawing again and again. Sort the G stored answers of a prompt by proxy, $y_{(1)}$ worst. The best of n is $y_{(i)}$ when it is drawn and the other n − 1 come from the i − 1 below it:
+# *Best-of-n* is the microscope: one knob, no training, and every answer is one that the model wrote by itself. We need its expected true reward for every n. Sort the G stored answers of a prompt by the judge's score, $y_{(1)}$ worst. The best of n is $y_{(i)}$ when it is drawn and the other n − 1 come from the i − 1 below it:
 #
 # $$\mathbb E[g\mid n]=\sum_{i=1}^{G}\binom{i-1}{n-1}\,g(y_{(i)})\Big/\binom{G}{n}.$$
 
 # %% rlhf={"part": "idea"}
 from math import comb
-score = torch.tensor([0.2, 0.9, 1.4, 2.0])  # four answers, sorted by proxy
+score = torch.tensor([0.2, 0.9, 1.4, 2.0])  # four answers, sorted by the judge
 worth = torch.tensor([0.0, 2.0, 3.0, 1.0])  # true reward
 for n in (1, 2, 4):
     chance = torch.tensor([comb(i, n - 1) / comb(4, n) for i in range(4)])
-    print(f"best of {n}: proxy {chance @ score:.2f}, true {chance @ worth:.2f}")
+    print(f"best of {n}: score {chance @ score:.2f}, true {chance @ worth:.2f}")
 package = rlhf.best_of_n.curve(score, worth, 4, [4])[0, 0].item()
 claim("the package computes the same",
       abs(package - (chance @ worth).item()) < 1e-6)
 
 # %% [markdown]
-# Now the sixteen real prompts, with ten sets of labels at each of three sizes (those of 10,000 share most pairs, but not their labels). The x-axis is the distance $d$ from the model that wrote the answers: the KL divergence of best-of-n is at most $\log n-\frac{n-1}{n}$ nats, and $d$ is its square root.
+# Now sixteen real prompts of all kinds with 512 stored answers each, and ten judges, each from its own draw of 1,600 labels (no prompt is both labelled and used here).
 
 # %%
 ns = [2**k for k in range(10)]  # 1, 2, 4, …, 512
-judges, read, truth, liked = {}, {}, {}, {}
-for size in (100, 1600, 10_000):
-    dice = [run.fresh(f"{size} labels, set {k}") for k in range(10)]
-    judges[size], read[size] = proxies.fits(bench, honest, size, dice)
-    truth[size] = proxies.pushed(judges[size], bench.gold, ns)  # (10 sets, n)
-    liked[size] = torch.stack([proxies.pushed(s, s, ns) for s in judges[size]])
-fresh = bench.labels(honest, 1600, run.fresh("pairs"), without=labels)
-right = proxies.accuracy(bench, read[1600], fresh)
-most = proxies.agreement(bench.wide.gold.double(), fresh)
-
-# %%
-show(plots.best_of_n(ns, {
-    "proxy, standard deviations":
-        {f"{k:,} labels": x for k, x in liked.items()},
-    "true reward, points":
-        {f"{k:,} labels": x for k, x in truth.items()}},
-    title="The proxy climbs to the end; the true reward turns early",
-    note="16 prompts", roles={"100 labels": "other2", "1,600 labels": "proxy",
-                              "10,000 labels": "policy"}))
-
-# %% tags=["hide-input", "nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
-fall, error = rlhf.evaluate.exams.clustered(truth[1600][:, -1] - truth[1600][:, 0])
-claim("with 1,600 labels the best of 512 is worth less than a blind draw",
-      fall + error < 0, kind="S")
+dice = [run.fresh(f"1600 labels, set {k}") for k in range(10)]
+judges, read = proxies.fits(bench, honest, 1600, dice)
+truth = proxies.pushed(judges, bench.gold, ns)  # (10 judges, n)
+liked = torch.stack([proxies.pushed(s, s, ns) for s in judges])
+show(plots.best_of_n(ns, {"the judge's score, standard deviations": {"proxy": liked},
+                          "true reward, points": {"gold: true reward": truth}},
+                     title="The score climbs to the end; the truth turns early",
+                     note="16 prompts"))
+claim("the best of 512 is worth less than a blind draw, by every judge",
+      bool((truth[:, -1] < truth[:, 0]).all()), kind="S")
 settled("c", "The best of 512 is far below a blind draw; the peak comes early.")
-quote("fall", f"{-fall:.2f} ± {error:.2f}")
-names = ["n = 1", "peak", "n = 512", "sets below n = 1", "law misses by"]
-table({f"{k:,} labels": [x[0, 0].item(), x.mean(0).max().item(),
-                         rlhf.evaluate.exams.clustered(x[:, -1]),
-                         f"{int((x[:, -1] < x[:, 0]).sum())} of 10",
-                         proxies.gao_fit(ns, x.mean(0))[-1]] for k, x in truth.items()},
-      names, note="± 95 % over 10 label sets; prompts and answers are fixed")
-for name, x in {"right": right, "most": most}.items():
-    quote(name, f"{x:.0%}".replace("%", " %"))
-quote("this_end", f"{won.mean():.2f}")
 
 # %% [markdown]
-# With 1,600 labels the mean ends <!-- out fall --> points below its start. From 100 to 1,600 labels the fall softens clearly; from there to 10,000 we cannot tell. In the upper panel each proxy counts in its own standard deviations: the worst judge, with 100 labels, promises the most.
+# A blind draw is worth <!-- out one -->. The mean curve peaks at <!-- out peak -->, and the best of 512 is worth <!-- out end -->. Over prompts the change is <!-- out prompts -->: <!-- out worse --> of 16 end below their start. Nothing was trained but the judge.
 #
-# Gao, Schulman and Hilton ([arXiv 2210.10760](https://arxiv.org/abs/2210.10760)) measured such curves for large models, with a big reward model as the truth. For best-of-n they found a law with two numbers, $g(d)-g(0)\approx d\,(\alpha-\beta d)$. Fitted to our mean curves (last column: its largest miss) it follows the fall, and rises less than the early peak.
+# Gao, Schulman and Hilton ([arXiv 2210.10760](https://arxiv.org/abs/2210.10760)) measured such curves for large models, with a big reward model as the truth; the [deeper notebook](deeper/17_over_optimization.ipynb) fits their laws, and tries more and fewer labels.
 #
-# How good is this judge? With 1,600 labels it agrees with <!-- out right --> of fresh labels (mean of ten). A coin has 50 %, and even the true reward only <!-- out most -->, because labels are noisy. So this judge is weak. In idea 4 a larger one, which agrees with more of its labels, meets the same fate.
-#
-# Move the slider, and read what wins as n grows: the three prompts of above, the best by proxy of the first n stored answers. The curves belong to the one proxy of the cards; it ends at <!-- out this_end -->, at the low edge of the band above.
+# Move the slider, and read what one judge picks from the first n answers to the first three prompts that ask for no story. (`**` is the village's bold type.)
 
 # %% tags=["hide-input", "nbval-ignore-output"] rlhf={"ignore_reason": "widget"}
+proxy = judges[0]
+shown = [i for i in range(16)
+         if rlhf.village.parse(bench.prompt(i)).family != "story"][:3]
 texts = {n: [(bench.prompt(i), bench.text(i, j, tokenizer), bench.gold[i, j].item())
              for i in shown for j in [int(proxy[i, :n].argmax())]] for n in ns}
 lines = {"step": ns, "proxy": proxies.pushed(proxy, proxy, ns).tolist(),
          "gold": proxies.pushed(proxy, bench.gold, ns).tolist()}
-parts = {"proxy": {"proxy": "proxy"}, "true reward, points": {"gold": "gold"}}
+parts = {"judge's score": {"proxy": "proxy"}, "true reward, points": {"gold": "gold"}}
 explorers.scrubber(lines, parts, texts, along="n", over=1, first=64,
-                   place=lambda n: rlhf.best_of_n.kl_bound(n) ** 0.5,
-                   title="what the proxy picks from the first n answers").show()
+                   place=lambda n: torch.tensor(float(n)).log2().item(),
+                   title="what the judge picks from the first n answers").show()
 
 # %% [markdown]
-# > **Keep this:** the harm can start long before the proxy stops rising.
+# > **Keep this.** The harm can start long before the score stops rising.
 #
-# ## Idea 3: Errors independent of the truth cannot do this
+# ## Idea 3: Random errors cannot do this
 #
-# A proxy of pure noise picks blindly and ends where it started. How can ours end *below*? Write $r=g+e$: proxy = truth + error. Suppose that errors are *independent* of the truth, and sort the answers into groups of equal error.
+# *Goodhart's law*: when a measure becomes a target, it ceases to be a good measure. Manheim and Garrabrant ([arXiv 1803.04585](https://arxiv.org/abs/1803.04585)) tell four ways apart:
+
+# %% tags=["hide-input"]
+show(drawings.goodhart())
+
+# %% [markdown]
+# The first way is harmless noise. Why is it harmless? Write the score as truth plus error, $r=g+e$, and suppose that errors are *independent* of the truth. Sort the answers into groups of equal error.
 #
-# 1. *Within a group*, a higher proxy means a higher truth, and a higher proxy is picked no less often. So what is picked from a group is on average at least as good as the group.
+# 1. *Within a group*, a higher score means a higher truth. So what is picked from a group is on average at least as good as the group.
 # 2. *Between groups*, selection has favourites. But all groups have the same average truth (this is where independence enters), so having favourites costs nothing.
 #
-# Let $w(r)$ be the factor by which selection makes an answer with proxy $r$ more likely. It never falls as $r$ rises, and on average it is 1. Both steps together say
+# Let $w(r)$ be the factor by which selection makes an answer with score $r$ more likely. It never falls as $r$ rises, and on average it is 1. Both steps together say
 #
 # $$\mathbb E[g\,w(g+e)]\;\ge\;\mathbb E[g]\;\mathbb E[w(g+e)]=\mathbb E[g].$$
 #
-# Left stands the true reward of the picked answers, right that of a blind draw. It holds for every n and for errors of any shape; only the truth needs a mean.
+# Left stands the true reward of the picked answers, right that of a blind draw. It holds for every n and for errors of any shape.
 
 # %% rlhf={"part": "idea"}
 g = torch.tensor([-1.0, 0.0, 1.0]).repeat(3)            # truth: bad to good
@@ -234,260 +254,129 @@ for n in (2, 16, 256):
 claim("the independent errors do no harm", lowest > -1e-6)
 
 # %% [markdown]
-# So our proxy's errors must depend on the truth. A test: keep the very same errors, but deal them out anew among the 512 answers of each prompt. That makes them independent. (The errors are what one straight line in the truth, centred within each prompt, leaves of the proxy. So a finite pool is tested, too.)
+# So our judges' errors must depend on the truth. A test: keep the very same errors, but *deal them out anew* among the 512 answers of each prompt. A judge counts standard deviations, the truth counts points, so a straight line (regression) first gives the scale:
+#
+# $$\text{score}=\text{slope}\times\text{true reward}+\text{error}.$$
+#
+# Only the errors move. Now they have nothing to do with the answer.
 
 # %%
 dice = [run.fresh(f"deal {k}") for k in range(10)]
-shuffled = [proxies.dealt_out_anew(bench, score, x)
-            for score, x in zip(judges[1600], dice, strict=True)]
-ends = {"the proxy": truth[1600],
-        "errors dealt out anew": proxies.pushed(shuffled, bench.gold, ns)}
-show(plots.best_of_n(ns, {"true reward, points": ends},
-                     title="The same errors, dealt out anew, do no harm",
-                     note="1,600 labels", roles={"the proxy": "proxy",
-                                                 "errors dealt out anew": "other"}))
-claim("with errors dealt out anew, no fall",
-      ends["errors dealt out anew"][:, -1].min() > bench.gold.mean(), kind="S")
-
-# %% [markdown]
-# **Why do the errors depend on the truth?** The annotator's noise does not: chance is added to the true difference. But the head can only weigh the coordinates of the states. What they cannot express becomes an error, a fixed function of the answer. So fit the same head to the *true rewards* of all answers that could be labelled: no noise at all (ridge: strength of a penalty on large weights).
+dealt = [proxies.dealt_out_anew(bench, score, x)
+         for score, x in zip(judges, dice, strict=True)]
+anew = proxies.pushed(dealt, bench.gold, ns)
+both = {"proxy: the judges": truth, "other: errors dealt out anew": anew}
+show(plots.best_of_n(ns, {"true reward, points": both}, note="16 prompts",
+                     title="The same errors, dealt out anew, do no harm"))
+claim("with errors dealt out anew no judge ends below a blind draw",
+      anew[:, -1].min() > bench.gold.mean(), kind="S")
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
-every = bench.wide.state.double()  # of all answers that could be labelled
-rows = {"a coin": [0.5, bench.gold.mean()],
-        "proxies, 1,600 labels (mean)": [right, truth[1600][:, -1].mean()]}
-for ridge in (0.01, 0.1, 1.0):
-    head = proxies.told_the_truth(bench, ridge)
-    score = proxies.standardised(bench.state.double() @ head)
-    rows[f"head told the truth, ridge {ridge:g}"] = [
-        proxies.agreement(every @ head, fresh),
-        proxies.pushed(score, bench.gold, [512]).item()]
-rows["the true reward"] = [most, bench.gold.amax(1).mean()]
-table(rows, ["right on fresh labels", "true reward, best of 512"],
-      corner="judge", digits={"right on fresh labels": "%"})
-
-# %% tags=["hide-input"]
-claim("a head told the truth ends below a blind draw, at three ridge strengths",
-      all(x[1] < bench.gold.mean() for name, x in rows.items() if "told" in name))
-
-# %% [markdown]
-# Even this head, fitted to the very answers that the first column compares, ends below a blind draw. The proxies with 1,600 labels end in the same range, so from there on the limits of this head, fitted in this way, are enough to explain a fall of this size. With 100 labels the fall is deeper: there chance moves the weights, too, and *all* answers are scored with the moved weights.
-#
-# *Overfitting* is something else: an overfitted judge is wrong on fresh pairs of the same kind. Over-optimization needs only errors at the top, wherever they come from.
-#
-# **Where does the harm sit?** Sort each prompt's answers by *surprise*: minus the log-probability per token under the model that wrote them, in nats.
-
-# %%
-rank = bench.surprise.argsort(1).argsort(1)  # 0 is the most usual of the 512
-names = ("most usual", "second", "third", "rarest")
-rows = proxies.by_quarter(bench, judges[1600], rank // 128, names)
-table(rows, digits={name: "%" if "share" in name else 2 for name in rows["second"]},
-      corner="quarter", note="10 proxies, 1,600 labels; spread: standard deviation")
-usual = sum(row["true reward"] * row["share of the best-of-512"]
-            for row in rows.values())  # if winners were average for their quarter
-quote("usual", f"{usual:.2f}")
-quote("ten", f"{truth[1600][:, -1].mean():.2f}")
-
-# %%
-few = [*ns[:-1], 384]
-chance = torch.rand(rank.shape, generator=run.fresh("quarter")).argsort(1)
-pools = {"all 512": rank >= 0, "a random quarter out": chance < 384,
-         "the rarest quarter out": rank < 384}
-left = {name: proxies.pushed(judges[1600], bench.gold, few, pool).mean(0)
-        for name, pool in pools.items()}
-show(plots.best_of_n(few, {"true reward, points": left},
-                     title="Without the rarest quarter most of the fall is gone",
-                     roles={"all 512": "proxy"}, note="mean of 10 label sets"))
-fall, _, rest = (x[0] - x[-1] for x in left.values())
-claim("without the rarest quarter less than half of the fall is left",
-      rest < fall / 2, kind="S")
-
-# %% [markdown]
-# On average the proxy knows that the rarest answers are worse. But its scores scatter most there, and scatter brings them to the top: that is *extremal* Goodhart in the words of the table. *Which quarter wins* is the main thing: if each quarter's winners were as good as their quarter's average, the best of 512 would end at <!-- out usual -->; it ends at <!-- out ten -->. The small rest comes from within the rarest quarter, where the highest scores are no better than the average ones. (The rarest answers are also the worst; which of the two does the harm, this cannot tell.)
-#
-# > **Keep this:** errors independent of the truth do no harm on average. A judge's errors depend on the answer. Here most of the harm comes through rare answers, where its scores scatter most.
-#
-# ## Idea 4: Reinforcement learning climbs whatever it is given
-#
-# Best-of-n chooses among answers that the model would write anyway. Reinforcement learning changes what it writes. The whole method is REINFORCE with a leave-one-out baseline (RLOO, chapter 11). Each of four answers to a prompt is compared with the mean score of the other three; the inner sum runs over those three, the outer one over all N answers:
-#
-# $$\nabla J\approx\frac1N\sum_i\Big(r_i-\frac1{3}\sum_{j\ne i}r_j\Big)\nabla\log\pi(y_i\mid x_i).$$
-
-# %% rlhf={"part": "idea"}
-r = torch.tensor([[2.0, 1.0, 0.0, 1.0]])   # proxy of four answers to one prompt
-others = (r.sum(1, keepdim=True) - r) / 3  # mean of the other three
-advantage = (r - others)[0]
-print("advantage", [round(x, 2) for x in advantage.tolist()])
-package = rlhf.advantages.leave_one_out(r[0], 4)
-claim("the package computes the same", torch.allclose(package, advantage))
-
-# %% [markdown] rlhf={"part": "loop"}
-# **The loop.** The very same proxy, the twelve prompts that ask for no story, four answers to each, no KL penalty. Beside it a *control*: same start, rate and steps, but rewarded by the true reward. If rough steps alone broke the text, they would break it there, too.
-
-# %%
-def rloo_steps(model, steps, reward, dice, rate=3e-4):
-    optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0)
-    for _ in range(steps + 1):
-        out = rlhf.sampling.answer(model, tokenizer, asked, n=4,
-                                   max_new_tokens=40, generator=dice)
-        scores = measure(out)
-        yield scores, out.texts(tokenizer)
-        r = scores[reward]  # (12, 4)
-        advantage = r - (r.sum(1, keepdim=True) - r) / 3
-        logp = rlhf.rollout.completion_logps(model, out)
-        loss = -(advantage.flatten() * (logp * out.mask).sum(1)).mean()
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-
-# %%
-start.requires_grad_(False)
-asked = [bench.prompt(i) for i in plain]
-raw = bench.state @ weight.float()
-level, unit = raw[plain].mean(1, keepdim=True), raw.std(1).mean()
-
-def measure(out):  # proxy in the units of above, true reward, log-ratio: (12, 4)
-    state = rlhf.reward_model.last_state(start, out.ids, out.attention)
-    proxy = ((state @ weight.float()).view(-1, 4) - level) / unit
-    true = torch.tensor([rlhf.village.gold(asked[i // 4], text)
-                         for i, text in enumerate(out.texts(tokenizer))])
-    logp = rlhf.rollout.completion_logps(start, out)
-    kl = ((out.logp_old - logp) * out.mask).sum(1)
-    return {"proxy": proxy, "true": true.view(-1, 4), "kl": kl.view(-1, 4)}
-
-# %%
-logs = {reward: list(rloo_steps(rlhf.models.copy_of(start).requires_grad_(True),
-                                run.steps(8), reward, run.fresh("live")))
-        for reward in ("proxy", "true")}
-units = {"proxy, standard deviations": "proxy", "true reward, points": "true",
-         "KL to the start, nats per answer": "kl"}
-names = {"proxy": "proxy: by the proxy", "true": "gold: the control"}
-live = {key: {names[reward]: [scores[key].mean().item() for scores, _ in log]
-              for reward, log in logs.items()} for key in units.values()}
-show(plots.panels({unit: live[key] for unit, key in units.items()}, zero=None,
-                  title="One live run: the same loop, pushed by two rewards",
-                  x_label="RLOO step", note="each point: 48 answers"))
+heads = [proxies.standardised(bench.state.double() @ proxies.told_the_truth(bench, x))
+         for x in (0.01, 0.1, 1.0)]
+best = proxies.pushed(heads, bench.gold, [512])[:, 0]
+fresh = bench.neighbours(honest, run.fresh("neighbours"))
+who = {"the judges": (judges, truth[:, -1]),
+       "their errors dealt out anew": (dealt, anew[:, -1]),
+       "a head told the truth": (heads[1], best[1]),
+       "the true reward": (bench.gold, bench.gold.amax(1))}
+table({name: [proxies.agreement(score, fresh), end.mean()]
+       for name, (score, end) in who.items()}, ["agreement", "best of 512"],
+      digits={"agreement": "%"}, corner="who judges",
+      note="share of fresh labels (a coin: 50 %); true reward of the best of 512")
 
 # %% tags=["hide-input", "nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
-(up, _), (down, control), (far, near) = (
-    [sum(y[-3:]) / 3 for y in live[key].values()] for key in units.values())
-n, bon = proxies.reaching(proxy[plain], bench.gold[plain], up)
-start_up, start_true = (live[key][names["proxy"]][0] for key in ("proxy", "true"))
-claim("pushed by the proxy, the proxy rises", up > start_up, kind="T")
-claim("at the end the control has the higher true reward",
-      control > down, kind="T")
-told = {"start": start_true, "up": up, "down": down, "control": control, "bon": bon,
-        "far": far, "near": near, "kl": rlhf.best_of_n.kl_bound(n)}
-for name, x in told.items():
-    quote(f"live_{name}", f"{x:.1f}".replace("-", "−"))
-quote("live_n", n)
-cards(*proxies.most_apart(asked, logs))
+claim("a head told the truth ends below a blind draw", best.max() < bench.gold.mean())
+rank = bench.surprise.argsort(1).argsort(1)  # 0 is the most usual of the 512
+rare = torch.stack([rank.gather(1, s.argmax(1)[:, None]) >= 384 for s in judges])
+chance = torch.rand(rank.shape, generator=run.fresh("quarter")).argsort(1)
+for name, place in {"left": rank, "random": chance}.items():
+    rest = proxies.pushed(judges, bench.gold, [384], place < 384)
+    quote(name, f"{rest.mean():.2f}")
+quote("rare", f"{100 * rare.double().mean():.0f} %")
+quote("heads", f"{best.min():.2f} to {best.max():.2f}")
 
 # %% [markdown]
-# The true reward starts at <!-- out live_start -->. Pushed by the proxy it ends at <!-- out live_down -->, in the control at <!-- out live_control --> (means of the last three points). In this one run, with 48 answers a point, the same loop does no harm when it climbs the truth. The texts are the pair furthest apart at the last step.
+# With their errors dealt out anew the judges agree with the person hardly more often than before. What has changed is *where* they err, and the harm is gone.
 #
-# Now best-of-n, on the same prompts and with the same proxy. RLOO ends at a proxy of <!-- out live_up -->. The best of <!-- out live_n --> reaches that, too, and its true reward is <!-- out live_bon -->. It is nearer to the start: at most <!-- out live_kl --> nats, where RLOO has moved <!-- out live_far --> (the control <!-- out live_near -->). That is one run, and no rule. Gao and colleagues found that reinforcement learning needs far more KL for the same score.
-
-# %% tags=["hide-input"] rlhf={"figure": "both"}
-show(plots.seed_lines(
-    five, {"learned reward (the proxy)": "proxy", "true reward, points": "gold"},
-    title="Every run climbs its proxy; in every run the true reward turns"))
-quote("accurate", f"{one.reward_model_accuracy:.0%}".replace("%", " %"))
-gold = five.smooth("gold")
-for name, x in {"top": [max(y) for y in gold], "last": [y[-1] for y in gold]}.items():
-    quote(f"rl_{name}", f"{min(x):.1f} to {max(x):.1f}".replace("-", "−"))
-claim("in all five recorded runs the proxy ends above, the true reward below its start",
-      all(y[-1] > y[0] for y in five.smooth("proxy"))
-      and all(y[-1] < y[0] < max(y) for y in gold), kind="T")
-
-# %% [markdown]
-# The five recorded runs of the first picture are longer (90 steps of 64 answers), and their judge is larger: a whole reward model, finetuned on about 700 honestly labelled pairs of answers to requests. In the one run whose record kept it, that judge agreed with <!-- out accurate --> of labels that it had not seen. (Other pairs than above, so its ceiling is another.) It did not help: in all five the true reward peaks at <!-- out rl_top --> points and ends at <!-- out rl_last -->, below its start (means over nine steps).
+# **Why do the errors depend on the answer?** Not because of the person's mistakes: a head fitted to the *true rewards* of all answers that could be labelled ends below a blind draw, too (<!-- out heads --> at three strengths of its penalty on large weights; the table has the middle one). What a weighted sum of these coordinates cannot express becomes an error, a fixed function of the answer.
 #
-# In practice:
+# **Where does the harm sit?** <!-- out rare --> of the winners are from each prompt's rarest quarter, the answers to which the model gives the lowest log-probability per token. Without that quarter the best of the remaining 384 is worth <!-- out left -->; without a random quarter, <!-- out random -->. This is *extremal* Goodhart: the link was learned where answers are usual. (The rarest answers are also the worst ones; which of the two does the harm, this cannot tell.)
 #
-# - **Chat tics.** “I am always happy to help” is the village's “as an AI language model”: if the judge likes a phrase in every answer, it soon ends up in every answer.
-# - **Objective mismatch.** The reward model is trained to order pairs, and then it is maximised.
-# - **A KL penalty** limits how far the policy goes. None of the runs above had one; [lesson 4](04_training_overview.ipynb) compares four strengths.
-#
-# > **Keep this:** the loop climbs whatever reward it is given. When that reward is a proxy, the true reward can turn while the curve that you see still rises.
+# > **Keep this.** Errors that are independent of the truth do no harm on average. A judge's errors are a function of the answer, so pushing finds them.
 
 # %% [markdown] rlhf={"part": "wrong"}
 # ## What goes wrong: warnings without the truth
 #
-# In practice nobody sees the true reward. Three signals do not need it. For each we stop at the n where it peaks, and see what true reward that leaves us. A *second judge* is a head fitted to 1,600 other labels of other pairs. *Likelihood* is minus the surprise of the picked answers.
+# In practice nobody sees the true reward. Three signals do not need it. For each we stop at the n where it peaks, and see what true reward that leaves us. The *second judge* has 1,600 other labels, of other pairs. *Likelihood* is the mean log-probability per token of the picked answers.
 
 # %%
 dice = [run.fresh(f"second {k}") for k in range(10)]
-second, _ = proxies.fits(bench, honest, 1600, dice, without=read[1600])
-applause = [proxies.pushed(judges[1600][k], second[k], ns) for k in range(10)]
-signals = {"the proxy": liked[1600], "a second judge": torch.stack(applause),
-           "likelihood": proxies.pushed(judges[1600], -bench.surprise, ns)}
+second, _ = proxies.fits(bench, honest, 1600, dice, without=read)
+applause = [proxies.pushed(judges[k], second[k], ns) for k in range(10)]
+signals = {"the judge": liked, "a second judge": torch.stack(applause),
+           "likelihood": proxies.pushed(judges, -bench.surprise, ns)}
 stops = {name: x.argmax(1) for name, x in signals.items()}
-stops |= {"always n = 2": torch.full((10,), 1),
-          "a blind draw": torch.full((10,), 0),
-          "the true reward (not available)": truth[1600].argmax(1)}
-kept = {name: truth[1600].gather(1, i[:, None])[:, 0]
-        for name, i in stops.items()}
+stops |= {"always n = 2": torch.full((10,), 1), "a blind draw": torch.full((10,), 0)}
+kept = {name: truth.gather(1, i[:, None])[:, 0] for name, i in stops.items()}
 
-# %%
+# %% tags=["hide-input", "nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
 chosen = {name: sorted({ns[i] for i in x.tolist()}) for name, x in stops.items()}
-rows = {name: {"n chosen": ", ".join(map(str, chosen[name])),
-               "true reward kept": x[0] if name == "a blind draw"
-               else rlhf.evaluate.exams.clustered(x)}
-        for name, x in kept.items()}
-table(rows, corner="stop by",
-      note="10 label sets; n chosen: by any of them; ± 95 % over label sets")
-more = (kept["likelihood"] - kept["a second judge"]).mean()
-lead = (kept["likelihood"] - kept["always n = 2"]).mean()
-claim("likelihood keeps more than the second judge, but no more than n = 2",
-      more > 0.3 and lead < 0.05, kind="S")
+table({name: {"n chosen": ", ".join(map(str, chosen[name])),
+              "true reward kept": x[0] if name == "a blind draw" else over_runs(x)}
+       for name, x in kept.items()}, corner="stop by",
+      note="ten judges; n chosen: by any of them; ± over judges")
+won = torch.stack([bench.gold.gather(1, s.argmax(1)[:, None])[:, 0] for s in judges])
+gone = won.mean(0) - bench.gold.mean(1)
+for name, x in {"one": truth[0, 0], "peak": truth.mean(0).max(),
+                "end": truth[:, -1].mean()}.items():
+    quote(name, f"{x:.2f}")
+quote("prompts", "{:.2f} ± {:.2f}".format(*exams.clustered(gone)))
+quote("worse", int((gone < 0).sum()))
 
 # %%
-mean = {name: x.mean(0) for name, x in signals.items()}
-like = mean.pop("likelihood")
-show(plots.best_of_n(ns, {"score, standard deviations": mean,
-                          "likelihood, nats per token": {"likelihood": like},
-                          "true reward, points": {"gold: true reward":
-                                                  truth[1600].mean(0)}},
-                     title="The second judge approves to the end; likelihood turns",
-                     note="mean of 10 label sets of 1,600",
-                     roles={"the proxy": "proxy", "a second judge": "reference",
-                            "likelihood": "chosen"}))
-quote("kept_proxy", f"{kept['the proxy'].mean():.2f}")
-quote("kept_second", f"{kept['a second judge'].mean():.2f}")
+show(plots.recorded_panels(
+    five, {"score, standard deviations": {"proxy: the judge": "proxy",
+                                          "reference: a second judge": "second"},
+           "likelihood, nats per token": {"chosen: likelihood": "usual"}}, over=1,
+    title="In the five runs a second judge rises, too, on average",
+    note="96 test requests"))
+end = {name: x.mean() for name, x in kept.items()}
+claim("likelihood keeps more than the second judge, but no more than n = 2",
+      end["a second judge"] + 0.3 < end["likelihood"] < end["always n = 2"] + 0.05,
+      kind="S")
 
 # %% [markdown]
-# The second judge has its own labels, yet it approves of what the first one picks. Both read *the same states*, and a second opinion helps only if it makes different mistakes. The likelihood knows nothing of quality, but here the harm comes with unusual answers. Yet “always n = 2” does as well; we chose this signal while we could see the truth; and the last row of the table picks and reports on the same numbers.
+# The second judge has its own labels, yet it approves of what the first one picks, and it rises in <!-- out up --> of the five runs: both read *the same states*. A second opinion helps only if it makes other mistakes. Likelihood knows nothing of quality, but here the harm comes with unusual answers. Yet “always n = 2” does as well, and we chose this signal while we could see the truth.
 #
 # | trap | what you see | what happened here |
 # |---|---|---|
-# | ship the best proxy | a curve that only rises | <!-- out kept_proxy --> points are left |
-# | a second judge on the same backbone | two curves that agree | <!-- out kept_second --> points are left |
-# | trust accuracy on fresh pairs | <!-- out accurate --> for a finetuned judge | its run, too, ends below its start (idea 4) |
+# | ship the best score | a curve that only rises | less is left than a blind draw has |
+# | a second judge on the same states | two curves that rise | hardly more is left |
+# | no KL penalty | the answers leave the language | <!-- out kl --> nats from the start ([lesson 4](04_training_overview.ipynb) tries four penalties) |
 # | choose and report on the same prompts | a fine number | exercise 17.3 repairs it |
 
 # %% [markdown] rlhf={"part": "gpt2"}
 # ## At GPT-2 size
 #
-# The same loop on SmolLM2-135M, recorded: a proxy fitted to some 300 honest labels, eight requests, sixteen steps, and the control beside it. Half of the requests are harmful; the others are *look-alikes*, which only sound harmful.
+# The same kind of judge and loop on SmolLM2-135M, recorded: some 300 honest labels, eight requests, sixteen steps, and the control beside it. Half of the requests are harmful; the others are *look-alikes*, which only sound harmful.
 
 # %%
 large = recorded("17_smollm2")
-names = {"proxy: by the proxy": "", "gold: the control": " control"}
-parts = {"proxy, standard deviations": "proxy", "true reward, points": "gold",
+names = {"proxy: by the judge": "", "gold: the control": " control"}
+parts = {"judge's score, standard deviations": "proxy", "true reward, points": "gold",
          "share of answers that refuse": "refused"}
 parts = {unit: {name: column + end for name, end in names.items()}
          for unit, column in parts.items()}
 show(plots.recorded_panels(large, parts, zero=None, over=3,
                            title="135M, sixteen steps: both rise and refuse more"))
-stages = {"before": "before", "after": "by the proxy", "control": "the control"}
+stages = {"before": "before", "after": "by the judge", "control": "the control"}
 cards(*large.texts(stages)[1])
 table(large.families({"harmful": "harmful requests", "lookalike": "look-alikes"},
                      stages), note="true reward, 32 held-out requests each, ± 95 %")
 
 # %% [markdown]
-# After these few steps we cannot tell the two runs apart on the held-out requests. *How* both rise is a warning: at the end both refuse most requests. That earns 3 points for a harmful one and 0 for a look-alike, more than the broken answers of before.
+# What carries over is the climb, and its shortcut: at the end both runs refuse most requests. That earns 3 points for a harmful one and 0 for a look-alike (the card), more than the broken answers of before. What does not, so early, is the harm: on the held-out requests we cannot tell the two runs apart.
 
 # %% [markdown] rlhf={"part": "exercises"}
 # ## Exercises
@@ -522,7 +411,7 @@ check("17.1", keep, hidden=True)
 #
 # ### Exercise 17.2 · What is the promise worth?
 #
-# Idea 1 has true values with mean 0 and variance 1. Now true values have mean `mean` and standard deviation `spread`, the proxy adds independent noise of standard deviation `noise`, and an answer scores `r`. What is its true value on average? First say what must come out for huge noise, and for none.
+# Even harmless noise makes a high score too optimistic. If true values have mean 0 and variance 1, and a score adds independent normal noise of variance $\sigma^2$, an answer that scores $r$ is worth $r/(1+\sigma^2)$ on average. Now the true values have mean `mean` and standard deviation `spread`, the noise has standard deviation `noise`. What is an answer that scores `r` worth on average? First say what must come out for huge noise, and for none.
 
 # %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex17-2", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def expected_truth(r, mean, spread, noise):
@@ -548,20 +437,17 @@ check("17.2", expected_truth, hidden=True)
 #
 # ### Exercise 17.3 · An honest report
 #
-# A colleague measured the true reward on a set of prompts at every checkpoint: `table` has a row for each prompt (an even number) and a column for each checkpoint. She ships the best column and reports its mean, so the luck of the choice is in the number. The picture shows this for checkpoints of which none is better than another.
+# A colleague measured the true reward on a set of prompts at every checkpoint: `table` has a row for each prompt (an even number) and a column for each checkpoint. She ships the best column and reports its mean, so the luck of the choice is in the number. The picture below shows this for checkpoints of which none is better than another. Repair the report: choose on the first half of the prompts and report on the second, swap, and average the two.
+#
+# <details><summary>Hint</summary>
+# Two vectors of column means, one for each half. The best column of each is looked up in the other.
+# </details>
 
 # %%
 noise = torch.randn(16, 12, generator=run.fresh("colleague"))
 show(plots.panels({"measured true reward": {"mean of 16 prompts": noise.mean(0)}},
                   title="All twelve are worth 0, but one looks best",
                   x_label="checkpoint"))
-
-# %% [markdown]
-# Repair the report: choose on the first half of the prompts and report on the second, swap, and average the two.
-#
-# <details><summary>Hint</summary>
-# Two vectors of column means, one for each half. The best column of each is looked up in the other.
-# </details>
 
 # %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex17-3", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def honest_report(table):
@@ -583,7 +469,11 @@ check("17.3", honest_report, hidden=True)
 #
 # ## Retell it
 #
-# We trained a judge on honest labels and picked the answers it liked best: its score rose to the end, and the true reward rose a little, turned, and fell on average below a blind draw. Errors independent of the truth cannot do that: among answers with the same error the better ones are picked no less often, and no error marks out a worse group. The errors of our judge depend on the answer, and even a head that was told the truth falls; most of the harm came through rare answers, where its scores scatter most. Reinforcement learning against such judges spoiled the answers in all five recorded runs; one live run with the true reward did not. A second judge that reads the same states approved; how unusual the answers become was a better warning here.
+# 1. Five runs of reinforcement learning pleased a judge that had learned from honest labels, and their answers fell apart; the same loop, paid with the true reward, did no such harm.
+# 2. Choosing among untrained answers did harm, too: the score of the best of n rose to the end, the truth turned early and fell below a blind draw.
+# 3. Random errors cannot do that: dealt out anew among the answers, the same errors were harmless, though the judge agreed with the person hardly more often.
+# 4. A judge's errors are a function of the answer; here most winners were rare answers, where it had learned little.
+# 5. A second judge that reads the same states approved of everything; how unusual the answers become was a better warning.
 #
 # In the book: chapter 14, Over-optimization. Next: chapter 18, Style and information. Proofs, the published laws, ensembles, sycophancy and the alignment tax are in the [deeper notebook](deeper/17_over_optimization.ipynb).
 #

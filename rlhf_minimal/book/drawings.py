@@ -503,7 +503,7 @@ def surprise(rows: list, *, worst=-8.0, title="", alt=""):
     if title:
         note(ax, 0.1, y + 0.18, title, 12.5, "left", bold=True, color=BLACK)
     for name, tokens, logp in rows:
-        note(ax, 0.1, y - 0.14, f"{name}: {sum(map(float, logp)):.1f} in all".replace("-", "−"), 11, "left", bold=True,
+        note(ax, 0.1, y - 0.14, f"{name}: about {sum(map(float, logp)):.0f} in all".replace("-", "−"), 11, "left", bold=True,
              color=BLACK)
         for k, (token, value) in enumerate(zip(tokens, map(float, logp), strict=True)):
             red = min(1.0, max(0.0, value / worst))

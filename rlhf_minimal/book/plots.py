@@ -3,6 +3,8 @@
 A curve's role decides colour, line style and marker together, in the whole book: no meaning hangs on colour alone.
 """
 
+import math
+
 import matplotlib.pyplot as plt
 from matplotlib.ticker import MaxNLocator
 
@@ -289,37 +291,35 @@ def recorded_plot(run, columns, *, title, y_label, over=9, note="", roles=None, 
 def recorded_panels(run, parts, *, title, over=9, **look):
     """`panels` of a recorded run: parts {y label: {label: column}}."""
     found = {unit: {label: _smooth(run, column, over) for label, column in columns.items()} for unit, columns in parts.items()}
-    return panels(found, title=title, x_label=f"step (each point is a mean over {over})", **look)
+    told = "step" if over == 1 else f"step (each point is a mean over {over})"
+    return panels(found, title=title, x_label=told, **look)
 
 
 def best_of_n(ns, parts, *, title, note="", **look):
-    """`panels` of best-of-n against the root of its KL bound: parts {y label: {label: one value for each n}}.
+    """`panels` of best-of-n against n, on a log axis: parts {y label: {label: one value for each n}}.
 
     A row for each set of labels, shape (sets, len(ns)), is drawn as mean and range over the sets.
     """
-    from ..best_of_n import kl_bound
-
-    roots, placed, bands, sets = [kl_bound(n) ** 0.5 for n in ns], {}, {}, 1
+    logs, placed, bands, sets = [math.log2(n) for n in ns], {}, {}, 1
     for unit, lines in parts.items():
         for label, y in lines.items():
             mean, band, rows = over_seeds(y.tolist() if hasattr(y, "tolist") else y)
-            placed.setdefault(unit, {})[label] = (roots, mean)
+            placed.setdefault(unit, {})[label] = (logs, mean)
             bands.setdefault(unit, {}).update({label: band} if band else {})
             sets = max(sets, rows)
     told = [note] if note else []
     told += [f"line: mean, band: range of {sets} label sets"] if sets > 1 else []
-    named = [i for i, n in enumerate(ns) if n not in (64, 256) or n == ns[-1]]  # they stand too close for all names
-    fig = panels(placed, title=title, x_label="n, placed at the root of the KL bound of best-of-n", note=" · ".join(told),
+    fig = panels(placed, title=title, x_label="n, the number of answers to choose from", note=" · ".join(told),
                  zero=None, bands=bands, **look)
     for ax in fig.axes:
-        ax.set_xticks([roots[i] for i in named], [str(ns[i]) for i in named])
+        ax.set_xticks(logs, [str(n) for n in ns])
     return fig
 
 
-def seed_lines(run, parts, *, title, over=9, note="", alt=""):
+def seed_lines(run, parts, *, title, over=9, note="", alt="", logs=()):
     """A recorded run over seeds, a panel under the other: parts {y label: column}; one thin line a seed, a dot at its top.
 
-    The thick line is the mean over the seeds; every point is a mean over `over` steps.
+    The thick line is the mean over the seeds; every point is a mean over `over` steps. logs: columns with a log axis.
     """
     fig, axes = plt.subplots(len(parts), 1, figsize=(6.2, 1 + 2.3 * len(parts)), layout="constrained", sharex=True, squeeze=False)
     for ax, (unit, column) in zip(axes.flat, parts.items(), strict=True):
@@ -330,8 +330,14 @@ def seed_lines(run, parts, *, title, over=9, note="", alt=""):
             top = max(range(len(y)), key=y.__getitem__)
             ax.plot(x[top], y[top], "o", color=color, markersize=6)
         ax.plot(x, over_seeds(rows)[0], color=color, linewidth=3)
+        if column in logs:
+            low, high = min(map(min, rows)), max(map(max, rows))
+            ax.set_yscale("log")
+            ax.set_yticks([y for y in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100) if low / 1.5 < y < 1.5 * high])
+            ax.yaxis.set_major_formatter("{x:g}")
+            ax.minorticks_off()
         ax.set_title(unit, fontsize=11.5, fontweight="normal", color="#444b57")
-    axes[-1, 0].set_xlabel(f"step (means over {over})")
+    axes[-1, 0].set_xlabel(f"step (means over {over})" if over > 1 else "step")
     fig.suptitle(title, x=0.01, ha="left", fontsize=13, fontweight="bold")
     _corner(fig, note or f"thin: {len(rows)} seeds, dot: highest point; thick: their mean")
     fig.alt = alt or short(f"Line plots, one thin line a seed: {', '.join(parts)}. {title}.")

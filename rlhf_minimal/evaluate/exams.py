@@ -19,6 +19,7 @@ from ..data import collate_demonstrations
 from ..logprobs import token_logps
 from ..rollout import Rollout, completion_logps
 from ..sampling import answer, sample
+from ..tensors import pad_right
 
 
 @dataclass
@@ -240,9 +241,24 @@ def usual(model: nn.Module, tokenizer, prompts: list[str], *, n: int = 64, **sam
     return [Counter(texts[i:i + n]).most_common(1)[0][0] for i in range(0, len(texts), n)]
 
 
+def transcripts(rows: list[dict], tokenizer) -> dict[str, Tensor]:
+    """Rows (prompt, completion) as "User: …", "Assistant: …" and a new line -> ids, attention, mask, (B,L), right-padded.
+
+    The mask is 1 on the completion and the new line, as in `collate_demonstrations`.
+    """
+    parts = [[tokenizer(text).input_ids for text in (f"User: {row['prompt']}\nAssistant:", f" {row['completion']}\n")]
+             for row in rows]
+    ids, attention = pad_right([asked + said for asked, said in parts])
+    mask, _ = pad_right([[0] * len(asked) + [1] * len(said) for asked, said in parts])
+    return {"ids": ids, "attention": attention, "mask": mask.float()}
+
+
 @torch.no_grad()
-def logp_by_place(model: nn.Module, tokenizer, rows: list[dict], *, per_answer: bool = False) -> dict[str, float]:
+def logp_by_place(model: nn.Module, tokenizer, rows: list[dict], *, per_answer: bool = False,
+                  transcript: bool = False) -> dict[str, float]:
     """Mean log-probability in nats per token of given answers (`rows`: prompt, completion), by place in the answer.
+
+    transcript=True: each row is read as "User: …", "Assistant: …" and a new line, which then is the end token.
 
     per_answer=True: in nats per answer, so that the three places add up to the log-probability of an answer.
 
@@ -250,7 +266,7 @@ def logp_by_place(model: nn.Module, tokenizer, rows: list[dict], *, per_answer: 
     the template, has low numbers at both ends only (Lin et al., "The Unlocking Spell on Base LLMs", arXiv 2312.01552, sort
     tokens in a similar way).
     """
-    batch = collate_demonstrations(rows, tokenizer)
+    batch = transcripts(rows, tokenizer) if transcript else collate_demonstrations(rows, tokenizer)
     mask = batch["mask"][:, 1:]
     logp = token_logps(model, batch["ids"], batch["attention"], wanted=mask)
     place = mask.cumsum(1) * mask  # 1, 2, …, n on the answer and its end token

@@ -44,6 +44,20 @@ class Bench:
         first = torch.rand(n, generator=generator) < torch.sigmoid((worth[:, 0] - worth[:, 1]) / person.temperature)
         return torch.where(first[:, None], two, two.flip(1))
 
+    def neighbours(self, person, generator: torch.Generator) -> Tensor:
+        """Pairs of the very answers to push on, as this person would label them -> (n, 2) places in `gold.flatten()`.
+
+        Each answer is in one pair at most, with another one to its prompt; pairs of equal answers are left out.
+        """
+        worth = self.asked.utilities(person)[self.rows]  # (P, G)
+        deal = torch.rand(worth.shape, generator=generator).argsort(1)
+        two = deal[:, :deal.shape[1] // 2 * 2] + torch.arange(len(worth))[:, None] * worth.shape[1]
+        two, rows = two.reshape(-1, 2), self.rows.flatten()
+        two = two[(self.asked.ids[rows[two[:, 0]]] != self.asked.ids[rows[two[:, 1]]]).any(1)]
+        more = worth.flatten()[two[:, 0]] - worth.flatten()[two[:, 1]]
+        first = torch.rand(len(two), generator=generator) < torch.sigmoid(more / person.temperature)
+        return torch.where(first[:, None], two, two.flip(1))
+
     def states(self, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Hidden states of the chosen and of the rejected answers, (n, H) each."""
         return self.wide.state[labels[:, 0]], self.wide.state[labels[:, 1]]
@@ -194,21 +208,24 @@ def by_quarter(bench: Bench, scores: list[Tensor], quarter: Tensor, names) -> di
             for q, name in enumerate(names)}
 
 
-def agreement(score: Tensor, labels: Tensor) -> float:
-    """Share of labels (n, 2: places of chosen, rejected) that a score (N,) orders alike; a tie counts one half.
+def agreement(score: Tensor | list[Tensor], labels: Tensor) -> float:
+    """Share of labels (n, 2: places of chosen, rejected) that a score orders alike; a tie counts one half.
+
+    A score of any shape is read row by row: (N,) or (P, G). A list of scores gives the mean of their shares.
 
     >>> agreement(torch.tensor([1.0, 0.0, 0.0]), torch.tensor([[0, 1], [1, 2]]))
     0.75
     """
-    chosen, rejected = score[labels[:, 0]], score[labels[:, 1]]
+    if isinstance(score, list):
+        return sum(agreement(one, labels) for one in score) / len(score)
+    chosen, rejected = score.flatten()[labels].T
     return ((chosen > rejected).double() + 0.5 * (chosen == rejected)).mean().item()
 
 
 def accuracy(bench: Bench, read: list[Tensor], fresh: Tensor) -> float:
     """Share of fresh labels (M, 2) that heads fitted to label sets `read`, (n, 2) each, order alike: mean over the sets."""
     state = bench.wide.state.double()
-    heads = [fit_head(*bench.states(labels), l2=0.03).double() for labels in read]
-    return sum(agreement(state @ head, fresh) for head in heads) / len(heads)
+    return agreement([state @ fit_head(*bench.states(labels), l2=0.03).double() for labels in read], fresh)
 
 
 def told_the_truth(bench: Bench, strength: float) -> Tensor:

@@ -173,6 +173,18 @@ def test_log_probabilities_by_place_are_those_of_the_answers_tokens(start):
     assert base["last"] < found["last"] - 1  # a base does not know the end token
 
 
+def test_log_probabilities_in_a_transcript_end_with_the_new_line():
+    base, plain = load("village-3m")
+    rows = [{"prompt": "Where does the otter live?", "completion": "The otter lives near the mill."}]
+    ids = plain("User: Where does the otter live?\nAssistant: The otter lives near the mill.\n").input_ids
+    with torch.no_grad():
+        logp = base(torch.tensor([ids])).logits[0].log_softmax(-1)
+    last = [logp[t - 1, ids[t]].item() for t in range(len(ids) - 8, len(ids))]
+    found = logp_by_place(base, plain, rows, transcript=True, per_answer=True)
+    assert found == {"first": pytest.approx(last[0], abs=1e-4), "middle": pytest.approx(sum(last[1:-1]), abs=1e-4),
+                     "last": pytest.approx(last[-1], abs=1e-4)}
+
+
 def test_a_summary_can_be_asked_for_some_columns(start):
     model, tokenizer = start
     rows = requests(4, ("fact", "harmful")) + two_digit_sums(2)

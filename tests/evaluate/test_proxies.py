@@ -42,6 +42,16 @@ def test_labels_follow_the_person(bench):
     assert 0.45 < share < 0.55
 
 
+def test_neighbours_are_pairs_of_the_answers_to_push_on(bench):
+    two = bench.neighbours(sure(), torch.Generator().manual_seed(0))
+    assert (two[:, 0] // 512 == two[:, 1] // 512).all() and len(two.flatten().unique()) == two.numel() <= 16 * 512
+    assert (bench.gold.flatten()[two[:, 0]] >= bench.gold.flatten()[two[:, 1]] - 0.1).all()
+    chance = torch.rand(16, 512)
+    assert proxies.agreement(bench.gold, two) > proxies.agreement(chance, two)
+    both = [bench.gold, chance]
+    assert proxies.agreement(both, two) == pytest.approx(sum(proxies.agreement(one, two) for one in both) / 2)
+
+
 def test_pairs_that_must_not_be_labelled_again_are_not(bench):
     generator = torch.Generator().manual_seed(0)
     first = bench.labels(sure(), 5000, generator)

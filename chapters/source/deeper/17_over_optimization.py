@@ -42,7 +42,7 @@ from rlhf_minimal import data, direct_alignment, reward_model, rloo, village
 from rlhf_minimal.advantages import leave_one_out
 from rlhf_minimal.best_of_n import curve, kl_bound, law
 from rlhf_minimal.book import available, begin, check, claim, every, recorded, show, show_source
-from rlhf_minimal.book.plots import bars, line_plot, panels, recorded_plot
+from rlhf_minimal.book.plots import bars, line_plot, panels, recorded_plot, seed_lines
 from rlhf_minimal.chat import encode_prompt
 from rlhf_minimal.evaluate import distinct_n
 from rlhf_minimal.evaluate.exact import World, exact_model, free_energy, tilted
@@ -1049,8 +1049,25 @@ claim("the larger n, the fewer answers are in play",
       {f"n={n}": in_play(p) for n, p in zip(NS, bon, strict=True)})
 
 # %% [markdown]
-# **Longer.** The first of the lesson's five recorded runs: 1,024 prompts with two answers each to label (equal ones dropped),
-# new requests in every step, more steps. Its rate and length were chosen so that the turn can be seen.
+# **Longer, and with a larger judge.** Five recorded runs climb a whole reward model instead of a head: it is finetuned on
+# honest labels of two answers to each of 1,024 requests (equal ones dropped). New requests in every step, more steps, a
+# smaller rate. Rate and length were chosen so that the turn can be seen. Here the true reward rises before it falls.
+
+# %%
+five = recorded("overoptimization_seeds")
+show(seed_lines(five, {"learned reward": "proxy", "true reward, points": "gold"},
+                title="A larger judge: the truth rises, turns and falls"),
+     "Line plots, one thin line for each of five runs: the learned reward climbs; the true reward "
+     "rises, turns, and ends below its start.")
+slow_gold = five.smooth("gold")
+claim("in all five recorded runs the proxy ends above, the true reward below its start",
+      all(y[-1] > y[0] for y in five.smooth("proxy"))
+      and all(y[-1] < y[0] < max(y) for y in slow_gold),
+      {"peak": f"{min(map(max, slow_gold)):.1f} to {max(map(max, slow_gold)):.1f}",
+       "end": f"{min(y[-1] for y in slow_gold):.1f} to {max(y[-1] for y in slow_gold):.1f}"}, kind="T")
+
+# %% [markdown]
+# The first of the five in detail. In this run the larger judge agreed with 78 % of labels that it had not seen: it did not help. <!-- fact -->
 
 # %%
 record = recorded("overoptimization_village")
