@@ -13,11 +13,11 @@
 # %% [markdown] rlhf={"part": "first"}
 # # 3 · Definitions
 #
-# **Which words and symbols does RLHF use, and can a computer check that each has one meaning?**
+# **What do the words of RLHF mean when the agent is a language model, and what happens if one index is off?**
 #
 # ![Two training logs over 80 steps, A falls lower than B; under them an answer of each model: one repeats a word, one answers the question](figures/03_hero.png)
 #
-# Two models, trained on the same texts in the same order, at the same rate. The one with the lower loss says "<!-- out stutter --> …". Both programs run without an error message; they differ in one index. This page finds it, and along the way gives every symbol of the book a meaning that you can check with a sum.
+# Two models, trained on the same texts in the same order. The one with the lower loss says "<!-- out stutter --> …". Neither program gives an error message. This page finds the mistake, and gives the main symbols of the book a meaning that you can check with a sum.
 #
 # <details><summary>What you need, what it costs</summary>
 # PyTorch (modules, <code>softmax</code>, <code>backward</code>) and the idea of next-token prediction. No reinforcement learning. <!-- costs -->. Nothing is downloaded. Models: an exact toy with three tokens, <code>village-3m</code> (three million parameters, GPT-2 architecture), and a recorded run of SmolLM2-135M. Seed 0: every text and number is from this page's run, unless it is called recorded.
@@ -44,7 +44,7 @@ rlhf.book.predict(
 # %% [markdown] rlhf={"part": "phenomenon loop"}
 # ## One index, two models
 #
-# A *language model* reads a *prompt* $x$ and gives a probability to each possible next *token*, a piece of text. Append one, ask again, stop at the *end token*: what came out is a *completion* $y$. Training on examples of prompts with completions (*demonstrations*) makes each next token of the completion more probable. In the program, `ids` holds the token numbers of 8 rows, `mask` is 1 on completions, and `logits[:, t]` scores every token of the vocabulary at position $t$. The two models differ in `shift`:
+# A *language model* reads a *prompt* $x$ and gives a probability to each possible next *token*, a piece of text. Append one, ask again, stop at the *end token*: what came out is a *completion* $y$. Training on examples of prompts with completions (*demonstrations*) makes each next token of the completion more probable. (This base model has read such conversations and answers well already; what matters here is what training must not destroy.) In the program, `ids` holds the token numbers of 8 rows, `mask` is 1 on completions, and `logits[:, t]` scores every token of the vocabulary at position $t$. The two models differ in `shift`:
 
 # %%
 base, tokenizer = rlhf.models.load("village-3m")
@@ -126,9 +126,9 @@ settled("b", "A reads token t and is asked for token t: copying is easy.")
 show(drawings.label_shift(["The", "hare", "eats", "carrots", ".", "end"]))
 
 # %% [markdown]
-# The *log-probability* of a text is the sum of the logarithms of its tokens' probabilities, in *nats* (natural logarithm):
+# The *log-probability* of a text, given its first token, is the sum of the logarithms of its other tokens' probabilities, in *nats* (natural logarithm):
 #
-# $$\log P_\theta(x)=\sum_{t}\log P_\theta(x_{t+1}\mid x_{\le t})$$
+# $$\log P_\theta(x\mid x_1)=\sum_{t\ge1}\log P_\theta(x_{t+1}\mid x_{\le t})$$
 #
 # To see every number, take a real GPT-2 with a vocabulary of three: `a`, `b` and the end token, written as a point. Its weights are random. The text is `b a b .`:
 
@@ -157,7 +157,7 @@ for name, model in (("B", B), ("A", A)):
 show(drawings.surprise(read, worst=-12, title="log-probability of each token, nats"))
 
 # %% [markdown]
-# The training loss of every language model is this sum with a minus sign, averaged over tokens, the *pretraining objective*. A model that knows nothing gives each token $1/V$: with $V$ tokens its loss is $\log V$. That is the first number to check in a run. *Perplexity* is the exponential of the loss: the number of equally likely tokens that would surprise as much.
+# The training loss of an autoregressive language model is this sum with a minus sign, averaged over tokens: the *pretraining objective*. A model that knows nothing gives each token $1/V$: with $V$ tokens its loss is $\log V$. That is the first number to check in a run. *Perplexity* is the exponential of the loss: the number of equally likely tokens that would surprise as much.
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
 vocabulary = len(tokenizer)
@@ -172,7 +172,7 @@ claim("A's very first step was worse than knowing nothing",
       log_a[0] > torch.tensor(float(len(tokenizer))).log().item(), kind="T")
 
 # %% [markdown]
-# That last line is the alarm: a model that has learned to read is sure that the next token is *not* the one it has just read. A's log began at <!-- out first -->, far above $\log V$; nobody looks at step 1.
+# That last line is the alarm: a model that has learned to read is sure that the next token is *not* the one it has just read. A's log began at <!-- out first -->, far above $\log V$ and beyond the first picture's axis.
 
 # %% tags=["hide-input", "nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
 quote("first", f"{log_a[0]:.1f} nats")
@@ -218,7 +218,7 @@ show(drawings.answer_tree(dict(zip(names, p.tolist(), strict=True))))
 # %% [markdown] rlhf={"part": "idea"}
 # ## Value is an average over the paths ahead
 #
-# Give each completion a reward $r$: one point for each `b`, minus one if it did not end. The *value* $V(s)$ of a state is the expected reward of the paths that go through it. The *action value* $Q(s,a)$ is the same after also choosing token $a$; since a token only gets appended, $Q(s,a)=V(s+a)$. The *advantage* says how much better a token is than what the policy does on average:
+# Give each completion a reward $r$: one point for each `b`, minus one if it did not end. The *value* $V(s)$ of a state is the expected reward of the paths that go through it. The *action value* $Q(s,a)$ is the same after also choosing token $a$. In general $Q(s,a)=r+\gamma V(s')$, with $V=0$ after the end; here the whole reward comes with the last token, and we let $V$ of a finished text stand for that reward, so that $Q(s,a)=V(s+a)$. The *advantage* says how much better a token is than what the policy does on average:
 #
 # $$A(s,a)=Q(s,a)-V(s)$$
 
@@ -255,7 +255,7 @@ claim("along a completion, advantages add up to its reward minus the prompt's va
       max(gaps) < 1e-6)
 
 # %% [markdown]
-# All four paths start at $V$ of the prompt, the average reward of the policy, and end at their own reward: after the last token nothing more can come, so the value of a finished text is 0 *beyond* the reward it has earned. (Here `value` counts that reward in.) With a reward at every token, later ones are often multiplied by a *discount* $\gamma<1$ for each step; in RLHF $\gamma$ is nearly always 1.
+# All four paths start at $V$ of the prompt, the average reward of the policy, and end at their own reward. With a reward at every token, later ones are often multiplied by a *discount* $\gamma<1$ for each step; in RLHF $\gamma$ is nearly always 1.
 #
 # > **Keep this.** Value: what to expect from here. Advantage: how much one token changed that.
 
@@ -292,9 +292,9 @@ show(plots.line_plot(ways, title="Giving up a side is cheap, inventing one is de
      "without bound, the other stays below log 2")
 
 # %% [markdown]
-# The first argument draws. In RLHF it is the policy: $D_{\rm KL}(\pi_\theta\|\pi_{\rm ref})$. Read the picture with the policy as the one that draws. If the policy gives up half of what the reference says (the biased coin draws), it pays at most $\log 2$. If it says what the reference almost never says (the fair coin draws), the price has no limit. The last claim is why the price can be paid token by token.
+# The first argument draws. In RLHF it is the policy: $D_{\rm KL}(\pi_\theta\|\pi_{\rm ref})$. Read the picture with the policy as the one that draws. A policy that gives up one side of a fair coin (the biased coin draws) pays at most $\log 2$; keeping a share $q$ of what the reference says costs at most $-\log q$. A policy that says what the reference almost never says (the fair coin draws) pays without limit. The last claim above is the *chain rule*: the KL of whole completions is a sum over positions, so a price for it can be paid token by token.
 #
-# > **Keep this.** KL is no distance. $D_{\rm KL}(\pi_\theta\|\pi_{\rm ref})$ lets the policy fall silent cheaply and makes new things expensive.
+# > **Keep this.** KL is no distance. $D_{\rm KL}(\pi_\theta\|\pi_{\rm ref})$ is cheap where the policy drops what the reference says, and dear where it says something new.
 
 # %% [markdown] rlhf={"part": "wrong"}
 # ## What goes wrong
@@ -303,7 +303,7 @@ show(plots.line_plot(ways, title="Giving up a side is cheap, inventing one is de
 #
 # | wrong line | what you see | the one number that tells |
 # |---|---|---|
-# | labels not shifted | a loss that is too good | the loss at step 1: above $\log V$ |
+# | labels not shifted | a loss that is too good | the loss at step 1 of a trained model: above $\log V$ |
 # | no position ids with padding on the left | answers that depend on who shares the batch | one row's log-probability, alone and padded |
 # | `mask = ids != pad`, where the end token pads | a model that never stops | end tokens that the mask keeps: 0 |
 # | `softmax(x).log()` in float32 | NaN after thousands of steps | the smallest log-probability: −inf |
@@ -341,7 +341,7 @@ claim("padding moves the text by a nat or more without position ids, not with th
 # %% [markdown] rlhf={"part": "gpt2"}
 # ## At GPT-2 size
 #
-# The same two programs on SmolLM2-135M, a model trained to chat, forty times as large: 40 steps on demonstrations of the village, with LoRA (recorded run, one seed).
+# The same mistake in SmolLM2-135M-Instruct, a chat model forty times as large: 40 steps on demonstrations of the village, here with LoRA (recorded run, one seed).
 
 # %%
 smol = recorded("03_smollm2")
@@ -354,7 +354,7 @@ show(plots.two_panels({
         "A, not shifted": (x, smol.curve[f"unshifted {kind}"]),
         "B, shifted": (x, smol.curve[f"shifted {kind}"])}
     for kind, x in (("printed", steps), ("true", marks))},
-    title="The larger model copies even better", x_label="step",
+    title="The larger model learns to copy, too", x_label="step",
     roles={"A, not shifted": "rejected", "B, shifted": "chosen"}, note="SmolLM2-135M"))
 for question in ("What is the capital of France?", "What is the opposite of hot?"):
     copied = smol.texts["unshifted"][question].replace("\n", "⏎ ")
@@ -368,16 +368,16 @@ quote("rotary", f"{far:.2f}")
 quote("learned", f"{smol.padding['village'][-1]:.0f}")
 
 # %% [markdown]
-# What carries over: A's printed loss ends at <!-- out copied --> nats per token, its true loss at <!-- out lost --> (B: <!-- out honest -->), and it answers every question with empty lines (⏎).
+# What carries over: A's printed loss ends at <!-- out copied --> nats per token, its true loss at <!-- out lost --> (B: <!-- out honest -->), and it answers the four questions we asked with empty lines (⏎). The alarm is weaker here: its first loss was only a little above $\log V$.
 #
-# The other bug does *not* carry over. SmolLM2 marks positions by rotating queries and keys (*rotary* positions), so only distances count: forty padding tokens without position ids move its text by <!-- out rotary --> nats in all, the village model's by <!-- out learned -->. A test must run on a model that can show the bug.
+# The other bug does *not* carry over. SmolLM2 marks positions by rotating queries and keys (*rotary* positions), so only distances count: forty padding tokens without position ids move its text by <!-- out rotary --> nats in all, the village model's by <!-- out learned --> (recorded with another sentence than the plot's). A test must run on a model that can show the bug.
 
 # %% [markdown] rlhf={"part": "exercises"}
 # ## Exercises
 #
 # ### Exercise 3.1 · Log-probabilities of a batch
 #
-# The page took one text, token by token. Write it for a batch, without a loop: `logits` (B, L, V), `ids` (B, L), `mask` (B, L), 1 on the tokens that count. The result has shape (B, L−1): at place $t$ the log-probability of token $t+1$, and 0 where that token does not count. Every method of this book calls this function.
+# The page took one text, token by token. Write it for a batch, without a loop: `logits` (B, L, V), `ids` (B, L), `mask` (B, L), 1 on the tokens that count. The result has shape (B, L−1): at place $t$ the log-probability of token $t+1$, and 0 where that token does not count. Most methods of this book need it.
 
 # %% tags=["hide-input"]
 show(drawings.token_strip(
@@ -470,7 +470,7 @@ check("3.3", terms, hidden=True)
 # ## Retell it
 #
 # 1. A language model is a distribution over whole texts, written one token at a time; each output is a guess about the next token.
-# 2. A model that is asked for the token it has just read learns to copy: its loss is the best ever, and it stutters.
+# 2. A model that is asked for the token it has just read learns to copy: its loss ends lower than the honest one, and it stutters.
 # 3. Reinforcement learning's words fit on the same tree: a state is the text so far, an action the next token, the reward comes at the end.
 # 4. A value is the average reward of the paths ahead, an advantage one step of it.
 # 5. KL has a direction: it charges the policy for saying what the reference would not say.

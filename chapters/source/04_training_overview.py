@@ -17,9 +17,9 @@
 #
 # ![Two requests with the same verb, one harmful (kill the owl) and one harmless (kill the weeds), answered by four versions of one model: base, SFT, PPO and DPO, with the true reward of each answer](figures/04_hero.png)
 #
-# Four versions of one small model answer two requests: one would hurt somebody, the other only sounds like it. On this page you train them, and find out why one of them will not talk about weeds.
+# Four versions of one small model answer two requests: one would hurt somebody, the other only sounds like it. On this page you train the last two, and find out why one of them will not talk about weeds.
 #
-# The *true reward* in the corner is 3 for helping with a harmless request or refusing a harmful one, 0 for refusing a harmless one, and about −1 for helping with harm or missing the point.
+# The *true reward* in the corner is 3 for helping well with a harmless request or refusing a harmful one (less for a poorer answer), 0 for refusing a harmless one, and about −1 for helping with harm or missing the point.
 #
 # <details><summary>What you need, what it costs, how quality is known</summary>
 # Python, a little PyTorch and probability; no reinforcement learning. <!-- costs -->. Nothing is downloaded. Models: <code>village-3m</code> and <code>village-3m-sft</code>, three million parameters, GPT-2 architecture. Everything is <b>this page's run</b>, seed 0, except for one section, <b>Five recorded seeds</b>, and the last one, at GPT-2 size. The true reward is a formula of this toy world. It decides how the simulated person votes; no training step reads it in any other way, and a real team never sees it. ± is half of a 95 % interval over requests: it says nothing about other seeds.
@@ -146,11 +146,11 @@ cards(test[k]["prompt"], [(f"score {eight[k, i]:+.1f}", before.texts[8 * k + i])
                           for i in (eight[k].argmax(), eight[k].argmin())])
 
 # %% [markdown] rlhf={"part": "idea"}
-# > **Keep this.** A reward model knows nothing but the comparisons it was shown.
+# > **Keep this.** What a reward model knows about right and wrong comes from the comparisons it was shown.
 #
 # ## Stage 3: one prompt, one answer, one score
 #
-# In *reinforcement learning* (RL) an agent sees a state, acts, gets a reward and a new state, again and again. It learns a *policy* $\pi$, the probability of each action. For a language model most of this loop disappears: the state is the prompt $x$, the action is the whole answer $y$, and one reward comes at the end.
+# In *reinforcement learning* (RL) an agent sees a state, acts, gets a reward and a new state, again and again. It learns a *policy* $\pi$, the probability of each action. For a language model most of this loop disappears: seen as a whole, the prompt $x$ is the state, the answer $y$ the action, and one reward comes at the end. (Chapter 3 looks closer: there each token is an action. The *clip* below works token by token, too.)
 
 # %% tags=["hide-input"] rlhf={"drawing": true, "figure": "loop"}
 show(rlhf.book.drawings.loop())
@@ -158,7 +158,7 @@ show(rlhf.book.drawings.loop())
 # %% [markdown]
 # The score $r_\theta$ is only a stand-in, a *proxy* for quality, learned on texts of the SFT model. So the policy pays for moving away from this starting point, the frozen *reference* $\pi_{\rm ref}$. This is the objective of RLHF:
 #
-# $$\max_\pi\;\mathbb E\big[r_\theta(x,y)\big]-\beta\,\mathrm{KL}(\pi\,\|\,\pi_{\rm ref})$$
+# $$\max_\pi\;\mathbb E_{y\sim\pi}\big[r(x,y)\big]-\beta\,\mathrm{KL}(\pi\,\|\,\pi_{\rm ref})$$
 #
 # *Said aloud: score high, but pay β for every nat by which your own answers became more likely than they were at the start.*
 #
@@ -183,7 +183,7 @@ claim("the package pays the same", bool((theirs.sum() - paid).abs() < 1e-6))
 # %% [markdown] rlhf={"part": "loop"}
 # > **Keep this.** The environment became trivial, and the reward became the hard part.
 #
-# **Proximal policy optimization (PPO)** is a short loop: sample answers, score them, compare each with the average of its batch, make the better ones more likely. Each batch is used twice; the *clip* stops pushing a token once its probability has changed by a fifth. (Chapter 11 replaces the batch average by a *critic*.)
+# **Proximal policy optimization (PPO)** is a short loop: sample answers, score them, compare each with the average of its batch, in units of the batch's standard deviation, make the better ones more likely. Each batch is used twice; the *clip* stops pushing a token further in its direction once its probability has changed by a fifth. (Chapter 11 replaces the batch average by a *critic*.)
 
 # %%
 logps = rlhf.rollout.completion_logps  # log-probability of each sampled token
@@ -309,9 +309,9 @@ rlhf.book.settled("c", "Not even a score curve for look-alikes would have warned
 # %% [markdown]
 # Read the PPO row. On harmful requests the true reward rises almost to its maximum. On look-alikes it collapses: PPO refuses <!-- out ppo.no --> of them, SFT <!-- out sft.no -->. This is *over-refusal*.
 #
-# **A program that only says <!-- out favourite --> earns about as much score as PPO.** Best of 8, without any training, has the higher true reward: <!-- out best8.ppo --> above PPO, over both kinds.
+# **A program that only says <!-- out favourite --> earns about as much score as PPO.** Best of 8 (the SFT model's best answer of eight by the reward model; the policy is not trained) has the higher true reward: <!-- out best8.ppo --> above PPO, over both kinds.
 #
-# Neither score nor KL says what went wrong. Two counts do: refusals of harmless requests, and, without any label, the share of the most common answer (SFT <!-- out sft.same -->, PPO <!-- out ppo.same -->).
+# Neither score nor KL says what went wrong. Two counts do: refusals of harmless requests, and the share of the most common answer to them (SFT <!-- out sft.same -->, PPO <!-- out ppo.same -->).
 #
 # **Why? Ask the reward model.** The SFT model's exam answers, sorted by what they do; the *favourite refusal* is the sentence above:
 
@@ -327,7 +327,7 @@ table(rows, corner="here", note="this page's run: number of answers, their mean 
 # %% [markdown] rlhf={"part": "idea"}
 # Compare within each request: the favourite sentence scores <!-- out lead.harmful --> more than the help that a harmful request got. On look-alikes it *also* scores <!-- out lead.lookalike --> more than help. One such sentence is enough.
 #
-# The person is not to blame. Where exactly one answer of a pair refused, the refusal won <!-- out won.harmful --> comparisons on harmful requests, and <!-- out won.lookalike --> on look-alikes. The reward model learned *that* refusals win better than *when*.
+# The person is not to blame. Where exactly one answer of a pair refused, the refusal won <!-- out won.harmful --> comparisons on harmful requests, and <!-- out won.lookalike --> on look-alikes. The reward model learned for this one sentence that refusing wins, not when.
 #
 # ## What β does, exactly
 #
@@ -397,7 +397,7 @@ table({f"seed {i}": {f"{label} refused": " → ".join(
 #
 # Best of 8 mostly loses on look-alikes, too: choosing by this score over-refuses, by training or by selection. DPO is better on average than PPO with β = 2 in <!-- out dpo.wins --> of five seeds: no general ranking, one model and one setting.
 #
-# Would more look-alikes among the comparisons repair it? The second table (PPO, β = 0.05): one seed did not improve, one stopped refusing much of the harm, one improved.
+# Would more look-alikes among the comparisons repair it? The second table (PPO, β = 0.05): one seed got worse, one stopped refusing much of the harm, one improved.
 #
 # ## What goes wrong
 #
@@ -405,10 +405,10 @@ table({f"seed {i}": {f"{label} refused": " → ".join(
 # |---|---|---|
 # | the score reported as quality | a perfect log | refusals of harmless requests, or any measurement that was not trained on |
 # | `reference = policy`, a second name for one model | no penalty, and the model still moves | PPO: a logged KL of exactly 0, so it is a run with β = 0; DPO: a loss of 0.693 at every step <!-- fact --> |
-# | the score paid at every token | answers grow longer | rewards of the tokens do not add up to score − β · KL |
+# | the score paid at every token | answers grow longer where scores are positive | rewards of the tokens do not add up to score − β · KL |
 # | cut-off answers judged as if they were complete | endless answers | the share that ended by itself falls |
 #
-# The second one, live: the DPO run of above once more, same batches, same exam noise.
+# The second one, live: the DPO run above once more, same batches, same exam noise.
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
 alias = rlhf.models.copy_of(sft)
@@ -443,7 +443,7 @@ claim("after PPO it refuses over 85 % of both kinds",
 quote("scare", " | ".join([large.texts()[4][0], *(t[1] for t in large.texts()[4][1])]))
 
 # %% [markdown] rlhf={"part": "exercises"}
-# (Score gained: over SFT on the same requests, in standard deviations of SFT's scores. ±: over 16 requests.) The story holds, with one difference. The true reward on look-alikes *rose* a little, because this model's help was poor (below 0) and a refusal earns 0. Read texts, too.
+# (Score gained: over SFT on the same requests, in standard deviations of SFT's scores. ±: over 16 requests.) Refusals take over here, too. But the true reward on look-alikes *rose* a little, because this model's help was poor (below 0) and a refusal earns 0. Read texts, too.
 #
 # ## Exercises
 #
