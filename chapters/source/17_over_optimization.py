@@ -246,12 +246,10 @@ show(drawings.goodhart())
 g = torch.tensor([-1.0, 0.0, 1.0]).repeat(3)            # truth: bad to good
 e = torch.tensor([0.0, 1.0, 9.0]).repeat_interleave(3)  # none, small, a freak
 related = torch.where(g < 0, e, 0)                      # only bad answers err
-even, law, lowest = torch.full((9,), 1 / 9), rlhf.best_of_n.law, 0.0
+even, law = torch.full((9,), 1 / 9), rlhf.best_of_n.law
 for n in (2, 16, 256):
     a, b = law(even, g + e, n) @ g, law(even, g + related, n) @ g
     print(f"n = {n:3}: independent {a:.2f}, related {b:5.2f}")
-    lowest = min(lowest, a.item())
-claim("the independent errors do no harm", lowest > -1e-6)
 
 # %% [markdown]
 # So our judges' errors must depend on the truth. A test: keep the very same errors, but *deal them out anew* among the 512 answers of each prompt. A judge counts standard deviations, the truth counts points, so a straight line (regression) first gives the scale:
@@ -312,13 +310,16 @@ quote("heads", f"{best.min():.2f} to {best.max():.2f}")
 
 # %%
 dice = [run.fresh(f"second {k}") for k in range(10)]
-second, _ = proxies.fits(bench, honest, 1600, dice, without=read)
+second, other = proxies.fits(bench, honest, 1600, dice, without=read)
 applause = [proxies.pushed(judges[k], second[k], ns) for k in range(10)]
 signals = {"the judge": liked, "a second judge": torch.stack(applause),
            "likelihood": proxies.pushed(judges, -bench.surprise, ns)}
 stops = {name: x.argmax(1) for name, x in signals.items()}
 stops |= {"always n = 2": torch.full((10,), 1), "a blind draw": torch.full((10,), 0)}
 kept = {name: truth.gather(1, i[:, None])[:, 0] for name, i in stops.items()}
+pairs = [[{*map(frozenset, x.tolist())} for x in some] for some in (read, other)]
+claim("no second judge has read a pair of the first one's",
+      not any(a & b for a, b in zip(*pairs, strict=True)))
 
 # %% tags=["hide-input", "nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
 chosen = {name: sorted({ns[i] for i in x.tolist()}) for name, x in stops.items()}
@@ -472,8 +473,8 @@ check("17.3", honest_report, hidden=True)
 # 1. Five runs of reinforcement learning pleased a judge that had learned from honest labels, and their answers fell apart; the same loop, paid with the true reward, did no such harm.
 # 2. Choosing among untrained answers did harm, too: the score of the best of n rose to the end, the truth turned early and fell below a blind draw.
 # 3. Random errors cannot do that: dealt out anew among the answers, the same errors were harmless, though the judge agreed with the person hardly more often.
-# 4. A judge's errors are a function of the answer; here most winners were rare answers, where it had learned little.
-# 5. A second judge that reads the same states approved of everything; how unusual the answers become was a better warning.
+# 4. A judge's errors are a function of the answer; here most winners were from the rarest quarter of the answers.
+# 5. A second judge that reads the same states mostly approved; how unusual the answers become was a better warning.
 #
 # In the book: chapter 14, Over-optimization. Next: chapter 18, Style and information. Proofs, the published laws, ensembles, sycophancy and the alignment tax are in the [deeper notebook](deeper/17_over_optimization.ipynb).
 #
