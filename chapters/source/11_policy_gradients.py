@@ -31,7 +31,7 @@ import torch
 import rlhf_minimal as rlhf
 from rlhf_minimal.book import begin, cards, check, claim, gradients, plots, quote, show, table
 from rlhf_minimal.evaluate import bench, exact
-from rlhf_minimal.evaluate.exams import constant, exam, requests, true_rewards
+from rlhf_minimal.evaluate.exams import exam, requests, true_rewards
 run = begin(11)
 
 # %% [markdown] rlhf={"part": "predict"}

@@ -18,6 +18,12 @@ from .tables import number
 _DARK = {BLUE: "#00507d", VERMILLION: "#a34200"}  # for words in these colours
 
 
+def _pointer(ax, tip, foot, color, width, head):
+    """An arrow in the coordinates of the axes."""
+    ax.annotate("", tip, foot, arrowprops={"arrowstyle": "-|>", "color": color, "linewidth": width, "mutation_scale": head,
+                                           "shrinkA": 0, "shrinkB": 0})
+
+
 def clouds(panels: Mapping[str, tuple[Tensor, Tensor]], true: Tensor, *, title: str = "", alt: str = ""):
     """Panels {name: (gradients of single batches (count, parameters), their exact mean)} around one true gradient.
 
@@ -37,10 +43,8 @@ def clouds(panels: Mapping[str, tuple[Tensor, Tensor]], true: Tensor, *, title: 
         ax.plot((single @ across / size).tolist(), (single @ along / size).tolist(), "o", color="#9aa2af", markersize=3.4,
                 alpha=0.75, markeredgewidth=0)
         tip = (1.7 * (mean @ across / size).item(), 1.7 * (mean @ along / size).item())
-        ax.annotate("", tip, (0, 0), arrowprops={"arrowstyle": "-|>", "color": VERMILLION, "linewidth": 5, "mutation_scale": 22,
-                                                 "shrinkA": 0, "shrinkB": 0})
-        ax.annotate("", (0, 1.7), (0, 0), arrowprops={"arrowstyle": "-|>", "color": BLUE, "linewidth": 2, "mutation_scale": 14,
-                                                      "shrinkA": 0, "shrinkB": 0})
+        _pointer(ax, tip, (0, 0), VERMILLION, 5, 22)
+        _pointer(ax, (0, 1.7), (0, 0), BLUE, 2, 14)
         ax.plot(0, 0, "o", color=BLACK, markersize=4)
         ax.set_title(name, fontsize=15, loc="center")
         ax.set(xlim=(-2.9, 2.9), ylim=(-2.9, 2.9), xticks=[], yticks=[], aspect="equal")
@@ -66,12 +70,10 @@ def fan(degrees: Mapping[str, float], *, title: str, note_below: str = "", alt: 
     places = spread([math.sin(math.radians(a)) for a in tilted.values()], 0.092)
     for (name, angle), place in zip(tilted.items(), places, strict=True):
         x, y = math.cos(math.radians(angle)), math.sin(math.radians(angle))
-        ax.annotate("", (x, y), (0, 0), arrowprops={"arrowstyle": "-|>", "color": VERMILLION, "linewidth": 2, "mutation_scale": 15,
-                                                    "shrinkA": 0, "shrinkB": 0})
+        _pointer(ax, (x, y), (0, 0), VERMILLION, 2, 15)
         ax.plot([x + 0.02, 1.08], [y, place], color="#c9cdd4", linewidth=0.8)
         ax.text(1.1, place, f"{angle:.0f}°  {name}", va="center", fontsize=12, color="#a34200")
-    ax.annotate("", (1, 0), (0, 0), arrowprops={"arrowstyle": "-|>", "color": BLUE, "linewidth": 5, "mutation_scale": 22, "shrinkA": 0,
-                                                "shrinkB": 0})
+    _pointer(ax, (1, 0), (0, 0), BLUE, 5, 22)
     ax.text(0.02, -0.09, "true gradient; exactly along it:", va="center", fontsize=12, color=BLUE, fontweight="bold")
     ax.text(0.02, -0.19, ", ".join(straight), va="center", fontsize=12, color=BLUE)
     if note_below:
@@ -89,8 +91,9 @@ def one_step(scores: Sequence[float] = (3, 0, 3, -2), alt: str = ""):
     """One step of the method: a prompt, answers, their scores, weights (score minus mean of the others) and pushes."""
     count = len(scores)
     each = [s - (sum(scores) - s) / (count - 1) for s in scores]
-    fig, ax = canvas(6.4, 0.95 + 0.55 * count, alt or "Drawing of one step: a prompt goes to the policy, which writes four answers; each "
-                     "has a score and a weight, its score minus the mean of the others; an arrow makes it more or less likely")
+    fig, ax = canvas(6.4, 0.95 + 0.55 * count, alt or "Drawing of one step: a prompt goes to the policy, which writes "
+                     "four answers; each has a score and a weight, its score minus the mean of the others; an arrow "
+                     "makes it more or less likely")
     middle = 0.4 + 0.55 * count / 2
     box(ax, 0.08, middle - 0.28, 0.85, 0.56, "prompt", "data", 12)
     box(ax, 1.22, middle - 0.28, 0.85, 0.56, "policy", "policy", 12, bold=True)
@@ -103,33 +106,37 @@ def one_step(scores: Sequence[float] = (3, 0, 3, -2), alt: str = ""):
         arrow(ax, (2.1, middle), (2.42, y), color="#9aa0aa")
         box(ax, 2.45, y - 0.19, 1.05, 0.38, f"answer {i + 1}", "plain", 11.5)
         note(ax, 4.08, y, number(score, 0), 12.5, color=BLACK)
-        note(ax, 4.85, y, ("+" if weight > 0 else "") + number(weight, 1), 12.5, bold=True, color="#00664a" if weight > 0 else "#a34200")
-        ax.annotate("", (5.78 + 0.13 * weight, y), (5.78, y), arrowprops={"arrowstyle": "-|>", "color": color, "linewidth": 2.4,
-                                                                         "mutation_scale": 15, "shrinkA": 0, "shrinkB": 0})
+        note(ax, 4.85, y, _signed(weight), 12.5, bold=True, color="#00664a" if weight > 0 else "#a34200")
+        _pointer(ax, (5.78 + 0.13 * weight, y), (5.78, y), color, 2.4, 15)
         ax.plot([5.78], [y], "o", color=BLACK, markersize=3.5)
     note(ax, 5.78, 0.22, "← less · more likely →", 10.5)
     note(ax, 0.08, 0.22, "weight: score − mean of the other three", 10.5, "left")
     return fig
 
 
-def one_action(tokens: Sequence[str] = ("I", "will", "not", "help", "."), value: Sequence[float] = (1.2, 1.0, 1.1, 2.6, 2.9, 3.0),
-               alt: str = ""):
+def _signed(x):
+    """A number with its sign and one decimal."""
+    return ("+" if x >= 0 else "") + number(x, 1)
+
+
+def one_action(tokens: Sequence[str] = ("I", "will", "not", "help", "."),
+               value: Sequence[float] = (1.2, 1.0, 1.1, 2.6, 2.9, 3.0), alt: str = ""):
     """One answer read as one action, and as one action for each token: what is compared with what."""
-    fig, ax = canvas(6.4, 3.35, alt or "Drawing of one answer in two readings. Above, a bandit: the whole answer is one action with one "
-                     "weight. Below, a Markov decision process: a critic predicts the score before each token, and each token "
-                     "gets the change")
+    fig, ax = canvas(6.4, 3.35, alt or "Drawing of one answer in two readings. Above, a bandit: the whole answer is one action "
+                     "with one weight. Below, a Markov decision process: a critic predicts the score before each token, and each "
+                     "token gets the change")
     left, wide = 0.85, 0.98
     note(ax, 0.1, 3.15, "Bandit: the answer is one action", 12.5, "left", bold=True, color=BLACK)
     for i, token in enumerate(tokens):
         box(ax, left + wide * i, 2.5, wide - 0.1, 0.38, token, "policy", 12)
     weight = value[-1] - value[0]
-    note(ax, left + wide * len(tokens) / 2 - 0.05, 2.25, f"every token: score − baseline = {number(value[-1], 0)} − {number(value[0], 1)} = "
-         f"+{number(weight, 1)}", 12, color="#00664a", bold=True)
+    note(ax, left + wide * len(tokens) / 2 - 0.05, 2.25, f"every token: score − baseline = {number(value[-1], 0)} − "
+         f"{number(value[0], 1)} = {_signed(weight)}", 12, color="#00664a", bold=True)
     note(ax, 0.1, 1.8, "Markov decision process: each token is an action", 12.5, "left", bold=True, color=BLACK)
     for i, token in enumerate(tokens):
         box(ax, left + wide * i, 1.15, wide - 0.1, 0.38, token, "policy", 12)
         change = value[i + 1] - value[i]
-        note(ax, left + wide * i + 0.44, 0.92, ("+" if change >= 0 else "") + number(change, 1), 12, bold=True,
+        note(ax, left + wide * i + 0.44, 0.92, _signed(change), 12, bold=True,
              color="#00664a" if change >= 0 else "#a34200")
     for i, v in enumerate(value):
         note(ax, left + wide * i - 0.06, 0.5, number(v, 1), 12, color="#8a5a00")
@@ -155,7 +162,8 @@ def _clip_panel(ax, advantage, at=(), low=0.2, high=0.2):
     """The objective of one token against its ratio: the flat part is shaded; dots at `at`."""
     x = [0.4 + 0.02 * i for i in range(61)]
     ax.axvspan(*((1 + high, 1.6) if advantage > 0 else (0.4, 1 - low)), color="#e9ecf0", zorder=0)
-    ax.plot(x, [clipped(r, advantage, low, high)["objective"] for r in x], color=GREEN if advantage > 0 else VERMILLION, linewidth=2.4)
+    color = GREEN if advantage > 0 else VERMILLION
+    ax.plot(x, [clipped(r, advantage, low, high)["objective"] for r in x], color=color, linewidth=2.4)
     ax.axvline(1, color="#c9cdd4", linewidth=1, zorder=0)
     for r in at:
         ax.plot(r, clipped(r, advantage, low, high)["objective"], "o", color=BLUE, markersize=10, zorder=3)
@@ -190,8 +198,8 @@ def clip_explorer() -> Explorer:
         fig.suptitle("Moved far enough the right way: no push", x=0.01, ha="left", fontsize=13, fontweight="bold")
         return fig
 
-    return Explorer(compute, draw, say, title="one token and the clip (ε = 0.2)", size=(5.4, 2.8), still=still,
-                    answer=list(kinds), ratio=[round(0.5 + 0.1 * i, 1) for i in range(11)], start={"answer": "good answer, A = +1", "ratio": 1.3},
+    return Explorer(compute, draw, say, title="one token and the clip (ε = 0.2)", size=(5.4, 2.8), still=still, answer=list(kinds),
+                    ratio=[round(0.5 + 0.1 * i, 1) for i in range(11)], start={"answer": "good answer, A = +1", "ratio": 1.3},
                     alt="Two line plots of PPO's objective against the ratio. Good answer: rising, flat on the right. Bad answer: "
                         "flat on the left, then falling. Dots mark four ratios outside the clip; two lie on the flat parts")
 
@@ -203,8 +211,8 @@ def two_tilts(solved: Sequence[float], pulls: Mapping[str, Sequence[float]], cli
     for (name, y), color in zip(pulls.items(), (VERMILLION, BLUE), strict=True):
         above.plot(solved, y, color=color, linewidth=2.3)
         middle = len(y) // 2
-        above.annotate(name, (solved[middle], y[middle]), xytext=(0, 6), textcoords="offset points", ha="center", color=_DARK[color],
-                       fontweight="bold", fontsize=11)
+        above.annotate(name, (solved[middle], y[middle]), xytext=(0, 6), textcoords="offset points", ha="center",
+                       color=_DARK[color], fontweight="bold", fontsize=11)
     above.set(ylim=(0, None), xlabel="success rate of the prompt")
     above.set_title("pull ÷ true gradient, groups of eight", fontsize=11.5, fontweight="normal", color="#444b57")
     ends = {}
@@ -219,6 +227,6 @@ def two_tilts(solved: Sequence[float], pulls: Mapping[str, Sequence[float]], cli
     below.set_xlabel("right answers, per cent (training goes right)")
     below.set_title("mean tokens of the wrong answers", fontsize=11.5, fontweight="normal", color="#444b57")
     fig.suptitle("÷ std re-weighs prompts, ÷ length shields long mistakes", x=0.01, ha="left", fontsize=12.5, fontweight="bold")
-    fig.alt = alt or ("Two line plots. Above, pull over true gradient against success rate: flat for RLOO, a bowl for division by the "
-                      "standard deviation. Below, length of wrong answers while training: longer with division by length")
+    fig.alt = alt or ("Two line plots. Above, pull over true gradient against success rate: flat for RLOO, a bowl for division by "
+                      "the standard deviation. Below, length of wrong answers while training: longer with division by length")
     return fig

@@ -178,8 +178,6 @@ claim(
 
 # %%
 show_source(reinforce.reinforce_loss, leave_one_out)
-
-# %%
 marks, whole = score + 3, push.sum(1)
 size = whole.square().sum(1)
 best = ((p * marks * size).sum() / (p * size).sum()).item()
@@ -243,8 +241,6 @@ bench = [row for row in proofs.table(run.seed) if row[1] == "J"]
 print(f"{'loss':<40}{'relation to grad J':<20}{'cosine':>7}{'ratio':>8}")
 for name, _, word, cosine, length, _ in bench:
     print(f"{name:<40}{word:<20}{cosine:7.3f}{length:8.3f}")
-
-# %%
 word_of = {name: word for name, _, word, *_ in bench}
 claim(
     "equal to grad J: P3O, TRPO's surrogate, PPO with a fixed divisor at its first "
@@ -305,8 +301,6 @@ claim(
 
 # %%
 show_source(ppo.policy_loss)
-
-# %%
 rho, A = (
     torch.tensor([[1.3], [0.7], [1.3], [0.7]], **f64),
     torch.tensor([1, 1, -1, -1], **f64),
@@ -608,8 +602,6 @@ claim(
 
 # %%
 show_source(grpo.grpo_loss)
-
-# %%
 hair = torch.tensor([0.7, 0.7, 0.7, 0.7001], **f64)
 wide = torch.tensor([0.0, 0.0, 0.0, 3.0], **f64)
 for name, x in (("differ by a hair", hair), ("differ by three points", wide)):
@@ -658,7 +650,8 @@ for T in (8, 32):  # variance of the product, and three standard errors of that 
 print(f"{'tokens':>7}{'variance of the product':>25}{'of the geometric mean':>23}")
 for T in lengths:
     print(
-        f"{T:>7}{product[T]:25.3f}{np.exp(-0.01 * (1 - 1 / T)) * np.expm1(0.01 / T):23.6f}"
+        f"{T:>7}{product[T]:25.3f}"
+        f"{np.exp(-0.01 * (1 - 1 / T)) * np.expm1(0.01 / T):23.6f}"
     )
 claim(
     "at the two shorter lengths twenty thousand draws are within three errors of "
@@ -671,8 +664,6 @@ claim(
     },
     kind="S",
 )
-
-# %%
 show_source(grpo.gspo_loss, grpo.cispo_loss)
 
 # %% [markdown]
@@ -1095,8 +1086,6 @@ claim(
     (advantages["RLOO"] - torch.tensor([1, -1, 0.2, -0.2], **f64)).abs().max() < 1e-12
     and (advantages["GRPO"].abs() - 0.5**0.5).abs().max() < 1e-12,
 )
-
-# %%
 # name: loss(logp, rollout's logp_old, score, mask, group size) -> (loss, stats)
 LOSSES = {
     "REINFORCE": lambda lp, old, s, m, g: reinforce.reinforce_loss(lp, s - s.mean(), m),
