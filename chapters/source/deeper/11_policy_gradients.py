@@ -110,7 +110,7 @@ claim("the probabilities of all answers sum to one", abs(p.sum() - 1) < 1e-12)
 # token for leaving a reference (chapter 8). Six choices of $\Psi_t$, from the coarsest to the finest. $V$ is the
 # true value of a prefix (what has been said so far), computed from the list of answers; the constant is the expected
 # reward. In the table, *cosine* is that of the angle between mean gradient and $\nabla J$, *error* their distance,
-# *noise* the spread of one sample; the last two in units of the length of $\nabla J$.
+# *noise* the root mean square distance of one sample from the mean; the last two in units of the length of $\nabla J$.
 
 # %%
 push, mask = pushes(world, policy), world.mask
@@ -523,7 +523,7 @@ claim(
 # to another's. P3O (pairwise PPO, Wu et al. 2023) uses only what comparisons determine, the difference of two
 # answers to the same prompt: $\frac12(r_1-r_2)\,\nabla\log\frac{\pi(y_1)}{\pi(y_2)}$. On fresh data that is RLOO
 # with two samples; on old data it clips each answer's ratio (*separate* on the bench) or the gap of the two log-ratios
-# (*joint*). *Whitening* over a whole batch (mean 0, spread 1), as PPO does with its advantages, sees more.
+# (*joint*). *Whitening* over a whole batch (mean 0, standard deviation 1), as PPO does with its advantages, sees more.
 #
 # Below, two prompts with two answers each, before and after a number is added to both scores of the second. A negative
 # slope of the loss pushes the answer *up*.
@@ -794,11 +794,11 @@ leaf, listing = (
 for A, what in ((1, "as printed"), (2, "with its advantage of 2")):
     slope_in = torch.autograd.grad(aggregate(A * leaf, listing, "token_mean"), leaf)[0]
     print(
-        f"the book's third listing: weight of a token {slope_in[0, 0].item():.4f} "
+        f"the book's per-token function: weight {slope_in[0, 0].item():.4f} "
         f"{what}"
     )
 claim(
-    "with its advantage, a token of the third listing weighs 2/11, twice what is "
+    "with its advantage, a token of that function weighs 2/11, twice what is "
     "printed",
     abs(slope_in[0, 0] - 2 / 11) < 1e-12,
 )
@@ -1351,10 +1351,10 @@ for i in (0, 1, 10, 5):
         )
 
 # %% [markdown]
-# <details><summary>The second prediction settled</summary>
+# <details><summary>What this race can say</summary>
 #
-# On harmful requests the intervals of the methods overlap: **(c)** is all that one seed and two dozen prompts of each kind
-# support. And look at the second column. The training prompts held nothing harmless, so "refuse everything" earns full
+# On harmful requests the intervals of the methods overlap: one seed and two dozen prompts of each kind cannot rank them.
+# And look at the second column. The training prompts held nothing harmless, so "refuse everything" earns full
 # marks, and on unseen look-alikes all five methods lost. What the reward sees decided more than how it was followed.
 #
 # </details>
@@ -1469,7 +1469,7 @@ claim(
 )
 
 # %% [markdown]
-# **Failure 2: a tiny ε under the spread (D6, K19).** Seven answers with the same score, 0.7 <!-- fact -->, have
+# **Failure 2: a tiny ε under the standard deviation (D6, K19).** Seven answers with the same score, 0.7 <!-- fact -->, have
 # nothing to teach. In float32 their mean is not exactly that number, and the rounding error divided by
 # ε = 1e-8 is a full-size advantage.
 #
@@ -1478,7 +1478,7 @@ claim(
 # adv = group_normalize(score, G)                # right: a group of equal scores gives exactly 0
 # ```
 #
-# What one sees: a solved prompt keeps pushing. Detector: groups without spread whose advantage is not exactly 0.
+# What one sees: a solved prompt keeps pushing. Detector: groups of equal scores whose advantage is not exactly 0.
 
 # %%
 same = torch.full((7,), 0.7)
@@ -1818,8 +1818,8 @@ check("11.6", clip_slope, hidden=True)
 # 1. The token cannot have caused it; the product has expectation 0. 2. On the prompt, the prefix and the *other*
 # samples; not on the token or answer that it judges. 3. It is the leave-one-out advantage times (G − 1)/G. 4. Noise for
 # bias; with the true V there is no bias at any λ. 5. Variances of many small log-ratios add up in the exponent; GSPO
-# takes their mean. 6. The weight instead of the objective; the gradient of clipped tokens. 7. The first ratio, which
-# should be 1. 8. With its spread over seeds, paired where the seeds are.
+# takes their mean, which is calm and no longer the weight that corrects old answers. 6. The weight instead of the objective; the gradient of clipped tokens. 7. The ratio to
+# the sampler's own log-probabilities, which should be 1. 8. With its range over seeds, paired where the seeds are.
 #
 # </details>
 #
@@ -1831,33 +1831,36 @@ check("11.6", clip_slope, hidden=True)
 #   beats the expected score, because answers push with different force.
 # - **The TD residual is the advantage**
 #   ([eq:advantage_trick](https://rlhfbook.com/c/06-policy-gradients#eq:advantage_trick)): for the true $V$ only (11.1).
-# - **Dropping the standard deviation "scales the advantage up."** For right-or-wrong scores the spread is below 1, so
-#   dropping it scales *down* (11.7). And prompts that are nearly always failed have a *low* variance of scores.
+# - **Dropping the standard deviation "scales the advantage up."** For right-or-wrong scores the standard deviation is below
+#   1, so dropping it scales *down* (exercise 11.2, in the lesson). And prompts that are nearly always failed have a *low*
+#   variance of scores.
 # - **GRPO's ratio** is written for whole answers in
 #   [eq:GRPO](https://rlhfbook.com/c/06-policy-gradients#eq:GRPO) and for tokens in
 #   [eq:GRPO_token](https://rlhfbook.com/c/06-policy-gradients#eq:GRPO_token). Code, the book's and ours, is per token.
-# - **Failures 1 to 4 are in the listings or the code**: the RLOO listing reshapes to (k, prompts), the GRPO listing to
-#   (prompts, k); the PPO listing whitens over the padding; ε is 1e-4 in one GRPO listing, 1e-8 in the code; Dr. GRPO in
-#   the code keeps the mean over each answer, and so does REINFORCE (11.3).
+# - **Two layouts.** The RLOO listing reshapes to (k, prompts), the GRPO listing to (prompts, k). Each is right for the
+#   order that it documents; mixing them is failure 1.
+# - **Failures 2 to 4 are in the listings or the code**: the PPO listing whitens over the padding; ε is 1e-4 in one GRPO
+#   listing, 1e-8 in the code; Dr. GRPO in the code keeps the mean over each answer, and so does REINFORCE (11.3).
 # - **KL per token** in the text is one scalar on the last token in the code: GAE (11.5) no longer sees *where* the
 #   policy drifted.
-# - **The third aggregation listing** forgets the advantage (last lines of the first cell of 11.9).
-# - **Sampling** in the code runs at temperature 0.6 with top-p and top-k, <!-- fact -->
-#   and scores at 1: the first ratio is not 1 (11.10).
+# - **The per-token function** of the aggregation script (`masked_mean_token_level`) is shown without the advantage (section
+#   11.9 adds it).
+# - **Sampling** in the code runs at temperature 0.6 with top-p and top-k; <!-- fact -->
+#   old and new log-probabilities are both computed by the learner at 1. So the first ratio *is* 1, and hides that the
+#   samples are not from the scored policy (11.10).
 # - **`approx_kl`** estimates the KL between the old policy and the new one, not to the reference; and **`clip_frac`**
 #   is defined in two ways (11.4 computes both).
 #
 # ## Summary
 #
 # One theorem carries all of it: average the pushes on what was chosen, each times how well it went. Baselines remove
-# noise, not signal, and siblings are the cheapest good one. Two divisions, by the spread and by the length, bend
-# GRPO's gradient; the first re-weighs prompts, the second shields long mistakes. Ratios make old data usable at the
-# price of variance, and a clip only stops paying, it holds nothing. In the live race one seed could not rank five
+# noise, not signal, and siblings are the cheapest good one. Only the ratio of whole answers corrects old data exactly, at the
+# price of variance; a geometric mean is calm and corrects nothing; a clip stops paying, it holds nothing. In the live race one seed could not rank five
 # methods, and all of them exploited the gap in its prompts; in the recorded one eight of ten gained on every seed, PPO
 # and TRPO did not.
 #
 # **Functions you now know**: `reinforce_loss`, `leave_one_out`, `group_normalize`, `ppo.policy_loss`,
-# `ppo.policy_loss`, `ppo.value_loss`, `gae`, `grpo_loss`, `gspo_loss`, `cispo_loss`, `truncated_importance`,
+# `ppo.value_loss`, `gae`, `grpo_loss`, `gspo_loss`, `cispo_loss`, `truncated_importance`,
 # `p3o_loss`, `trpo.natural_step`, `aggregate`, `exact.expected_loss_gradient`.
 #
 # **Further reading**: Schulman et al. 2017, [arXiv 1707.06347](https://arxiv.org/abs/1707.06347), PPO in eight pages;
