@@ -47,7 +47,7 @@ def clouds(panels: Mapping[str, tuple[Tensor, Tensor]], true: Tensor, *, title: 
         _pointer(ax, (0, 1.7), (0, 0), BLUE, 2, 14)
         ax.plot(0, 0, "o", color=BLACK, markersize=4)
         ax.set_title(name, fontsize=15, loc="center")
-        ax.set(xlim=(-2.9, 2.9), ylim=(-2.9, 2.9), xticks=[], yticks=[], aspect="equal")
+        ax.set(xlim=(-2.4, 2.4), ylim=(-2.0, 2.8), xticks=[], yticks=[], aspect="equal")
         for side in ax.spines.values():
             side.set(visible=True, color="#d0d5dd")
     marks = (("o", GREY, "one batch"), ("$\u2192$", VERMILLION, "mean over all batches"), ("$\u2192$", BLUE, "true gradient"))
@@ -79,7 +79,7 @@ def fan(degrees: Mapping[str, float], *, title: str, note_below: str = "", alt: 
     if note_below:
         ax.text(0.02, -0.31, note_below, va="center", fontsize=10.5, color=QUIET)
     ax.plot(0, 0, "o", color=BLACK, markersize=5)
-    ax.set(xlim=(-0.03, 1.85), ylim=(-0.36, max(0.62, max(places, default=0) + 0.06)))
+    ax.set(xlim=(-0.03, 1.85), ylim=(-0.36, max(0.3, max(places, default=0) + 0.06)))
     ax.axis("off")
     fig.suptitle(title, x=0.01, ha="left", fontsize=13, fontweight="bold")
     fig.alt = alt or short(f"Fan of arrows from one point. Along the true gradient: {', '.join(straight)}. "
@@ -109,7 +109,7 @@ def one_step(scores: Sequence[float] = (3, 0, 3, -2), alt: str = ""):
         note(ax, 4.85, y, _signed(weight), 12.5, bold=True, color="#00664a" if weight > 0 else "#a34200")
         _pointer(ax, (5.78 + 0.13 * weight, y), (5.78, y), color, 2.4, 15)
         ax.plot([5.78], [y], "o", color=BLACK, markersize=3.5)
-    note(ax, 5.78, 0.22, "← less · more likely →", 10.5)
+    note(ax, 6.35, 0.22, "← less · more likely →", 10.5, "right")
     note(ax, 0.08, 0.22, "weight: score − mean of the other three", 10.5, "left")
     return fig
 
@@ -205,28 +205,26 @@ def clip_explorer() -> Explorer:
 
 
 def two_tilts(solved: Sequence[float], pulls: Mapping[str, Sequence[float]], climbs: Mapping[str, Sequence[tuple[float, float]]],
-              most: float = 0.93, alt: str = ""):
+              most: float = 0.9, alt: str = ""):
     """Above: pulls {method: one for each success rate in `solved`}; below: climbs {method: [(J, mean tokens of wrong answers)]}."""
     fig, (above, below) = plt.subplots(2, 1, figsize=(5.6, 5.6), layout="constrained")
     for (name, y), color in zip(pulls.items(), (VERMILLION, BLUE), strict=True):
         above.plot(solved, y, color=color, linewidth=2.3)
         middle = len(y) // 2
-        above.annotate(name, (solved[middle], y[middle]), xytext=(0, 6), textcoords="offset points", ha="center",
+        above.annotate(name, (solved[middle], y[middle]), xytext=(0, -7), textcoords="offset points", ha="center", va="top",
                        color=_DARK[color], fontweight="bold", fontsize=11)
     above.set(ylim=(0, None), xlabel="success rate of the prompt")
     above.set_title("pull ÷ true gradient, groups of eight", fontsize=11.5, fontweight="normal", color="#444b57")
-    ends = {}
-    for (name, path), color in zip(climbs.items(), (VERMILLION, BLUE), strict=True):
+    for k, ((name, path), color) in enumerate(zip(climbs.items(), (VERMILLION, BLUE), strict=True)):
         path = [point for point in path if point[0] <= most]
         below.plot([100 * j for j, _ in path], [n for _, n in path], color=color, linewidth=2.3)
-        ends[name] = (100 * path[-1][0], path[-1][1], color)
-    for k, (name, (x, y, color)) in enumerate(sorted(ends.items(), key=lambda item: -item[1][1])):
-        below.annotate(name, (x, y), xytext=(-4, 9 if k == 0 else -9), textcoords="offset points", ha="right",
-                       va="bottom" if k == 0 else "top", color=_DARK[color], fontweight="bold", fontsize=11)
+        j, n = min(path, key=lambda point: abs(point[0] - 0.5))
+        below.annotate(name, (100 * j, n), xytext=(10, 10) if k == 0 else (-10, -8), textcoords="offset points", fontsize=11,
+                       ha="left" if k == 0 else "right", va="bottom" if k == 0 else "top", color=_DARK[color], fontweight="bold")
     below.margins(y=0.25)
     below.set_xlabel("right answers, per cent (training goes right)")
     below.set_title("mean tokens of the wrong answers", fontsize=11.5, fontweight="normal", color="#444b57")
-    fig.suptitle("÷ std re-weighs prompts, ÷ length shields long mistakes", x=0.01, ha="left", fontsize=12.5, fontweight="bold")
+    fig.suptitle("÷ std re-weighs prompts;\n÷ length leaves longer mistakes", x=0.01, ha="left", fontsize=12.5, fontweight="bold")
     fig.alt = alt or ("Two line plots. Above, pull over true gradient against success rate: flat for RLOO, a bowl for division by "
                       "the standard deviation. Below, length of wrong answers while training: longer with division by length")
     return fig

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ..advantages import gae
-from .exact import World, compare, gradient
+from .exact import World, compare, exact_model, gradient
 
 Weigh = Callable[[Tensor, Tensor], Tensor]
 
@@ -49,6 +49,14 @@ def group_gradient(world: World, model: nn.Module, weigh: Weigh, score: Tensor, 
     square = sum((chance * weight[:, a] * weight[:, b] * inner[rows[:, a], rows[:, b]]).sum()
                  for a in range(group_size) for b in range(group_size))
     return mean, (square - mean @ mean).clamp(min=0).sqrt().item()
+
+
+def tilt(weigh: Weigh, seed: int, *, group_size: int = 4) -> float:
+    """Degrees between the mean gradient and grad J in the world of a seed: `exact_model(seed)`, normal scores around 3."""
+    world, model = World(), exact_model(seed)
+    score = 3 + torch.randn(len(world), generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    mean, _ = group_gradient(world, model, weigh, score, group_size=group_size)
+    return compare(mean, gradient(world.expected(model, score), model))["degrees"]
 
 
 def weights(weigh: Weigh, score: Tensor, length: Tensor, rows: Tensor) -> Tensor:

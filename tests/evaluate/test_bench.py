@@ -48,6 +48,11 @@ def test_the_mean_is_that_of_the_package_losses(setting):
     assert exact.compare(bench.group_gradient(world, model, grpo, score, group_size=3)[0], true)["degrees"] > 1  # control
 
 
+def test_the_tilt_of_a_seed_is_its_own():
+    assert bench.tilt(rloo, 1) < 1e-4 and bench.tilt(grpo, 0) > 10
+    assert bench.tilt(grpo, 0, group_size=3) != bench.tilt(grpo, 1, group_size=3)
+
+
 def test_mean_and_noise_against_a_loop_and_against_samples(setting):
     world, model, score, _ = setting
     mean, noise = bench.group_gradient(world, model, grpo, score, group_size=2)
