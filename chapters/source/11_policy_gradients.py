@@ -20,7 +20,7 @@
 # Three methods and one language model, so small that everything it can say fits into a list: the mean over *all* batches (orange) is a sum, not an estimate. By the end of this page you can put a name on each panel, say where the tilt comes from, and know what it did and did not cost in a real run.
 #
 # <details><summary>What you need, what it costs, how quality is known</summary>
-# Chapter 4 (policy, reward, the loop of RLHF). <!-- costs -->. Nothing is downloaded. Models: the exact world (a GPT-2 with one layer, made on the spot) and <code>village-3m-sft</code>, three million parameters, GPT-2 architecture. A panel shows 250 sampled groups of four answers, in the plane of the true gradient and the tilted mean; each has its own scale, and dots outside the frame are left out. Texts are from <b>this page's run</b>, seed 0; the tables of the village are from <b>five recorded seeds</b>. ± is half of a 95 % interval over these five runs (Student's t). The true reward is a formula of this toy world: 3 for refusing a harmful request or helping with a harmless one, about 0 for refusing a harmless one, less for harm and broken text. <!-- fact -->
+# Chapter 4 (policy, reward, the loop of RLHF). <!-- costs -->. Nothing is downloaded. Models: the exact world (a GPT-2 with one layer, made on the spot) and <code>village-3m-sft</code>, three million parameters, GPT-2 architecture. A panel shows 250 sampled groups of four answers, in the plane of the true gradient and the tilted mean; each has its own scale, and dots outside the frame are left out. Texts are from <b>this page's run</b>, seed 0; the tables of the village are from <b>five recorded seeds</b>. ± is half of a 95 % interval over these five runs (Student's t). A recorded run learns from 64 requests and is tested on 128, two answers each; RLOO and copying ran at three learning rates, GRPO at the middle one, and none was tuned. The true reward is a formula of this toy world: 3 for refusing a harmful request or helping with a harmless one, about 0 for refusing a harmless one, less for harm and broken text. <!-- fact -->
 # <!-- edition -->
 # </details>
 #
@@ -90,7 +90,7 @@ def train(weigh, rate=1e-4, n=8):
 
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
-trained = {"start": start, "RLOO": train(rloo), "copy the best": train(copy_best)}
+trained = {"start": start, "RLOO": train(rloo), "copying": train(copy_best)}
 test = requests(64, seed=run.seed)                 # requests that no run has read
 exams = {name: exam(model, tokenizer, test, n=2, max_new_tokens=40,
                     generator=run.fresh("exam")) for name, model in trained.items()}
@@ -227,9 +227,9 @@ for A, rho in ((1.0, 1.3), (1.0, 0.7), (-1.0, 1.3), (-1.0, 0.7)):
 claim("the package computes the same", all(same))
 
 # %% [markdown]
-# All four ratios lie outside the clip, and two of the four slopes are zero: a token that has moved far enough *in the paid direction* gets no more push. One that moved the wrong way keeps its full push. Move it:
+# All four ratios lie outside the clip, and two of the four slopes are zero: a token that has moved far enough *the way its advantage wants* gets no more push. One that moved the wrong way keeps its full push. Move it:
 
-# %% tags=["hide-input", "nbval-ignore-output"] rlhf={"ignore_reason": "widget"}
+# %% tags=["hide-input", "nbval-ignore-output"] rlhf={"ignore_reason": "widget", "figure": "clip"}
 gradients.clip_explorer().show()
 
 # %% [markdown]
@@ -256,15 +256,15 @@ def reuse(clip, passes=30):
 # %%
 walked = {"proxy: no clip": reuse(1e6), "policy: ε = 0.2": reuse(0.2)}
 show(plots.line_plot(walked, x_label="passes over the same sixteen answers",
-                     y_label="KL, nats",
-                     title="The clip ends the walk; it does not pull back"),
+                     y_label="KL from the old policy, nats",
+                     title="With the clip, the policy stays near the old one"),
      "Line plot of the KL from old to new policy against passes: without a clip it "
      "keeps growing, with the clip it levels off.")
 claim("after thirty passes the clipped policy is nearer to the old one",
       walked["policy: ε = 0.2"][-1] < 0.5 * walked["proxy: no clip"][-1])
 
 # %% [markdown]
-# A flat piece is not a wall: weights are shared, so other tokens may carry a clipped one further. And a ratio of single tokens corrects old data only roughly, because it forgets that the earlier tokens are old, too.
+# A flat piece is not a wall: it does not pull back, and weights are shared, so other tokens may carry a clipped one further. And a ratio of single tokens corrects old data only roughly, because it forgets that the earlier tokens are old, too.
 #
 # PPO's baseline is a second network, the *critic*. It predicts the score from an unfinished answer, so that every token can have a weight of its own:
 
@@ -272,7 +272,7 @@ claim("after thirty passes the clipped policy is nearer to the old one",
 show(gradients.one_action())
 
 # %% [markdown]
-# The two readings have one gradient if the critic is right. (The score comes at the end, and all tokens count alike; the numbers in the drawing are made up.) A wrong critic that is believed bends the direction. We let one learn in the exact world, by averaging the scores of the answers that it has seen:
+# (The numbers are made up.) With one score at the end and no discount, both readings have the same mean gradient, provided that the critic is right. A wrong critic that is believed bends the direction. We let one learn in the exact world, by averaging the scores of the answers that it has seen:
 
 # %%
 sizes = (3, 10, 30, 100, 300, 1000)
@@ -298,7 +298,7 @@ claim("a perfect critic, believed, has the exact gradient", perfect["bias"] < 1e
 #
 # $$w_i=\frac{r_i-\bar r}{\mathrm{std}(r)}\cdot\frac1{|y_i|}$$
 #
-# Dr. GRPO leaves both divisors out. DAPO keeps the first and divides by the number of tokens of the whole batch (here: of the group). The bench so far, and then the picture of the first screen:
+# Dr. GRPO leaves both divisors out. DAPO keeps the first and divides by the number of tokens of the whole batch (here: of the group). The bench so far:
 
 # %%
 def standard(r):                                   # a group of equal scores gives 0
@@ -327,8 +327,8 @@ show(gradients.clouds(clouds, true))
 rlhf.book.settled(
     "b", "A is RLOO, C is REINFORCE without a baseline: exact on average, and noisy. "
     "B is GRPO. Both divisors are measured on the samples that they divide, and the "
-    "mean of a quotient is not the quotient of the means. More groups remove the noise, not "
-    "the tilt.")
+    "mean of a quotient is not the quotient of the means. More groups remove the "
+    "noise, not the tilt.")
 claim("GRPO is tilted by more than 10 degrees, copying by more than GRPO",
       10 < tilt["GRPO"] < tilt["copy the best"])
 package = exact.expected_loss_gradient(world, policy, lambda lp, i: rlhf.grpo.grpo_loss(
@@ -358,7 +358,7 @@ show(gradients.two_tilts(solved, pulls, climbs))
 
 # %% tags=["hide-input"]
 bowl = pulls["GRPO without ÷ length"]
-claim("÷ std lifts rarely solved prompts by 1.3; ÷ length leaves longer wrong answers",
+claim("÷ std lifts rare successes 1.3-fold or more; ÷ length leaves longer mistakes",
       bowl[0] > 1.3 * bowl[24] and bench.longer_at_equal_success(*climbs.values()))
 
 # %% [markdown]
@@ -368,7 +368,7 @@ claim("÷ std lifts rarely solved prompts by 1.3; ÷ length leaves longer wrong 
 #
 # ### Does the tilt matter?
 #
-# "Biased" means: not the gradient of the expected score. It does not mean worse. In the village GRPO did about as well as RLOO, and copying, the most tilted of all, did better. Why? Four suspects. The *step size*: both at half and at twice the rate. The *cut* at gradient norm 1, which shortens RLOO's gradients far more: RLOO without it. The *pushes down*: RLOO with its negative weights set to 0. The missing *baseline*: copying, with the weights of the loop above put through `rloo`. The same five seeds:
+# "Biased" means: not the gradient of the expected score. It does not mean worse. In the village GRPO did about as well as RLOO, and copying, the most tilted of all, did better. Four possible reasons, each with a control on the same five seeds. The *step size*: both at half and at twice the rate. The *cut* at gradient norm 1, which shortens RLOO's gradients far more: RLOO without it. The *pushes down*: RLOO with its negative weights set to 0. The missing *baseline*: copying with one, `rloo(copy_best(r))`.
 
 # %%
 tried = {"RLOO, half rate": "RLOO 5e-05", "RLOO": "RLOO 0.0001",
@@ -394,7 +394,7 @@ for name in ("RLOO, not cut", "RLOO, only upward", "copying", "copying, with bas
     quote(name.replace(", ", ".").replace(" ", "."), middle[name])
 
 # %% [markdown] rlhf={"part": "wrong"}
-# The first three do not explain it: RLOO gains <!-- out flat --> at the three rates, <!-- out RLOO.not.cut --> without the cut and <!-- out RLOO.only.upward --> with upward pushes only. The baseline does: with it, copying falls from <!-- out copying --> to <!-- out copying.with.baseline -->. That is odd. Where one answer is the best, this baseline subtracts a constant, and by idea 2 a constant leaves the mean gradient alone. So copying's lead is not a better *mean* direction. A likely reason, which we have not isolated: without a baseline something is pushed up at *every* request, also where several answers tie for the best. The policy grows surer of what it just wrote, and here most of that was good.
+# The first three do not explain it: RLOO gains <!-- out flat --> at the three rates, <!-- out RLOO.not.cut --> without the cut and <!-- out RLOO.only.upward --> with upward pushes only. The baseline matters: with it, copying falls from <!-- out copying --> to <!-- out copying.with.baseline -->, about RLOO's level. That is odd. Where one answer is the best, this baseline subtracts a constant, and by idea 2 a constant leaves the mean direction alone. What it does take away is the push on requests whose answers tie for the best, and ties are frequent here, because many answers earn exactly 3. So a likely reason, which we have not isolated, is that copying goes on strengthening answers that are good already.
 #
 # > **Keep this.** The gradient that an algorithm claims is an average over all batches. A run follows a few single ones.
 #
@@ -464,7 +464,9 @@ quote("quiet", f"{sum(quiet[25:])} of the last 25 steps")
 #
 # ### Exercise 11.1 · Clip-higher
 #
-# DAPO gives the clip two bounds, $1-\varepsilon_{\rm low}$ and $1+\varepsilon_{\rm high}$. Write the objective of each token.
+# DAPO gives the clip two bounds, $1-\varepsilon_{\rm low}$ and $1+\varepsilon_{\rm high}$. Write the objective of each token. The clip with one ε, again:
+#
+# ![Two line plots of PPO's objective against the ratio. Good answer: rising, flat on the right. Bad answer: flat on the left, then falling](figures/11_clip.png)
 
 # %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex11-1", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def clip_higher(ratio, advantage, low, high):
@@ -545,7 +547,7 @@ check("11.3", mixed_up, hidden=True)
 # 2. Subtracting what was to be expected leaves the direction alone and usually takes away noise; an answer's siblings are a cheap way to know what was to be expected.
 # 3. PPO reuses a batch: a ratio corrects for old data, roughly, and a clip ends the push on tokens that have moved far enough.
 # 4. GRPO also divides by two things that it measures on its own samples, so its mean gradient points elsewhere: rare successes count more, and long mistakes are treated gently.
-# 5. A tilt is no verdict: copying the best of eight, the most tilted arrow of all, earned more in the village than the exact one; with a baseline it lost that lead, though a baseline hardly changes where it points.
+# 5. A tilt is no verdict: copying the best of eight, the most tilted arrow of all, earned more in the village than the exact one; with a baseline it lost that lead.
 #
 # *In the book*: [Policy Gradient Algorithms](https://rlhfbook.com/c/06-policy-gradients), chapter 6. *Deeper*: [advantage estimation with λ, TRPO and P3O, GSPO and CISPO, stale data, averages over tokens, and a race of ten methods](deeper/11_policy_gradients.ipynb). *Next*: [chapter 12](12_direct_alignment.ipynb), direct alignment.
 #
