@@ -407,8 +407,8 @@ weight = {"REINFORCE": "score", "RLOO": "score − mean of the others",
           "DAPO": "(score − mean) ÷ std ÷ all tokens",
           "copy the best": "1 for the best, else 0"}
 noise = {name: spread / mean.norm().item() for name, (mean, spread) in found.items()}
-rows = {name: {"weight of a token": words, "tilt": f"{tilt[name]:.0f}°",
-               "noise": noise[name]} for name, words in weight.items()}
+rows = {name: {"tilt": f"{tilt[name]:.0f}°", "noise": noise[name],
+               "weight of a token": words} for name, words in weight.items()}
 rlhf.book.table(rows, digits=1,
                 note="exact world, first step, groups of four; noise ÷ mean gradient")
 

@@ -804,9 +804,9 @@ claim(
 )
 
 # %% [markdown]
-# **Predict.** An answer is right if its first token is the word 1; what follows does not matter. So length has
-# *nothing* to do with the score. Train on the exact expected gradient (groups of two, no noise whatever) with the
-# three divisors. Under which one do the *wrong* answers end longest?
+# The lesson trains in a world where length has *nothing* to do with the score, and finds longer wrong answers under the
+# per-sequence mean than without a divisor. **Predict**: where does DAPO's mean over all tokens lie? The same world, with the
+# exact expected gradient of the three divisors (groups of two, no noise) and plain gradient steps:
 
 # %%
 long_world, learner = World(horizon=4), exact_model(run.seed, horizon=4)
@@ -850,7 +850,7 @@ by_divisor = {name: (100 * path[0], path[1]) for name, path in drifts.items()}
 show(
     line_plot(
         by_divisor,
-        title="Averaging within an answer shields long wrong answers",
+        title="A mean over all tokens lies between the other two",
         x_label="right answers, per cent (training goes to the right)",
         y_label="mean tokens of wrong answers",
         note="exact world, no sampling",
@@ -891,7 +891,6 @@ claim(
 
 # %% [markdown]
 # Nobody asked for length, and all three curves move: answers share weights. What the divisor decides is their order.
-# The per-sequence mean blames each token of a long wrong answer less, so more of the wrong answers that remain are long.
 # In reasoning traces this can be one reason why the *failed* ones grow; shown it is here only, in the exact world. A
 # constant divisor has no opinion about length: its gradient is that of $J$, up to scale.
 
