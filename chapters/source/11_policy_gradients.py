@@ -150,7 +150,7 @@ uphill, = torch.autograd.grad(p @ score, theta)
 print(f"directly {uphill:.4f}, as an average {(p * score * push).sum():.4f}")
 
 # %% [markdown]
-# Now a real GPT-2 with three tokens, one of which ends the answer, and room for three: fifteen possible answers. Each gets a random mark around 3, as a rater might give.
+# Now a real GPT-2 with three tokens, `a`, `b` and a full stop that ends the answer, and room for three: fifteen possible answers, drawn with their probabilities. Each gets a random mark around 3, as a rater might give.
 
 # %%
 world, policy = exact.World(), exact.exact_model(run.seed)
@@ -159,6 +159,9 @@ score = 3 + torch.randn(15, generator=luck, dtype=torch.float64)
 p = world.seq_logp(policy).exp().detach()
 push = bench.pushes(world, policy).sum(1)          # (15, parameters)
 true = exact.gradient(world.expected(policy, score), policy)
+words = ["".join(".ab"[t] for t in row[mask]) for row, mask in
+         zip(world.completions, world.mask.bool(), strict=True)]
+show(rlhf.book.drawings.answer_tree(dict(zip(words, p.tolist(), strict=True))))
 claim("the average of score × push is ∇J, to ten digits",
       exact.compare((p * score) @ push, true)["error"] < 1e-10)
 

@@ -974,8 +974,8 @@ claim(
 )
 
 # %% [markdown]
-# While data are young, a token ratio can be worth no more than no repair (first two lines). The geometric mean does not
-# correct either. The prefix product comes nearest of those that do not know the whole answer. The clip is no estimator of
+# While data are young, a token ratio can be worth no more than no repair (first two lines). The geometric mean is not the
+# weight of anything and stays, here, about as far off as the token ratio. The prefix product comes nearest of those that do not know the whole answer. The clip is no estimator of
 # the gradient but a rule for when to stop. The ratio of whole answers is exact, and its noise is moderate *here*, with three
 # tokens; section 11.8 showed its variance at five hundred.
 #
