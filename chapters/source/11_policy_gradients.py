@@ -232,7 +232,7 @@ claim("the package computes the same", all(same))
 # %% [markdown]
 # All four ratios lie outside the clip, and two of the four slopes are zero: a token that has moved far enough *the way its advantage wants* gets no more push. One that moved the wrong way keeps its full push. Move it:
 
-# %% tags=["hide-input", "nbval-ignore-output"] rlhf={"ignore_reason": "widget", "figure": "clip"}
+# %% tags=["hide-input", "nbval-ignore-output"] rlhf={"ignore_reason": "widget"}
 gradients.clip_explorer().show()
 
 # %% [markdown]
@@ -434,7 +434,7 @@ logp = (world.logps(policy) * no_end).sum(1)
 got = exact.gradient((p * (score - p @ score) * logp).sum(), policy)
 angle = exact.compare(got, true)["degrees"]
 print(f"the mean gradient is tilted by {angle:.0f} degrees")
-claim("without end tokens the mean gradient is tilted by over 10 degrees", angle > 10)
+claim("without end tokens the mean gradient is tilted", angle > 1)
 
 # %% [markdown] rlhf={"part": "gpt2"}
 # ## At GPT-2 size
@@ -467,9 +467,7 @@ quote("quiet", f"{sum(quiet[25:])} of the last 25 steps")
 #
 # ### Exercise 11.1 · Clip-higher
 #
-# DAPO gives the clip two bounds, $1-\varepsilon_{\rm low}$ and $1+\varepsilon_{\rm high}$. Write the objective of each token. The clip with one ε, again:
-#
-# ![Two line plots of PPO's objective against the ratio. Good answer: rising, flat on the right. Bad answer: flat on the left, then falling](figures/11_clip.png)
+# DAPO gives the clip two bounds, $1-\varepsilon_{\rm low}$ and $1+\varepsilon_{\rm high}$. Write the objective of each token.
 
 # %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex11-1", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def clip_higher(ratio, advantage, low, high):
@@ -521,7 +519,9 @@ check("11.2", two_advantages, hidden=True)
 #
 # ### Exercise 11.3 · Who was compared with whom?
 #
-# Write the detector of the second trap: `True` if the advantages were *not* centred within prompts. Rows may come in any order, group sizes may differ, and a sum closer to zero than 1e-6 counts as zero.
+# Write the detector of the second trap: `True` if the advantages were *not* centred within prompts. Rows may come in any order, group sizes may differ, and a sum closer to zero than 1e-6 counts as zero. In this picture all four answers belong to one prompt, and the weights are centred:
+#
+# ![Drawing of one step: four answers to one prompt, their scores, and their weights, which sum to zero](figures/11_step.png)
 
 # %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex11-3", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def mixed_up(advantage, prompt):
