@@ -128,7 +128,7 @@ claim("on all five seeds RLOO and GRPO end above the start, and copying above RL
 #
 # We want a higher expected score $J=\sum_y \pi(y)\,r(y)$: a sum over everything that the policy $\pi$ could say, each answer $y$ with its score $r(y)$. Nobody can list that for a real model. But since $\nabla\pi=\pi\,\nabla\log\pi$, the gradient is again an average over the policy's own answers:
 #
-# $$\nabla J=\sum_y\nabla\pi(y)\,r(y)=\sum_y \pi(y)\;r(y)\,\nabla\log\pi(y)=\mathbb E_{y\sim\pi}\big[\,r(y)\,\nabla\log\pi(y)\,\big]$$
+# $$\nabla J=\sum_y\nabla\pi(y)\,r(y)=\sum_y \pi(y)\,r(y)\,\nabla\log\pi(y)$$
 #
 # *Said aloud: push up the log-probability of each answer that you sampled, as hard as its score says. On average that is the way uphill.*
 #
@@ -212,9 +212,9 @@ claim("none, mean of the others, expected score: ∇J on average; mean of all: a
 #
 # ## Idea 3: PPO uses a batch more than once
 #
-# Sampling is slow, so one wants several updates from one batch. After the first, the answers come from an *old* policy. PPO multiplies the *advantage* $A$ of each token (score minus baseline) by the *ratio* $\rho$ of its new to its old probability, and *clips*, with ε = 0.2: <!-- fact -->
+# Sampling is slow, so one wants several updates from one batch. After the first, the answers come from an *old* policy. PPO multiplies the *advantage* $A$ of each token (score minus baseline) by the *ratio* $\rho$ of its new to its old probability, and *clips*. The objective of a token, with ε = 0.2: <!-- fact -->
 #
-# $$\text{objective}=\min\big(\rho A,\ \mathrm{clip}(\rho,\,1-\varepsilon,\,1+\varepsilon)\,A\big)$$
+# $$\min\big(\rho A,\ \mathrm{clip}(\rho,\,1-\varepsilon,\,1+\varepsilon)\,A\big)$$
 
 # %%
 same = []
@@ -230,7 +230,7 @@ for A, rho in ((1.0, 1.3), (1.0, 0.7), (-1.0, 1.3), (-1.0, 0.7)):
 claim("the package computes the same", all(same))
 
 # %% [markdown]
-# All four ratios lie outside the clip, and two of the four slopes are zero: a token that has moved far enough *the way its advantage wants* gets no more push. One that moved the wrong way keeps its full push. Move it:
+# All four ratios lie outside the clip, and two of the four slopes are zero: a token that has moved far enough *in the direction of its advantage* gets no more push. One that moved the wrong way keeps its full push. Move it:
 
 # %% tags=["hide-input", "nbval-ignore-output"] rlhf={"ignore_reason": "widget"}
 gradients.clip_explorer().show()
@@ -410,9 +410,9 @@ weight = {"REINFORCE": "score", "RLOO": "score − mean of the others",
           "DAPO": "(score − mean) ÷ std ÷ all tokens",
           "copy the best": "1 for the best, else 0"}
 noise = {name: spread / mean.norm().item() for name, (mean, spread) in found.items()}
-rows = {name: {"tilt": f"{tilt[name]:.0f}°", "noise": noise[name],
-               "weight of a token": words} for name, words in weight.items()}
-rlhf.book.table(rows, digits=1,
+rows = {f"{name}: {words}": {"tilt": f"{tilt[name]:.0f}°", "noise": noise[name]}
+        for name, words in weight.items()}
+rlhf.book.table(rows, digits=1, corner="method: weight of a token",
                 note="exact world, first step, groups of four; noise ÷ mean gradient")
 
 # %% [markdown]
