@@ -371,7 +371,7 @@ claim("÷ std lifts rare successes 1.3-fold or more; ÷ length leaves longer mis
 #
 # ### Does the tilt matter?
 #
-# "Biased" means: not the gradient of the expected score. It does not mean worse. In the village GRPO did about as well as RLOO, and copying, the most tilted of all, did better. Four possible reasons, each with a control on the same five seeds. The *step size*: both at half and at twice the rate. The *cut* at gradient norm 1, which shortens RLOO's gradients far more: RLOO without it. The *pushes down*: RLOO with its negative weights set to 0. The missing *baseline*: copying with one, `rloo(copy_best(r))`.
+# "Biased" means: not the gradient of the expected score. It does not mean worse. In the village GRPO did about as well as RLOO, and copying, the most tilted on the bench, did better. Four possible reasons, each with a control on the same five seeds. The *step size*: both at half and at twice the rate. The *cut* at gradient norm 1, which shortens RLOO's gradients far more: RLOO without it. The *pushes down*: RLOO with its negative weights set to 0. The missing *baseline*: copying with one, `rloo(copy_best(r))`.
 
 # %%
 tried = {"RLOO, half rate": "RLOO 5e-05", "RLOO": "RLOO 0.0001",
@@ -397,7 +397,7 @@ for name in ("RLOO, not cut", "RLOO, only upward", "copying", "copying, with bas
     quote(name.replace(", ", ".").replace(" ", "."), middle[name])
 
 # %% [markdown] rlhf={"part": "wrong"}
-# The first three do not explain it: RLOO gains <!-- out flat --> at the three rates, <!-- out RLOO.not.cut --> without the cut and <!-- out RLOO.only.upward --> with upward pushes only. The baseline matters: with it, copying falls from <!-- out copying --> to <!-- out copying.with.baseline -->, about RLOO's level. That is odd. Where one answer is the best, this baseline subtracts a constant, and by idea 2 a constant leaves the mean direction alone. What it does take away is the push on requests whose answers tie for the best, and ties are frequent here, because many answers earn exactly 3. So a likely reason, which we have not isolated, is that copying goes on strengthening answers that are good already.
+# The first three do not explain it: RLOO gains <!-- out flat --> at the three rates, <!-- out RLOO.not.cut --> without the cut and <!-- out RLOO.only.upward --> with upward pushes only. The baseline matters: with it, copying falls from <!-- out copying --> to <!-- out copying.with.baseline -->, about RLOO's level. That is odd. Where exactly one answer is the best, this baseline subtracts a constant, and by idea 2 a constant leaves the mean direction alone. What it does take away is the push on requests whose answers tie for the best, and ties are frequent here, because many answers earn exactly 3. So a likely reason, which we have not isolated, is that copying goes on strengthening answers that are good already.
 #
 # > **Keep this.** The gradient that an algorithm claims is an average over all batches. A run follows a few single ones.
 #
@@ -550,7 +550,7 @@ check("11.3", mixed_up, hidden=True)
 # 2. Subtracting what was to be expected leaves the direction alone and usually takes away noise; an answer's siblings are a cheap way to know what was to be expected.
 # 3. PPO reuses a batch: a ratio corrects for old data, roughly, and a clip ends the push on tokens that have moved far enough.
 # 4. GRPO also divides by two things that it measures on its own samples, so its mean gradient points elsewhere: rare successes count more, and long mistakes are treated gently.
-# 5. A tilt is no verdict: copying the best of eight, the most tilted arrow of all, earned more in the village than the exact one; with a baseline it lost that lead.
+# 5. A tilt is no verdict: copying the best of eight, the most tilted arrow on the bench, earned more in the village than the exact one; with a baseline it lost that lead.
 #
 # *In the book*: [Policy Gradient Algorithms](https://rlhfbook.com/c/06-policy-gradients), chapter 6. *Deeper*: [advantage estimation with λ, TRPO and P3O, GSPO and CISPO, stale data, averages over tokens, and a race of ten methods](deeper/11_policy_gradients.ipynb). *Next*: [chapter 12](12_direct_alignment.ipynb), direct alignment.
 #
