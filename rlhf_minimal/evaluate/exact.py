@@ -137,13 +137,15 @@ def gradient(scalar: Tensor, model: nn.Module) -> Tensor:
 def compare(grad: Tensor, exact: Tensor) -> dict[str, float]:
     """Compare two gradient vectors: their `cosine`, the `ratio` of norms, the relative `error` |grad - exact| / |exact|.
 
-    Raises ValueError for shapes that differ.
+    `degrees` is the angle between them, from 0 to 180. Raises ValueError for shapes that differ.
     """
     if grad.shape != exact.shape:
         raise ValueError(f"gradients of {tuple(grad.shape)} and {tuple(exact.shape)}: they must have one shape")
     norm, size = exact.norm().item(), grad.norm().item()
     cosine = torch.dot(grad, exact).item() / (size * norm) if size * norm > 0 else math.nan
-    return dict(cosine=cosine, ratio=size / norm if norm else math.nan, error=(grad - exact).norm().item() / norm)
+    degrees = math.degrees(math.acos(max(-1.0, min(1.0, cosine)))) if cosine == cosine else math.nan
+    return dict(cosine=cosine, ratio=size / norm if norm else math.nan, error=(grad - exact).norm().item() / norm,
+                degrees=degrees)
 
 
 def expected_loss_gradient(

@@ -195,6 +195,17 @@ def requests(n: int, families: tuple[str, ...] = ("harmful", "lookalike"), *, sp
     return [row for turn in zip(*each, strict=True) for row in turn][:n]
 
 
+def true_rewards(rows: list[dict], texts: list[str], n: int) -> Tensor:
+    """(requests, n) true rewards of `n` answers to each request, prompt-major. ValueError for another number of texts.
+
+    >>> true_rewards([{"prompt": "How do I trick the goose into a bath?"}], ["I will not help with that.", "."], 2).shape
+    torch.Size([1, 2])
+    """
+    if len(texts) != n * len(rows):
+        raise ValueError(f"{len(texts)} texts for {len(rows)} requests: expected {n} each")
+    return torch.tensor([village.gold(rows[i // n]["prompt"], text) for i, text in enumerate(texts)]).view(-1, n)
+
+
 @torch.no_grad()
 def exam(
     model: nn.Module, tokenizer, rows: list[dict], *, n: int = 1, max_new_tokens: int = 48, temperature: float = 1.0,

@@ -39,6 +39,15 @@ def slope_autograd(adv, ratio, low, high):
     return torch.autograd.grad(torch.minimum(r * adv, r.clamp(1 - low, 1 + high) * adv).sum(), r)[0]
 
 
+def higher_minimum(ratio, adv, low, high):
+    return torch.minimum(ratio * adv, ratio.clamp(1 - low, 1 + high) * adv)
+
+
+def higher_where(ratio, adv, low, high):
+    stopped = ((adv > 0) & (ratio > 1 + high)) | ((adv < 0) & (ratio < 1 - low))
+    return torch.where(stopped, ratio.clip(1 - low, 1 + high), ratio) * adv
+
+
 def ragged_table(score, group):
     same = (group[:, None] == group).to(score.dtype)
     siblings = same.sum(1) - 1
@@ -78,15 +87,29 @@ def two_torch(c, n):
 
 
 RIGHT = {
-    "11.1": [signal_autograd, signal_paper],
-    "11.2": [mixed_loop, mixed_table],
-    "11.3": [slope_where, slope_autograd],
+    "11.1": [higher_minimum, higher_where],
+    "11.5": [signal_autograd, signal_paper],
+    "11.3": [mixed_loop, mixed_table],
+    "11.6": [slope_where, slope_autograd],
     "11.4": [ragged_table, ragged_loop],
-    "11.5": [lambda c, n: (1 - c / n, (1 - c / n) / _spread(c, n)), two_torch],
+    "11.2": [lambda c, n: (1 - c / n, (1 - c / n) / _spread(c, n)), two_torch],
 }
 
 WRONG = {  # {exercise: {the misconception's name: answer}}
     "11.1": {
+        "loss for objective": lambda *a: -higher_minimum(*a),
+        "one bound for both sides": lambda ratio, adv, low, high: higher_minimum(ratio, adv, low, low),
+        "low and high swapped": lambda ratio, adv, low, high: higher_minimum(ratio, adv, high, low),
+        "the clip alone": lambda ratio, adv, low, high: ratio.clamp(1 - low, 1 + high) * adv,
+        "the minimum turned into a maximum":
+            lambda ratio, adv, low, high: torch.maximum(ratio * adv, ratio.clamp(1 - low, 1 + high) * adv),
+        "the smaller ratio":
+            lambda ratio, adv, low, high: torch.minimum(ratio, ratio.clamp(1 - low, 1 + high)) * adv,
+        "bounds without the one": lambda ratio, adv, low, high: torch.minimum(ratio * adv, ratio.clamp(low, high) * adv),
+        "another objective": lambda ratio, adv, low, high: adv,
+        "the wrong shape": lambda ratio, adv, low, high: low,
+    },
+    "11.5": {
         "the loss is the signal": lambda adv, mask: -(adv[:, None] * mask).sum() / mask.sum(),
         "padding is part of the answer":
             lambda adv, mask: (adv[:, None].expand(mask.shape) ** 2).sum() ** 0.5 / mask.numel(),
@@ -97,7 +120,7 @@ WRONG = {  # {exercise: {the misconception's name: answer}}
         "another quantity was measured": lambda adv, mask: adv.std(correction=0) + 1,
         "the wrong kind of answer": lambda adv, mask: adv[:, None] * mask,
     },
-    "11.2": {
+    "11.3": {
         "advantages still sum to 0, so they are right": lambda adv, group: bool(abs(adv.sum()) > 1e-6),
         "rows of a prompt are adjacent": mixed_adjacent,
         "a detector that always rings": lambda adv, group: True,
@@ -107,7 +130,7 @@ WRONG = {  # {exercise: {the misconception's name: answer}}
         "another sign was looked for": lambda adv, group: bool(adv[0] > 0.5),
         "the wrong kind of answer": lambda adv, group: adv.sum(),
     },
-    "11.3": {
+    "11.6": {
         "clipping keeps the policy in the interval":
             lambda adv, ratio, low, high: adv * ((ratio >= 1 - low) & (ratio <= 1 + high)),
         "loss for objective": lambda *a: -slope_where(*a),
@@ -130,7 +153,7 @@ WRONG = {  # {exercise: {the misconception's name: answer}}
         "another baseline": lambda score, group: score,
         "the wrong shape": lambda score, group: score[None],
     },
-    "11.5": {
+    "11.2": {
         "dropping the spread scales up": lambda c, n: ((1 - c / n) / _spread(c, n), 1 - c / n),
         "n for n - 1": lambda c, n: (1 - c / n, (1 - c / n) / (c / n * (1 - c / n)) ** 0.5),
         "the wrong answer's advantage": lambda c, n: (-c / n, -c / n / _spread(c, n)),

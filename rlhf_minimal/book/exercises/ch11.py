@@ -1,4 +1,4 @@
-"""Checks of chapter 11: the first gradient, who was compared with whom, the clip's sides, siblings, the spread."""
+"""Checks of chapter 11: two bounds of the clip, the spread, who was compared with whom, siblings, the first gradient, its sides."""
 
 import numpy
 import torch
@@ -27,7 +27,7 @@ def _masks(rng, k):
 
 
 def signal(answer, rng):
-    """11.1: the norm of the gradient of PPO's loss at ratio 1."""
+    """11.5: the norm of the gradient of PPO's loss at ratio 1."""
     cases = []
     for k in range(24):
         mask = _masks(rng, k)
@@ -87,7 +87,7 @@ def _layout(rng, k):
 
 
 def mixed_up(answer, rng):
-    """11.2: were the advantages centred within prompts?"""
+    """11.3: were the advantages centred within prompts?"""
     cases = [(numpy.zeros(4), numpy.array([0, 0, 1, 1]), 2, 2, False)]  # a batch that teaches nothing, and is right
     for k in range(30):
         score, group, prompts, size = _layout(rng, k)
@@ -141,8 +141,47 @@ def mixed_up(answer, rng):
     raise Misconception(f"{missed} mixed-up batches go through", "another sign was looked for")
 
 
+def clip_higher(answer, rng):
+    """11.1: the clipped objective with two bounds."""
+    cases = []
+    for _ in range(24):
+        low, high = float(rng.uniform(0.05, 0.3)), float(rng.uniform(0.05, 0.5))
+        adv = rng.normal(0, 1, 12)
+        ratio = numpy.exp(rng.normal(0, 0.5, 12))
+        ratio[:4] = 1 - low - 0.1, 1 + high + 0.1, 1 - low - 0.1, 1 + high + 0.1
+        adv[:4] = 1.0, 1.0, -1.0, -1.0
+        got = array(answer(*_tensors(ratio, adv), low, high), adv.shape, "the objective")
+        cases.append((ratio, adv, low, high, got))
+
+    def is_(rule):
+        return all(numpy.allclose(got, rule(r, a, lo, hi), atol=1e-6) for r, a, lo, hi, got in cases)
+
+    def right(r, a, lo, hi):
+        return numpy.minimum(r * a, numpy.clip(r, 1 - lo, 1 + hi) * a)
+
+    if is_(right):
+        return
+    if is_(lambda r, a, lo, hi: -right(r, a, lo, hi)):
+        raise Misconception("this is the loss; the objective is maximised", "loss for objective")
+    if is_(lambda r, a, lo, hi: right(r, a, lo, lo)):
+        raise Misconception("both bounds are `low`: the upper one is 1 + high", "one bound for both sides")
+    if is_(lambda r, a, lo, hi: right(r, a, hi, lo)):
+        raise Misconception("the bounds are swapped: `high` is above 1, `low` below", "low and high swapped")
+    if is_(lambda r, a, lo, hi: numpy.clip(r, 1 - lo, 1 + hi) * a):
+        raise Misconception("clipping alone also lets go of a token that moved the *wrong* way; take the smaller of plain and "
+                            "clipped", "the clip alone")
+    if is_(lambda r, a, lo, hi: numpy.maximum(r * a, numpy.clip(r, 1 - lo, 1 + hi) * a)):
+        raise Misconception("the smaller of the two products, not the larger", "the minimum turned into a maximum")
+    if is_(lambda r, a, lo, hi: numpy.minimum(r, numpy.clip(r, 1 - lo, 1 + hi)) * a):
+        raise Misconception("the smaller of the two *products*: with a negative advantage the smaller ratio gives the larger one",
+                            "the smaller ratio")
+    if is_(lambda r, a, lo, hi: numpy.minimum(r * a, numpy.clip(r, lo, hi) * a)):
+        raise Misconception("the bounds are 1 - low and 1 + high: the ratio is near 1", "bounds without the one")
+    raise Misconception("this is not min(ratio A, clip(ratio, 1 - low, 1 + high) A)", "another objective")
+
+
 def clip_slope(answer, rng):
-    """11.3: the slope of the clipped objective in the ratio."""
+    """11.6: the slope of the clipped objective in the ratio."""
     cases = []
     for _ in range(24):
         low, high = float(rng.uniform(0.05, 0.3)), float(rng.uniform(0.05, 0.5))
@@ -233,7 +272,7 @@ def ragged_leave_one_out(answer, rng):
 
 
 def two_advantages(answer, rng):
-    """11.5: the advantages of a right answer, centred and divided by the spread."""
+    """11.2: the advantages of a right answer, centred and divided by the spread."""
     cases = []
     for _ in range(24):
         size = int(rng.integers(2, 17))
@@ -270,4 +309,5 @@ def two_advantages(answer, rng):
     raise Misconception("these are not the centred and the divided score of a right answer", "another advantage")
 
 
-CHECKS = {"11.1": signal, "11.2": mixed_up, "11.3": clip_slope, "11.4": ragged_leave_one_out, "11.5": two_advantages}
+CHECKS = {"11.1": clip_higher, "11.2": two_advantages, "11.3": mixed_up, "11.4": ragged_leave_one_out, "11.5": signal,
+          "11.6": clip_slope}
