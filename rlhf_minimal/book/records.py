@@ -109,6 +109,12 @@ class Recorded(SimpleNamespace):
         import torch
         return torch.tensor(self.values("arms", name, list(families), what), dtype=torch.float32).T
 
+    def moves(self, names, families, start: str = "start") -> list:
+        """[(KL in nats, true reward minus that of the arm `start`)], both averaged over families: a pair for each arm and seed."""
+        began = self.arm(start, families).mean(0)
+        return [pair for name in names for pair in zip(self.arm(name, families, "kl").mean(0).tolist(),
+                                                       (self.arm(name, families).mean(0) - began).tolist(), strict=True)]
+
     def wins(self, name: str, other: str, families) -> int:
         """In how many seeds an arm's true reward, averaged over families, is above another arm's."""
         return int((self.arm(name, families).mean(0) > self.arm(other, families).mean(0)).sum())

@@ -309,6 +309,7 @@ def test_rows_with_intervals_over_seeds():
     assert rows["b"]["both kinds"][0] == 2.5 and rows["b"]["kind refused"] == 0.25 and rows["b"]["KL, nats"] == (2.0, 0.0)
     assert rows["a"]["KL, nats"] is None and rows["c"]["KL, nats"] is None
     assert run.frontier(["start", "DPO"], ["harm", "kind"]) == ([0.0, 2.0], [0.5, 2.5])
+    assert run.moves(["DPO"], ["harm", "kind"]) == [(2.0, 1.0), (2.0, 3.0)]
 
 
 def test_a_stamp_has_what_a_record_needs_and_running_means_are_shorter_than_their_values():
