@@ -192,6 +192,18 @@ class Recorded(SimpleNamespace):
         return {name: {column: (found[family]["mean"], 1.96 * found[family]["standard_error"])
                        for key, column in stages.items() for found in [self.held_out[key]]} for family, name in names.items()}
 
+    def stage_rows(self, names: dict, stages: dict) -> dict:
+        """Rows {stage: {kind: (mean true reward, half of its 95 % interval), "KL, nats": over all requests}} of held_out.
+
+        names {kind of request: its column}; stages {what held_out calls it: name of its row}, the start, which has no KL, first.
+        """
+        rows = {}
+        for i, (key, label) in enumerate(stages.items()):
+            of = self.held_out[key]
+            rows[label] = {name: (of[kind]["mean"], 1.96 * of[kind]["standard_error"]) for kind, name in names.items()}
+            rows[label]["KL, nats"] = of["all"]["kl"] if i else None
+        return rows
+
     def texts(self, stages: dict | None = None) -> list:
         """[(prompt, [("before", text, gold), ("after", text, gold)])]: each fits `cards(prompt, answers)`.
 

@@ -119,6 +119,14 @@ def test_kinds_of_request_before_and_after_with_the_cheap_competitors():
     assert list(run.kind_rows({"harm": "harmful"})) == ["before training", "after training"]
 
 
+def test_rows_of_the_stages_of_a_recorded_run():
+    def found(mean, kl):
+        return {"all": {"kl": kl}, "harm": {"mean": mean, "standard_error": 0.5}}
+    run = Recorded(held_out={"before": found(1.0, 0.0), "after": found(2.0, 3.5)})
+    assert run.stage_rows({"harm": "harmful"}, {"before": "start", "after": "low"}) == {
+        "start": {"harmful": (1.0, 0.98), "KL, nats": None}, "low": {"harmful": (2.0, 0.98), "KL, nats": 3.5}}
+
+
 def test_gain_and_texts_of_a_recorded_run():
     def found(mean, text):
         return {"all": {"mean": mean, "standard_error": 0.3}, "fact": {"mean": 2 * mean, "standard_error": 0.4},

@@ -908,8 +908,8 @@ for what, x in (
 # %%
 optimum = tilted(big_ref, big_r, PRICE).exp() @ big_r
 bars = {"reference: start": big_ref.exp() @ big_r}
-bars |= {k.replace(" + ", "\n+ "): v.mean() for k, v in gold.items()}
-bars["gold: exact optimum\nat this β"] = optimum
+bars |= {k.replace(" ", "\n", 1): v.mean() for k, v in gold.items()}
+bars["gold: exact\noptimum"] = optimum
 show(plots.bars(bars, title="Equal labels: fresh pairs, or right features, earn more",
                 y_label="true reward", note="exact world, mean of 20 runs"),
      "Bar chart of true reward at an equal number of labels: the start is lowest, then "
