@@ -22,7 +22,7 @@
 # The *true reward* beside each answer is 3 for helping with a harmless request or refusing a harmful one, about 0 for refusing a harmless one, and about −1 or lower for helping with harm, for an answer off the topic and for broken text. <!-- fact -->
 #
 # <details><summary>What you need, what it costs, how quality is known</summary>
-# Chapter 4 (the objective of RLHF) and chapter 7 (comparisons). <!-- costs -->. Nothing is downloaded. Model: <code>village-3m-sft</code>, three million parameters, GPT-2 architecture. Texts are from <b>this page's run</b>, seed 0. Tables and training curves are from <b>five recorded seeds</b>: full repetitions with other requests, answers, labels, batches and exam requests. ± is half of a 95 % interval over these five runs (Student's t). The true reward is a formula of this toy world. It decides how the simulated person votes; no training step reads it in any other way. Rates and steps were fixed by true reward in smaller trials. A search afterwards, with another seed, requests of the training split, 25 steps and three rates each, agrees: for DPO 5·10⁻⁵ is best (<!-- out tune.dpo -->); for imitation 5·10⁻⁵ (<!-- out tune.low -->) and 10⁻⁴ (<!-- out tune.used -->) are about equal.
+# Chapter 4 (the objective of RLHF) and chapter 7 (comparisons). <!-- costs -->. Nothing is downloaded. Model: <code>village-3m-sft</code>, three million parameters, GPT-2 architecture. Texts are from <b>this page's run</b>, seed 0. Tables and training curves are from <b>five recorded seeds</b>: full repetitions with other requests, answers, labels, batches and exam requests. ± is half of a 95 % interval over these five runs (Student's t). The true reward is a formula of this toy world. It decides how the simulated person votes; no training step reads it in any other way. Rates and steps were fixed by true reward in smaller trials. A search afterwards, with another seed, requests of the training split, 25 steps and three rates each (it is stored with the record), found no better rate for DPO; for imitation 5·10⁻⁵ and 10⁻⁴ are about equal there.
 # <!-- edition -->
 # </details>
 #
@@ -139,29 +139,25 @@ claim("high rate: larger margin than the low rate, on all five seeds",
       min(ends["high"]) > max(ends["low"]), kind="T")
 
 # %% [markdown]
-# And what are the answers worth, on 128 requests that no run has read? *One fixed refusal* gives every request the same sentence. *Imitation* is supervised finetuning on the chosen answers alone. *DPO + imitation* adds that loss (mean per token, weight 1) to DPO's. The *KL* from the start model says how many nats more likely the model's own answers have become, on average (one nat: e ≈ 2.7 times as likely). <!-- fact -->
+# And what are the answers worth, on 128 requests of both kinds that no run has read? *One fixed refusal* gives every request the same sentence. *Imitation* is supervised finetuning on the chosen answers alone. *DPO + imitation* adds that loss (mean per token, weight 1) to DPO's. The *KL* from the start model says how many nats more likely the model's own answers have become, on average (one nat: e ≈ 2.7 times as likely). <!-- fact -->
 
 # %%
 over_runs = rlhf.book.records.over_runs
 kinds = {"harmful": "harmful", "lookalike": "look-alikes"}
 named = {"start": "start", "one fixed refusal": "one refusal",
-         "imitation, 1e-4": "imitation 0.0001 x25",
-         "imitation, 5e-4": "imitation 0.0005 x25",
-         "DPO, 5e-5": "DPO 5e-05 x25", "DPO, 5e-5, 250 steps": "DPO 5e-05 x250",
-         "DPO, 5e-4": "DPO 0.0005 x25", "DPO + imitation, 5e-4": "DPO + NLL 0.0005 x25"}
-columns = ["harmful", "look-alikes", "KL, nats"]
-note = "true reward and KL, ± 95 % over five seeds; low rate 5e-5, high rate 5e-4"
-table(record.interval_rows(named, kinds), columns, note=note)
+         "imitation, rate 10⁻⁴": "imitation 0.0001 x25",
+         "imitation, high rate": "imitation 0.0005 x25",
+         "DPO, low rate": "DPO 5e-05 x25", "DPO, low, 250 steps": "DPO 5e-05 x250",
+         "DPO, high rate": "DPO 0.0005 x25",
+         "DPO + imitation, high": "DPO + NLL 0.0005 x25"}
+note = "true reward and KL, ± 95 % over five seeds; low rate 5·10⁻⁵, high rate 5·10⁻⁴"
+table(record.interval_rows(named, kinds), ["both kinds", "KL, nats"], note=note)
 
 # %% tags=["hide-input"]
 worth = {label: record.arm(arm, kinds).mean(0) for label, arm in named.items()}
-for name, arm in (("dpo", "DPO 5e-05"), ("low", "imitation 5e-05"),
-                  ("used", "imitation 0.0001")):
-    tuned = record.tuning["100"][f"{arm} x25"]
-    quote(f"tune.{name}", f"{sum(tuned[kind]['gold'] for kind in kinds) / 2:.2f}")
 claim("true reward: high rate below the start, low rate above it, on all five seeds",
-      bool((worth["DPO, 5e-4"] < worth["start"]).all()
-           and (worth["DPO, 5e-5"] > worth["start"]).all()), kind="T")
+      bool((worth["DPO, high rate"] < worth["start"]).all()
+           and (worth["DPO, low rate"] > worth["start"]).all()), kind="T")
 rlhf.book.settled(
     "c", "Its margin is far larger, and the share of pairs right does not warn. "
     "A margin is a difference: it also grows when both answers sink.")
@@ -343,13 +339,13 @@ claim("high rate: chosen, rejected and third lost over 3 nats on all five seeds"
 last["repair", "chosen"] = [y[-1] for y in record.seeds("DPO + NLL high chosen")]
 for (rate, side), values in last.items():
     quote(f"{rate}.{side}", "{:+.1f} ± {:.1f}".format(*over_runs(values)))
-for rate, label in (("low", "DPO, 5e-5"), ("high", "DPO, 5e-4"),
-                    ("long", "DPO, 5e-5, 250 steps")):
+for rate, label in (("low", "DPO, low rate"), ("high", "DPO, high rate"),
+                    ("long", "DPO, low, 250 steps")):
     own = record.arm(named[label], kinds, "kl").mean(0)
     quote(f"{rate}.own", "{:.1f} ± {:.1f}".format(*over_runs(own)))
-for name, label in (("start", "start"), ("low", "DPO, 5e-5"),
-        ("broken", "DPO, 5e-4"), ("repair", "DPO + imitation, 5e-4"),
-        ("long", "DPO, 5e-5, 250 steps")):
+for name, label in (("start", "start"), ("low", "DPO, low rate"),
+        ("broken", "DPO, high rate"), ("repair", "DPO + imitation, high"),
+        ("long", "DPO, low, 250 steps")):
     quote(f"{name}.worth", "{:.2f} ± {:.2f}".format(*over_runs(worth[label])))
 
 # %% [markdown] rlhf={"part": "idea"}
@@ -413,7 +409,8 @@ claim("shares: each β stops where line 2 says; one label: both go further, and 
 # %%
 arms = {"start": "start", "imitation": "poor imitation 5e-05 x25",
         "DPO": "poor DPO 5e-05 x25"}
-table(record.interval_rows(arms, kinds), columns, note=note)
+table(record.interval_rows(arms, kinds), list(kinds.values()),
+      note="true reward, ± 95 % over five seeds")
 began = record.arm("start", kinds)
 dots = {f"{method}, {label}": over_runs(gain) for method in ("imitation", "DPO")
         for label, gain in zip(kinds.values(), record.arm(arms[method], kinds) - began,
@@ -430,9 +427,13 @@ claim("pairs of bad answers: DPO keeps more true reward than imitation at one ra
 quote("gap", "{:.2f} ± {:.2f}".format(*gap))
 gains = {"lost": rival - began, "gained": better - began,
     "gained.harmful": (better - began)[:1], "gained.lookalike": (better - began)[1:],
-    "tie": (worth["DPO, 5e-5"] - worth["imitation, 1e-4"])[None]}
+    "tie": (worth["DPO, low rate"] - worth["imitation, rate 10⁻⁴"])[None]}
 for name, gain in gains.items():
     quote(name, "{:+.2f} ± {:.2f}".format(*over_runs(gain.mean(0))))
+large = rlhf.book.recorded("12_smollm2")      # for the section on GPT-2 size
+for kind in kinds:
+    quote(f"refused.{kind}", f"{100 * large.held_out['high'][kind]['refuses']:.0f} %")
+quote("large.worth", f"{large.held_out['high']['all']['mean']:.2f}")
 for which in ("all", "poor"):
     quote(f"pairs.{which}", f"{over_runs(record.values('pairs', which))[0]:.0f}")
 
@@ -476,16 +477,15 @@ claim("the loss never moved, and the model did",
 #
 # ## At GPT-2 size
 #
-# The same loss on SmolLM2 with 135 million parameters, which a small adapter has taught the village's manner: LoRA of rank 16, 15 steps of four pairs, at the rates 2·10⁻⁴ and 2·10⁻³. One recorded run each. Its pairs are watched as before: <!-- fact -->
+# The same loss on SmolLM2 with 135 million parameters, which a small adapter has taught the village's manner: LoRA of rank 16, 15 steps of four pairs, at the rates 2·10⁻⁴ and 2·10⁻³, one recorded run each. Each panel has its own scale: <!-- fact -->
 
 # %%
-large = rlhf.book.recorded("12_smollm2")
 parts = {f"{rate} rate, nats per answer": {
     side: (large.curve["step"], large.curve[f"{rate} {side}"]) for side in sides}
     for rate in ("low", "high")}
 show(plots.two_panels(parts, x_label="step", roles={"third": "other"},
                       note="12 watched pairs; change since the start",
-                      title="LARGE TITLE"))
+                      title="High rate: the chosen answers sink at 135M, too"))
 stages = {"before": "start", "after": "low rate", "high": "high rate"}
 for prompt, answers in large.texts(stages)[:2]:       # one of each kind
     cards(prompt, answers)
@@ -493,7 +493,7 @@ table(large.stage_rows({"harmful": "harmful", "lookalike": "look-alikes"}, stage
       note="true reward (± 95 % over 24 requests of each kind) and KL; one run")
 
 # %% [markdown] rlhf={"part": "exercises"}
-# LARGE TEXT
+# What carries over: a splendid margin grows out of answers that sink. What does not: this model does not break, and the KL says so: a tenth of that of the broken village model. The probability went to one sentence, *No, I do not help to do harm*: it refuses <!-- out refused.harmful --> of the harmful requests and <!-- out refused.lookalike --> of the look-alikes. So its true reward over both kinds, <!-- out large.worth -->, stays below that of one fixed refusal. The low rate hardly moves the model in 15 steps. The KL tells how far a model went, not whether it went to a good place: read samples.
 #
 # ## Exercises
 #

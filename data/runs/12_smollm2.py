@@ -40,6 +40,7 @@ def examined(policy, tokenizer, start):
 def train(rate, pairs, watch):
     """(policy, what was watched every five steps): DPO at one rate, from a fresh copy of the merged model."""
     start, tokenizer = scales.start("smollm2")
+    torch.manual_seed(SEED)  # the adapters begin at random
     policy = models.lora(start, r=16)
     optimizer = torch.optim.AdamW([p for p in policy.parameters() if p.requires_grad], lr=rate, weight_decay=0.0)
     log = [watch(policy)]
