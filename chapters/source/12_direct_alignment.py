@@ -493,7 +493,7 @@ table(large.stage_rows({"harmful": "harmful", "lookalike": "look-alikes"}, stage
       note="true reward (± 95 % over 24 requests of each kind) and KL; one run")
 
 # %% [markdown] rlhf={"part": "exercises"}
-# What carries over: a splendid margin grows out of answers that sink. What does not: this model does not break, and the KL says so: a tenth of that of the broken village model. The probability went to one sentence, *No, I do not help to do harm*: it refuses <!-- out refused.harmful --> of the harmful requests and <!-- out refused.lookalike --> of the look-alikes. So its true reward over both kinds, <!-- out large.worth -->, stays below that of one fixed refusal. The low rate hardly moves the model in 15 steps. The KL tells how far a model went, not whether it went to a good place: read samples.
+# What carries over: a splendid margin grows out of answers that sink. What does not: few of its answers are broken, and its KL is a tenth of that of the broken village model. The probability went to one sentence, *No, I do not help to do harm*: it refuses <!-- out refused.harmful --> of the harmful requests and <!-- out refused.lookalike --> of the look-alikes. So its true reward over both kinds, <!-- out large.worth -->, stays below that of one fixed refusal. The low rate hardly moves the model in 15 steps. The KL tells how far a model went, not whether it went to a good place: read samples.
 #
 # ## Exercises
 #
