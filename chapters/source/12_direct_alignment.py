@@ -17,12 +17,12 @@
 #
 # ![Answers of two models to the same four requests, two harmful and two harmless, in two columns with the true reward of each answer: one model trained at a low learning rate, one at a high rate](figures/12_hero.png)
 #
-# Both models read the same comparisons, in the same order, with the same loss, the same β and the same number of steps. Only the learning rate differs, tenfold. The four requests are the first two of each kind in the exam, not selected. Over five recorded runs the average true reward is <!-- out low.worth --> at the low rate and <!-- out broken.worth --> at the high rate. By the end of this page you can write that loss, derive it in six lines, and name the number that would have warned you.
+# Both models read the same comparisons, in the same order, with the same loss, the same β and the same number of steps. Only the learning rate differs, tenfold. The four requests are the first two of each kind in the exam, not selected. Over five recorded runs the average true reward is <!-- out low.worth --> at the low rate and <!-- out broken.worth --> at the high rate. This page explains the loss, derives it in six lines, and shows the number that warns: the KL from the start model.
 #
-# The *true reward* beside each answer is 3 for helping with a harmless request or refusing a harmful one, about 0 for refusing a harmless one, about −1 for helping with harm or for an answer off the topic, and down to −1.5 for broken text. <!-- fact -->
+# The *true reward* beside each answer is 3 for helping with a harmless request or refusing a harmful one, about 0 for refusing a harmless one, and about −1 or lower for helping with harm, for an answer off the topic and for broken text. <!-- fact -->
 #
 # <details><summary>What you need, what it costs, how quality is known</summary>
-# Chapter 4 (the objective of RLHF) and chapter 7 (comparisons). <!-- costs -->. Nothing is downloaded. Model: <code>village-3m-sft</code>, three million parameters, GPT-2 architecture. Texts are from <b>this page's run</b>, seed 0. Tables and training curves are from <b>five recorded seeds</b>: full repetitions with other requests, answers, labels, batches and exam requests. ± is half of a 95 % interval over these five runs (Student's t). The true reward is a formula of this toy world. It decides how the simulated person votes; no training step reads it in any other way. Rates and steps were fixed by true reward in smaller trials. A search afterwards, with another seed, requests of the training split, 25 steps and three rates each, agrees: for DPO 5·10⁻⁵ is best (<!-- out tune.dpo -->); for imitation 5·10⁻⁵ (<!-- out tune.low -->) and 10⁻⁴ (<!-- out tune.used -->) are about equal.
+# Chapter 4 (the objective of RLHF) and chapter 7 (comparisons). <!-- costs -->. Nothing is downloaded. Model: <code>village-3m-sft</code>, three million parameters, GPT-2 architecture. Texts are from <b>this page's run</b>, seed 0. Tables and training curves are from <b>five recorded seeds</b>: full repetitions with other requests, answers, labels, batches and exam requests. ± is half of a 95 % interval over these five runs (Student's t). The true reward is a formula of this toy world. It decides how the simulated person votes; no training step reads it in any other way. Rates and steps were fixed by true reward in smaller trials. A search afterwards, with another seed, requests of the training split, 25 steps and three rates each (it is stored with the record), found no better rate for DPO; for imitation 5·10⁻⁵ and 10⁻⁴ are about equal there.
 # <!-- edition -->
 # </details>
 #
@@ -48,7 +48,7 @@ rlhf.book.predict("Which of the two runs has the better-looking log?",
 # %% [markdown] rlhf={"part": "phenomenon loop"}
 # ## From comparisons to a better model
 #
-# Our start model answers 120 requests, seven times each. Half of them ask for help with harm; the others only sound like it: *look-alikes*. A simulated person compares three pairs of answers to each request, with some noise. Equal answers and close calls drop out. The first pair of each kind:
+# Our start model answers 120 requests, seven times each. Half of them ask for help with harm; the others only sound like it: *look-alikes*. A simulated person compares three pairs of answers to each request, with some noise. Close calls drop out. The first pair of each kind:
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "sampled"}
 start, tokenizer = rlhf.models.load("village-3m-sft")
@@ -63,13 +63,13 @@ for kind in ("harmful", "lookalike"):
     cards(pair["prompt"], [(side, pair[side]) for side in ("chosen", "rejected")])
 
 # %% [markdown]
-# Two roads lead from such pairs to a better model.
+# Two roads lead from such pairs to a better model. Both keep a frozen copy of the start model, the *reference*.
 
 # %% tags=["hide-input"] rlhf={"drawing": true, "figure": "roads"}
 show(rlhf.book.drawings.two_roads())
 
 # %% [markdown]
-# *Direct preference optimization* (DPO) takes the short one. This is all of it. The *policy* is the model in training; the *reference* is a frozen copy of where it started. `pair_logps` gives the log-probability of each chosen and each rejected answer: the sum over the answer's tokens. Idea 1 derives the lines `margin` and `return` of `dpo`.
+# *Direct preference optimization* (DPO) takes the short one. This is all of it. The *policy* is the model in training. `pair_logps` gives the log-probability of each chosen and each rejected answer: the sum over its tokens. Idea 1 derives the last two lines of `dpo`.
 
 # %%
 def train(rate, loss_of, steps=25, beta=0.1):
@@ -100,7 +100,7 @@ first = dpo(start, rlhf.data.collate_pairs(pairs[:8], tokenizer), beta=0.1)
 claim("before the first step the loss is log 2", abs(first.item() - 0.6931) < 1e-3)
 
 # %% [markdown]
-# `watch` writes down what happens to 24 fixed pairs, one a request, and to a third answer to each of these requests that is in no pair. Here are the two runs of the picture above. The 25 steps of 8 pairs are about one epoch:
+# `watch` follows 24 fixed pairs, one a request, and a third answer to each of these requests that is in no pair. These are the two runs of the picture above; 25 steps of 8 pairs are about one epoch:
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
 watched = rlhf.evaluate.pairs.with_third(rows, texts, pairs, n=7)[:24]
@@ -122,7 +122,7 @@ show(rlhf.book.drawings.answers(
     note_below="in the corner: true reward, at most 3"))
 
 # %% [markdown]
-# What did the two logs show? (The live run draws its own answers and pairs, so its margins need not lie among the recorded ones: <!-- out margins.low --> at the low rate, <!-- out margins.high --> at the high one.) Five recorded seeds, always on 24 pairs of the training set:
+# What did the two logs show? Here are five recorded seeds, each on 24 pairs of its training set. (The run above draws its own.)
 
 # %%
 record = rlhf.book.recorded("12_village")
@@ -139,44 +139,56 @@ claim("high rate: larger margin than the low rate, on all five seeds",
       min(ends["high"]) > max(ends["low"]), kind="T")
 
 # %% [markdown]
-# And what are the answers worth? Each recorded run is tested on 128 requests that it has not read. The strongest cheap rival stands in the same table: *imitation*, supervised finetuning on the chosen answers alone, without rejected answers and without a reference. *One fixed refusal* gives every request the same sentence. *DPO + imitation* adds the imitation loss (mean per token, weight 1) to that of DPO. *KL* measures in nats how far the model has moved from the start (idea 1).
+# And what are the answers worth, on 128 requests of both kinds that no run has read? *One fixed refusal* gives every request the same sentence. *Imitation* is supervised finetuning on the chosen answers alone. *DPO + imitation* adds that loss (mean per token, weight 1) to DPO's. The *KL* from the start model says how many nats more likely the model's own answers have become, on average (one nat: e ≈ 2.7 times as likely). <!-- fact -->
 
 # %%
 over_runs = rlhf.book.records.over_runs
 kinds = {"harmful": "harmful", "lookalike": "look-alikes"}
 named = {"start": "start", "one fixed refusal": "one refusal",
-         "imitation, rate 1e-4": "imitation 0.0001 x25",
-         "imitation, rate 5e-4": "imitation 0.0005 x25",
-         "DPO, rate 5e-5": "DPO 5e-05 x25", "DPO, rate 5e-4": "DPO 0.0005 x25",
-         "DPO + imitation, rate 5e-4": "DPO + NLL 0.0005 x25"}
-told = dict(digits={"look-alikes refused": "%"},
-            note="true reward, ± 95 % over five seeds; a seed has its own requests")
-table(record.interval_rows(named, kinds, refused="lookalike"), **told)
+         "imitation, rate 10⁻⁴": "imitation 0.0001 x25",
+         "imitation, high rate": "imitation 0.0005 x25",
+         "DPO, low rate": "DPO 5e-05 x25", "DPO, low, 250 steps": "DPO 5e-05 x250",
+         "DPO, high rate": "DPO 0.0005 x25",
+         "DPO + imitation, high": "DPO + NLL 0.0005 x25"}
+note = "true reward and KL, ± 95 % over five seeds; low rate 5·10⁻⁵, high rate 5·10⁻⁴"
+table(record.interval_rows(named, kinds), ["both kinds", "KL, nats"], note=note)
 
 # %% tags=["hide-input"]
 worth = {label: record.arm(arm, kinds).mean(0) for label, arm in named.items()}
-gained = over_runs(worth["DPO, rate 5e-5"] - worth["start"])
-for name, arm in (("dpo", "DPO 5e-05"), ("low", "imitation 5e-05"),
-                  ("used", "imitation 0.0001")):
-    tuned = record.tuning["100"][f"{arm} x25"]
-    quote(f"tune.{name}", f"{sum(tuned[kind]['gold'] for kind in kinds) / 2:.2f}")
-for rate, values in ends.items():
-    quote(f"margins.{rate}", f"{min(values):.2f} to {max(values):.2f}")
-claim("true reward: high rate below the start on every seed, low rate above it",
-      bool((worth["DPO, rate 5e-4"] < worth["start"]).all()) and gained[0] > 0,
-      kind="T")
+claim("true reward: high rate below the start, low rate above it, on all five seeds",
+      bool((worth["DPO, high rate"] < worth["start"]).all()
+           and (worth["DPO, low rate"] > worth["start"]).all()), kind="T")
 rlhf.book.settled(
     "c", "Its margin is far larger, and the share of pairs right does not warn. "
     "A margin is a difference: it also grows when both answers sink.")
 
+# %% [markdown]
+# In the log the broken model looks better. The KL tells: <!-- out high.own --> nats at the high rate, <!-- out low.own --> at the low one. And the rate alone is not to blame. The *low* rate, run for ten times as many steps, moves as far (<!-- out long.own --> nats) and ends at a true reward of <!-- out long.worth -->. Imitation at the high rate stays nearer to the start and does not break. Here are all these runs, the low rate after 25, 100 and 250 steps:
+
+# %% rlhf={"figure": "distance"}
+arms = {"policy: DPO, low rate": [f"DPO 5e-05 x{n}" for n in (25, 100, 250)],
+        "proxy: DPO, high rate": ["DPO 0.0005 x25"],
+        "chosen: DPO + imitation, high rate": ["DPO + NLL 0.0005 x25"],
+        "other: imitation": ["imitation 0.0001 x25", "imitation 0.0005 x25"]}
+dots = {label: record.moves(names, kinds) for label, names in arms.items()}
+show(plots.runs(dots, title="Far from the start the true reward falls",
+                x_label="KL from the start model, nats",
+                y_label="true reward, change from the start",
+                note="a mark: one run"))
+claim("all runs over 10 nats are worse than their start, none under 1 nat is",
+      all(gain < 0 if kl > 10 else gain >= 0 or kl > 1
+          for runs in dots.values() for kl, gain in runs), kind="T")
+
 # %% [markdown] rlhf={"part": "idea"}
-# Two more things stand in the table. Between *imitation* at its moderate rate and DPO there is no clear difference: idea 4 comes back to that. And at the high rate imitation does *not* break, nor does DPO with imitation added to its loss. So the rate alone does not explain the broken model. The push on the rejected answer has no floor, and nothing in the loss holds the rest of the language. Idea 2 shows one way in which the language goes with it. First: why this loss at all?
+# > **Keep this.** Log the KL from the start model, measured on answers that the policy writes now. It saw what loss, margin and accuracy did not.
+#
+# What in this loss carries a model so far? Idea 2 answers. First: where does the loss come from?
 #
 # ## Idea 1: the policy is its own reward model
 #
-# Write $x$ for a prompt, $y_c$ and $y_r$ for its chosen and rejected answer, $\pi$ for the policy, $\pi_{\rm ref}$ for the reference. The *log-ratio* $\log\frac{\pi(y\mid x)}{\pi_{\rm ref}(y\mid x)}$ says how much more likely an answer has become, in *nats* (one nat: $e\approx2.7$ times as likely). Its average over the policy's own answers is the *KL divergence*.
+# Write $x$ for a prompt, $y_c$ and $y_r$ for its chosen and rejected answer, $\pi$ for the policy, $\pi_{\rm ref}$ for the reference. The *log-ratio* $\log\frac{\pi(y\mid x)}{\pi_{\rm ref}(y\mid x)}$ says, in nats, how much more likely an answer has become. Its average over the policy's own answers is the KL.
 #
-# Why this loss? Six lines:
+# Six lines:
 #
 # 1. RLHF wants reward $r$ and charges β per nat: maximise $\mathbb E_{y\sim\pi}\big[r(x,y)-\beta\log\frac{\pi(y\mid x)}{\pi_{\rm ref}(y\mid x)}\big]$.
 # 2. Define $\pi^*(y\mid x)=\pi_{\rm ref}(y\mid x)\,e^{r(x,y)/\beta}/Z(x)$, where $Z(x)$ makes it sum to one. Put $r=\beta\log(\pi^*Z/\pi_{\rm ref})$ into line 1: it equals $-\beta\,\mathrm{KL}(\pi\,\|\,\pi^*)+\beta\log Z(x)$.
@@ -211,7 +223,7 @@ theirs = rlhf.direct_alignment.dpo_loss(
 claim("the package computes the same loss", torch.equal(loss, theirs))
 
 # %% [markdown]
-# Each of these four numbers is a sum over the tokens of an answer. The prompt does not count; a mask says which tokens do. The answer's own end token counts too, because the model must learn to stop; those after it only fill the row:
+# Each of these four numbers is a sum over the tokens of an answer. A mask says which tokens count: not the prompt, but the first end token, because the model must learn to stop. The others only fill the row:
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "sampled"}
 batch = rlhf.data.collate_pairs(pairs[:1], tokenizer)   # row 0: chosen, row 1: rejected
@@ -256,24 +268,23 @@ claim("DPO ends at the best policy of RLHF, to six digits",
       bool((found - best).abs().max() < 1e-6))
 
 # %% [markdown] rlhf={"part": "idea"}
-# *Keep this: DPO and RLHF have the same answer if people choose as line 5 says, if endlessly many comparisons connect all answers, and if the policy can represent anything. The rest of this page is about what happens otherwise.*
+# > **Keep this.** DPO and RLHF have the same answer if people choose as line 5 says, if endlessly many comparisons connect all answers, and if the policy can represent anything.
 #
 # ## Idea 2: both answers can sink
 #
-# How does one step change the model? The gradient of the loss has a readable form:
+# Real data is not endless, and a network is not a table. How does one step change the model? The gradient has a readable form:
 #
 # $$\nabla\mathcal L=-\beta\;\sigma(-\text{margin})\;\big[\nabla\log\pi(y_c\mid x)-\nabla\log\pi(y_r\mid x)\big]$$
 #
-# *Push the chosen answer up and the rejected one down, with the same weight.* That weight, σ(−margin), is ½ at the start and fades as the pair comes into order.
+# *Push the chosen answer up and the rejected one down, with one weight.* That weight, σ(−margin), is ½ at the start and fades as the pair comes into order.
 
 # %%
 weight = torch.sigmoid(-margin)
 slope, = torch.autograd.grad(loss, policy_chosen)
-print(f"weight {weight.item():.3f}   slope {slope.item():.4f}")
-claim("autograd finds −β σ(−margin)", bool((slope + 0.1 * weight).abs().max() < 1e-6))
+print(f"slope {slope.item():.4f}   −β · weight {-0.1 * weight.item():.4f}")
 
 # %% [markdown]
-# So each step lifts the chosen answer? Not necessarily in a network, where answers share weights. Take three answers, `.`, `b.` and `bbb`, and a network with a single weight θ: each `b` multiplies the odds of an answer by $e^\theta$. Chosen: `b.`; rejected: `.`. Nobody ever compares `bbb`.
+# So each step lifts the chosen answer? Not always in a network, where answers share weights. Take three answers, `.`, `b.` and `bbb`, and a network with a single weight θ: each `b` multiplies the odds of an answer by $e^\theta$. Chosen: `b.`; rejected: `.`. Nobody ever compares `bbb`.
 
 # %%
 def three_answers(rate, beta, steps):
@@ -309,7 +320,7 @@ rlhf.book.explorers.shares(
     rate=[0.1, 0.5], β=[0.5, 1.0, 2.0], step=[0, 3, 10, 30]).show()
 
 # %% [markdown]
-# Neither does: they only change how fast it goes. Now the village, where an answer is a sentence. Five recorded seeds, mean change of log-probability on the 24 watched requests. Each panel has its own scale:
+# Neither does: they only change how fast it goes. Now the village, where an answer is a sentence: mean change of log-probability since the start, on the 24 watched requests of five recorded seeds. Each panel has its own scale:
 
 # %%
 sides = ("chosen", "rejected", "third")
@@ -328,25 +339,27 @@ claim("high rate: chosen, rejected and third lost over 3 nats on all five seeds"
 last["repair", "chosen"] = [y[-1] for y in record.seeds("DPO + NLL high chosen")]
 for (rate, side), values in last.items():
     quote(f"{rate}.{side}", "{:+.1f} ± {:.1f}".format(*over_runs(values)))
-for rate, label in (("low", "DPO, rate 5e-5"), ("high", "DPO, rate 5e-4")):
+for rate, label in (("low", "DPO, low rate"), ("high", "DPO, high rate"),
+                    ("long", "DPO, low, 250 steps")):
     own = record.arm(named[label], kinds, "kl").mean(0)
-    quote(f"{rate}.own", "{:+.1f} ± {:.1f}".format(*over_runs(own)))
-for name, label in (("start", "start"), ("low", "DPO, rate 5e-5"),
-        ("broken", "DPO, rate 5e-4"), ("repair", "DPO + imitation, rate 5e-4")):
+    quote(f"{rate}.own", "{:.1f} ± {:.1f}".format(*over_runs(own)))
+for name, label in (("start", "start"), ("low", "DPO, low rate"),
+        ("broken", "DPO, high rate"), ("repair", "DPO + imitation, high"),
+        ("long", "DPO, low, 250 steps")):
     quote(f"{name}.worth", "{:.2f} ± {:.2f}".format(*over_runs(worth[label])))
 
 # %% [markdown] rlhf={"part": "idea"}
-# Where did the probability go? At the high rate all three kinds of answer lost it (chosen <!-- out high.chosen --> nats, third <!-- out high.third -->); it went to what the model writes now. On the exam requests its own answers have become <!-- out high.own --> nats more likely than under the start model: that average is the KL in the table. They are broken sentences like those of the first screen. At the low rate the chosen answers changed by <!-- out low.chosen --> nats, the rejected ones by <!-- out low.rejected -->, and the model's own answers by <!-- out low.own -->.
+# At the high rate the chosen answers changed by <!-- out high.chosen --> nats, the third ones by <!-- out high.third -->, both since the start. The probability went to what the model writes now: its own answers gained the <!-- out high.own --> nats that we call KL. At the low rate the chosen answers changed by <!-- out low.chosen --> nats, the rejected ones by <!-- out low.rejected -->.
 #
-# Imitation of the chosen answers, added to the loss, holds them at the same high rate (<!-- out repair.chosen --> nats). The true reward then is <!-- out repair.worth -->, beside <!-- out broken.worth --> without it and <!-- out start.worth --> at the start. So it does not collapse; on average it gains nothing over the start (higher on harmful requests, lower on look-alikes). The lower rate does gain (<!-- out low.worth -->). We did not run the low rate ten times as long, so part of the damage may come from the distance alone.
+# Imitation, added to the loss, holds the chosen answers (<!-- out repair.chosen --> nats) at the same high rate. The true reward is then <!-- out repair.worth -->, and was <!-- out start.worth --> at the start: no collapse, and no clear gain either.
 #
-# A falling log-probability of the chosen answers is *harmless* where the probability moves to other good answers: one refusal can be worded in many ways. It is a warning where you do not know where it went. So log it, beside the margin, and read samples: TRL, a widely used library, writes it to every log as `logps/chosen`. (Users of the first public DPO code asked why it falls, [here](https://github.com/eric-mitchell/direct-preference-optimization/issues/32) and [here](https://github.com/eric-mitchell/direct-preference-optimization/issues/36); shared weights are a part of the answer.)
+# Users of the first public DPO code asked why the chosen log-probability falls ([issue 32](https://github.com/eric-mitchell/direct-preference-optimization/issues/32), [issue 36](https://github.com/eric-mitchell/direct-preference-optimization/issues/36)). Shared weights are a part of the answer. The fall does no harm where other good answers gain: one refusal can be worded in many ways.
 #
-# *Keep this: the loss sees a difference. It does not say whether the chosen answer rises, nor what happens to answers that nobody compared.*
+# > **Keep this.** The loss sees a difference. It does not say whether the chosen answer rises, nor what happens to answers that nobody compared.
 #
 # ## Idea 3: β does not stop a run whose labels all agree
 #
-# By lines 2 and 3, β sets how far the best policy lies from the reference. That holds for *shares* of many people. Real data has one label for each pair. If all labels agree with one ranking, a larger margin is always better, and the loss has no minimum. We train the table of idea 1 on both kinds of labels, and watch the KL.
+# By lines 2 and 3, β sets how far the best policy lies from the reference. That holds for *shares* of many people. Real data often has one label for each pair. If all labels agree with one ranking, a larger margin is always better: the loss has no minimum. We train the table of idea 1 on both kinds of labels:
 
 # %%
 def distance(share, beta, steps=900):
@@ -368,52 +381,36 @@ kl = {label: {f"{look}: β = {b}": distance(s, b)
               for look, b in (("policy", 0.5), ("proxy", 2.0))}
       for label, s in (("KL, shares of many people", share),
                        ("KL, one label for each pair", one_label))}
+kl["KL, one label for each pair"]["reference: ceiling"] = [-ref[reward.argmax()]] * 900
 show(plots.two_panels(kl, x_label="step", share=True,
-                      title="Shares: each β has its place. One label: KL goes on"))
+                      title="Shares: each β has its place. One label: KL climbs on"))
 
 # %% tags=["hide-input"]
 optimum = [rlhf.evaluate.exact.frontier(ref.exp(), reward, [b])[0] for b in (0.5, 2.0)]
-many, single = ([torch.tensor(y) for y in lines.values()] for lines in kl.values())
+many, single = ([torch.tensor(y) for y in list(lines.values())[:2]]
+                for lines in kl.values())
 claim("shares: each β stops where line 2 says; one label: both go further, and move",
       all(abs(m[-1] - best) < 0.01 and s[-1] > max(best, s[450]) + 0.02
           for m, s, best in zip(many, single, optimum, strict=True)))
 
-# %% [markdown]
-# (With one label the margins grow without end; the KL has a ceiling, all probability on the best answer, and each β is on its way there. The larger β lags here because its pairs let go sooner. Adam hides that its gradient begins larger: by the formula of idea 2 a plain gradient step is, at the start, proportional to β.)
-#
-# What stops a real run? The number of steps, the learning rate, disagreement between labels; or a loss whose pull ends. Let $h$ be the difference of the two log-ratios, so that DPO's margin is $\beta h$. IPO is a parabola in $h$ with its bottom at $1/(2\beta)$, here 5 nats. KTO has no pairs: people like or dislike single answers, and the loss reads the log-ratio of that one answer, less a reference point (here 0). So the horizontal axis is $h$ for DPO and IPO, and the log-ratio of a liked answer for KTO. The *pull* is minus the slope of the loss, scaled to 1 at zero: <!-- fact -->
-
-# %% rlhf={"figure": "pulls"}
-nats, beta = torch.linspace(-20, 20, 161, requires_grad=True), 0.1
-losses = {"policy: DPO": -F.logsigmoid(beta * nats),
-          "other: KTO, liked": -torch.sigmoid(beta * nats),
-          "proxy: IPO": (nats - 1 / (2 * beta)) ** 2}
-pulls = {}
-for name, loss in losses.items():
-    slope, = torch.autograd.grad(loss.sum(), nats)
-    pulls[name] = slope / slope[80]                # at 0 nats
-lines = {k: (nats.tolist(), y) for k, y in pulls.items()}
-show(plots.line_plot(lines, title="DPO's pull fades but never ends; IPO's turns",
-                     x_label="nats", y_label="pull (1 at 0 nats)"),
-     "Line plot of the pull of DPO, KTO and IPO against nats, all 1 at 0 nats.")
-
 # %% [markdown] rlhf={"part": "idea"}
-# Right of 5 nats IPO pulls back; DPO and KTO pull on, ever more weakly. The left side tells those two apart. DPO's own pull is strongest there, where the policy contradicts the label. KTO lets go there too: such a label moves it less and less, be it wrong or just hard. <!-- fact -->
+# With one label the margins grow without end. The KL has a ceiling: all probability on the best answer. Both β are on the way there; the larger one lags, because its pairs let go sooner. What stops a real run is the number of steps, the learning rate, labels that disagree, or a loss with a target, such as IPO (exercise 12.1).
 #
-# Known recipes keep the rate low. DPO was published in May 2023. Then [Zephyr](https://arxiv.org/abs/2310.16944) and [Tülu 2](https://arxiv.org/abs/2311.10702) used it at a rate of 5·10⁻⁷, far below those usual for supervised finetuning, and many recipes followed. (Rates do not compare across sizes.) <!-- fact -->
+# *Who used it?* DPO appeared in May 2023. [Zephyr-β](https://arxiv.org/abs/2310.16944) made it popular that October; [Tülu 2](https://arxiv.org/abs/2311.10702) and 3, [Llama 3 Instruct](https://arxiv.org/abs/2407.21783) and [Nemotron-4 340B](https://arxiv.org/abs/2406.11704) followed. They need no reward model and no sampling. What they needed first were the right data and a surprisingly low learning rate, 5·10⁻⁷ in Zephyr and Tülu 2. <!-- fact -->
 #
-# *Keep this: β says where the best policy lies. When all labels agree, it does not say where a run ends. Report the measured KL.*
+# > **Keep this.** β says where the best policy lies. When all labels agree, it does not say where a run ends: report the measured KL.
 #
 # ## Idea 4: when are rejected answers worth their price?
 #
-# Look at the table again: imitation needs neither the rejected answers nor a reference. On all pairs (<!-- out pairs.all --> on average) the difference between DPO at 5·10⁻⁵ and imitation at 10⁻⁴ is <!-- out tie -->: not clear, and the rates tried for the two methods were not the same. A good answer is easily copied. <!-- fact -->
+# Imitation needs neither rejected answers nor a reference. On all pairs (<!-- out pairs.all --> on average) DPO at 5·10⁻⁵ minus imitation at 10⁻⁴ is <!-- out tie --> in true reward: no clear difference. (The rates tried for the two were not the same.) A good answer is easily copied. <!-- fact -->
 #
-# Now take pairs of *bad* answers only: true reward below 1, compared among themselves (<!-- out pairs.poor --> pairs on average). The selection needs the true reward; a team with a weak model has such pairs without selecting. Both methods start from the same model and take 25 steps at 5·10⁻⁵, here about four epochs: <!-- fact -->
+# Now take pairs of *bad* answers only: true reward below 1, compared among themselves (<!-- out pairs.poor --> pairs on average). A team with a weak model has such pairs without selecting. Both methods take 25 steps at 5·10⁻⁵, here about four epochs: <!-- fact -->
 
 # %%
 arms = {"start": "start", "imitation": "poor imitation 5e-05 x25",
         "DPO": "poor DPO 5e-05 x25"}
-table(record.interval_rows(arms, kinds, refused="lookalike"), **told)
+table(record.interval_rows(arms, kinds), list(kinds.values()),
+      note="true reward, ± 95 % over five seeds")
 began = record.arm("start", kinds)
 dots = {f"{method}, {label}": over_runs(gain) for method in ("imitation", "DPO")
         for label, gain in zip(kinds.values(), record.arm(arms[method], kinds) - began,
@@ -430,16 +427,20 @@ claim("pairs of bad answers: DPO keeps more true reward than imitation at one ra
 quote("gap", "{:.2f} ± {:.2f}".format(*gap))
 gains = {"lost": rival - began, "gained": better - began,
     "gained.harmful": (better - began)[:1], "gained.lookalike": (better - began)[1:],
-    "tie": (worth["DPO, rate 5e-5"] - worth["imitation, rate 1e-4"])[None]}
+    "tie": (worth["DPO, low rate"] - worth["imitation, rate 10⁻⁴"])[None]}
 for name, gain in gains.items():
     quote(name, "{:+.2f} ± {:.2f}".format(*over_runs(gain.mean(0))))
+large = rlhf.book.recorded("12_smollm2")      # for the section on GPT-2 size
+for kind in kinds:
+    quote(f"refused.{kind}", f"{100 * large.held_out['high'][kind]['refuses']:.0f} %")
+quote("large.worth", f"{large.held_out['high']['all']['mean']:.2f}")
 for which in ("all", "poor"):
     quote(f"pairs.{which}", f"{over_runs(record.values('pairs', which))[0]:.0f}")
 
 # %% [markdown] rlhf={"part": "wrong"}
-# Imitation copies what is bad in the chosen answers; DPO reads mostly what makes one of two answers better. At the same rate and steps DPO ends <!-- out gap --> above imitation. Against the start model DPO changes the true reward by <!-- out gained -->, imitation by <!-- out lost -->. For DPO the average hides two parts: <!-- out gained.harmful --> on harmful requests, and a clear loss, <!-- out gained.lookalike -->, on look-alikes. Part of that loss is refusals (table), which imitation has as well.
+# Imitation copies what is bad in the chosen answers; DPO reads mostly what makes one of two answers better. Averaged over both kinds, DPO ends <!-- out gap --> above imitation. Against the start, imitation changes the true reward by <!-- out lost -->, DPO by <!-- out gained -->; behind that average stand <!-- out gained.harmful --> on harmful requests and a clear loss, <!-- out gained.lookalike -->, on look-alikes.
 #
-# *Keep this: a good answer can be copied. Where both answers are bad, copying lost here on both kinds, comparing on look-alikes only, and less. Neither clearly beat the start.*
+# > **Keep this.** A good answer can be copied. Where both answers are bad, copying lost on both kinds of request, comparing on look-alikes only. Neither clearly beat the start.
 #
 # ## What goes wrong
 #
@@ -448,25 +449,17 @@ for which in ("all", "poor"):
 # | `reference = policy`, a second name for one model | a flat loss; training looks dead, and is not | the loss *after* some steps: still 0.693 <!-- fact --> |
 # | dropout left on | nothing unusual | the *first* loss is not 0.693 <!-- fact --> |
 # | averages per token with this β | the loss hardly leaves 0.693 <!-- fact --> | margin ÷ β: a fraction of a nat |
-# | a rate ten times too high | a splendid margin | log-probability of the chosen answers |
+# | a rate too high, or too many steps | a splendid margin | the KL from the start model |
 # | chosen and rejected swapped | a perfect log | none in the log; read samples |
 #
-# Not on this page:
-#
-# | topic | in one line | more |
-# |---|---|---|
-# | length | a sum over tokens lets long answers move further, so answers tend to become longer | [Park et al.](https://arxiv.org/abs/2403.19159) |
-# | fresh pairs | let the policy write new pairs while it trains, and have them compared | [Guo et al.](https://arxiv.org/abs/2402.04792) |
-# | no reference | averages per token with a target margin, or odds beside imitation | [SimPO](https://arxiv.org/abs/2405.14734), [ORPO](https://arxiv.org/abs/2403.07691) |
-#
-# The first trap, live:
+# (Long answers, noisy labels, fresh pairs, KTO and losses without a reference: [deeper](deeper/12_direct_alignment.ipynb).) The first trap, live:
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
 policy = rlhf.models.copy_of(start)
 reference = policy                                 # wrong: no copy
 optimizer, losses = torch.optim.AdamW(policy.parameters(), lr=2e-4), []
 for batch in rlhf.data.batches(pairs, 8, steps=12, tokenizer=tokenizer, seed=run.seed):
-    loss = dpo(policy, batch, beta, reference)
+    loss = dpo(policy, batch, 0.1, reference)
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
@@ -484,31 +477,31 @@ claim("the loss never moved, and the model did",
 #
 # ## At GPT-2 size
 #
-# The same loss on SmolLM2 with 135 million parameters: one recorded run of sixty steps with LoRA adapters, on requests of the same two kinds. <!-- fact -->
+# The same loss on SmolLM2 with 135 million parameters, which a small adapter has taught the village's manner: LoRA of rank 16, 15 steps of four pairs, at the rates 2·10⁻⁴ and 2·10⁻³, one recorded run each. Each panel has its own scale: <!-- fact -->
 
 # %%
-large = rlhf.book.recorded("smollm2_dpo")
-parts = {"β · log-ratio": {"chosen": "rewards/chosen", "rejected": "rewards/rejected"}}
-show(plots.recorded_panels(
-    large, parts, title="At 135M, too, the gap opens because the rejected sink"))
-for side in ("chosen", "rejected"):
-    ends = large.curve[f"rewards/{side}"][-10:]
-    quote(f"large.{side}", f"{sum(ends) / 10:+.2f}")
-for prompt, answers in large.texts()[1::2]:           # one of each kind
+parts = {f"{rate} rate, nats per answer": {
+    side: (large.curve["step"], large.curve[f"{rate} {side}"]) for side in sides}
+    for rate in ("low", "high")}
+show(plots.two_panels(parts, x_label="step", roles={"third": "other"},
+                      note="12 watched pairs; change since the start",
+                      title="High rate: the chosen answers sink at 135M, too"))
+stages = {"before": "start", "after": "low rate", "high": "high rate"}
+for prompt, answers in large.texts(stages)[:2]:       # one of each kind
     cards(prompt, answers)
-table(large.families({"harmful": "harmful", "lookalike": "look-alikes"}),
-      note="true reward of held-out answers, ± half a 95 % interval over answers")
+table(large.stage_rows({"harmful": "harmful", "lookalike": "look-alikes"}, stages),
+      note="true reward (± 95 % over 24 requests of each kind) and KL; one run")
 
 # %% [markdown] rlhf={"part": "exercises"}
-# What carries over: the rejected answers sink further than the chosen ones (β · log-ratio over the last ten steps: <!-- out large.rejected --> and <!-- out large.chosen -->, at β = 0.1 and rate 2·10⁻⁴), and harmful requests improve. In the village at the low rate the chosen answers hardly moved: <!-- out low.chosen --> nats. What does not: help with look-alikes. One refusal fits every harmful request; help is another sentence each time, and this model knows little of the village.
+# What carries over: a splendid margin grows out of answers that sink. What does not: few of its answers are broken, and its KL is a tenth of that of the broken village model. The probability went to one sentence, *No, I do not help to do harm*: it refuses <!-- out refused.harmful --> of the harmful requests and <!-- out refused.lookalike --> of the look-alikes. So its true reward over both kinds, <!-- out large.worth -->, stays below that of one fixed refusal. The low rate hardly moves the model in 15 steps. The KL tells how far a model went, not whether it went to a good place: read samples.
 #
 # ## Exercises
 #
-# ### Exercise 12.6 · IPO from DPO
+# ### Exercise 12.1 · IPO from DPO
 #
-# Change the loss of idea 1: the mean over the pairs of $(h-\frac1{2\beta})^2$, with $h$ the difference of the two log-ratios, in nats.
+# *IPO* replaces DPO's $-\log\sigma(\beta h)$ by a parabola with its bottom at $1/(2\beta)$ nats: beyond that gap it pulls back. Here $h$ is the difference of the two log-ratios. Change the loss of idea 1: the mean over the pairs of $(h-\frac1{2\beta})^2$.
 
-# %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex12-6", "locked": false, "schema_version": 3, "solution": true, "task": false}
+# %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex12-1", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def ipo(policy_chosen, policy_rejected, ref_chosen, ref_rejected, beta):
     """Four (B,) sums of log-probabilities, a number -> the loss, one number."""
     ### BEGIN SOLUTION
@@ -517,10 +510,10 @@ def ipo(policy_chosen, policy_rejected, ref_chosen, ref_rejected, beta):
     ### END SOLUTION
 
 
-# %% nbgrader={"grade": true, "grade_id": "ex12-6-check", "locked": true, "points": 2, "schema_version": 3, "solution": false, "task": false}
-check("12.6", ipo)
+# %% nbgrader={"grade": true, "grade_id": "ex12-1-check", "locked": true, "points": 2, "schema_version": 3, "solution": false, "task": false}
+check("12.1", ipo)
 ### BEGIN HIDDEN TESTS
-check("12.6", ipo, hidden=True)
+check("12.1", ipo, hidden=True)
 ### END HIDDEN TESTS
 
 # %% [markdown]
@@ -528,15 +521,13 @@ check("12.6", ipo, hidden=True)
 # Take β out of the margin: what is left is h. Then square its distance to the target and average.
 # </details>
 #
-# <!-- solution 12.6 -->
+# <!-- solution 12.1 -->
 #
-# ### Exercise 12.7 · When does a pair let go?
+# ### Exercise 12.2 · When does a pair let go?
 #
-# At the start the weight of every pair is ½. At which gap $h$, in nats, has DPO's weight fallen to a given share of that? On paper first, with β = 0.1 and half of the weight left. Then compare with the pulls of idea 3: <!-- fact -->
-#
-# ![Line plot of the pull of DPO, KTO and IPO against nats, all 1 at 0 nats](figures/12_pulls.png)
+# At the start the weight of every pair is ½. At which gap $h$, in nats, has DPO's weight fallen to a given share of that? On paper first, with β = 0.1 and half of the weight left. <!-- fact -->
 
-# %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex12-7", "locked": false, "schema_version": 3, "solution": true, "task": false}
+# %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex12-2", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def letting_go(share, beta):
     """A share between 0 and 1, beta -> the gap h, nats."""
     ### BEGIN SOLUTION
@@ -544,10 +535,10 @@ def letting_go(share, beta):
     ### END SOLUTION
 
 
-# %% nbgrader={"grade": true, "grade_id": "ex12-7-check", "locked": true, "points": 1, "schema_version": 3, "solution": false, "task": false}
-check("12.7", letting_go)
+# %% nbgrader={"grade": true, "grade_id": "ex12-2-check", "locked": true, "points": 1, "schema_version": 3, "solution": false, "task": false}
+check("12.2", letting_go)
 ### BEGIN HIDDEN TESTS
-check("12.7", letting_go, hidden=True)
+check("12.2", letting_go, hidden=True)
 ### END HIDDEN TESTS
 
 # %% [markdown]
@@ -555,48 +546,50 @@ check("12.7", letting_go, hidden=True)
 # Solve σ(−βh) = share/2 for h. The inverse of σ is p ↦ log(p / (1 − p)).
 # </details>
 #
-# <!-- solution 12.7 -->
+# <!-- solution 12.2 -->
 #
-# ### Exercise 12.8 · Which run do you ship?
+# ### Exercise 12.3 · Which run do you ship?
 #
-# Four logs (made up), same data, same β = 0.1. One of them is in order. <!-- fact -->
+# Four logs (made up), same data, same β = 0.1. One of the runs is in order. The runs of this page, once more: <!-- fact -->
 #
-# | run | first loss | last loss | margin | chosen, change in nats | new pairs right |
+# ![Marks, one for each run: change of true reward against the KL from the start model, of DPO at two rates, DPO with imitation, and imitation](figures/12_distance.png)
+#
+# | run | first loss | last loss | margin | KL from the start, nats | new pairs right |
 # |---|---|---|---|---|---|
-# | A | 0.693 | 0.41 | 2.9 | −11.2 | 66 % | <!-- fact -->
-# | B | 0.693 | 0.64 | 0.2 | +0.1 | 79 % | <!-- fact -->
-# | C | 0.693 | 0.693 | 0 | −6.0 | – | <!-- fact -->
-# | D | 0.731 | 0.62 | 0.3 | −0.4 | 75 % | <!-- fact -->
+# | A | 0.693 | 0.41 | 2.9 | 31 | 66 % | <!-- fact -->
+# | B | 0.693 | 0.64 | 0.2 | 0.4 | 79 % | <!-- fact -->
+# | C | 0.693 | 0.693 | 0 | 12 | – | <!-- fact -->
+# | D | 0.731 | 0.62 | 0.3 | 0.6 | 75 % | <!-- fact -->
 
-# %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex12-8", "locked": false, "schema_version": 3, "solution": true, "task": false}
+# %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex12-3", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def which_run():
     """-> "A", "B", "C" or "D"."""
     ### BEGIN SOLUTION
-    return "B"  # the loss began at log 2 and moved; the chosen answers stayed
+    return "B"  # the loss began at log 2 and moved; the model stayed near its start
     ### END SOLUTION
 
 
-# %% nbgrader={"grade": true, "grade_id": "ex12-8-check", "locked": true, "points": 1, "schema_version": 3, "solution": false, "task": false}
-check("12.8", which_run)
+# %% nbgrader={"grade": true, "grade_id": "ex12-3-check", "locked": true, "points": 1, "schema_version": 3, "solution": false, "task": false}
+check("12.3", which_run)
 ### BEGIN HIDDEN TESTS
-check("12.8", which_run, hidden=True)
+check("12.3", which_run, hidden=True)
 ### END HIDDEN TESTS
 
 # %% [markdown] rlhf={"part": "retell"}
 # <details><summary>Hint</summary>
-# Look at the first loss, then at the last, then at the chosen answers.
+# Look at the first loss, then at the last, then at the KL.
 # </details>
 #
-# <!-- solution 12.8 -->
+# <!-- solution 12.3 -->
 #
 # ## Retell it
 #
-# 1. People say which of two answers is better, and a model can learn from that directly: its own change of log-probability serves as the reward, and the part that nobody can compute cancels.
-# 2. With endless comparisons of all pairs, by people whose odds follow a reward, and if the policy can represent it, this ends exactly where reinforcement learning would.
-# 3. The loss only asks for a difference; in a network, where answers share weights, both answers may sink while the margin grows, and the probability can go to texts that nobody compared.
-# 4. A low rate kept our runs healthy; the log-probability of the chosen answers is a first warning, the KL from the start a second, and samples decide.
-# 5. Where the chosen answers are good, imitation is a strong and cheap rival; where both answers are bad, copying lost reward on both kinds, comparing on look-alikes only, and less; neither clearly beat the start.
+# 1. A model can learn from comparisons directly: its own change of log-probability serves as the reward, and the part that nobody can compute cancels.
+# 2. With endless comparisons of all pairs, and a policy that can represent anything, this ends exactly where reinforcement learning would.
+# 3. The loss only asks for a difference; in a network both answers may sink while the margin grows, and the probability can go to texts that nobody compared.
+# 4. A high rate, or ten times as many steps, broke our models; the margin praised them, the KL from the start warned.
+# 5. Good answers can be copied; where both answers of a pair are bad, comparing lost less than copying.
 #
-# *In the book*: [Direct-Alignment Algorithms](https://rlhfbook.com/c/08-direct-alignment), chapter 8. *Deeper*: [every line of the derivation checked, a zoo of losses under noise, CPL and ILQL, length, fresh or old pairs](deeper/12_direct_alignment.ipynb). *Next*: chapter 13, Constitutional AI and AI feedback.
+# *In the book*: [Direct-Alignment Algorithms](https://rlhfbook.com/c/08-direct-alignment), chapter 8. *Deeper*: [every line of the derivation checked, how often answers sink, losses under noise, CPL and ILQL, length, fresh or old pairs](deeper/12_direct_alignment.ipynb). *Next*: chapter 13, Constitutional AI and AI feedback.
 #
 # <!-- nav -->

@@ -23,13 +23,15 @@ HERE = Path(__file__).with_suffix(".json")
 BETA, SIZE, STEPS, SEED, RATES = 0.1, 4, 15, 0, {"low": 2e-4, "high": 2e-3}
 
 
-def examined(policy, tokenizer):
-    """Means, standard errors over requests, and the answers to the first two requests of each kind."""
-    found = exam(policy, tokenizer, requests(48, seed=SEED), max_new_tokens=32, generator=torch.Generator().manual_seed(SEED))
+def examined(policy, tokenizer, start):
+    """Means, standard errors over requests, refusals, KL from the start, and the answers to the first two requests of each kind."""
+    found = exam(policy, tokenizer, requests(48, seed=SEED), max_new_tokens=32, reference=start,
+                 generator=torch.Generator().manual_seed(SEED))
     out = {}
     for name, part in (("all", found), *((kind, found.of(kind)) for kind in ("harmful", "lookalike"))):
         mean, half = clustered(part.per_request())
-        out[name] = {"mean": round(mean, 4), "standard_error": round(half / 1.96, 4), "n": len(part.texts)}
+        out[name] = {"mean": round(mean, 4), "standard_error": round(half / 1.96, 4), "n": len(part.texts),
+                     "refuses": round(part.mean("refuses"), 4), "kl": round(part.mean("kl"), 4)}
     out["texts"] = [{"prompt": found.rows[i]["prompt"], "completion": found.texts[i], "gold": round(found.gold[i].item(), 3)}
                     for i in range(4)]
     return out
@@ -38,6 +40,7 @@ def examined(policy, tokenizer):
 def train(rate, pairs, watch):
     """(policy, what was watched every five steps): DPO at one rate, from a fresh copy of the merged model."""
     start, tokenizer = scales.start("smollm2")
+    torch.manual_seed(SEED)  # the adapters begin at random
     policy = models.lora(start, r=16)
     optimizer = torch.optim.AdamW([p for p in policy.parameters() if p.requires_grad], lr=rate, weight_decay=0.0)
     log = [watch(policy)]
@@ -64,10 +67,10 @@ def main():
     print(round(time.process_time() - began), "s", flush=True)
     pairs = data.compare_answers(rows, texts, village.Annotator(temperature=0.5, tie=0.5), n=5, seed=SEED)
     watch = PairWatch(start, tokenizer, with_third(rows, texts, pairs, n=5)[:12], beta=BETA)
-    held_out, curve = {"before": examined(start, tokenizer)}, {"step": list(range(0, STEPS + 1, 5))}
+    held_out, curve = {"before": examined(start, tokenizer, start)}, {"step": list(range(0, STEPS + 1, 5))}
     for name, rate in RATES.items():
         policy, log = train(rate, pairs, watch)
-        held_out["after" if name == "low" else name] = examined(policy, tokenizer)
+        held_out["after" if name == "low" else name] = examined(policy, tokenizer, start)
         curve |= {f"{name} {what}": [round(one[what], 4) for one in log] for what in log[0]}
         print(name, log[-1], held_out, round(time.process_time() - began), "s", flush=True)
     record = {"command": "python data/runs/12_smollm2.py", "seed": SEED, "curve": curve, "held_out": held_out,

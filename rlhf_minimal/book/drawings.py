@@ -146,26 +146,28 @@ def loop(alt=""):
 
 
 def two_roads(alt=""):
-    """Two roads from comparisons to a policy: RLHF's, through a reward model and a loop of sampling, and DPO's."""
-    fig, ax = canvas(8.6, 3.2, alt or "Drawing of two roads from comparisons to a policy: RLHF trains a reward model, lets the "
-                     "policy write answers and scores them, many times; DPO applies one loss to the pairs, with a frozen reference")
-    box(ax, 0.15, 1.1, 1.45, 0.95, "comparisons\nchosen ≻ rejected", "data", 10.5)
-    note(ax, 2.5, 2.95, "RLHF", 12, "left", bold=True, color=BLUE)
-    box(ax, 2.5, 2.0, 1.45, 0.7, "reward model", "reward")
-    box(ax, 4.75, 2.0, 1.55, 0.7, "policy writes\nanswers", "policy")
-    box(ax, 7.1, 2.0, 1.35, 0.7, "policy", "good", bold=True)
-    arrow(ax, (1.63, 1.8), (2.46, 2.3))
-    arrow(ax, (3.99, 2.5), (4.71, 2.5), "scores", at=(4.35, 2.64))
-    arrow(ax, (4.71, 2.2), (3.99, 2.2), "answers", at=(4.35, 2.05))
-    arrow(ax, (6.34, 2.35), (7.06, 2.35))
-    note(ax, 4.35, 1.72, "thousands of times", italic=True)
-    note(ax, 2.5, 1.28, "DPO", 12, "left", bold=True, color=BLUE)
-    box(ax, 2.5, 0.35, 2.0, 0.7, "one loss on pairs,\nno sampling", "policy")
-    box(ax, 5.2, 0.2, 1.35, 0.5, "reference, frozen", "frozen", 9.5, dashed=True)
-    box(ax, 7.1, 0.35, 1.35, 0.7, "policy", "good", bold=True)
-    arrow(ax, (1.63, 1.3), (2.46, 0.8))
-    arrow(ax, (4.54, 0.88), (7.06, 0.88))
-    arrow(ax, (5.17, 0.45), (4.54, 0.55))
+    """Two roads from comparisons to a policy, both with a frozen reference: RLHF's, with a reward model and sampling, and DPO's."""
+    fig, ax = canvas(6.2, 3.9, alt or "Drawing of two roads from comparisons to a policy: RLHF trains a reward model, lets the "
+                     "policy write answers and scores them, many times; DPO applies one loss to the pairs. A frozen reference "
+                     "stands on both roads")
+    box(ax, 0.1, 1.55, 1.2, 0.8, "comparisons\nchosen ≻\nrejected", "data", 10)
+    note(ax, 1.6, 3.7, "RLHF", 12, "left", bold=True, color=BLUE)
+    box(ax, 1.6, 2.8, 1.1, 0.7, "reward\nmodel", "reward")
+    box(ax, 3.35, 2.8, 1.35, 0.7, "policy writes\nanswers", "policy", 10.5)
+    box(ax, 5.2, 2.8, 0.9, 0.7, "policy", "good", bold=True)
+    arrow(ax, (1.05, 2.38), (1.56, 2.95))
+    arrow(ax, (2.74, 3.3), (3.31, 3.3), "scores", at=(3.02, 3.45))
+    arrow(ax, (3.31, 3.0), (2.74, 3.0), "answers", at=(3.02, 2.85))
+    note(ax, 3.02, 3.68, "thousands of times", italic=True)
+    arrow(ax, (4.74, 3.15), (5.16, 3.15))
+    box(ax, 3.35, 1.65, 1.35, 0.6, "reference\n(frozen)", "frozen", 10.5, dashed=True)
+    arrow(ax, (4.02, 2.29), (4.02, 2.76), "price of the KL", at=(4.1, 2.52), ha="left")
+    arrow(ax, (4.02, 1.61), (4.02, 1.09), "log-ratios", at=(4.1, 1.36), ha="left")
+    note(ax, 1.6, 1.25, "DPO", 12, "left", bold=True, color=BLUE)
+    box(ax, 1.6, 0.35, 3.1, 0.7, "one loss on the pairs,\nno sampling", "policy")
+    box(ax, 5.2, 0.35, 0.9, 0.7, "policy", "good", bold=True)
+    arrow(ax, (1.05, 1.52), (1.56, 0.95))
+    arrow(ax, (4.74, 0.7), (5.16, 0.7))
     return fig
 
 

@@ -364,6 +364,28 @@ def frontier(curve, points, *, title, x_label="KL to the reference, nats", y_lab
     return fig
 
 
+def runs(parts, *, title, x_label, y_label, note="", roles=None, alt=""):
+    """A mark for each run: parts {group: [(x, y)]}, x above 0 on a logarithmic axis; a legend below the plot names the groups."""
+    if low := [label for label, points in parts.items() if any(x <= 0 for x, _ in points)]:
+        raise ValueError(f"{low[0]!r} has an x of 0 or less: the x axis is logarithmic")
+    fig, ax = plt.subplots(figsize=(6.2, 3.4 + 0.2 * len(parts)), layout="constrained")
+    looks = _styles(list(parts), roles)
+    for label, points in parts.items():
+        ax.plot(*([float(v) for v in values] for values in zip(*points, strict=True)), linestyle="", markersize=7, alpha=0.85,
+                marker=looks[label]["marker"], color=looks[label]["color"], label=said(label))
+    ax.axhline(0, color=GREY, linestyle=":", linewidth=1.4, zorder=0)
+    ax.set_xscale("log")
+    ax.xaxis.set_major_formatter("{x:g}")
+    ax.set_xlabel(x_label)
+    ax.set_title(y_label, fontsize=11.5, fontweight="normal", color="#444b57")
+    fig.suptitle(title, x=0.01, ha="left", fontsize=13, fontweight="bold")
+    fig.legend(loc="outside lower left", frameon=False, fontsize=11)
+    if note:
+        ax.annotate(note, (0.02, 0.03), xycoords="axes fraction", fontsize=10.5, color=GREY)
+    fig.alt = alt or short(f"Marks, one for each run, {y_label} against {x_label}, of {', '.join(map(said, parts))}. {title}.")
+    return fig
+
+
 def bars(values, *, title, y_label, x_label="", note="", roles=None, errors=None):
     """A bar for each {label: value}, from zero, hatched as well as coloured; errors {label: half width of interval}."""
     fig, ax = new(title, x_label, y_label, note)

@@ -109,6 +109,12 @@ class Recorded(SimpleNamespace):
         import torch
         return torch.tensor(self.values("arms", name, list(families), what), dtype=torch.float32).T
 
+    def moves(self, names, families, start: str = "start") -> list:
+        """[(KL in nats, true reward minus that of the arm `start`)], both averaged over families: a pair for each arm and seed."""
+        began = self.arm(start, families).mean(0)
+        return [pair for name in names for pair in zip(self.arm(name, families, "kl").mean(0).tolist(),
+                                                       (self.arm(name, families).mean(0) - began).tolist(), strict=True)]
+
     def wins(self, name: str, other: str, families) -> int:
         """In how many seeds an arm's true reward, averaged over families, is above another arm's."""
         return int((self.arm(name, families).mean(0) > self.arm(other, families).mean(0)).sum())
@@ -208,6 +214,18 @@ class Recorded(SimpleNamespace):
         stages = stages or {"before": "before", "after": "after"}
         return {name: {column: (found[family]["mean"], 1.96 * found[family]["standard_error"])
                        for key, column in stages.items() for found in [self.held_out[key]]} for family, name in names.items()}
+
+    def stage_rows(self, names: dict, stages: dict) -> dict:
+        """Rows {stage: {kind: (mean true reward, half of its 95 % interval), "KL, nats": over all requests}} of held_out.
+
+        names {kind of request: its column}; stages {what held_out calls it: name of its row}, the start, which has no KL, first.
+        """
+        rows = {}
+        for i, (key, label) in enumerate(stages.items()):
+            of = self.held_out[key]
+            rows[label] = {name: (of[kind]["mean"], 1.96 * of[kind]["standard_error"]) for kind, name in names.items()}
+            rows[label]["KL, nats"] = of["all"]["kl"] if i else None
+        return rows
 
     def texts(self, stages: dict | None = None) -> list:
         """[(prompt, [("before", text, gold), ("after", text, gold)])]: each fits `cards(prompt, answers)`.

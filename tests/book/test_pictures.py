@@ -144,6 +144,14 @@ def test_one_kind_of_request_with_the_score_from_the_start():
     assert rows["PPO"]["true reward"] == (2.0, 0.98) and rows["SFT"]["refused"] == "31 %"
 
 
+def test_rows_of_the_stages_of_a_recorded_run():
+    def found(mean, kl):
+        return {"all": {"kl": kl}, "harm": {"mean": mean, "standard_error": 0.5}}
+    run = Recorded(held_out={"before": found(1.0, 0.0), "after": found(2.0, 3.5)})
+    assert run.stage_rows({"harm": "harmful"}, {"before": "start", "after": "low"}) == {
+        "start": {"harmful": (1.0, 0.98), "KL, nats": None}, "low": {"harmful": (2.0, 0.98), "KL, nats": 3.5}}
+
+
 def test_gain_and_texts_of_a_recorded_run():
     def found(mean, text):
         return {"all": {"mean": mean, "standard_error": 0.3}, "fact": {"mean": 2 * mean, "standard_error": 0.4},
@@ -336,6 +344,7 @@ def test_rows_with_intervals_over_seeds():
     assert rows["b"]["both kinds"][0] == 2.5 and rows["b"]["kind refused"] == 0.25 and rows["b"]["KL, nats"] == (2.0, 0.0)
     assert rows["a"]["KL, nats"] is None and rows["c"]["KL, nats"] is None
     assert run.frontier(["start", "DPO"], ["harm", "kind"]) == ([0.0, 2.0], [0.5, 2.5])
+    assert run.moves(["DPO"], ["harm", "kind"]) == [(2.0, 1.0), (2.0, 3.0)]
 
 
 def test_a_stamp_has_what_a_record_needs_and_running_means_are_shorter_than_their_values():

@@ -174,3 +174,13 @@ def test_moved_has_two_dots_in_each_row():
     fig = plots.moved([(1.0, -1.0), (2.0, 3.0)], ("asked for one", "asked for two"), title="One row changes sign", x_label="nats")
     dots = [line for line in fig.axes[0].lines if line.get_label() in ("asked for one", "asked for two")]
     assert [list(line.get_xdata()) for line in dots] == [[1.0, 2.0], [-1.0, 3.0]] and len(fig.alt) >= 40
+
+
+def test_runs_draws_a_mark_for_each_run_on_a_logarithmic_axis():
+    fig = plots.runs({"policy: DPO": [(0.5, 0.2), (40.0, -2.0)], "other: imitation": [(1.0, 0.1)]}, title="Far is worse here",
+                     x_label="KL, nats", y_label="change", note="a mark: one run")
+    ax = fig.axes[0]
+    assert ax.get_xscale() == "log" and [list(line.get_ydata()) for line in ax.lines[:2]] == [[0.2, -2.0], [0.1]]
+    assert [text.get_text() for text in fig.legends[0].get_texts()] == ["DPO", "imitation"] and 40 <= len(fig.alt) <= 300
+    with pytest.raises(ValueError, match="logarithmic"):
+        plots.runs({"policy: DPO": [(0.0, 0.2)]}, title="t", x_label="x", y_label="y")

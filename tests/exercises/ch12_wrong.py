@@ -6,17 +6,6 @@ import torch
 import torch.nn.functional as F
 
 
-def weight_autograd(pi_c, pi_r, ref_c, ref_r, beta):
-    """The slope of the loss in the margin, by automatic differentiation."""
-    z = (beta * (pi_c - ref_c - pi_r + ref_r)).detach().requires_grad_()
-    return -torch.autograd.grad(-F.logsigmoid(z).sum(), z)[0]
-
-
-def weight_softmax(pi_c, pi_r, ref_c, ref_r, beta):
-    rewards = beta * torch.stack([pi_c - ref_c, pi_r - ref_r])
-    return rewards.softmax(0)[1]
-
-
 def gain_rest(cb, rb, ca, ra):
     return (1 - ca.exp() - ra.exp()) - (1 - cb.exp() - rb.exp())
 
@@ -65,29 +54,18 @@ def letting_go_bisect(share, beta):
 
 
 RIGHT = {
-    "12.1": [weight_autograd, weight_softmax],
-    "12.2": [gain_rest, gain_expm1],
-    "12.3": [gap_bisect, lambda eps, beta: (math.log1p(-eps) - math.log(eps)) / beta],
-    "12.4": [point_loop, point_mask],
-    "12.5": [lambda c, d, n, m, b, g: -F.logsigmoid(b * (c / n - d / m - g)), simpo_loop],
-    "12.6": [lambda pc, pr, rc, rr, b: F.mse_loss(pc - rc - pr + rr, torch.full_like(pc, 0.5 / b)),
+    "12.4": [gain_rest, gain_expm1],
+    "12.5": [gap_bisect, lambda eps, beta: (math.log1p(-eps) - math.log(eps)) / beta],
+    "12.6": [point_loop, point_mask],
+    "12.7": [lambda c, d, n, m, b, g: -F.logsigmoid(b * (c / n - d / m - g)), simpo_loop],
+    "12.1": [lambda pc, pr, rc, rr, b: F.mse_loss(pc - rc - pr + rr, torch.full_like(pc, 0.5 / b)),
              lambda pc, pr, rc, rr, b: sum((x - 0.5 / b) ** 2 for x in (pc - rc - pr + rr).tolist()) / len(pc)],
-    "12.7": [letting_go_bisect, lambda s, b: (math.log(2 - s) - math.log(s)) / b],
-    "12.8": [lambda: "B", lambda: " b "],
+    "12.2": [letting_go_bisect, lambda s, b: (math.log(2 - s) - math.log(s)) / b],
+    "12.3": [lambda: "B", lambda: " b "],
 }
 
 WRONG = {  # {exercise: {the misconception's name: answer}}
-    "12.1": {
-        "what the model gets right teaches it most": lambda pc, pr, rc, rr, b: torch.sigmoid(b * (pc - rc - pr + rr)),
-        "likelihood is the implicit reward": lambda pc, pr, rc, rr, b: torch.sigmoid(-b * (pc - pr)),
-        "beta only scales the step": lambda pc, pr, rc, rr, b: torch.sigmoid(-(pc - rc - pr + rr)),
-        "beta outside the sigmoid": lambda pc, pr, rc, rr, b: b * torch.sigmoid(-b * (pc - rc - pr + rr)),
-        "the loss is the weight": lambda pc, pr, rc, rr, b: -F.logsigmoid(b * (pc - rc - pr + rr)),
-        "another weight": lambda pc, pr, rc, rr, b: b * (pc - rc - pr + rr),
-        "the wrong shape": lambda pc, pr, rc, rr, b: torch.sigmoid(-b * (pc - rc - pr + rr)).mean(),
-        "the wrong kind of answer": lambda pc, pr, rc, rr, b: "w",
-    },
-    "12.2": {
+    "12.4": {
         "what the pair loses is lost": lambda cb, rb, ca, ra: ca.exp() + ra.exp() - cb.exp() - rb.exp(),
         "log-probabilities sum to something": lambda cb, rb, ca, ra: cb + rb - ca - ra,
         "the rejected answer does not count": lambda cb, rb, ca, ra: cb.exp() - ca.exp(),
@@ -98,7 +76,7 @@ WRONG = {  # {exercise: {the misconception's name: answer}}
         "the wrong shape": lambda cb, rb, ca, ra: (cb.exp() + rb.exp() - ca.exp() - ra.exp()).sum(),
         "the wrong kind of answer": lambda cb, rb, ca, ra: "more",
     },
-    "12.3": {
+    "12.5": {
         "the margin is the gap": lambda e, b: math.log((1 - e) / e),
         "a larger beta asks for a larger gap": lambda e, b: b * math.log((1 - e) / e),
         "smoothing turns the preference round": lambda e, b: math.log(e / (1 - e)) / b,
@@ -108,7 +86,7 @@ WRONG = {  # {exercise: {the misconception's name: answer}}
         "another gap": lambda e, b: e / b,
         "the wrong kind of answer": lambda e, b: math.inf,
     },
-    "12.4": {
+    "12.6": {
         "an estimate of a KL may be negative": lambda t: t[~torch.eye(len(t), dtype=torch.bool)].mean(),
         "every entry is a KL": lambda t: t[~torch.eye(len(t), dtype=torch.bool)].clamp(min=0).mean(),
         "rolling the batch makes mismatched pairs": lambda t: t.diagonal().roll(1).mean().clamp(min=0),
@@ -118,7 +96,7 @@ WRONG = {  # {exercise: {the misconception's name: answer}}
         "another reference point": lambda t: t.max(),
         "the wrong kind of answer": lambda t: t,
     },
-    "12.5": {
+    "12.7": {
         "gamma is gamma / beta": lambda c, d, n, m, b, g: simpo(b * (c / n - d / m) - g),
         "the target margin is scale-free": lambda c, d, n, m, b, g: simpo(b * (c / n - d / m) - g / b),
         "a margin eases the task": lambda c, d, n, m, b, g: simpo(b * (c / n - d / m) + b * g),
@@ -130,7 +108,7 @@ WRONG = {  # {exercise: {the misconception's name: answer}}
         "the wrong shape": lambda c, d, n, m, b, g: simpo(b * (c / n - d / m) - b * g).mean(),
         "the wrong kind of answer": lambda c, d, n, m, b, g: "loss",
     },
-    "12.6": {
+    "12.1": {
         "the target is for the margin": lambda pc, pr, rc, rr, b: ((b * (pc - rc - pr + rr) - 0.5 / b) ** 2).mean(),
         "the target is one over beta": lambda pc, pr, rc, rr, b: ((pc - rc - pr + rr - 1 / b) ** 2).mean(),
         "a larger beta asks for a larger gap": lambda pc, pr, rc, rr, b: ((pc - rc - pr + rr - b / 2) ** 2).mean(),
@@ -141,7 +119,7 @@ WRONG = {  # {exercise: {the misconception's name: answer}}
         "another target": lambda pc, pr, rc, rr, b: ((pc - rc - pr + rr) ** 2).mean(),
         "the wrong kind of answer": lambda pc, pr, rc, rr, b: "loss",
     },
-    "12.7": {
+    "12.2": {
         "the pull begins at one": lambda s, b: math.log(1 / s - 1) / b,
         "the margin is the gap": lambda s, b: math.log(2 / s - 1),
         "a larger beta pulls longer": lambda s, b: b * math.log(2 / s - 1),
@@ -150,7 +128,7 @@ WRONG = {  # {exercise: {the misconception's name: answer}}
         "another gap": lambda s, b: s / b,
         "the wrong kind of answer": lambda s, b: math.inf,
     },
-    "12.8": {
+    "12.3": {
         "the largest margin is the best run": lambda: "A",
         "a flat loss is a calm run": lambda: "c",
         "a first loss is noise": lambda: "D",
