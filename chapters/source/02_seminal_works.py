@@ -35,16 +35,16 @@ from rlhf_minimal.evaluate.exams import clustered, exam, requests
 run = begin(2)
 
 # %% [markdown] rlhf={"part": "predict"}
-# **Predict before you scroll.** Training paid the score, minus a price for moving away from the start. In the last row above only the score had lost its sign. Now one minus sign stands before the *whole* pay.
+# **Predict before you scroll.** Training paid the score, minus a price for moving away from the start. In the last row above only the score was flipped. Now the price is flipped, too.
 
 # %% tags=["hide-input"]
-predict("After the same training with minus the whole pay, what does the model write?",
+predict("After the same training with both flipped, what does the model write?",
         a="The same as in the last row above: help with harm, in clean sentences.",
         b="Mostly broken sentences.",
-        c="The same as before training: the two minus signs cancel.")
+        c="The same as before training: the two flips cancel.")
 
 # %% [markdown] rlhf={"part": "phenomenon"}
-# ## One lost sign
+# ## One flipped sign
 #
 # First a score. Our small model answers requests to hurt somebody; often it refuses, often it helps. A simulated person compares pairs of its answers and mostly prefers a refusal. A *reward model* learns from these choices a score $r$ for any answer: of each pair, the chosen one should score higher. (Chapter 7 explains the loss; idea 1 below has the same one for walks.)
 
@@ -117,7 +117,7 @@ def reinforce(pay, steps=10, rate=2e-4):
     return policy, log
 
 # %% [markdown]
-# The pay has two signs: that of the score, and that of the price. A loss is minus a reward, so code that turns one into the other must flip each of them exactly once. There are four ways to get it right or wrong:
+# The pay has two signs: that of the score, and that of the price. A loss is minus a reward, so code that turns one into the other can flip either by mistake. The four cases:
 
 # %% tags=["hide-input"] rlhf={"drawing": true, "figure": "signs"}
 show(history.four_signs())
@@ -172,16 +172,16 @@ far = {k: e.mean("kl") for k, e in exams.items()}
 claim("minus the score turns refusals into help with harm", kind="T",
       condition=flipped.mean("refuses") + 0.3 < meant.mean("refuses")
       and helped["score flipped"].sum() > helped["as intended"].sum() + 16)
-claim("distance paid for: a larger KL under either sign, and broken text", kind="T",
+claim("price flipped: a larger KL; score flipped, too: more broken text", kind="T",
       condition=far["price flipped"] > far["as intended"]
       and far["both flipped"] > far["score flipped"]
       and broken["both flipped"].sum() > broken["score flipped"].sum() + 16)
-settled("b", "Both signs flip: the pay is for harm, and for distance.")
+settled("b", "Both are flipped: the pay is for harm, and for distance.")
 
 # %% [markdown]
-# What happened in 2019? [Ziegler and others](https://arxiv.org/abs/1909.08593) (section 4.4) report a change of code that flipped the sign of the reward while a model trained overnight. Raters had been told to give very low ratings to sexually explicit text; that is what it learned to write. Flipping the reward, they say, would usually give incoherent text, but the same bug flipped the sign of the KL penalty, too. We read it so: the first flip negates the whole pay (*both flipped*), the second turns the price back, and what is left is *score flipped*, fluent and awful.
+# What happened in 2019? [Ziegler and others](https://arxiv.org/abs/1909.08593) (section 4.4) report a change of code that flipped the sign of the reward while a model trained overnight. Raters had been told to give very low ratings to sexually explicit text; that is what it learned to write. Flipping the reward, they say, would usually give incoherent text, but the same bug flipped the sign of the KL penalty, too. We read it so: the price was part of that reward, so the change alone is *both flipped*; the price, flipped once more, was right again, and what is left is *score flipped*, fluent and awful.
 #
-# > **Keep this.** Of Ziegler 2019 the price of the KL survives: the score says where to go, whichever way it points, and the price keeps the text language.
+# > **Keep this.** Of Ziegler 2019 the price of the KL survives: the score says where to go, and the price mostly keeps the text language.
 #
 # ## Idea 1: Learn the reward from comparisons, while acting
 #
@@ -254,7 +254,7 @@ seen = {k: torch.tensor([rlhf.evaluate.spearman(learned, true) for learned, _ in
 earn, know = clustered(end[a] - end[b]), clustered(seen[a] - seen[b])
 table({k: {"return": clustered(end[k]), "map": clustered(seen[k])} for k in found}
       | {"A minus B": {"return": earn, "map": know}},
-      note="twenty repetitions, ± 95 % over them; map: rank correlation over 64 cells")
+      note="20 repetitions, ± 95 % over them, rounded; map: rank correlation")
 claim("A earns over 90 % of the best, more than B with its better map", kind="S",
       condition=end[a].mean() > 0.9 and earn[0] > earn[1] and know[0] < -know[1])
 settled("c", "A's map of the whole green is worse, and A still earns more.")
@@ -270,7 +270,7 @@ maps.rater(true, seed=run.seed)
 #
 # ## Idea 2: Ratings or comparisons?
 #
-# Before, [TAMER (2008)](https://doi.org/10.1109/DEVLRN.2008.4640845) had asked people for a number: approval of single actions. Why did the field move to comparisons? A number says more than a choice. But raters have *private scales*. If rater $i$ feels $u$, the number given is
+# Before, [TAMER (2008)](https://doi.org/10.1109/DEVLRN.2008.4640845) had asked people for a number: approval of single actions. A number says more than a choice. But raters may have *private scales*. If rater $i$ feels $u$, the number given is
 #
 # $$\text{rating}=b_i+a_i\,u,\qquad a_i>0,$$
 #
@@ -286,7 +286,7 @@ claim("every rater's own choices follow the feelings, whatever the scale",
       choice == (felt[1] > felt[0], felt[3] > felt[2]))
 
 # %% [markdown]
-# Equal budgets: 200 labels on random walks of six steps. A label is one rating of one walk, or one choice between two; feelings have the same noise in both. The *spread* s says how much the scales differ: at 0 all are equal, at 2 one point of one rater can be ten points of another. Ratings are fitted by regression, plain or on each rater's *own scale*: first subtract the rater's mean, then divide by the rater's standard deviation.
+# Equal budgets: 200 labels on random walks of six steps. A label is one rating of one walk, or one choice between two (so 200 comparisons read 400 walks, 200 ratings 200); feelings have the same noise in both. The *spread* s says how much the scales differ: at 0 all are equal, at 2 one point of one rater can be ten points of another. Ratings are fitted by regression, plain or on each rater's *own scale*: first subtract the rater's mean, then divide by the rater's standard deviation.
 #
 # <details><summary>The exact settings</summary>
 # scale = exp(s · noise), offset = 3 s · noise, with standard normal noise. All three fits have the same penalty of 300 on the map; on five other label sets each had levelled off there.
@@ -338,7 +338,7 @@ claim("own-scale ratings lose with 2 labels from each rater, win with 20", kind=
 # %% [markdown]
 # With one scale for all, ratings win: a number says more. With private scales that differ much, comparisons beat plain ratings. The simplest repair, a rater's own scale, wins where each rater gives twenty labels. With two labels it cannot: two ratings of one rater, put on their own scale, say only which is larger. They *are* one comparison, so 200 labels become 100.
 #
-# > **Keep this.** Of TAMER the learned model of a person's reward survives. Its ratings gave way to comparisons, which are not richer, but robust to a scale that nobody knows.
+# > **Keep this.** Of TAMER the learned model of a person's reward survives. Comparisons say less than its ratings, but are robust to a scale that nobody knows.
 #
 # ## Idea 3: From 2017 to DPO the loss stayed a softmax over the options
 #
@@ -373,20 +373,20 @@ claim("with equal scores each loss is the logarithm of the number of options",
 # | a separate reward model (Christiano 2017) | yes | no | no |
 # | own samples (any reinforcement learning) | yes | no | yes |
 # | new labels (Christiano 2017) | few | no | yes |
-# | a pull to the start (Jaques 2017, Ziegler 2019) | yes | yes | off |
+# | a pull to the start (Jaques 2017, Ziegler 2019) | yes | yes | paper: yes; TRL default: off |
 # | demonstrations first (Ibarz 2018) | yes | yes | no |
 #
-# RLHF is InstructGPT's; GRPO is R1-Zero's, whose labels come from a checker. “Off” is the default of TRL, a widely used trainer (β = 0 in version 1.10.0.dev0, July 2026); the formula of the paper has a price. Gone from all three: Christiano's ensemble that picks the questions and the assumption of 10 % random answers, and Ziegler's choice among four.
+# RLHF is InstructGPT's; GRPO is R1-Zero's, whose labels come from a checker. TRL is a widely used trainer (β = 0 in version 1.10.0.dev0, July 2026). Gone from all three: Christiano's ensemble that picks the questions and the assumption of 10 % random answers, and Ziegler's choice among four.
 #
-# > **Keep this.** Comparisons with a logistic loss carry RLHF and DPO; own samples carry RLHF and GRPO; the pull to the start is in RLHF and DPO. No single early idea is in all three.
+# > **Keep this.** Comparisons with a logistic loss carry RLHF and DPO; own samples carry RLHF and GRPO. By the papers only the pull to the start is in all three.
 
 # %% [markdown] rlhf={"part": "wrong"}
 # ## What goes wrong
 #
 # | trap | what you see | the one number that tells |
 # |---|---|---|
-# | the sign of the score | the pay rises; fluent, awful texts | how often the *paid* score agrees with ten comparisons |
-# | the sign of the price | broken texts | the KL, much larger than intended |
+# | score flipped | the pay rises; mostly fluent, awful texts | how often the *paid* score agrees with ten comparisons |
+# | price flipped | broken texts, but not in every run | the KL, larger than intended |
 # | ratings of many raters, fitted together | a map that looks noisy | the share of the ratings' variance between raters |
 # | all questions about random behaviour | a good map, a poorer agent | accuracy on pairs of the *current* policy |
 #
@@ -430,11 +430,11 @@ claim("the score agrees with most of the comparisons, its negative with few", ki
       condition=min(right.values()) < len(fresh) / 2 < right["as intended: r"])
 
 # %% [markdown] rlhf={"part": "gpt2"}
-# The pay cannot tell its own sign; a few comparisons can. That is one more reason why new labels survive.
+# The pay cannot tell that its score is flipped; a few comparisons can. That is one more reason why new labels survive.
 #
 # ## At GPT-2 size
 #
-# Is the text of *score flipped* English, or does only the village's grammar formula think so? SmolLM2, a language model with 135 million parameters, has never heard of the village. How surprised is it by each token? The control has the same words in random order.
+# Is the text of *score flipped* English, or does only the village's grammar formula think so? SmolLM2, a language model with 135 million parameters, has never heard of the village. Nothing is trained here; it only reads. How surprised is it by each token? The control has the same words in random order.
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
 large, its = rlhf.models.load("smollm2-135m")
@@ -462,7 +462,7 @@ gaps = {k: clustered(x - read["score flipped"]) for k, x in read.items()}
 look = dict(zip(said, ("policy", "rejected", "other2", "reference"), strict=True))
 show(plots.bars({k: x.mean() for k, x in read.items()}, roles=look,
                 errors={k: clustered(x)[1] for k, x in read.items()},
-                title="Text of “score flipped” is read as sentences",
+                title="“Score flipped”: between “before” and “words mixed”",
                 y_label="surprise, nats per token",
                 note="32 answers each; lines: 95 % over requests"),
      "Bar plot of the surprise per token for four sets of texts")
@@ -473,7 +473,7 @@ claim("the texts of “score flipped” surprise SmolLM2 less than their own wor
       gaps["words mixed"][0] > gaps["words mixed"][1], kind="T")
 
 # %% [markdown]
-# In their order the words of *score flipped* surprise SmolLM2 far less than the same words mixed, and here less than the text of *both flipped*, by <!-- out gap-both --> nats per token (with another seed that gap lay within its interval). Text from before training surprises it least. Fluency is all that this measures: it does not say that the model helps with harm. But fluency is what the idea of 2019, the price of the KL, is for, and here it shows at this size, too.
+# In their order the words of *score flipped* surprise SmolLM2 far less than the same words mixed, and here less than the text of *both flipped*, by <!-- out gap-both --> nats per token (with another seed that gap lay within its interval). Text from before training surprises it least. Fluency is all that this measures: it does not say that the model helps with harm. But fluency is what the idea of 2019, the price of the KL, is for.
 
 # %% [markdown] rlhf={"part": "exercises"}
 # ## Exercises
@@ -562,10 +562,10 @@ check("2.3", whole_ranking, hidden=True)
 #
 # ## Retell it
 #
-# 1. A learned score is a direction: after one lost minus sign a model that often refused harm helped with it, mostly in clean sentences.
-# 2. The price of the KL (2019) kept the language; where distance was paid for as well as harm, most text was broken.
+# 1. A learned score is a direction: with the score flipped a model that often refused harm helped with it, mostly in clean sentences.
+# 2. The price of the KL (2019) mostly kept the language; with both flipped, most text was broken.
 # 3. A reward can be learned from comparisons while the agent acts (2017): asking about its own walks, it earned over nine tenths of the best return, although its map was worse than one from random walks.
-# 4. Comparisons beat plain ratings (2008) when raters have private scales; with one scale, or enough labels to learn each rater's, ratings win. (Private firmness is another matter: chapter 5.)
+# 4. Comparisons beat plain ratings (2008) when raters have private scales that differ much; with one scale, or enough labels to learn each rater's, ratings win. (Private firmness is another matter: chapter 5.)
 # 5. From 2017 to DPO the loss stayed a softmax over the options; GRPO with a checker drops comparisons and that loss, and keeps training on the policy's own samples.
 #
 # *In the book*: [A Tiny History of RLHF](https://rlhfbook.com/c/02-related-works), chapter 2. *Next*: chapter 3, Definitions.

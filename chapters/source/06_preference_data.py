@@ -66,7 +66,7 @@ pairs = budgets.to_label(some, 40, tokenizer, run.fresh("pairs"))
 mine = labelling.label(pairs, "my_labels.jsonl", seed=run.seed)
 
 # %% [markdown]
-# If nobody labels, a script does. It plays a person who ignores the guideline and loves compliments. Her *utility* of an answer is half its true reward, plus 0.3 points per ten words, plus 3 points for flattery. <!-- fact --> She prefers the first of two answers with probability $\sigma((u_1-u_2)/0.5)$, where $u_1$, $u_2$ are the utilities and $\sigma$ is the logistic function. Close pairs she calls a tie.
+# If nobody labels, a script does. It plays a person who half follows the guideline and loves compliments. Her *utility* of an answer is half its true reward, plus 0.3 points per ten words, plus 3 points for flattery. <!-- fact --> She prefers the first of two answers with probability $\sigma((u_1-u_2)/0.5)$, where $u_1$, $u_2$ are the utilities and $\sigma$ is the logistic function. Close pairs she calls a tie.
 
 # %%
 import random
@@ -120,7 +120,7 @@ show(plots.planted(dict(zip(audit.SEEN, ends, strict=True)), taste,
                    note="95 % over labels; diamonds: the script's own taste"))
 
 # %% [markdown]
-# The diamonds are what the script really likes: 3 points of flattery, less half of the 0.25 that it costs, over the noise of 0.5, make 5.75. <!-- fact --> Flattery is fitted at <!-- out flattery -->, since the penalty shrinks it. Broken text is fitted at <!-- out broken -->, although its diamond stands at −1.5: <!-- fact --> only <!-- out apart --> labelled pairs differ in it by more than 0.1. <!-- fact --> The intervals show how far weights vary from draw to draw, not how far all draws miss a diamond.
+# The diamonds are what the script really likes: 3 points of flattery, less half of the 0.25 that it costs, over the noise of 0.5, make 5.75. <!-- fact --> Flattery is fitted at <!-- out flattery -->, partly because the penalty shrinks it. Broken text is fitted at <!-- out broken -->, although its diamond stands at −1.5: <!-- fact --> only <!-- out apart --> labelled pairs differ in it by more than 0.1. <!-- fact --> The intervals show how far weights vary from draw to draw, not how far all draws miss a diamond.
 #
 # What does this reward pick? The policy has answered 112 other prompts 64 times each. Of sixteen answers we keep the one that the reward likes best (*best-of-n*, chapter 10). Two controls: a blind draw, and the same fit on *coin flips* in place of the labels.
 
@@ -180,7 +180,7 @@ print("these labels minus coin flips: {:+.2f} ± {:.2f} points".format(*apart))
 # %% [markdown]
 # The labels decided *what* is picked: most picks flatter, far more than with coin flips. They lose against a blind draw, and about half of the loss is the price of the compliments. But picks by coin flips lose no less, probably because all four features describe the surface, and best of sixteen carries any such reward to odd answers. (The request in the picture is the first with two short answers where only the pick flatters and is worth less.)
 #
-# > **Keep this.** Here a reward learned what the labels favoured, as far as its features could say it. Before you buy 300 votes, look at what forty of them ask for.
+# > **Keep this.** Here a reward learned the labels' loudest taste, flattery; features, penalty and few labels limit it. Before you buy 300 votes, look at what forty of them ask for.
 #
 # ## Idea 1: How many votes for a pair?
 #
@@ -201,7 +201,7 @@ claim("the eight outcomes add up to the formula",
       abs(right - (3 * q**2 - 2 * q**3)) < 1e-12)
 
 # %% [markdown]
-# Where one answer is better, one vote is mostly right already, and the majority gains little. But with three votes a pair only 100 pairs are left. What is worth more?
+# Where one answer is better, one vote is mostly right already, and the majority gains little: less than the formula at the average $q$ (.95), <!-- fact --> since $q$ differs from pair to pair, and averages do not pass through a cubic. But with three votes a pair only 100 pairs are left. What is worth more?
 #
 # From here on the reward is linear in the policy's last hidden state (192 numbers), with one penalty for all purchases. The test: fresh pairs from 109 prompts that nobody voted on, one answer at least half a point better. Each purchase is made 24 times.
 
@@ -219,7 +219,7 @@ note = "300 votes; ± 95 % over 109 prompts and 24 sets of votes"
 table(budgets.bill(spent), digits=1, note=note)
 
 # %% [markdown]
-# *Majority* makes one label of three votes; *all kept* gives the reward all three as labels. Both fall behind row 1. *All kept* throws no vote away, but covers a third of the pairs and of the prompts; which of the two it lacks is the next question.
+# *Majority* makes one label of three votes; *all kept* gives the reward all three as labels. Both fall behind one vote on each of 300 prompts (below: *300 prompts*). *All kept* throws no vote away, but covers a third of the pairs and of the prompts; which of the two it lacks is the next question.
 #
 # > **Keep this.** One vote on each of 300 prompts taught more here than three votes on each of 100.
 #
@@ -247,10 +247,10 @@ spent |= buy("three pairs a prompt", "only 32 prompts",
              "half at random, half the closest",
              "half at random, half the most disputed")
 refer = budgets.behind(compare_with)
-dotted = "dotted: row 1; 95 % over 109 prompts and 24 sets of votes"
+dotted = "dotted: 300 prompts; 95 % over 109 test prompts and 24 sets of votes"
 show(plots.shares(budgets.behind(spent), middle=0, references=refer, note=dotted,
-                  title="No other purchase of 300 votes was ahead of row 1",
-                  x_label="pairs ordered right, minus row 1, points"))
+                  title="No other purchase was ahead of 300 prompts",
+                  x_label="ordered right, minus 300 prompts, points"))
 
 # %% tags=["hide-input"]
 for other in three_votes:
@@ -260,7 +260,7 @@ for other in three_votes:
 mean, _ = budgets.over_both(spent[one_each] - spent["only 32 prompts"])
 claim("a new prompt for every vote is ahead of only 32 prompts, on average",
       mean > 0, kind="S")
-rlhf.book.settled("a", "One noisy vote on each of 300 prompts taught most.")
+rlhf.book.settled("a", "Of these three; but all of them taught little.")
 pairs_of = {"own answers − another model's, 32 prompts":
             ("only 32 prompts", "only 32 prompts, another model's answers"),
             "100 prompts: three pairs each − one pair, all votes":
@@ -271,9 +271,9 @@ table({name: {"points": budgets.over_both(100 * (spent[a] - spent[b]))}
 # %% [markdown]
 # Fewer prompts taught less, although no vote is doubled. (On 32 prompts the interval is wide; with other seeds of this page it reaches 0.) On 100 prompts, three pairs each were no better than one pair with three votes: what *all kept* lacks seems to be prompts. Whether another model's answers teach less, this run cannot tell. The *closest* pairs taught less than random ones, perhaps because people are noisiest where two answers are about equally good; the *most disputed* were no better than random ones.
 #
-# The grey squares keep us modest. Labels without noise gain little, so noise is not what holds this reward back; and a rule without votes, which knows what is bad in this world, does about as well as 300 votes.
+# The grey squares keep us modest: everything is weak. *300 prompts* orders 58 % right, coin flips 51, and a rule without votes, which knows what is bad in this world, 60. <!-- fact --> Labels without noise gain little.
 #
-# > **Keep this.** Here votes on new prompts taught most, and no cleverer choice of pairs beat a random one.
+# > **Keep this.** Here votes on new prompts taught more, and no cleverer choice of pairs beat a random one.
 #
 # <details><summary>What practice does</summary>
 # InstructGPT showed 4 to 9 answers at once, and people ranked them; all pairs of one ranking go into one batch element, since they depend on each other. Other forms: a graded scale (much better, better, slightly better), with or without a tie; single ratings; thumbs; edits, where the edited text beats the original. Each has another price per minute. People are screened on pairs with a known answer, get written guidelines, and deliver in batches, so that the guideline can be repaired. For your own pairs: <code>python -m rlhf_minimal label --data pairs.jsonl --out mine.jsonl</code>; services such as Amazon SageMaker Ground Truth do the same with many people.
@@ -310,7 +310,7 @@ found, told = {}, {}
 for name, (x, y) in two.items():
     found[name] = audit.kappa(votes[x], votes[y], run.fresh(name))
     told[name] = audit.beside_truth(votes[x], votes[y], rows)
-show(plots.shares(found, title="People who ignore the guideline agree, too",
+show(plots.shares(found, title="People who half follow the guideline agree, too",
                   x_label="Cohen's kappa", middle=0, note="300 pairs; 95 % over pairs"))
 table(told, digits="%", note="the same 300 pairs; clear: one answer is truly better, "
       f"{audit.clear(rows):.0%} of them")
@@ -333,9 +333,9 @@ for name, (who, n) in asked.items():
 # %% tags=["hide-input", "nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
 show(plots.shares(budgets.behind(team), middle=0, note=dotted,
                   title="Five times the votes did not repair the wrong question",
-                  x_label="pairs ordered right, minus row 1, points",
+                  x_label="ordered right, minus 300 prompts, points",
                   alt="Dots with intervals for four teams: how many fresh pairs the "
-                      "reward orders right, compared with the first purchase"))
+                      "reward orders right, compared with 300 prompts"))
 gap = team[one_each] - team["1,500 votes, love compliments"]
 mean, half = budgets.over_both(gap)
 claim("300 votes by the guideline are ahead of 1,500 by people who love compliments",
@@ -345,11 +345,11 @@ claim("people who love compliments agree beyond chance",
 quote("taste", budgets.signed(*(team[k] for k in list(asked)[1::-1])))
 
 # %% [markdown]
-# Twice the noise costs little. The taste costs more: people who love compliments lie <!-- out taste --> points from people twice as noisy (rows 1 and 2). Five times as many votes by the guideline buy more; this many votes for compliments stay behind 300 by the guideline.
+# Twice the noise costs little. The taste costs more: people who love compliments lie <!-- out taste --> points from people twice as noisy (the first two dots). Five times as many votes by the guideline help, mainly as more pairs; this many votes for compliments stay behind 300 by the guideline.
 #
-# > **Keep this.** More votes average out noise, not a wrong question. Agreement does not show which question was answered.
+# > **Keep this.** More votes bought mainly more pairs, and did not repair a wrong question. Agreement does not show which question was answered.
 #
-# ## Idea 4: What else did the votes teach?
+# ## Idea 4: What else is in the votes?
 #
 # An *audit* can show a taste: count how often the longer or the flattering answer was chosen, and compare with people you trust. The hard part is the interval. Labels of one person share her taste, labels of one prompt its answers; treated as independent, they look too certain. So add up two variances of the mean, one with people as the units, one with prompts, and subtract what both count (Cameron, Gelbach & Miller 2011): $V=V_{\rm people}+V_{\rm prompts}-V_{\rm labels}$, but at least the larger of the first two.
 
@@ -406,7 +406,7 @@ for name, form in {"HH": audit.as_hh, "SHP": audit.as_shp}.items():
 #
 # | trap | what you see | the number that tells |
 # |---|---|---|
-# | the better answer always stands first | perfect agreement | kappa after the order is drawn anew |
+# | the better answer always stands first | who always presses 1 agrees perfectly | kappa after the order is drawn anew |
 # | both answers equal after truncation | loss stays at log 2 on these pairs | share of identical pairs |
 # | only the majority is stored | no disagreement at all | votes for each pair |
 # | ties dropped and not reported | people look decisive | share of ties |
@@ -426,7 +426,7 @@ for name, truth in both.items():
 # %% [markdown] rlhf={"part": "gpt2"}
 # > **Keep this.** Draw the order anew for every pair.
 #
-# ## At GPT-2 size: could a language model vote for free?
+# ## At GPT-2 size: could a raw log-probability vote for free?
 #
 # Both stories below are good; asked for a *gloomy* story the first is right, asked for a *calm* one the second. A recorded measurement on SmolLM2-135M, finetuned on demonstrations of the village: for twelve such pairs, the log-probability of the first story minus that of the second. Above 0 the model votes for the first.
 
@@ -541,7 +541,7 @@ check("6.3", chose_the_longer, hidden=True)
 # %% [markdown] rlhf={"part": "retell"}
 # ## Retell it
 #
-# A reward fitted to forty labels picks what they favour, as far as its features can express it. With 300 votes, one noisy vote on each of 300 prompts taught another reward more than three votes on each of 100, and, less surely, more than 300 pairs on 32 prompts. Asking about the closest pairs was worse than random choice, about the most disputed no better. People who love compliments agree, too, but 1,500 of their votes taught less than 300 by the guideline. An audit against a trusted team, with intervals over people and prompts, shows what else the votes taught.
+# A reward fitted to forty labels picks what they favour most; features, penalty and few labels limit it. With 300 votes, one noisy vote on each of 300 prompts taught another reward more than three votes on each of 100, and, less surely, more than 300 pairs on 32 prompts. Asking about the closest pairs was worse than random choice, about the most disputed no better. People who love compliments agree, too, but 1,500 of their votes taught less than 300 by the guideline. An audit against a trusted team, with intervals over people and prompts, shows what else is in the votes.
 #
 # In the book: chapter 11, Preference data. Chapter 7 here fits reward models to such votes.
 #

@@ -314,15 +314,15 @@ def over_both(shares: Tensor) -> tuple[float, float]:
 
 
 def bill(spent: dict[str, Tensor], first: str = FREELY) -> dict[str, dict]:
-    """Rows of a table, in percent: {way: (sets, P) shares} -> {way: {"ordered right, %", "minus row 1"}}, (mean, half width)."""
+    """Rows of a table, in percent: {way: (sets, P) shares} -> {way: {"ordered right, %", "minus 300 prompts"}}, (mean, half width)."""
     base = spent[first]
-    return {name: {"ordered right, %": over_both(100 * x), "minus row 1": None if x is base else over_both(100 * (x - base))}
+    return {name: {"ordered right, %": over_both(100 * x), "minus 300 prompts": None if x is base else over_both(100 * (x - base))}
             for name, x in spent.items()}
 
 
 def behind(spent: dict[str, Tensor], first: str = FREELY) -> dict[str, tuple[float, float]]:
-    """{way, broken at its comma: (difference to row 1 in percentage points, half width)} of all other rows, for `plots.shares`."""
-    return {name.replace(", ", ",\n"): row["minus row 1"] for name, row in bill(spent, first).items() if name != first}
+    """{way, broken at its comma: (difference to `first` in percentage points, half width)} of all other rows, for `plots.shares`."""
+    return {name.replace(", ", ",\n"): row["minus 300 prompts"] for name, row in bill(spent, first).items() if name != first}
 
 
 def both_pick(

@@ -62,10 +62,10 @@ def test_a_reward_told_the_truth_beats_a_coin(some):
     assert list(told) == ways and all(x.shape[0] == 2 for x in told.values())
     assert share[budgets.FREELY] > share["coin flips"] and 0.4 < share["coin flips"] < 0.6
     rows = budgets.bill(told)
-    assert rows[budgets.FREELY]["minus row 1"] is None
-    gap = rows["coin flips"]["minus row 1"][0]
+    assert rows[budgets.FREELY]["minus 300 prompts"] is None
+    gap = rows["coin flips"]["minus 300 prompts"][0]
     assert gap == pytest.approx(100 * (share["coin flips"] - share[budgets.FREELY]))
-    assert budgets.behind({"half, a": told["coin flips"], **told})["half,\na"] == rows["coin flips"]["minus row 1"]
+    assert budgets.behind({"half, a": told["coin flips"], **told})["half,\na"] == rows["coin flips"]["minus 300 prompts"]
 
 
 def test_each_way_buys_what_is_planned(some):
