@@ -1064,7 +1064,8 @@ claim("in all five recorded runs the proxy ends above, the true reward below its
       all(y[-1] > y[0] for y in five.smooth("proxy"))
       and all(y[-1] < y[0] < max(y) for y in slow_gold),
       {"peak": f"{min(map(max, slow_gold)):.1f} to {max(map(max, slow_gold)):.1f}",
-       "end": f"{min(y[-1] for y in slow_gold):.1f} to {max(y[-1] for y in slow_gold):.1f}"}, kind="T")
+       "end": f"{min(y[-1] for y in slow_gold):.1f} to {max(y[-1] for y in slow_gold):.1f}"},
+      kind="T")
 
 # %% [markdown]
 # The first of the five in detail. In this run the larger judge agreed with 78 % of labels that it had not seen: it did not help. <!-- fact -->
