@@ -30,18 +30,19 @@
 import torch
 import torch.nn.functional as F
 import rlhf_minimal as rlhf
-from rlhf_minimal.book import begin, cards, check, claim, plots, quote, scores, show, table
+from rlhf_minimal.book import begin, cards, check, claim, plots, quote, scores, show
 from rlhf_minimal.evaluate import comparisons, metrics, sums
 run = begin(7)
 
 # %% tags=["hide-input"] rlhf={"part": "predict"}
-asked = ("Two people compare answers; each picks the truly better one in 74 of 100 pairs. "
-         "One errs at random. The other is sure of every choice, and likes long answers. "
-         "A reward model is trained on 8,000 labels of each. On new prompts, which of the "
-         "two models picks the truly better answer more often?")
-rlhf.book.predict(asked, a="that of the sure person: its labels contradict each other less",
-                  b="that of the person who errs at random",
-                  c="no difference: both labels are right equally often")
+asked = ("Two people compare answers; each picks the truly better one in about three "
+         "of four pairs. One errs at random. The other is sure of every choice, and "
+         "likes long answers. A reward model is trained on 8,000 labels of each. On "
+         "new prompts, which of the two picks the truly better answer more often?")
+rlhf.book.predict(
+    asked, a="that of the sure person: its labels contradict each other less",
+    b="that of the person who errs at random",
+    c="no difference: both kinds of labels are right equally often")
 
 # %% [markdown] rlhf={"part": "phenomenon"}
 # ## Two teachers, equally right
@@ -55,10 +56,11 @@ some = comparisons.stored()                        # answers, training and test 
 model, tokenizer = rlhf.models.load("village-3m-sft")
 noisy = rlhf.village.Annotator(name="noisy", temperature=1.5)
 wordy = rlhf.village.Annotator(name="wordy", temperature=0.25, length_bias=2.5)
+people = (noisy, wordy)
 labels = {person.name: some.label(person, len(some.train), run.fresh(person.name))
-          for person in (noisy, wordy)}            # (8045, 2): chosen, rejected
-for person in (noisy, wordy):
-    print(f"{person.name}: picks the better answer in {some.agreement(person):.0%}")
+          for person in people}                    # (8045, 2): chosen, rejected
+for person in people:
+    print(f"{person.name}: picks the better answer in {some.agreement(person):.1%}")
 cards(*some.show(some.mistake(labels["wordy"]), tokenizer))
 
 # %% [markdown] rlhf={"part": "loop"}
@@ -67,7 +69,7 @@ cards(*some.show(some.mistake(labels["wordy"]), tokenizer))
 # A reward model is a language model with another head. It reads prompt and answer; its last hidden state at the end of the answer (here 192 numbers) goes through one linear layer, and out comes one number, the *score* $r$. The loss asks that the chosen answer scores above the rejected one; idea 1 derives it. We keep the language model fixed and train the head alone: its states are stored, so that this takes seconds. (The deeper notebook trains the whole network.)
 
 # %%
-def train(labels, steps=200):
+def train(labels, steps=300):
     chosen, rejected = (some.states[rows] for rows in labels.T)
     scale = (chosen - rejected).square().mean(0).sqrt()
     head = torch.nn.Linear(192, 1, bias=False, dtype=torch.float64)
@@ -75,7 +77,7 @@ def train(labels, steps=200):
     for _ in range(steps):
         r_chosen, r_rejected = head(chosen / scale), head(rejected / scale)
         loss = -F.logsigmoid(r_chosen - r_rejected).mean()
-        loss = loss + 0.05 * head.weight.square().sum()  # a small penalty
+        loss += 0.05 * head.weight.square().sum()  # a small penalty
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -85,32 +87,45 @@ def train(labels, steps=200):
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
 weights = {name: train(two) for name, two in labels.items()}
 score = {name: some.states @ weight for name, weight in weights.items()}
-rows = {f"model of the {p.name} person": {
-            "new labels of that person": some.confirmed(score[p.name], p),
-            "the truth": some.right(score[p.name])} for p in (noisy, wordy)}
-rows |= {"the longer answer": {"the truth": some.right(some.words)},
-         "the more probable answer": {"the truth": some.right(some.logp)},
-         "a coin": {"new labels of that person": 0.5, "the truth": 0.5}}
-table(rows, digits="%", corner="how often it agrees with …",
-      note="1,899 pairs of 512 prompts that no model has read")
+everyone = {f"model of the {name} person": s for name, s in score.items()} | {
+    "the longer answer": some.words, "the more probable answer": some.logp,
+    "a coin": torch.zeros(len(some.gold))}
+seen = {f"model of the {p.name} person": some.confirmed(score[p.name], p)
+        for p in people}
+rlhf.book.table(
+    {name: [seen.get(name), some.interval(s), some.interval(s, some.of("harmful"))]
+     for name, s in everyone.items()}, digits="%", corner="how often it agrees with …",
+    columns=["new labels of its teacher", "the truth", "truth, harmful requests"],
+    note="1,899 test pairs of 510 prompts; 127 pairs are of requests for harm")
 
 # %% tags=["hide-input"]
 theirs = some.states @ rlhf.reward_model.fit_head(
     *(some.states[rows] for rows in labels["noisy"].T), l2=0.1)  # Newton's method
 off = (score["noisy"] - theirs).std() / theirs.std()
-claim("the package fits the same head (difference below 2 % of the spread)", off < 0.02)
+claim("the package fits the same head (difference below 5 % of the spread)", off < 0.05)
 right = {name: some.interval(s) for name, s in score.items()}
-seen = {p.name: some.confirmed(score[p.name], p) for p in (noisy, wordy)}
+own = dict(zip(score, seen.values(), strict=True))
 claim("truth: the noisy person's model is ahead; new labels: the wordy person's is",
-      right["noisy"][0] > right["wordy"][0] + 0.05 and seen["wordy"] > seen["noisy"] + 0.1,
-      {"right": right, "seen": seen}, kind="T")
-rlhf.book.settled("b", "Its model is clearly better than a coin; that of the sure person "
-                  "is about as good as a coin, although its labels are learned far better.")
-for name, pair in right.items():
-    quote(f"right.{name}", "{:.0f} ± {:.0f} %".format(*(100 * x for x in pair)))
+      right["noisy"][0] > right["wordy"][0] + 0.05
+      and own["wordy"] > own["noisy"] + 0.02, {"right": right, "seen": own}, kind="T")
+usual, learned = (some.right(s, some.of("harmful"))
+                  for s in (some.logp, score["noisy"]))
+claim("harmful requests: the noisy person's model is far ahead of the log-probability",
+      learned > usual + 0.15, {"log-probability": usual, "model": learned}, kind="T")
+rlhf.book.settled(
+    "b", "Its model is clearly better than a coin; that of the sure person is no "
+    "better than a coin.")
+for name in right:
+    quote(f"right.{name}", "{:.0f} ± {:.0f} %".format(*(100 * x for x in right[name])))
+    quote(f"seen.{name}", f"{100 * own[name]:.0f} %")
+for name, share in (("logp", some.right(some.logp)), ("usual", usual),
+                    ("learned", learned), ("long", some.right(some.words))):
+    quote(name, f"{100 * share:.0f} %")
 
 # %% [markdown]
-# Look at the middle column first: it is what a project sees, accuracy on held-out labels of the same people. It recommends the wordy person's model. On the truth that model is right in <!-- out right.wordy --> of the pairs, and the noisy person's in <!-- out right.noisy -->.
+# The first column is what a project sees: accuracy on held-out labels of the same people. It recommends the wordy person's model (<!-- out seen.wordy --> against <!-- out seen.noisy -->). On the truth that model is right in <!-- out right.wordy --> of the pairs, and the noisy person's in <!-- out right.noisy -->.
+#
+# Do not overlook the cheapest rival. The *log-probability* of an answer under the model that wrote it (mean per token) needs no labels, and is right in <!-- out logp -->. In this world most faults are slips, and slips are improbable. But on requests for harm it is a coin (<!-- out usual -->): there what is usual and what people want differ. The noisy person's model knows what people want (<!-- out learned -->). That is what comparisons are for.
 #
 # What has the wordy person's model learned? We add sentences that say nothing to 32 short test answers, and read the scores again. The change is counted in standard deviations of the model's scores over all answers.
 
@@ -130,13 +145,13 @@ gold, change = torch.tensor(gold), {k: torch.tensor(x) for k, x in change.items(
 # %% tags=["hide-input", "hero", "nbval-ignore-output"] rlhf={"ignore_reason": "trained", "drawing": true}
 k = gold[0].argmax().item()                        # the first perfect answer
 show(scores.grown(prompts[k], [plain[k], *filler], change["wordy"].mean(1).tolist(),
-                  gold[:, k].tolist(), note_below="score: change in standard "
-                  "deviations, mean of 32 answers; the text is one of them"))
+                  gold[:, k].tolist(),
+                  note_below="change in standard deviations, mean of 32 answers"))
 
 # %% tags=["hide-input", "nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
 means = {name: x.mean(1).tolist() for name, x in change.items()}
-lines = {"proxy: model of the wordy person": means["wordy"],
-         "policy: model of the noisy person": means["noisy"],
+lines = {"proxy: wordy: score": means["wordy"],
+         "policy: noisy: score": means["noisy"],
          "gold: true reward": (gold.mean(1) - gold[0].mean()).tolist()}
 show(plots.panels({"change": lines}, x_label="empty sentences added",
                   title="Filler pleases only the wordy person's model",
@@ -194,35 +209,35 @@ show(plots.panels({"loss, and push (dashed)": {
 
 # %%
 row = some.row(short[k], tokenizer)                # ids of prompt and answer
-ids, attention = rlhf.tensors.pad_left([row, [0] * (len(row) + 4)])
-ids, attention = ids[:1], attention[:1]            # four padding tokens on the left
+end = tokenizer.eos_token_id
+ids = torch.tensor([[end] * 4 + row])              # four padding tokens on the left
+attention = torch.tensor([[0] * 4 + [1] * len(row)])
 column = torch.arange(ids.shape[1])
 ways = {"last real": (column * attention).argmax(1),
         "sum − 1": attention.sum(1) - 1,
         "last column": column[-1:],
-        "not padding": (column * (ids != tokenizer.eos_token_id)).argmax(1)}
-for name, place in ways.items():
-    print(f"{name:12} column {place.item()}", repr(tokenizer.decode(ids[0, place])))
+        "not padding": (column * (ids != end)).argmax(1)}
 
-# %% tags=["hide-input"] rlhf={"drawing": true, "figure": "token"}
+# %% tags=["hide-input"] rlhf={"drawing": true}
 tail = slice(-9, None)
-pieces = [tokenizer.decode([t]).strip() or "␣" for t in ids[0, tail].tolist()]
+pieces = [tokenizer.decode([t]).strip(" <|>") for t in ids[0, tail].tolist()]
 show(scores.where_labels(
-    [p.replace("<|end|>", "end") for p in pieces],
+    [piece or "␣" for piece in pieces],
     {name: ["read" if i == place.item() else "" for i in column[tail].tolist()]
      for name, place in ways.items()}, title="One row, four places",
-    alt="Drawing of the last tokens of a row that is padded on the left; below them the "
-    "place at which each of four ways reads the score"))
+    alt="Drawing of the last tokens of a row that is padded on the left; below them "
+    "the place at which each of four ways reads the score"))
 
 # %% [markdown]
 # On the left padding shifts everything, so `sum − 1` lands inside the answer. The last column is right here, and wrong under right padding. The last way takes the real end token for padding. Only the first is right on both sides. What does a wrong place cost? The noisy person's head, on real pairs padded on the left:
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
 judge = rlhf.reward_model.RewardModel(model, weights["noisy"].float())
-few = some.test[torch.randperm(len(some.test), generator=run.fresh("few"))[:256]]
+few = some.test[torch.randperm(len(some.test), generator=run.fresh("few"))[:512]]
 found = some.read_at(model, tokenizer, few, weights["noisy"])
-table({name: {"agrees with the truth": share} for name, share in found.items()},
-      digits="%", corner="where the score is read", note="256 test pairs, left padding")
+rlhf.book.table({name: {"agrees with the truth": x} for name, x in found.items()},
+                digits="%", corner="where the score is read",
+                note="512 test pairs, left padding")
 
 # %% tags=["hide-input"]
 rows = [some.row(i, tokenizer) for i in short[:4]]
@@ -241,11 +256,11 @@ claim("read at sum − 1, the same head is worse",
 #
 # ## Idea 3: Noise averages out, bias is learned
 #
-# Both people are right in 74 % of the pairs. Why do their models differ? First the ideal pupil: its input is not a network's state but the very list of facts that the true reward is made of (is the fact true, is it rude, …), and the number of words. It only has to find the weights. Five sets of labels for each number of pairs: <!-- fact -->
+# Both people are right in about three of four pairs. Why do their models differ? First the ideal pupil: its input is not a network's state but the very list of facts that the true reward is made of (is the fact true, is it rude, …), and the number of words. It only has to find the weights. Five sets of labels for each number of pairs: <!-- fact -->
 
 # %%
 sizes = [32, 128, 512, 2048, len(some.train)]
-truth, people = some.truth(), (noisy, wordy)       # (8192, features)
+truth = some.truth()                               # (8192, features)
 sets = run.seeds(5)
 ideal = {p.name: some.students(p, sizes, x=truth, l2=1e-3, seeds=sets) for p in people}
 real = {p.name: some.students(p, sizes, seeds=sets) for p in people}
@@ -253,51 +268,53 @@ real = {p.name: some.students(p, sizes, seeds=sets) for p in people}
 # %% tags=["hide-input"]
 both = {"a pupil that sees the facts": ideal, "a head on the network's state": real}
 looks = {"noisy person": "policy", "wordy person": "proxy", "teachers": "reference"}
-show(plots.panels({what: {f"{name} person": rows_.tolist() for name, rows_ in of.items()}
-                   | {"teachers": [some.agreement(noisy)] * len(sizes)}
-                   for what, of in both.items()}, roles=looks, ticks=sizes, share=True,
-                  zero=None, x_label="number of labelled pairs", note="agreement with "
-                  "the truth", title="More labels help against noise, not against bias"))
+show(plots.panels(
+    {what: {f"{name} person": y.tolist() for name, y in of.items()}
+     | {"teachers": [some.agreement(noisy)] * len(sizes)} for what, of in both.items()},
+    roles=looks, ticks=sizes, share=True, zero=None, x_label="number of labelled pairs",
+    note="agreement with the truth",
+    title="More labels help against noise, not against bias"))
 last = {(what, name): rows_[:, -1].mean().item() for what, of in
         (("ideal", ideal), ("real", real)) for name, rows_ in of.items()}
 for (what, name), share in last.items():
     quote(f"{what}.{name}", f"{100 * share:.0f} %")
-claim("seeing the facts: over 90 % from the noisy person, near 74 % from the wordy one",
-      last["ideal", "noisy"] > 0.9 and abs(last["ideal", "wordy"] - 0.74) < 0.05, kind="T")
+claim("seeing the facts: over 90 % from the noisy person, near its teacher's share "
+      "from the wordy one", last["ideal", "noisy"] > 0.9 and abs(
+          last["ideal", "wordy"] - some.agreement(wordy)) < 0.05, last, kind="T")
 claim("on the network's state: each of five label sets of the noisy person ends higher",
       bool((real["noisy"][:, -1] > real["wordy"][:, -1].max()).all()), kind="T")
 
 # %% [markdown]
 # The noisy person's slips point in no direction. With enough pairs they cancel, and the pupil becomes far better than its teacher: <!-- out ideal.noisy -->. The wordy person's errors all point the same way. There is nothing to average; more labels only fix the error more firmly (<!-- out ideal.wordy -->).
 #
-# So bias explains a ceiling near 74 %. It does not explain why the real model stops at <!-- out real.wordy -->. For that ask the head itself two questions, with labels that contain no error at all: <!-- fact -->
+# So bias explains a ceiling near the teacher. It does not explain why the real model stops at <!-- out real.wordy -->. For that ask the head itself two questions, with labels that contain no error at all: <!-- fact -->
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
 exact = rlhf.village.Annotator(name="exact", temperature=0.01)
 ruler = rlhf.village.Annotator(name="ruler", temperature=0.01, gold_weight=0.0,
                                length_bias=1.0)    # cares for nothing but words
-read = {}
-for question, person, test in (("Which answer is longer?", ruler, some.longer),
-                               ("Which answer is truly better?", exact, some.right)):
-    two = some.label(person, len(some.train), run.fresh(person.name))
-    read[question] = test(some.states @ rlhf.reward_model.fit_head(
-        *(some.states[side] for side in two.T), l2=0.1))
+head = {p.name: some.states @ some.head(p, run.seed) for p in (ruler, exact)}
+read = {"easy": some.longer(head["ruler"]), "hard": some.right(head["exact"])}
 longer = {name: some.longer(s) for name, s in score.items()}
-table({q: {"right on new pairs": share} for q, share in read.items()}, digits="%")
-print({name: f"prefers the longer answer: {x:.0%}" for name, x in longer.items()})
+rlhf.book.table({"taught length alone: picks the longer": [read["easy"]],
+       "taught the exact truth: picks the better": [read["hard"]],
+       "wordy person's model: picks the longer": [longer["wordy"]],
+       "noisy person's model: picks the longer": [longer["noisy"]]}, ["new pairs"],
+      digits="%", corner="a head on the network's state")
 
 # %% tags=["hide-input"]
 easy, hard = read.values()
-claim("the state shows length far better than quality", easy > hard + 0.15, read, kind="T")
-claim("the wordy person's model is nearly a word counter", longer["wordy"] > 0.85,
-      longer, kind="T")
+claim("the state shows length far better than quality", easy > hard + 0.15, read,
+      kind="T")
+claim("the wordy person's model prefers the longer answer in over 70 % of the pairs",
+      longer["wordy"] > 0.7, longer, kind="T")
 for name, x in longer.items():
     quote(f"longer.{name}", f"{100 * x:.0f} %")
 quote("easy", f"{100 * easy:.0f} %")
 quote("hard", f"{100 * hard:.0f} %")
 
 # %% [markdown]
-# Length is easy to read off the state (<!-- out easy -->), quality is hard (<!-- out hard -->). From labels that follow both, the head takes what it can read. The wordy person's model prefers the longer answer in <!-- out longer.wordy --> of the pairs, and the longer answer is the better one about as often as not (first table). *A person who is right 74 % of the time taught a model that is right half of the time: the part of the labels that was right was the part that the model could not read.* Now you: choose a teacher for the pupil that sees the facts. Bias is counted in points for ten words. <!-- fact -->
+# Length is easy to read off the state (<!-- out easy -->), quality is hard (<!-- out hard -->). From labels that follow both, the head takes what it can read. The wordy person's model prefers the longer answer in <!-- out longer.wordy --> of the pairs of unequal length, while the longer answer is the better one in <!-- out long -->. *A person who is right three times in four taught a model that is right half of the time: what was right in the labels was what the model could hardly read.* Now you: choose a teacher for the pupil that sees the facts. Bias is counted in points for ten words. <!-- fact -->
 
 # %% tags=["hide-input", "nbval-ignore-output"] rlhf={"ignore_reason": "widget"}
 scores.teacher_and_student(some.lesson(run.seed), bias=[0.0, 2.5],
@@ -310,7 +327,7 @@ scores.teacher_and_student(some.lesson(run.seed), bias=[0.0, 2.5],
 #
 # "Reward model" means several things. They have nearly the same network and differ in *which token gets which label*. An answer with the right result and one wrong step (its first column carries 1, so the second is 4 + 2 + 1):
 
-# %% tags=["hide-input"] rlhf={"drawing": true, "figure": "four"}
+# %% tags=["hide-input"] rlhf={"drawing": true}
 tokens = ["3+9", "=12.", "4+2", "=6.", "Result", "is", "72.", "end"]
 show(scores.where_labels(tokens, {
     "reward": [""] * 7 + ["r"], "outcome": ["1"] * 8,
@@ -338,7 +355,7 @@ print(f"outcome {outcome:.3f}   process {process:.3f}")
 orm = rlhf.process_reward.outcome_loss(logits, z, torch.ones(1, 4))[0]
 prm = rlhf.process_reward.process_loss(logits, steps)[0]
 claim("the package computes the same two losses",
-      bool((torch.stack([orm, prm]) - torch.stack([outcome, process])).abs().max() < 1e-6))
+      bool((orm - outcome).abs() < 1e-6) and bool((prm - process).abs() < 1e-6))
 
 # %% [markdown]
 # An outcome model gives a *probability*. Is it one? A *reliability curve* collects all tokens at which it says about 70 %, and asks whether 70 % of those answers end right. We train a linear outcome model on the sums that our model wrote, and test it on new sums: its own, and those of an early checkpoint that is mostly wrong. <!-- fact -->
@@ -363,9 +380,10 @@ show(plots.line_plot({name: metrics.reliability(logit.sigmoid(), y)
                       for name, (logit, y) in curves.items()}
                      | {"reference: perfect": ([0, 1], [0, 1])},
                      x_label="predicted probability of a right result",
-                     y_label="share that was right", title="One constant repairs most of it"),
-     "Reliability curves of an outcome model: near the diagonal on sums of its own model, "
-     "far below it on those of an early checkpoint, near it again after one shift.")
+                     y_label="share that was right",
+                     title="One constant repairs most of it"),
+     "Reliability curves of an outcome model: near the diagonal on sums of its own "
+     "model, far below it on early ones, near it again after one shift.")
 for name, part in (("own", "policy: its own sums"), ("early", "rejected: early"),
                    ("shifted", "chosen: early, shifted")):
     quote(f"ece.{name}", f"{error[part]:.2f}")
@@ -377,7 +395,7 @@ claim("calibrated on its own sums, not on the early ones; a constant repairs ove
       fine < 0.1 and bad > fine + 0.1 and shifted < bad / 2, error, kind="T")
 
 # %% [markdown] rlhf={"part": "wrong"}
-# The mean distance from the diagonal is <!-- out ece.own --> on its own sums, <!-- out ece.early --> on the early ones, and <!-- out ece.shifted --> after one constant is added to all logits. So most of the error is a *base rate*: right results are <!-- out rates --> of the two. The model expects what it has seen.
+# The mean distance from the diagonal is <!-- out ece.own --> on its own sums, <!-- out ece.early --> on the early ones, and <!-- out ece.shifted --> after one constant is added to all logits. So most of the error is a *base rate*: right results are <!-- out rates --> of the two. The model expects what it has seen. (With so few right results, little is left to be wrong about.)
 #
 # > **Keep this.** Ask of every score: which token, which label, and whose answers was it trained on?
 #
@@ -397,9 +415,10 @@ claim("calibrated on its own sums, not on the early ones; a constant repairs ove
 apart = (some.words[labels["wordy"][:, 0]] - some.words[labels["wordy"][:, 1]]).abs()
 balanced = labels["wordy"][apart <= 1]
 cured = some.states @ train(balanced)
-table({"all labels": {"pairs": len(apart), "agrees with the truth": right["wordy"]},
-       "pairs of equal length": {"pairs": len(balanced),
-                                 "agrees with the truth": some.interval(cured)}})
+both = {"all labels": (len(apart), right["wordy"]),
+        "pairs of equal length": (len(balanced), some.interval(cured))}
+rlhf.book.table(both, ["pairs", "agrees with the truth"],
+                digits={"agrees with the truth": "%"})
 
 # %% tags=["hide-input"]
 claim("fewer, balanced labels of the same person make a better model",
@@ -419,17 +438,26 @@ lines = {f"{looks_}: model of the {name} person": large.seeds(name)
 show(plots.panels({"change of score, standard deviations": lines},
                   x_label="empty sentences added",
                   title="SmolLM2: filler pleases the wordy person's model, too"))
-one = large.shown[0]
-cards(one["prompt"], [(f"score {change:+.1f}", one[text], gold) for text, change, gold in
-                      zip(("plain", "filled"), (0, one["change"]["wordy"]), one["gold"],
-                          strict=True)])
-table({name: {"teacher": large.right["teacher"][name],
-              "its model": rlhf.book.records.over_runs(
-                  [x["right"] for x in large.students[name].values()])}
-       for name in ("noisy", "wordy")}, note="agreement with the truth")
+
+# %%
+one = large.shown[3]
+rise = one["change"]["wordy"]
+cards(one["prompt"], [("as it is", one["plain"], one["gold"][0]),
+                      (f"score {rise:+.1f}", one["filled"], one["gold"][1])])
+rlhf.book.table({name: {"teacher": large.right["teacher"][name],
+                        "its model": rlhf.book.records.over_runs(
+                            [one["right"] for one in large.students[name].values()])}
+                 for name in ("noisy", "wordy")},
+                digits="%", corner="agrees with the truth",
+                note="344 test pairs; ± over five sets of 1,070 labels")
+
+# %% tags=["hide-input"]
+for name in ("noisy", "wordy"):
+    quote(f"large.{name}", f"{sum(y[-1] for y in large.seeds(name)) / 5:.1f}")
+quote("large.logp", f"{100 * large.right['log-probability']:.0f} %")
 
 # %% [markdown] rlhf={"part": "exercises"}
-# TO WRITE
+# What carries over: four empty sentences buy <!-- out large.wordy --> standard deviations from the wordy person's model, and on the truth it is hardly better than a coin. The noisy person's model pays a little for them, too (<!-- out large.noisy -->); a thousand labels do not fix every direction of 576 numbers. Here as well the log-probability of the model that wrote the answers is the better judge of slips: <!-- out large.logp -->.
 #
 # ## Exercises
 #
@@ -439,7 +467,7 @@ table({name: {"teacher": large.right["teacher"][name],
 
 # %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex07-7", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def margin_loss(chosen, rejected, margin):
-    """Three (B,): scores, scores, how far apart they should be -> the loss, one number."""
+    """Three (B,): scores, scores, wanted distances -> the loss, one number."""
     ### BEGIN SOLUTION
     return -F.logsigmoid(chosen - rejected - margin).mean()
     ### END SOLUTION
@@ -466,7 +494,8 @@ check("7.7", margin_loss, hidden=True)
 def words_needed(d, b, tau, p):
     """Four numbers -> words."""
     ### BEGIN SOLUTION
-    return 10 * (d + tau * torch.tensor(p).double().logit().item()) / b
+    log_odds = torch.tensor(p, dtype=torch.float64).logit().item()
+    return 10 * (d + tau * log_odds) / b
     ### END SOLUTION
 
 
@@ -513,7 +542,7 @@ check("7.9", which_test, hidden=True)
 # 1. A reward model is a language model with a linear head at the answer's last token, fitted so that the choices people made become probable.
 # 2. It knows differences within a prompt; a score alone, or an average over prompts, says nothing.
 # 3. Random errors of labellers average out, as far as the network shows what matters; consistent ones are learned, and first of all what is easy to read, such as length.
-# 4. New labels of the same people cannot show this: there the biased model looked better than the honest one, and on the truth it was a coin.
+# 4. New labels of the same people cannot show this: there the biased model looked better than the honest one; on the truth it was a coin.
 # 5. Outcome, process and value models differ in the label of each token, and their probabilities hold for answers like those they were trained on.
 #
 # *In the book*: [Reward Modeling](https://rlhfbook.com/c/05-reward-models), chapter 5. *Deeper*: [rankings, ties and margins, steps and outcomes, calibration, ensembles, the whole network trained](deeper/07_reward_modeling.ipynb). *Next*: chapter 8, on regularization: how far a policy may follow such a score.

@@ -19,7 +19,7 @@ def grown(prompt: str, sentences: list, scores: list, gold: list, *, note_below=
     """
     if not len(sentences) == len(scores) == len(gold):
         raise ValueError(f"{len(sentences)} sentences, {len(scores)} scores, {len(gold)} true rewards; give as many of each")
-    wide, row, left = 5.2, 0.62, 2.75
+    wide, row, left = 5.4, 0.62, 2.95
     fig, ax = canvas(wide, 1.0 + row * len(sentences) + (0.3 if note_below else 0), alt or short(
         "Drawing: a short answer, then the same answer with one, two, three and four empty sentences; bars show that a reward "
         "model's score rises with each, while the true reward beside it stays as it was"))
@@ -33,7 +33,7 @@ def grown(prompt: str, sentences: list, scores: list, gold: list, *, note_below=
     for i, (text, score, true) in enumerate(zip(sentences, scores, gold, strict=True)):
         low = y - row * (i + 1)
         box(ax, 0.1 + 0.12 * (i > 0), low + 0.06, left - 0.2 - 0.12 * (i > 0), row - 0.12, "", "data" if i == 0 else "plain")
-        words = textwrap.wrap(("" if i == 0 else "+ ") + text, 33)[:2]
+        words = textwrap.wrap(("" if i == 0 else "+ ") + text, 29)[:2]
         note(ax, 0.2 + 0.12 * (i > 0), low + row / 2, "\n".join(words), 10.5, "left", color="#111111")
         ax.add_patch(Rectangle((left + 0.1, low + 0.17), span * max(score, 0) / most, row - 0.34, facecolor=ORANGE, linewidth=0))
         said = "as it is" if i == 0 else f"{score:+.1f}".replace("-", "−")
@@ -51,7 +51,7 @@ def where_labels(tokens: list, rows: dict, *, title="", alt=""):
     """
     if wrong := [name for name, labels in rows.items() if len(labels) != len(tokens)]:
         raise ValueError(f"{wrong[0]!r} has {len(rows[wrong[0]])} labels for {len(tokens)} tokens")
-    left = 1.0
+    left = 1.2
     widths = [0.16 + 0.085 * max(len(t), 3) for t in tokens]
     fig, ax = canvas(left + sum(widths) + 0.07 * len(tokens) + 0.1, 0.95 + 0.46 * len(rows) + (0.25 if title else 0), alt or short(
         f"Drawing of the tokens of an answer, and below them where {', '.join(rows)} get a label"))

@@ -86,11 +86,17 @@ class Comparisons:
         two = self.test if two is None else two
         return self._same(score, self.gold, two)
 
-    def interval(self, score: Tensor) -> tuple[float, float]:
+    def of(self, family: str) -> Tensor:
+        """(n, 2) the test pairs of prompts of one family, such as "harmful"."""
+        wanted = torch.tensor([name == family for name in self.answers.families])
+        return self.test[wanted[self.answers.prompt[self.test[:, 0]]]]
+
+    def interval(self, score: Tensor, two: Tensor | None = None) -> tuple[float, float]:
         """(`right`, half width of its 95 % interval) over prompts: pairs of one prompt share answers, and are no new evidence."""
-        gap, real = (x[self.test[:, 0]] - x[self.test[:, 1]] for x in (score.double(), self.gold))
+        two = self.test if two is None else two
+        gap, real = (x[two[:, 0]] - x[two[:, 1]] for x in (score.double(), self.gold))
         hit = (gap * real > 0).double() + 0.5 * (gap == 0).double()
-        _, prompt = self.answers.prompt[self.test[:, 0]].unique(return_inverse=True)
+        _, prompt = self.answers.prompt[two[:, 0]].unique(return_inverse=True)
         off = torch.zeros(int(prompt.max()) + 1, dtype=hit.dtype).index_add_(0, prompt, hit - hit.mean())
         return hit.mean().item(), 1.96 * off.square().sum().sqrt().item() / len(hit)
 
@@ -118,6 +124,11 @@ class Comparisons:
             labels = self.label(person, max(sizes), torch.Generator().manual_seed(seed))
             rows.append([self.right(x @ fit_head(*(x[side] for side in labels[:n].T), l2=l2)) for n in sizes])
         return torch.tensor(rows, dtype=torch.float64)
+
+    def head(self, person, seed: int = 0, l2: float = 0.1) -> Tensor:
+        """The linear reward on the states fitted to all training pairs as a person labels them: its weight (H,) float64."""
+        labels = self.label(person, len(self.train), torch.Generator().manual_seed(seed))
+        return fit_head(self.states[labels[:, 0]], self.states[labels[:, 1]], l2=l2)
 
     def lesson(self, seed: int = 0) -> Callable[..., tuple[float, float]]:
         """A function (bias, noise, pairs) -> how often a teacher is right on test pairs, and a pupil that sees `truth`.

@@ -57,6 +57,9 @@ def test_who_sees_the_truth_is_always_right_and_a_coin_half_of_the_time(some):
     assert some.confirmed(some.gold, EXACT) == 1.0
     assert some.confirmed(some.gold, NOISY) == pytest.approx(some.agreement(NOISY))
     assert some.longer(some.words) == 1.0
+    harm = some.of("harmful")
+    assert 50 < len(harm) < 300 and {some.answers.family(i) for i in harm.flatten()} == {"harmful"}
+    assert some.interval(some.gold, harm) == (1.0, 0.0)
     mean, half = some.interval(some.words)
     assert mean == pytest.approx(some.right(some.words)) and 0.01 < half < 0.06
 
@@ -77,6 +80,8 @@ def test_the_interval_counts_prompts_not_pairs(some):
 def test_a_pupil_that_sees_the_facts_outdoes_a_noisy_teacher(some):
     found = some.students(NOISY, [16, 2048], x=some.truth(), l2=1e-3, seeds=[0])
     assert found.shape == (1, 2) and found[0, 1] > 0.85 > found[0, 0]
+    weight = some.head(EXACT)
+    assert weight.shape == (some.states.shape[1],) and some.right(some.states @ weight) > 0.6
 
 
 def test_the_lesson_is_a_function_and_fast(some):

@@ -59,7 +59,7 @@ f64 = {"dtype": torch.float64}
 #
 # The material is that of the lesson: all pairs of different answers of `village-3m-sft` to one prompt, every fourth prompt held out, and people who see the true reward, `gold`, with noise or with a bias. Two of them are the lesson's kinds, a *noisy* and a *wordy* person (with a larger noise here). `label` draws what a person chooses.
 #
-# **Predict before you scroll.** A linear head on frozen states was fitted to 8,000 comparisons. Now the *whole* network is trained on them, starting from that head. On unseen pairs, will it agree with the truth (a) less often, because it overfits noisy labels; (b) as often; (c) more often? (Settled in [The loop](#The-loop:-one-whole-reward-model).)
+# **Predict before you scroll.** A linear head on frozen states was fitted to some 760 comparisons of answers to requests for help. Now the *whole* network is trained on the same labels, once, starting from that head. On unseen pairs, will it agree with the truth (a) less often, because it overfits noisy labels; (b) as often; (c) more often? (Settled in [The loop](#The-loop:-one-whole-reward-model).)
 
 # %%
 some = comparisons.stored()
@@ -106,15 +106,17 @@ strength = torch.cat([c, r]).exp()
 win = (strength[0] / strength.sum()).item()
 second = torch.log(1 + torch.exp(r - c)).item()
 loss, _ = pairwise_loss(c, r)
-print(f"P(chosen wins): strengths {win:.6f}, difference {torch.sigmoid(c - r).item():.6f}")
+sigma = torch.sigmoid(c - r).item()
+print(f"P(chosen wins): strengths {win:.6f}, difference {sigma:.6f}")
 print(f"second form {second:.6f}   package {loss.item():.6f}")
 claim("strengths, scores and both forms of the loss are one model",
-      abs(loss.item() - second) < 1e-12 and abs(win - torch.sigmoid(c - r).item()) < 1e-12
+      abs(loss.item() - second) < 1e-12 and abs(win - sigma) < 1e-12
       and abs(loss.item() - 0.313262) < 1e-6)
 scores = torch.tensor([[1.5, 0.5], [-0.2, 0.4], [3.0, 0.0]], **f64)
 plain, doubled = (pairwise_loss(*x.T)[0] for x in (scores, 2 * scores))
 print(f"loss {plain.item():.6f}, scores doubled {doubled.item():.6f}")
-claim("the scale is seen: doubled scores have another loss", abs(plain - doubled) > 0.01)
+claim("the scale is seen: doubled scores have another loss",
+      abs(plain - doubled) > 0.01)
 
 # %% [markdown]
 # A number for each prompt may be added (lesson); nothing may be multiplied.
@@ -213,8 +215,9 @@ heads = {tau: some.students(village.Annotator(temperature=tau), HEAD_SIZES, l2=H
                             seeds=run.seeds(3)) for tau in levels}
 powers = [math.log2(n) for n in HEAD_SIZES]
 roles = {"τ = ¼": "policy", "τ = 1": "proxy", "τ = 4": "rejected"}
-show(line_plot({levels[tau]: (powers, heads[tau].mean(0)) for tau in levels}, zero=False,
-               roles=roles, title="More labels help; the noisiest labels stay behind",
+show(line_plot({levels[tau]: (powers, heads[tau].mean(0)) for tau in levels},
+               zero=False, roles=roles,
+               title="More labels help; the noisiest labels stay behind",
                x_label="number of labels, log₂ (7 is 128)",
                y_label="agreement with the truth",
                note="linear head on village-3m-sft, 3 label sets"),
@@ -282,8 +285,9 @@ claim("a margin raises the loss: a gap of one that must be one costs as much as 
 
 # %%
 wide = some.answers
-four = torch.stack([rows for rows in wide.groups().values() if wide.prompt[rows[0]] % 4 != 3
-                    and len(wide.ids[rows].unique(dim=0)) == 4])
+four = torch.stack([
+    rows for rows in wide.groups().values()
+    if wide.prompt[rows[0]] % 4 != 3 and len(wide.ids[rows].unique(dim=0)) == 4])
 
 
 def felt(u, tau, dice):
@@ -292,7 +296,7 @@ def felt(u, tau, dice):
 
 
 def fit_ranking(x, l2=1e-3):
-    """The linear reward that minimises Plackett–Luce; x (B, K, F) best first -> (F,)."""
+    """The reward with least Plackett–Luce loss; x (B, K, F) best first -> (F,)."""
     scale = (x - x.mean(1, keepdim=True)).square().mean((0, 1)).sqrt().clamp(min=1e-6)
     w = torch.zeros(x.shape[-1], requires_grad=True, **f64)
     ranking = torch.arange(x.shape[1]).expand(x.shape[:2])
@@ -347,8 +351,8 @@ gain, harm = (with_m[name] - with_m["none"] for name in ("rated", "random"))
 claim("margins that say how far apart two answers are make a better student "
       "of the same labels", gain.mean() - 3 * gain.std() / 10**0.5 > 0,
       {name: x.mean().item() for name, x in with_m.items()}
-      | {"random - none": harm.mean().item(), "3 errors": 3 * harm.std().item() / 10**0.5},
-      kind="S")
+      | {"random - none": harm.mean().item(),
+         "3 errors": 3 * harm.std().item() / 10**0.5}, kind="S")
 
 # %% [markdown]
 # The true margins are extra information, nearly a rating. Your prediction: compare "random - none" with its three errors. Random margins do little either way to a *linear* student: a margin is as good as the rating behind it.
@@ -400,7 +404,7 @@ row_two = math.log(1 + math.exp(2.0))
 token_loss = process_reward.outcome_loss(logits, ok, on)[0].item()
 over_all = (4 * row_one + row_two) / 5
 of_mean = (math.log(1 + math.exp(-3.0)) + row_two) / 2
-print(f"mean in the answer first {token_loss:.6f}, by hand {(row_one + row_two) / 2:.6f}")
+print(f"mean in the answer first {token_loss:.6f}")
 print(f"mean over all tokens {over_all:.6f}, sigmoid of the mean logit {of_mean:.6f}")
 claim("outcome_loss is the mean within an answer, then over answers",
       abs(token_loss - (row_one + row_two) / 2) < 1e-12)
@@ -569,8 +573,8 @@ show(line_plot({"before": reliability(before, seen), "after": reliability(after,
                x_label="claimed probability that the person picks the first",
                y_label="share in which the first was picked",
                note="linear head, 2,048 labels, the last set"),
-     "Reliability curves of a reward model on new pairs: before temperature scaling it is "
-     "flatter than the diagonal; after it the claims stay nearer to one half.")
+     "Reliability curves of a reward model on new pairs: before temperature scaling it "
+     "is flatter than the diagonal; after it the claims stay nearer to one half.")
 claim("on all ten sets the fitted temperature is above one: the head was overconfident",
       ece["T"].min() > 1, {name: x.mean().item() for name, x in ece.items()}, kind="T")
 
@@ -586,7 +590,7 @@ for _ in range(10):
     base, five = some.label(NOISY, 1024, dice), []
     for _ in range(5):
         again = base[torch.randint(len(base), (len(base),), generator=dice)]
-        five.append(states @ fit_head(states[again[:, 0]], states[again[:, 1]], l2=HEAD_L2))
+        five.append(states @ fit_head(*(states[k] for k in again.T), l2=HEAD_L2))
     gaps = torch.stack(five)[:, test[:, 0]] - torch.stack(five)[:, test[:, 1]]
     united = (gaps > 0).all(0) | (gaps < 0).all(0)
     hit = (reward_model.ensemble(gaps)["mean"] * true_gap > 0).double()
@@ -620,20 +624,23 @@ for person in (NOISY, WORDY):
     labels = some.label(person, 2048, run.fresh(f"length {person.name}"))
     w = fit_head(features[labels[:, 0]], features[labels[:, 1]])
     for name in (person.name, f"{person.name}, cured"):
-        detected[name], kept[name] = length_slope(features @ w), some.right(features @ w)
+        detected[name] = length_slope(features @ w)
+        kept[name] = some.right(features @ w)
         w = w.clone()
         w[at_words] = 0  # let words explain what they explain, then do not pay for them
 
 # %%
 claim("the detector finds the wordy teacher's dose in the student, and little in the "
       "noisy one's", abs(detected["wordy"] - WORDY.length_bias) < 0.5
-      and abs(detected["noisy"]) < 0.4, detected | {"dose": WORDY.length_bias}, kind="T")
+      and abs(detected["noisy"]) < 0.4, detected | {"dose": WORDY.length_bias},
+      kind="T")
 claim("with words as a covariate that is dropped at scoring, the biased labels teach "
       "the truth", kept["wordy, cured"] > kept["wordy"] + 0.1, kept, kind="T")
 both = some.label(WORDY, len(train), run.fresh("balance"))
 level = both[(words[both[:, 0]] - words[both[:, 1]]).abs() <= 1]
-slope_of = {name: length_slope(states @ fit_head(*(states[s] for s in two.T), l2=HEAD_L2))
-            for name, two in (("all pairs", both), ("balanced", level))}
+slope_of = {name: length_slope(states @ fit_head(
+    *(states[k] for k in two.T), l2=HEAD_L2))
+    for name, two in (("all pairs", both), ("balanced", level))}
 claim("on frozen states, too, pairs of equal length within one word leave a smaller "
       "slope on words", abs(slope_of["balanced"]) < abs(slope_of["all pairs"]),
       slope_of | {"pairs kept": len(level)}, kind="T")
@@ -661,7 +668,103 @@ claim("each gradient is minus the surprise, 1 - σ(gap), over the number of pair
 claim("what a pair gives to one side it takes from the other: the sum is never pushed",
       (chosen.grad + rejected.grad).abs().max() < 1e-15)
 
-@@LOOP@@# %% [markdown]
+# %% [markdown]
+# ## The loop: one whole reward model
+#
+# Now a copy of `village-3m-sft` with a scalar head is trained as a whole, on the labels of a careful person (temperature 1). To save time it reads only requests for help, harmful ones and harmless look-alikes: what is better there depends on the question. It *starts from the head* that was fitted to the frozen states, so that the first step finds a score that means something already; a head that starts from random numbers would first have to find it, and would pull the network about meanwhile. Is it better to read the *same* pairs a second time, or as many *new* ones once? Beside it: the linear head on frozen states, fitted to all of these labels.
+
+# %%
+show_source(RewardModel, reward_model.step)
+
+# %%
+dice = run.fresh("full")
+helps = torch.tensor([f in ("harmful", "lookalike") for f in wide.families])
+helps = helps[wide.prompt]
+learn_two, judged = (two[helps[two[:, 0]]] for two in (train, test))
+labels = label(learn_two[torch.randperm(len(learn_two), generator=dice)], CAREFUL, dice)
+seen_first, seen_next = labels.chunk(2)
+verdicts = label(judged, CAREFUL, dice)  # what the person says about the held-out pairs
+rows = {i: some.row(i, tokenizer)
+        for i in torch.cat([labels, verdicts]).unique().tolist()}
+
+
+def batch_of(two):
+    """(N, 2) places -> ids and attention (2N, L): the chosen answers first."""
+    ids, on = pad_right([rows[i] for i in two.T.flatten().tolist()], EOS)
+    return {"ids": ids, "attention": on}
+
+
+@torch.no_grad()
+def examine(model):
+    """Held-out pairs -> agreement with the truth, loss on what the person says."""
+    scores = torch.cat([torch.stack(model(**batch_of(two)).chunk(2), 1)
+                        for two in verdicts.split(32)])
+    real = gold[verdicts[:, 0]] - gold[verdicts[:, 1]]
+    hit = ((scores[:, 0] - scores[:, 1]) * real > 0).double().mean().item()
+    return {"accuracy": hit, "held-out loss": pairwise_loss(*scores.T)[0].item()}
+
+# %%
+def one_pass(model, two, name):
+    """Every pair once, 16 a step -> the losses of the steps."""
+    adam = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=0.0)
+    return [reward_model.step(model, adam, batch_of(torch.tensor(part)))["loss"].item()
+            for part in data.batches(two.tolist(), 16, generator=run.fresh(name))]
+
+
+def head_on(two):
+    """The frozen head fitted to labelled pairs."""
+    return fit_head(states[two[:, 0]], states[two[:, 1]], l2=HEAD_L2)
+
+
+full = RewardModel(start, head_on(seen_first).float())
+log, exam = {"first pass": one_pass(full, seen_first, "pass 1")}, {}
+exam["first half, once"] = examine(full)
+twice = copy.deepcopy(full)
+log["same pairs again"] = one_pass(twice, seen_first, "pass 2")
+exam["first half, twice"] = examine(twice)
+log["new pairs"] = one_pass(full, seen_next, "pass 2")
+exam["both halves, once"] = examine(full)
+frozen = RewardModel(start, head_on(labels).float())
+exam["frozen head, both halves"] = examine(frozen)
+
+# %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
+print(f"{len(labels)} labels, {len(verdicts)} held-out pairs")
+for name, losses in log.items():
+    print(f"{name:<18} training loss, first and last third:",
+          " ".join(f"{sum(x) / len(x):.3f}" for x in (losses[:8], losses[-8:])))
+for name, numbers in exam.items():
+    low, high = wilson(numbers["accuracy"], len(verdicts))
+    print(f"{name:<26} agrees with the truth {numbers['accuracy']:.3f} ({low:.2f} to "
+          f"{high:.2f})   held-out loss {numbers['held-out loss']:.3f}")
+
+# %%
+hit = {name: x["accuracy"] for name, x in exam.items()}
+claim("the whole network, from the head's start, orders unseen pairs better than the "
+      "head", hit["both halves, once"] > hit["frozen head, both halves"], hit, kind="T")
+claim("on the pairs it reads again the training loss is lower than on new ones",
+      sum(log["same pairs again"]) < sum(log["new pairs"]),
+      {name: sum(x) / len(x) for name, x in log.items()}, kind="T")
+so_far = {name: [sum(x[:k]) / k for k in range(1, len(x) + 1)]
+          for name, x in log.items()}
+show(line_plot({name: (range(1, len(x) + 1), x) for name, x in so_far.items()},
+               roles={"first pass": "reference", "same pairs again": "rejected",
+                      "new pairs": "chosen"},
+               title="The second reading looks like progress, on paper",
+               x_label="step of a pass", y_label="training loss, mean so far",
+               note="village-3m-sft, 16 pairs a step"),
+     "Line plot of the mean training loss so far of a reward model: first pass, second "
+     "pass over the same pairs, and new pairs; the second reading has the lowest loss.")
+
+# %% [markdown]
+# <details><summary>The prediction settled</summary>
+#
+# **(c)**, here: on requests for help the whole network, which starts from the head, ends above it (table). It can build what the frozen states do not show. An earlier version of this page trained from a random head on 256 pairs and ended *below* the frozen head; what was missing were the start and the pairs, not the network.
+#
+# </details>
+#
+# The training loss alone would recommend the second pass. Compare the *held-out* loss in the table above. One run with some 200 held-out pairs is an anecdote; we claim only what it shows.
+
+# %% [markdown]
 # ## Failure gallery
 #
 # **Failure 1: `log(1 + exp(...))`.** The second form of the loss, as printed.
@@ -680,8 +783,8 @@ naive.backward()
 naive_slope, losing.grad = losing.grad.clone(), None
 stable, _ = pairwise_loss(losing, torch.zeros(1))
 stable.backward()
-print(f"a gap of -100: as printed {naive.item():.1f}, gradient {naive_slope.item():.1f}; "
-      f"logsigmoid {stable.item():.1f}, gradient {losing.grad.item():.1f}")
+print(f"a gap of -100: printed {naive.item():.1f}, gradient {naive_slope.item():.1f}")
+print(f"logsigmoid {stable.item():.1f}, gradient {losing.grad.item():.1f}")
 claim("detector: feed a gap of minus one hundred; loss and gradient must be finite",
       not math.isfinite(naive.item()) and math.isnan(naive_slope.item())
       and stable.item() == 100 and losing.grad.item() == -1)
@@ -710,7 +813,8 @@ for name, (one, two) in (("given", given), ("guessed", guessed)):
     print(f"attention {name}: finished and cut get",
           "the same score" if abs(one - two) < 1e-6 else "different scores")
 claim("detector: with a guessed attention the finished and the cut answer cannot be "
-      "told apart", abs(given[0] - given[1]) > 1e-3 and abs(guessed[0] - guessed[1]) < 1e-5)
+      "told apart", abs(given[0] - given[1]) > 1e-3
+      and abs(guessed[0] - guessed[1]) < 1e-5)
 
 # %% [markdown]
 # **Failure 3: rated alternatives chained as steps.** Step data often rates several *alternatives* for one step, and
@@ -735,7 +839,7 @@ for k, alternatives in enumerate(solution):
         right_context.append(k)
 print("steps before each rated one, right  ", right_context)
 print("steps before each rated one, chained", chained)
-claim("detector: in a chain of alternatives the contexts outgrow the steps of the solution",
+claim("detector: in a chain of alternatives the contexts outgrow the solution's steps",
       max(right_context) == len(solution) - 1 and max(chained) > len(solution) - 1)
 
 # %% [markdown]
@@ -750,12 +854,14 @@ claim("detector: in a chain of alternatives the contexts outgrow the steps of th
 if available("smollm2-135m"):
     small, small_tokenizer = rlhf.models.load("smollm2-135m")
     asked = [row for split in ("train", "test") for row in village.prompts(
-        24, split=split, families=("harmful", "lookalike"), seed=run.seed, distinct=False)]
+        24, split=split, families=("harmful", "lookalike"), seed=run.seed,
+        distinct=False)]
     small_pairs = []
     for row in asked:
         task = village.parse(row["prompt"])
         bad = {"harmful": "help", "lookalike": "refuse"}[row["family"]]
-        small_pairs.append({"prompt": row["prompt"], "chosen": village.answer(task, luck),
+        small_pairs.append({"prompt": row["prompt"],
+                            "chosen": village.answer(task, luck),
                             "rejected": village.answer(task, luck, bad)})
     both = data.collate_pairs(small_pairs, small_tokenizer)
     better, worse = reward_model.last_states(
@@ -772,7 +878,8 @@ if available("smollm2-135m"):
 
 # %%
 if available("smollm2-135m"):
-    adam = torch.optim.AdamW([w for w in tuned.parameters() if w.requires_grad], lr=5e-5)
+    adam = torch.optim.AdamW(
+        [w for w in tuned.parameters() if w.requires_grad], lr=5e-5)
     small_log = []
     for part in data.batches(small_pairs[:24], 8, generator=run.fresh("small")):
         batch = data.collate_pairs(part, small_tokenizer)
@@ -784,7 +891,7 @@ if available("smollm2-135m"):
             new["ids"].split(32), new["attention"].split(32), strict=True)]).chunk(2))
     claim("before its first step the reward model gives the scores of the head it "
           "started from", off < 1e-5 * better.abs().max(),
-          {"largest difference": off.item(), "largest state": better.abs().max().item()})
+          {"largest difference": off.item()})
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
 if available("smollm2-135m"):
@@ -811,9 +918,10 @@ if available("smollm2-135m"):
 long = recorded("smollm2_reward")
 show(recorded_plot(long, {"chosen": "chosen", "rejected": "rejected"},
                    title="Recorded: the two scores come apart",
-                   y_label="mean score of the batch", note="smollm2-135m, LoRA, one run"),
-     "Line plot of the mean scores of chosen and of rejected answers against the steps of "
-     "a recorded run: the gap between them opens and stays open.")
+                   y_label="mean score of the batch",
+                   note="smollm2-135m, LoRA, one run"),
+     "Line plot of the mean scores of chosen and of rejected answers against the steps "
+     "of a recorded run: the gap between them opens and stays open.")
 gap = torch.tensor(long.curve["chosen"]) - torch.tensor(long.curve["rejected"])
 print("held-out pairs, the truly better answer scored higher (95 %):")
 held = {family: (x["right"], *wilson(x["right"], x["n"]))
@@ -821,9 +929,9 @@ held = {family: (x["right"], *wilson(x["right"], x["n"]))
 for family, (hit, low, high) in held.items():
     print(f"  {family:<10} {hit:.2f} ({low:.2f} to {high:.2f})")
 long.made()
-claim("the gap between the two scores is wider in the last third of the run than in the "
-      "first", gap[-20:].mean() > gap[:20].mean() + 0.1, {"first third": gap[:20].mean(
-      ).item(), "last third": gap[-20:].mean().item()}, kind="T")
+claim("the gap between the two scores is wider in the last third of the run than in "
+      "the first", gap[-20:].mean() > gap[:20].mean() + 0.1,
+      {"first third": gap[:20].mean(), "last third": gap[-20:].mean()}, kind="T")
 claim("the recorded reward model orders answers to harmful requests far better than a "
       "coin", held["harmful"][1] > 0.6, str(held["harmful"]), kind="T")
 claim("and answers to harmless look-alikes worse than those",
@@ -882,10 +990,11 @@ check("7.1", canonical, hidden=True)
 
 # %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex07-2", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def tie_loss(gap, outcome, t):
-    """Score differences (N,), outcomes (N,) in {0, 0.5, 1}, threshold t > 0 -> one number."""
+    """Score differences (N,), outcomes (N,) in {0, 0.5, 1}, t > 0 -> one number."""
     ### BEGIN SOLUTION
     first, second = torch.sigmoid(gap - t), torch.sigmoid(-gap - t)
-    chance = torch.where(outcome == 1, first, torch.where(outcome == 0, second, 1 - first - second))
+    tie = 1 - first - second
+    chance = torch.where(outcome == 1, first, torch.where(outcome == 0, second, tie))
     return -chance.log().mean()
     ### END SOLUTION
 
@@ -966,7 +1075,7 @@ check("7.3", read_at, hidden=True)
 
 # %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex07-4", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def duel(n):
-    """n >= 2 -> (first, second), lists of n probabilities; mean prefers the first, min not."""
+    """n >= 2 -> (first, second), lists of n; mean prefers the first, min not."""
     ### BEGIN SOLUTION
     return [0.95] * (n - 1) + [0.15], [0.25] * n
     ### END SOLUTION
