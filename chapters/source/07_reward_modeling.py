@@ -35,10 +35,9 @@ from rlhf_minimal.evaluate import comparisons, metrics, sums
 run = begin(7)
 
 # %% tags=["hide-input"] rlhf={"part": "predict"}
-asked = ("Two people compare answers; each picks the truly better one in about three "
-         "of four pairs. One errs at random. The other is sure of every choice, and "
-         "likes long answers. A reward model is trained on 8,000 labels of each. On "
-         "new prompts, which of the two picks the truly better answer more often?")
+asked = ("Two people compare answers; each picks the truly better one in three of four "
+         "pairs. One errs at random. The other is sure, and likes long answers. A reward "
+         "model learns from 8,000 labels of each. Which picks better on new prompts?")
 rlhf.book.predict(
     asked, a="that of the sure person: its labels contradict each other less",
     b="that of the person who errs at random",
@@ -88,42 +87,33 @@ def train(labels, steps=300):
 weights = {name: train(two) for name, two in labels.items()}
 score = {name: some.states @ weight for name, weight in weights.items()}
 everyone = {f"model of the {name} person": s for name, s in score.items()} | {
-    "the longer answer": some.words, "the more probable answer": some.logp,
-    "a coin": torch.zeros(len(some.gold))}
-seen = {f"model of the {p.name} person": some.confirmed(score[p.name], p)
-        for p in people}
+    "the longer answer": some.words, "the more probable answer": some.logp}
+seen = [some.confirmed(score[p.name], p) for p in people] + [None, None]
+harm = some.of("harmful")
 rlhf.book.table(
-    {name: [seen.get(name), some.interval(s), some.interval(s, some.of("harmful"))]
-     for name, s in everyone.items()}, digits="%", corner="how often it agrees with …",
+    {name: [share, some.interval(s), some.interval(s, harm)]
+     for (name, s), share in zip(everyone.items(), seen, strict=True)}, digits="%",
+    corner="how often it agrees with …",
     columns=["new labels of its teacher", "the truth", "truth, harmful requests"],
-    note="1,899 test pairs of 510 prompts; 127 pairs are of requests for harm")
+    note="1,899 test pairs, 127 of them of requests for harm; a coin: 50 %")
 
 # %% tags=["hide-input"]
 theirs = some.states @ rlhf.reward_model.fit_head(
     *(some.states[rows] for rows in labels["noisy"].T), l2=0.1)  # Newton's method
-off = (score["noisy"] - theirs).std() / theirs.std()
-claim("the package fits the same head (difference below 5 % of the spread)", off < 0.05)
-right = {name: some.interval(s) for name, s in score.items()}
-own = dict(zip(score, seen.values(), strict=True))
-claim("truth: the noisy person's model is ahead; new labels: the wordy person's is",
-      right["noisy"][0] > right["wordy"][0] + 0.05
-      and own["wordy"] > own["noisy"] + 0.02, {"right": right, "seen": own}, kind="T")
-usual, learned = (some.right(s, some.of("harmful"))
-                  for s in (some.logp, score["noisy"]))
-claim("harmful requests: the noisy person's model is far ahead of the log-probability",
-      learned > usual + 0.15, {"log-probability": usual, "model": learned}, kind="T")
-rlhf.book.settled(
-    "b", "Its model is clearly better than a coin; that of the sure person is no "
-    "better than a coin.")
-for name in right:
-    quote(f"right.{name}", "{:.0f} ± {:.0f} %".format(*(100 * x for x in right[name])))
-    quote(f"seen.{name}", f"{100 * own[name]:.0f} %")
-for name, share in (("logp", some.right(some.logp)), ("usual", usual),
-                    ("learned", learned), ("long", some.right(some.words))):
+claim("the package fits the same head (difference below 5 % of the spread)",
+      (score["noisy"] - theirs).std() < 0.05 * theirs.std())
+true, bad = ([some.right(s, two) for s in everyone.values()] for two in (None, harm))
+claim("the noisy person's model is ahead on the truth, and behind on new labels; on "
+      "requests for harm it is far ahead of the log-probability",
+      true[0] > true[1] + 0.05 and seen[1] > seen[0] + 0.02 and bad[0] > bad[3] + 0.15,
+      {"truth": true, "new labels": seen[:2], "harm": bad}, kind="T")
+rlhf.book.settled("b", "Its model is clearly better than a coin; the other one is not.")
+names = ("noisy", "wordy", "long", "logp", "seen", "seen2", "learned", "usual")
+for name, share in zip(names, true + seen[:2] + bad[::3], strict=True):
     quote(name, f"{100 * share:.0f} %")
 
 # %% [markdown]
-# The first column is what a project sees: accuracy on held-out labels of the same people. It recommends the wordy person's model (<!-- out seen.wordy --> against <!-- out seen.noisy -->). On the truth that model is right in <!-- out right.wordy --> of the pairs, and the noisy person's in <!-- out right.noisy -->.
+# The first column is what a project sees: accuracy on held-out labels of the same people. It recommends the wordy person's model (<!-- out seen2 --> against <!-- out seen -->). On the truth that model is right in <!-- out wordy --> of the pairs, and the noisy person's in <!-- out noisy -->.
 #
 # Do not overlook the cheapest rival. The *log-probability* of an answer under the model that wrote it (mean per token) needs no labels, and is right in <!-- out logp -->. In this world most faults are slips, and slips are improbable. But on requests for harm it is a coin (<!-- out usual -->): there what is usual and what people want differ. The noisy person's model knows what people want (<!-- out learned -->). That is what comparisons are for.
 #
@@ -144,14 +134,12 @@ gold, change = torch.tensor(gold), {k: torch.tensor(x) for k, x in change.items(
 
 # %% tags=["hide-input", "hero", "nbval-ignore-output"] rlhf={"ignore_reason": "trained", "drawing": true}
 k = gold[0].argmax().item()                        # the first perfect answer
-show(scores.grown(prompts[k], [plain[k], *filler], change["wordy"].mean(1).tolist(),
-                  gold[:, k].tolist(),
+show(scores.grown(prompts[k], [plain[k], *filler], change["wordy"].mean(1), gold[:, k],
                   note_below="change in standard deviations, mean of 32 answers"))
 
-# %% tags=["hide-input", "nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
+# %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained", "figure": "filler"}
 means = {name: x.mean(1).tolist() for name, x in change.items()}
-lines = {"proxy: wordy: score": means["wordy"],
-         "policy: noisy: score": means["noisy"],
+lines = {"proxy: score, wordy": means["wordy"], "policy: score, noisy": means["noisy"],
          "gold: true reward": (gold.mean(1) - gold[0].mean()).tolist()}
 show(plots.panels({"change": lines}, x_label="empty sentences added",
                   title="Filler pleases only the wordy person's model",
@@ -165,11 +153,11 @@ claim("four empty sentences: over 2 standard deviations for the wordy person's m
       and bool((gold == gold[0]).all()), means, kind="T")
 
 # %% [markdown] rlhf={"part": "idea"}
-# ## Idea 1: The score is a difference of log-odds
+# ## Idea 1: A difference of scores is a log-odds
 #
-# Where does the loss come from? Give every answer a positive *strength* $p$, and let an answer win in proportion to it. This is the model of Bradley and Terry (1952). A network may return negative numbers, so write $p=e^{r}$:
+# Where does the loss come from? Give every answer a positive *strength* $p$, and let an answer win in proportion to it. This is the model of Bradley and Terry (1952). A network may return negative numbers, so write $p=e^{r}$. For a chosen answer $y_c$ and a rejected one $y_r$:
 #
-# $$P(c\succ r)=\frac{p_c}{p_c+p_r}=\frac{e^{r_c}}{e^{r_c}+e^{r_r}}=\sigma(r_c-r_r),\qquad \mathcal L=-\log\sigma(r_c-r_r)$$
+# $$P(y_c\succ y_r)=\frac{p_c}{p_c+p_r}=\frac{e^{r_c}}{e^{r_c}+e^{r_r}}=\sigma(r_c-r_r),\qquad \mathcal L=-\log\sigma(r_c-r_r)$$
 #
 # *Said aloud: the probability of a choice depends on the difference of two scores, and the loss is small when the choices that people made are probable.* On paper: chosen 1.5, rejected 0.5, so a probability of .73 and a loss of .31. <!-- fact -->
 
@@ -192,7 +180,7 @@ claim("one number added to all answers of a prompt changes nothing",
 #
 # The last claim is the important one. Only differences *within a prompt* enter. So a score of 3 does not mean "good"; it means "better than a score of 2 for the same prompt". A comparison cannot tell which prompts got good answers, and an average score over different prompts has no meaning of its own.
 
-# %% tags=["hide-input"]
+# %%
 gap = torch.linspace(-4, 4, 81)
 show(plots.panels({"loss, and push (dashed)": {
     "policy: loss": (gap.tolist(), -F.logsigmoid(gap)),
@@ -218,7 +206,7 @@ ways = {"last real": (column * attention).argmax(1),
         "last column": column[-1:],
         "not padding": (column * (ids != end)).argmax(1)}
 
-# %% tags=["hide-input"] rlhf={"drawing": true}
+# %% rlhf={"drawing": true}
 tail = slice(-9, None)
 pieces = [tokenizer.decode([t]).strip(" <|>") for t in ids[0, tail].tolist()]
 show(scores.where_labels(
@@ -229,7 +217,7 @@ show(scores.where_labels(
     "the place at which each of four ways reads the score"))
 
 # %% [markdown]
-# On the left padding shifts everything, so `sum − 1` lands inside the answer. The last column is right here, and wrong under right padding. The last way takes the real end token for padding. Only the first is right on both sides. What does a wrong place cost? The noisy person's head, on real pairs padded on the left:
+# Padding on the left shifts everything, so `sum − 1` lands inside the answer. The last column is right here, and wrong under right padding. The last way takes the real end token for padding. Only the first is right on both sides. What does a wrong place cost? The noisy person's head, on real pairs padded on the left:
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
 judge = rlhf.reward_model.RewardModel(model, weights["noisy"].float())
@@ -240,17 +228,15 @@ rlhf.book.table({name: {"agrees with the truth": x} for name, x in found.items()
                 note="512 test pairs, left padding")
 
 # %% tags=["hide-input"]
-rows = [some.row(i, tokenizer) for i in short[:4]]
-with torch.no_grad():
-    left, right_ = (judge(*pad(rows)) for pad in (rlhf.tensors.pad_left,
-                                                  rlhf.tensors.pad_right))
+pads = rlhf.tensors.pad_left, rlhf.tensors.pad_right
+both = [judge(*pad([some.row(i, tokenizer) for i in short[:4]])) for pad in pads]
 claim("the package's score does not depend on the side of the padding",
-      (left - right_).abs().max() < 1e-4 * left.abs().max().clamp(min=1))
+      (both[0] - both[1]).abs().max() < 1e-4 * both[0].abs().max().clamp(min=1))
 claim("read at sum − 1, the same head is worse",
       found["sum − 1"] < found["last real"] - 0.02, found, kind="T")
 
 # %% [markdown] rlhf={"part": "idea"}
-# Nothing crashes, and one loss looks like another. So this bug lives long; it was reported in several libraries ([pytorch/rl](https://github.com/pytorch/rl/issues/3887), [transformers](https://github.com/huggingface/transformers/issues/35352), [OpenRLHF](https://github.com/OpenRLHF/OpenRLHF/issues/300)).
+# Nothing crashes, and one loss looks like another. (The token before the end does well here: a full stop has seen nearly everything. It fails where an answer was cut.) So this bug lives long; it was reported in several libraries ([pytorch/rl](https://github.com/pytorch/rl/issues/3887), [transformers](https://github.com/huggingface/transformers/issues/35352), [OpenRLHF](https://github.com/OpenRLHF/OpenRLHF/issues/300)).
 #
 # > **Keep this.** Read the score at the last token whose attention is 1, and test it: pad on the left, pad on the right, compare.
 #
@@ -265,7 +251,7 @@ sets = run.seeds(5)
 ideal = {p.name: some.students(p, sizes, x=truth, l2=1e-3, seeds=sets) for p in people}
 real = {p.name: some.students(p, sizes, seeds=sets) for p in people}
 
-# %% tags=["hide-input"]
+# %%
 both = {"a pupil that sees the facts": ideal, "a head on the network's state": real}
 looks = {"noisy person": "policy", "wordy person": "proxy", "teachers": "reference"}
 show(plots.panels(
@@ -274,20 +260,20 @@ show(plots.panels(
     roles=looks, ticks=sizes, share=True, zero=None, x_label="number of labelled pairs",
     note="agreement with the truth",
     title="More labels help against noise, not against bias"))
-last = {(what, name): rows_[:, -1].mean().item() for what, of in
-        (("ideal", ideal), ("real", real)) for name, rows_ in of.items()}
-for (what, name), share in last.items():
-    quote(f"{what}.{name}", f"{100 * share:.0f} %")
-claim("seeing the facts: over 90 % from the noisy person, near its teacher's share "
-      "from the wordy one", last["ideal", "noisy"] > 0.9 and abs(
-          last["ideal", "wordy"] - some.agreement(wordy)) < 0.05, last, kind="T")
-claim("on the network's state: each of five label sets of the noisy person ends higher",
-      bool((real["noisy"][:, -1] > real["wordy"][:, -1].max()).all()), kind="T")
+
+# %% tags=["hide-input"]
+ends = [of[name][:, -1] for of in (ideal, real) for name in ("noisy", "wordy")]
+claim("facts: over 90 % from the noisy person, near the teacher's share from the wordy "
+      "one; network's state: each noisy set ends above each wordy set",
+      ends[0].mean().item() > 0.9 and bool(ends[2].min() > ends[3].max())
+      and abs(ends[1].mean().item() - some.agreement(wordy)) < 0.05, kind="T")
+for name, share in zip(("ideal", "ideal2", "real", "real2"), ends, strict=True):
+    quote(name, f"{100 * share.mean():.0f} %")
 
 # %% [markdown]
-# The noisy person's slips point in no direction. With enough pairs they cancel, and the pupil becomes far better than its teacher: <!-- out ideal.noisy -->. The wordy person's errors all point the same way. There is nothing to average; more labels only fix the error more firmly (<!-- out ideal.wordy -->).
+# The noisy person's slips point in no direction. With enough pairs they cancel, and the pupil becomes far better than its teacher: <!-- out ideal -->. The wordy person's errors all point the same way. There is nothing to average; more labels only fix the error more firmly (<!-- out ideal2 -->).
 #
-# So bias explains a ceiling near the teacher. It does not explain why the real model stops at <!-- out real.wordy -->. For that ask the head itself two questions, with labels that contain no error at all: <!-- fact -->
+# So bias explains a ceiling near the teacher. It does not explain why the real model stops at <!-- out real2 -->. For that ask the head itself two questions, with labels that contain no error at all: <!-- fact -->
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
 exact = rlhf.village.Annotator(name="exact", temperature=0.01)
@@ -304,17 +290,14 @@ rlhf.book.table({"taught length alone: picks the longer": [read["easy"]],
 
 # %% tags=["hide-input"]
 easy, hard = read.values()
-claim("the state shows length far better than quality", easy > hard + 0.15, read,
-      kind="T")
-claim("the wordy person's model prefers the longer answer in over 70 % of the pairs",
-      longer["wordy"] > 0.7, longer, kind="T")
-for name, x in longer.items():
-    quote(f"longer.{name}", f"{100 * x:.0f} %")
-quote("easy", f"{100 * easy:.0f} %")
-quote("hard", f"{100 * hard:.0f} %")
+claim("the state shows length far better than quality, and the wordy person's model "
+      "prefers the longer answer in over 70 % of the pairs",
+      easy > hard + 0.15 and longer["wordy"] > 0.7, read | longer, kind="T")
+for name, x in (read | {"longer": longer["wordy"]}).items():
+    quote(name, f"{100 * x:.0f} %")
 
 # %% [markdown]
-# Length is easy to read off the state (<!-- out easy -->), quality is hard (<!-- out hard -->). From labels that follow both, the head takes what it can read. The wordy person's model prefers the longer answer in <!-- out longer.wordy --> of the pairs of unequal length, while the longer answer is the better one in <!-- out long -->. *A person who is right three times in four taught a model that is right half of the time: what was right in the labels was what the model could hardly read.* Now you: choose a teacher for the pupil that sees the facts. Bias is counted in points for ten words. <!-- fact -->
+# Length is easy to read off the state (<!-- out easy -->), quality is hard (<!-- out hard -->). From labels that follow both, the head takes what it can read. The wordy person's model prefers the longer answer in <!-- out longer --> of the pairs of unequal length, while the longer answer is the better one in <!-- out long -->. *A person who is right three times in four taught a model that is right half of the time: what was right in the labels was what the model could hardly read.* Now you: choose a teacher for the pupil that sees the facts. Bias is counted in points for ten words. <!-- fact -->
 
 # %% tags=["hide-input", "nbval-ignore-output"] rlhf={"ignore_reason": "widget"}
 scores.teacher_and_student(some.lesson(run.seed), bias=[0.0, 2.5],
@@ -325,9 +308,9 @@ scores.teacher_and_student(some.lesson(run.seed), bias=[0.0, 2.5],
 #
 # ## Idea 4: Four models that score
 #
-# "Reward model" means several things. They have nearly the same network and differ in *which token gets which label*. An answer with the right result and one wrong step (its first column carries 1, so the second is 4 + 2 + 1):
+# "Reward model" means several things. They have nearly the same network and differ in *which token gets which label*. An answer to 43 + 29 with the right result and one wrong step (the first column carries 1, so the second is 4 + 2 + 1):
 
-# %% tags=["hide-input"] rlhf={"drawing": true}
+# %% rlhf={"drawing": true}
 tokens = ["3+9", "=12.", "4+2", "=6.", "Result", "is", "72.", "end"]
 show(scores.where_labels(tokens, {
     "reward": [""] * 7 + ["r"], "outcome": ["1"] * 8,
@@ -373,29 +356,27 @@ shift = metrics.base_rate_shift(far, far_z.mean().item())
 curves = {"policy: its own sums": (own, own_z), "rejected: early": (far, far_z),
           "chosen: early, shifted": (far + shift, far_z)}
 
-# %% tags=["hide-input", "nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
-error = {name: rlhf.evaluate.expected_calibration_error(logit.sigmoid(), y)
+# %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
+found = {name: metrics.reliability(logit.sigmoid(), y)
          for name, (logit, y) in curves.items()}
-show(plots.line_plot({name: metrics.reliability(logit.sigmoid(), y)
-                      for name, (logit, y) in curves.items()}
-                     | {"reference: perfect": ([0, 1], [0, 1])},
+show(plots.line_plot(found | {"reference: perfect": ([0, 1], [0, 1])},
                      x_label="predicted probability of a right result",
                      y_label="share that was right",
                      title="One constant repairs most of it"),
      "Reliability curves of an outcome model: near the diagonal on sums of its own "
      "model, far below it on early ones, near it again after one shift.")
-for name, part in (("own", "policy: its own sums"), ("early", "rejected: early"),
-                   ("shifted", "chosen: early, shifted")):
-    quote(f"ece.{name}", f"{error[part]:.2f}")
-quote("rates", f"{own_z.mean():.0%} and {far_z.mean():.0%}".replace("%", " %"))
 
 # %% tags=["hide-input"]
-fine, bad, shifted = error.values()
+fine, bad, shifted = (metrics.expected_calibration_error(logit.sigmoid(), y)
+                      for logit, y in curves.values())
 claim("calibrated on its own sums, not on the early ones; a constant repairs over half",
-      fine < 0.1 and bad > fine + 0.1 and shifted < bad / 2, error, kind="T")
+      fine < 0.1 and bad > fine + 0.1 and shifted < bad / 2, kind="T")
+for name, x in (("ece", fine), ("ece2", bad), ("ece3", shifted)):
+    quote(name, f"{x:.2f}")
+quote("rates", f"{own_z.mean():.0%} and {far_z.mean():.0%}".replace("%", " %"))
 
 # %% [markdown] rlhf={"part": "wrong"}
-# The mean distance from the diagonal is <!-- out ece.own --> on its own sums, <!-- out ece.early --> on the early ones, and <!-- out ece.shifted --> after one constant is added to all logits. So most of the error is a *base rate*: right results are <!-- out rates --> of the two. The model expects what it has seen. (With so few right results, little is left to be wrong about.)
+# The mean distance from the diagonal is <!-- out ece --> on its own sums, <!-- out ece2 --> on the early ones, and <!-- out ece3 --> after one constant is added to all logits. So most of the error is a *base rate*: right results are <!-- out rates --> of the two. The model expects what it has seen. (With so few right results, little is left to be wrong about.)
 #
 # > **Keep this.** Ask of every score: which token, which label, and whose answers was it trained on?
 #
@@ -415,14 +396,14 @@ claim("calibrated on its own sums, not on the early ones; a constant repairs ove
 apart = (some.words[labels["wordy"][:, 0]] - some.words[labels["wordy"][:, 1]]).abs()
 balanced = labels["wordy"][apart <= 1]
 cured = some.states @ train(balanced)
-both = {"all labels": (len(apart), right["wordy"]),
+both = {"all labels": (len(apart), some.interval(score["wordy"])),
         "pairs of equal length": (len(balanced), some.interval(cured))}
 rlhf.book.table(both, ["pairs", "agrees with the truth"],
                 digits={"agrees with the truth": "%"})
 
 # %% tags=["hide-input"]
 claim("fewer, balanced labels of the same person make a better model",
-      some.right(cured) > right["wordy"][0] + 0.03, kind="T")
+      some.right(cured) > some.right(score["wordy"]) + 0.03, kind="T")
 
 # %% [markdown] rlhf={"part": "gpt2"}
 # Throwing labels away made the model better. It works for a bias that you have guessed; a bias that nobody thinks of stays.
@@ -453,7 +434,7 @@ rlhf.book.table({name: {"teacher": large.right["teacher"][name],
 
 # %% tags=["hide-input"]
 for name in ("noisy", "wordy"):
-    quote(f"large.{name}", f"{sum(y[-1] for y in large.seeds(name)) / 5:.1f}")
+    quote(f"large.{name}", f"{large.means(name)[-1]:.1f}")
 quote("large.logp", f"{100 * large.right['log-probability']:.0f} %")
 
 # %% [markdown] rlhf={"part": "exercises"}
@@ -488,7 +469,9 @@ check("7.7", margin_loss, hidden=True)
 #
 # ### Exercise 7.8 · What does an error cost, in words?
 #
-# A person has a length bias of $b$ points for ten words and noise τ. One answer has $d$ points less true reward. How many words more does it need to be chosen with probability $p$? On paper first: how many words hide a wrong fact (3 points) from our wordy person, so that both answers are chosen equally often?
+# A person has a length bias of $b$ points for ten words and noise τ. One answer has $d$ points less true reward. How many words more does it need to be chosen with probability $p$? On paper first: how many words hide a wrong fact (3 points) from our wordy person, so that both answers are chosen equally often? The four empty sentences have 31 words.
+#
+# ![Line plot: the score of the wordy person's model rises with each empty sentence, that of the noisy person's model and the true reward do not](figures/07_filler.png)
 
 # %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex07-8", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def words_needed(d, b, tau, p):

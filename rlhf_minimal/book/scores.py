@@ -11,12 +11,13 @@ from .explorers import Explorer
 from .plots import BLACK, GREEN, GREY, ORANGE, short
 
 
-def grown(prompt: str, sentences: list, scores: list, gold: list, *, note_below="", alt=""):
+def grown(prompt: str, sentences: list, scores, gold, *, note_below="", alt=""):
     """One answer that gets one more sentence in each row; at its right the change of its score, and its true reward.
 
     sentences: the answer, then what is added; scores (changes, in standard deviations) and gold (true rewards): one number
     for each row. Raises ValueError where the counts differ.
     """
+    scores, gold = ([float(x) for x in values] for values in (scores, gold))
     if not len(sentences) == len(scores) == len(gold):
         raise ValueError(f"{len(sentences)} sentences, {len(scores)} scores, {len(gold)} true rewards; give as many of each")
     wide, row, left = 5.4, 0.62, 2.95
