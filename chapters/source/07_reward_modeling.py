@@ -86,8 +86,8 @@ def train(labels, steps=300):
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
 weights = {name: train(two) for name, two in labels.items()}
 score = {name: some.states @ weight for name, weight in weights.items()}
-everyone = {f"model of the {name} person": s for name, s in score.items()} | {
-    "the longer answer": some.words, "the more probable answer": some.logp}
+everyone = {f"{name} person's model": s for name, s in score.items()} | {
+    "longer answer": some.words, "more probable answer": some.logp}
 seen = [some.confirmed(score[p.name], p) for p in people] + [None, None]
 harm = some.of("harmful")
 rlhf.book.table(
@@ -157,7 +157,9 @@ claim("four empty sentences: over 2 standard deviations for the wordy person's m
 #
 # Where does the loss come from? Give every answer a positive *strength* $p$, and let an answer win in proportion to it. This is the model of Bradley and Terry (1952). A network may return negative numbers, so write $p=e^{r}$. For a chosen answer $y_c$ and a rejected one $y_r$:
 #
-# $$P(y_c\succ y_r)=\frac{p_c}{p_c+p_r}=\frac{e^{r_c}}{e^{r_c}+e^{r_r}}=\sigma(r_c-r_r),\qquad \mathcal L=-\log\sigma(r_c-r_r)$$
+# $$P(y_c\succ y_r)=\frac{p_c}{p_c+p_r}=\frac{e^{r_c}}{e^{r_c}+e^{r_r}}=\sigma(r_c-r_r)$$
+#
+# $$\mathcal L=-\log\sigma(r_c-r_r)$$
 #
 # *Said aloud: the probability of a choice depends on the difference of two scores, and the loss is small when the choices that people made are probable.* On paper: chosen 1.5, rejected 0.5, so a probability of .73 and a loss of .31. <!-- fact -->
 
@@ -318,15 +320,15 @@ show(scores.where_labels(tokens, {
     title="Who gets a label where"))
 
 # %% [markdown]
-# | model | question | label | loss |
-# |---|---|---|---|
-# | reward | how good is the whole answer? | which of two was chosen | $-\log\sigma(r_c-r_r)$ |
-# | outcome | will the result be right? | the result, at every token | cross-entropy |
-# | process | is this step right? | each step, at its end | cross-entropy |
-# | value | what will *this policy* still earn from here? | its own returns | squared error |
-# | generative judge | which is better, and why? | none: it is asked in words | that of a language model |
+# | model | question | label |
+# |---|---|---|
+# | reward | how good is the whole answer? | which of two was chosen |
+# | outcome | will the result be right? | the result, at every token |
+# | process | is this step right? | each step, at its end |
+# | value | what will *this policy* still earn from here? | its own returns |
+# | generative judge | which is better, and why? | none: it is asked in words (chapter 13) |
 #
-# With a label $z\in\{0,1\}$ and a prediction $s=\sigma(\text{logit})$, cross-entropy is $-z\log s-(1-z)\log(1-s)$. The outcome model takes its mean over all tokens of an answer, then over answers; the process model over the steps. (The book prints a second outcome loss, of the *mean* logit; readers stumbled over the two, [#505](https://github.com/natolambert/rlhf-book/issues/505). That a step's score depends on the steps before it was made clear in [#389](https://github.com/natolambert/rlhf-book/pull/389).)
+# The reward model has the loss of idea 1; the value function learns by squared error, the two between by *cross-entropy*. With a label $z\in\{0,1\}$ and a prediction $s=\sigma(\text{logit})$ it is $-z\log s-(1-z)\log(1-s)$. The outcome model takes its mean over all tokens of an answer, then over answers; the process model over the steps. (The book prints a second outcome loss, of the *mean* logit; a reader asked which is meant, [#505](https://github.com/natolambert/rlhf-book/issues/505). That a step's score depends on the steps before it was made clear in [#389](https://github.com/natolambert/rlhf-book/pull/389).)
 
 # %%
 logits = torch.tensor([[0.0, 2.0, 0.0, 2.0]])      # four tokens, two steps of two
@@ -414,8 +416,8 @@ claim("fewer, balanced labels of the same person make a better model",
 
 # %%
 large = rlhf.book.recorded("07_smollm2")
-lines = {f"{looks_}: model of the {name} person": large.seeds(name)
-         for looks_, name in (("proxy", "wordy"), ("policy", "noisy"))}
+lines = {"proxy: score, wordy": large.seeds("wordy"),
+         "policy: score, noisy": large.seeds("noisy")}
 show(plots.panels({"change of score, standard deviations": lines},
                   x_label="empty sentences added",
                   title="SmolLM2: filler pleases the wordy person's model, too"))

@@ -420,6 +420,7 @@ claim("process_loss is the mean over all labelled steps", abs(
 
 # %%
 start, tokenizer = rlhf.models.load("village-3m-sft")
+EOS = tokenizer.eos_token_id
 pool = wide.select(family="sum")
 many = data.pool().select(source="village-3m-sft", family="sum")
 many = many.take(torch.cat([rows[:64] for rows in many.groups().values()]))
@@ -575,11 +576,14 @@ show(line_plot({"before": reliability(before, seen), "after": reliability(after,
                note="linear head, 2,048 labels, the last set"),
      "Reliability curves of a reward model on new pairs: before temperature scaling it "
      "is flatter than the diagonal; after it the claims stay nearer to one half.")
+less = ece["before"] - ece["after"]
 claim("on all ten sets the fitted temperature is above one: the head was overconfident",
       ece["T"].min() > 1, {name: x.mean().item() for name, x in ece.items()}, kind="T")
+claim("dividing the scores by a temperature fitted elsewhere lowers the calibration error",
+      less.mean() - 3 * less.std() / 10**0.5 > 0, {"less": less.mean().item()}, kind="S")
 
 # %% [markdown]
-# The temperature brings the claims nearer to one half, but the calibration *error* hardly falls (the line of numbers above): the outer bins, which were wrong, held few pairs, and what remains is sampling noise of the bins. Look at the curve, and at how many pairs stand behind each of its points, before you quote an ECE.
+# On average over ten label sets the calibration error falls by more than half (the line of numbers above), to about what chance alone would give bins of some hundred pairs. A single set can show much less: do not judge a temperature, or a model, by one ECE. And it repairs the *confidence* only: the order of the answers, right or wrong, stays.
 #
 # **Ensembles.** Five heads, each fitted on its own resample of the same labels. Where they disagree, the score is an accident of the sample. `ensemble` gives mean, minimum and spread; a pessimist optimises the minimum, or the mean minus the spread. Ten label sets.
 
@@ -802,7 +806,7 @@ claim("detector: feed a gap of minus one hundred; loss and gradient must be fini
 # %%
 labels = some.label(CAREFUL, len(train), run.fresh("judge"))
 frozen_head = fit_head(states[labels[:, 0]], states[labels[:, 1]], l2=HEAD_L2)
-judge, EOS = RewardModel(start, frozen_head.float()), tokenizer.eos_token_id
+judge = RewardModel(start, frozen_head.float())
 finished = encode_prompt(tokenizer, "What does the fox eat?") + encode_completion(
     tokenizer, "It eats cakes.")[0]
 cut = finished[:-1]  # stopped by a length limit: no end token
