@@ -579,8 +579,9 @@ show(line_plot({"before": reliability(before, seen), "after": reliability(after,
 less = ece["before"] - ece["after"]
 claim("on all ten sets the fitted temperature is above one: the head was overconfident",
       ece["T"].min() > 1, {name: x.mean().item() for name, x in ece.items()}, kind="T")
-claim("dividing the scores by a temperature fitted elsewhere lowers the calibration error",
-      less.mean() - 3 * less.std() / 10**0.5 > 0, {"less": less.mean().item()}, kind="S")
+claim("dividing the scores by a temperature fitted elsewhere lowers the calibration "
+      "error", less.mean() - 3 * less.std() / 10**0.5 > 0, {"less": less.mean().item()},
+      kind="S")
 
 # %% [markdown]
 # On average over ten label sets the calibration error falls by more than half (the line of numbers above), to about what chance alone would give bins of some hundred pairs. A single set can show much less: do not judge a temperature, or a model, by one ECE. And it repairs the *confidence* only: the order of the answers, right or wrong, stays.
