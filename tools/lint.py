@@ -27,8 +27,7 @@ from .execute import ROOT, claims
 from .rules import RULES, Book, rule
 
 # Deeper notebooks that are still in the form of the one notebook a chapter had; a chapter that was split leaves the list.
-OLD_FORM = ("03_definitions", "07_reward_modeling", "08_regularization", "09_instruction_tuning",
-            "10_rejection_sampling", "17_over_optimization")
+OLD_FORM = ("03_definitions", "08_regularization", "09_instruction_tuning", "10_rejection_sampling", "17_over_optimization")
 UNCOMPARED = {"lesson": 0.30, "deeper": 0.15, "old": 0.15}
 TAGS = {"nbval-ignore-output", "exercise", "hide-input", "hero"}
 REASONS = {"trained", "sampled", "timing", "widget", "hardware"}

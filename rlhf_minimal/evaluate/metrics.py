@@ -132,6 +132,35 @@ def expected_calibration_error(prob: Numbers, label: Numbers, bins: int = 10) ->
     return (gaps.abs().sum() / len(prob)).item()
 
 
+def reliability(prob: Numbers, label: Numbers, bins: int = 8, least: int = 20) -> tuple[list[float], list[float]]:
+    """A reliability curve: in each bin of equal width with at least `least` items, (mean probabilities, shares of ones).
+
+    prob (N,) from 0 to 1; label (N,), 0 or 1. Where both lists agree, a predicted probability is one.
+
+    >>> reliability([0.1, 0.1, 0.9, 0.9], [0, 0, 1, 0], bins=2, least=2)
+    ([0.1, 0.9], [0.0, 0.5])
+    """
+    prob, label = check_paired(prob, label)
+    where = (prob * bins).long().clamp(max=bins - 1)
+    full = [where == b for b in range(bins) if (where == b).sum() >= least]
+    return [prob[b].mean().item() for b in full], [label[b].mean().item() for b in full]
+
+
+def base_rate_shift(logit: Tensor, rate: float) -> float:
+    """The one number to add to all logits (N,) so that their mean probability becomes `rate`, between 0 and 1.
+
+    >>> round(base_rate_shift(torch.zeros(3), 0.75), 4)  # log 3
+    1.0986
+    """
+    if not 0 < rate < 1:
+        raise ValueError(f"rate is {rate}; a mean probability lies between 0 and 1, both excluded")
+    low, high = -60.0, 60.0
+    for _ in range(80):
+        middle = (low + high) / 2
+        low, high = (middle, high) if torch.sigmoid(logit.double() + middle).mean() < rate else (low, middle)
+    return (low + high) / 2
+
+
 def ranks(x: Tensor) -> Tensor:
     """Ranks from 1, (N,) -> (N,); equal values share their mean rank."""
     below, same = (x[None, :] < x[:, None]).sum(1), (x[None, :] == x[:, None]).sum(1)

@@ -20,7 +20,7 @@ from rlhf_minimal.evaluate import (
     spearman,
     win_rate,
 )
-from rlhf_minimal.evaluate.metrics import ranks
+from rlhf_minimal.evaluate.metrics import base_rate_shift, ranks, reliability
 
 
 def test_I3_pass_at_k_is_the_share_of_subsets_with_a_hit():
@@ -210,3 +210,18 @@ def test_by_default_there_are_ten_bins():
     """0.05 and 0.095 lie in the first of ten, whose mean is off by (0.145 - 1) / 2; 0.105 lies in the second."""
     assert expected_calibration_error([0.05, 0.095], [0, 1]) == pytest.approx(0.855 / 2)
     assert expected_calibration_error([0.05, 0.105], [0, 1]) == pytest.approx((0.05 + 0.895) / 2)
+
+
+def test_a_reliability_curve_leaves_out_thin_bins():
+    prob, label = torch.tensor([0.05] * 10 + [0.95] * 30), torch.tensor([0.0] * 10 + [1.0] * 15 + [0.0] * 15)
+    assert reliability(prob, label, bins=4) == ([pytest.approx(0.95)], [0.5])
+    assert reliability(prob, label, bins=4, least=10)[1] == [0.0, 0.5]
+
+
+def test_one_constant_moves_the_mean_probability():
+    logit = torch.randn(500, generator=torch.Generator().manual_seed(0))
+    for rate in (0.02, 0.5, 0.9):
+        moved = torch.sigmoid(logit.double() + base_rate_shift(logit, rate))
+        assert moved.mean().item() == pytest.approx(rate, abs=1e-9)
+    with pytest.raises(ValueError, match="rate is 0"):
+        base_rate_shift(logit, 0)

@@ -1,5 +1,7 @@
 """Answers to the exercises of chapter 7: right ones, written in two ways, and wrong ones with the message they earn."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 
@@ -95,6 +97,24 @@ def by_steps(score, quality, words):
     return w @ score / (w @ w)
 
 
+def words_solved(loss, per_ten, tau, p):
+    return (loss + tau * math.log(p / (1 - p))) * 10 / per_ten
+
+
+def words_bisect(loss, per_ten, tau, p):
+    """Add words until the person chooses the worse answer often enough."""
+    low, high = -1e3, 1e3
+    for _ in range(200):
+        n = (low + high) / 2
+        low, high = (n, high) if 0.5 * (1 + math.tanh((per_ten * n / 10 - loss) / tau / 2)) < p else (low, n)
+    return low
+
+
+def cost(gap):
+    """-log sigmoid, as a mean."""
+    return -F.logsigmoid(gap).mean()
+
+
 RIGHT = {
     "7.1": [minus_mean, minus_largest],
     "7.2": [tie_where, tie_loop],
@@ -102,6 +122,9 @@ RIGHT = {
     "7.4": [lambda n: ([0.95] * (n - 1) + [0.15], [0.25] * n), lambda n: (torch.tensor([0.0] + [1.0] * (n - 1)), [0.1] * n)],
     "7.5": [bold, bold_loop],
     "7.6": [lambda s, q, w: solve(s, q, w)[1], by_steps],
+    "7.7": [lambda c, r, m: -F.logsigmoid(c - r - m).mean(), lambda c, r, m: F.softplus(r + m - c).sum() / len(c)],
+    "7.8": [words_solved, words_bisect],
+    "7.9": [lambda: "b", lambda: " (B) "],
 }
 
 WRONG = {  # {exercise: {the misconception's name: answer}}
@@ -163,5 +186,34 @@ WRONG = {  # {exercise: {the misconception's name: answer}}
         "score and quality share a unit": lambda s, q, w: solve(s - q, w)[0],
         "another regression": lambda s, q, w: 0.0,
         "the wrong kind of answer": lambda s, q, w: s,
+    },
+    "7.7": {
+        "the formula is the code": lambda c, r, m: (1 + (r + m - c).exp()).log().mean(),
+        "a margin helps the pair": lambda c, r, m: cost(c - r + m),
+        "a margin is added to the loss": lambda c, r, m: cost(c - r) + m.mean(),
+        "a margin is a weight": lambda c, r, m: cost(m * (c - r)),
+        "the loss without a margin": lambda c, r, m: cost(c - r),
+        "the rejected answer is to win": lambda c, r, m: cost(r - c - m),
+        "the sign is upside down": lambda c, r, m: -cost(c - r - m),
+        "sum for mean": lambda c, r, m: cost(c - r - m) * len(c),
+        "another loss": lambda c, r, m: (c - r - m).square().mean(),
+        "the wrong kind of answer": lambda c, r, m: "loss",
+    },
+    "7.8": {
+        "the unit of the bias": lambda d, b, t, p: words_solved(d, b, t, p) / 10,
+        "enough for a tie": lambda d, b, t, p: 10 * d / b,
+        "noise does not matter": lambda d, b, t, p: words_solved(d, b, 1, p),
+        "noise makes it easier": lambda d, b, t, p: words_solved(d, b, 1 / t, p),
+        "a higher probability is cheaper": lambda d, b, t, p: words_solved(d, b, -t, p),
+        "being worse is an advantage": lambda d, b, t, p: words_solved(-d, b, t, p),
+        "another number of words": lambda d, b, t, p: 3.0,
+        "the wrong kind of answer": lambda d, b, t, p: math.inf,
+    },
+    "7.9": {
+        "more of the same labels": lambda: "a",
+        "a low loss is a true score": lambda: "c",
+        "the score is absolute": lambda: "d",
+        "no such option": lambda: "e",
+        "the wrong kind of answer": lambda: 2,
     },
 }

@@ -1,10 +1,10 @@
-"""Checks of chapter 7: what a score means, ties, the token it is read from, steps, boldness, the price of a word."""
+"""Checks of chapter 7: what a score means, ties, the token it is read from, steps, confidence, the price of a word, margins."""
 
 import numpy
 import torch
 
 from . import Misconception
-from .answers import array, sigmoid
+from .answers import array, letter, like, sigmoid
 
 
 def _tensor(x, dtype=torch.float64):
@@ -279,4 +279,95 @@ def price_of_a_word(answer, rng):
     raise Misconception("it is not the coefficient of words in score = a x quality + b x words", "another regression")
 
 
-CHECKS = {"7.1": canonical, "7.2": tie_loss, "7.3": read_at, "7.4": duel, "7.5": boldness, "7.6": price_of_a_word}
+def margin_loss(answer, rng):
+    """7.7: the mean of -log sigmoid(r_c - r_r - m)."""
+    cases, wide = [], []
+    for k in range(24):
+        rows = (1, 2, 5, 9)[k % 4]
+        chosen, rejected, margin = rng.normal(0, 1.5, rows), rng.normal(0, 1.5, rows), rng.uniform(0.1, 3, rows)
+        got = _number(answer(*map(_tensor, (chosen, rejected, margin))), "the loss")
+        cases.append(((chosen, rejected, margin), got))
+    for far in (90.0, 300.0):  # in float32, as networks give them
+        two = [_tensor([x], torch.float32) for x in (-far, far, 1.0)]
+        wide.append((2 * far + 1, float(answer(*two))))
+
+    def cost(gap):
+        return numpy.logaddexp(0, -gap)
+
+    def is_(formula):
+        return like(cases, formula, atol=1e-6)
+
+    if is_(lambda c, r, m: cost(c - r - m).mean()):
+        if all(abs(got - want) < 1e-2 for want, got in wide):
+            return
+        raise Misconception("right on small gaps, but a gap of some hundreds overflows: there is a function in "
+                            "torch.nn.functional that does not", "the formula is the code")
+    if is_(lambda c, r, m: cost(c - r + m).mean()):
+        raise Misconception("an added margin makes the loss smaller, as if the pair were easier; the chosen answer has to win "
+                            "*by* m", "a margin helps the pair")
+    if is_(lambda c, r, m: (cost(c - r) + m).mean()) or is_(lambda c, r, m: (cost(c - r) - m).mean()):
+        raise Misconception("outside the sigmoid the margin is a constant and has no gradient", "a margin is added to the loss")
+    if is_(lambda c, r, m: cost((c - r) * m).mean()) or is_(lambda c, r, m: (m * cost(c - r)).mean()):
+        raise Misconception("this weighs the pairs; a margin is a distance, in units of the score", "a margin is a weight")
+    if is_(lambda c, r, m: cost(c - r).mean()):
+        raise Misconception("the margin does not enter", "the loss without a margin")
+    if is_(lambda c, r, m: cost(r - c - m).mean()) or is_(lambda c, r, m: cost(r - c + m).mean()):
+        raise Misconception("chosen and rejected are swapped", "the rejected answer is to win")
+    if is_(lambda c, r, m: -cost(c - r - m).mean()):
+        raise Misconception("this is the log-likelihood; a loss is its negative", "the sign is upside down")
+    if is_(lambda c, r, m: cost(c - r - m).sum()):
+        raise Misconception("a sum over the pairs; the mean is wanted", "sum for mean")
+    raise Misconception("it is not the mean of -log sigmoid(chosen - rejected - margin)", "another loss")
+
+
+def words_needed(answer, rng):
+    """7.8: how many more words a worse answer needs to be chosen with probability p."""
+    cases = []
+    for _ in range(24):
+        loss, per_ten, tau, p = (float(x) for x in (rng.uniform(0.2, 3), rng.uniform(0.5, 4), rng.uniform(0.1, 2),
+                                                    rng.uniform(0.2, 0.95)))
+        cases.append(((loss, per_ten, tau, p), _number(answer(loss, per_ten, tau, p), "the number of words")))
+
+    def logit(p):
+        return numpy.log(p / (1 - p))
+
+    if like(cases, lambda d, b, t, p: 10 * (d + t * logit(p)) / b):
+        return
+    if like(cases, lambda d, b, t, p: (d + t * logit(p)) / b):
+        raise Misconception("the bias is per *ten* words", "the unit of the bias")
+    if like(cases, lambda d, b, t, p: 10 * d / b):
+        raise Misconception("this many words make both equally likely; p asks for more, or for less", "enough for a tie")
+    if like(cases, lambda d, b, t, p: 10 * (d + logit(p)) / b):
+        raise Misconception("the noise is missing: the person compares utilities in units of the temperature",
+                            "noise does not matter")
+    if like(cases, lambda d, b, t, p: 10 * (d + logit(p) / t) / b):
+        raise Misconception("a noisier person needs *more* utility for the same probability: multiply by the temperature",
+                            "noise makes it easier")
+    if like(cases, lambda d, b, t, p: 10 * (d - t * logit(p)) / b):
+        raise Misconception("the sign is turned round: to be chosen more often than not takes more words than a tie",
+                            "a higher probability is cheaper")
+    if like(cases, lambda d, b, t, p: 10 * (t * logit(p) - d) / b):
+        raise Misconception("the worse answer starts behind: its words must first make up for the true reward it lacks",
+                            "being worse is an advantage")
+    raise Misconception("put the difference of utilities, bias times words minus the loss of true reward, into the sigmoid, and "
+                        "solve for the words", "another number of words")
+
+
+def which_test(answer, rng):
+    """7.9: pairs of equal length."""
+    chosen = letter(answer)
+    if chosen == "b":
+        return
+    if chosen == "a":
+        raise Misconception("new labels of the same people carry the same bias, so they confirm it", "more of the same labels")
+    if chosen == "c":
+        raise Misconception("the training loss says how well the labels are fitted, the bias included",
+                            "a low loss is a true score")
+    if chosen == "d":
+        raise Misconception("only differences within a prompt have a meaning; an average over prompts has none",
+                            "the score is absolute")
+    raise Misconception("give one of a, b, c, d", "no such option")
+
+
+CHECKS = {"7.1": canonical, "7.2": tie_loss, "7.3": read_at, "7.4": duel, "7.5": boldness, "7.6": price_of_a_word,
+          "7.7": margin_loss, "7.8": words_needed, "7.9": which_test}
