@@ -36,7 +36,7 @@ run = begin(7)
 
 # %% tags=["hide-input"] rlhf={"part": "predict"}
 asked = ("Two people compare answers; each picks the truly better one in three of four "
-         "pairs. One errs at random. The other is sure, and likes long answers. A reward "
+         "pairs. One errs at random; one is sure, and likes long answers. A reward "
          "model learns from 8,000 labels of each. Which picks better on new prompts?")
 rlhf.book.predict(
     asked, a="that of the sure person: its labels contradict each other less",

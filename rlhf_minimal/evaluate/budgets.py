@@ -314,14 +314,14 @@ def over_both(shares: Tensor) -> tuple[float, float]:
 
 
 def bill(spent: dict[str, Tensor], first: str = FREELY) -> dict[str, dict]:
-    """Rows of a table, in percent: {way: (sets, P) shares} -> {way: {"ordered right, %", "minus 300 prompts"}}, (mean, half width)."""
+    """Rows of a table, in percent: {way: (sets, P) shares} -> {way: {"ordered right, %", "minus 300 prompts"}}, (mean, half)."""
     base = spent[first]
     return {name: {"ordered right, %": over_both(100 * x), "minus 300 prompts": None if x is base else over_both(100 * (x - base))}
             for name, x in spent.items()}
 
 
 def behind(spent: dict[str, Tensor], first: str = FREELY) -> dict[str, tuple[float, float]]:
-    """{way, broken at its comma: (difference to `first` in percentage points, half width)} of all other rows, for `plots.shares`."""
+    """{way, broken at its comma: (difference to `first` in percentage points, half width)} of the other rows."""
     return {name.replace(", ", ",\n"): row["minus 300 prompts"] for name, row in bill(spent, first).items() if name != first}
 
 
