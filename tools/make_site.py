@@ -187,7 +187,7 @@ def assemble(target: Path, root: Path = ROOT) -> None:
 def front(books: list[Path], titles: dict[Path, str], root: Path) -> str:
     """The first page: what this is, and the table of contents."""
     readme = (root / "README.md").read_text(encoding="utf-8")
-    picture = re.search(r"!\[[^\]]*\]", readme)[0]
+    picture = re.search(r"!\[[^\]]*\]\([^)]*\)", readme)[0]
     claim = re.search(r"^\*\*(.+?)\*\*", readme.split("\n\n", 2)[2], re.DOTALL)[1].replace("\n", " ")
     lessons, deeper = ([p for p in books if kind(p) == k] for k in ("lesson", "deeper"))
 
@@ -198,7 +198,7 @@ def front(books: list[Path], titles: dict[Path, str], root: Path) -> str:
         return f"{titles[path]} <{path.relative_to(root).with_suffix('')}>"
 
     return "\n".join([
-        "# RLHF, executed", "", f"{picture}(chapters/figures/17_both.png)", "", f"**{claim}**", "",
+        "# RLHF, executed", "", picture, "", f"**{claim}**", "",
         "A companion to Nathan Lambert's open book [Reinforcement Learning from Human Feedback](https://rlhfbook.com): lessons "
         "that run on a laptop, and a small PyTorch package. Every page here shows what its notebook printed; sliders move "
         "without a kernel. "
