@@ -98,13 +98,13 @@ off = (old.states @ (weight - theirs)).abs().max()
 claim("the package fits the same rewards (largest difference below 0.02)", off < 0.02)
 
 # %% [markdown]
-# Now the model answers forty new requests that leave the mood open. For each we keep its first sixteen stories with a happy or a sad end. *Best-of-16* returns the one with the highest fitted reward.
+# Now the model answers thirty-two requests that leave the mood open, each about another subject; the readers saw no answer to them. For each we keep its first sixteen stories with a happy or a sad end. *Best-of-16* returns the one with the highest fitted reward.
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "sampled"}
-asked = tastes.open_requests(46, sentences=(2, 3))
-new = tastes.write(model, tokenizer, asked, requests=40, draws=46,
+asked = tastes.unjudged_requests(read)             # each about another subject
+new = tastes.write(model, tokenizer, asked, requests=32, draws=46,
                    generator=run.fresh("stories")).standardised(read)
-about = tastes.subjects(new, 16)                   # whom each request asks about
+about = tastes.subjects(new, 16)
 base = new.happy.mean().item()
 ns, seeds = (1, 2, 4, 8, 16), run.seeds(5)         # five sets of labels
 print(f"{len(new)} stories, {len(set(about))} subjects; {base:.0%} end happily")
@@ -124,7 +124,7 @@ for k in (changed, new.gold[best].argmin()):
     cards(new.requests[first[k]], [(f"{name}: {new.ends[i]} end", new.texts[i],
                                     new.gold[i].item()) for name, i in tries])
 # for each set: draw 20,000 labels, fit as above, score the new stories
-pooled = tastes.scores(old, new, people, seeds)    # (5, 640)
+pooled = tastes.scores(old, new, people, seeds)    # (5, 512)
 curve = torch.stack([tastes.best_of(new, s, 16, ns) for s in pooled])
 after = curve[:, :, -1].mean().item()
 show(camps.squares([("Before: one try", "", base), ("After: best of 16", "", after)]))
@@ -135,7 +135,7 @@ claim("more than 80 % of the best of 16 end happily (five sets of labels)",
 rlhf.book.settled("c", "More than 80 % end happily; four in ten like sad ends.")
 
 # %% [markdown] rlhf={"part": "idea"}
-# The squares show all forty requests, with rewards fitted to five independent sets of labels. The cards show two: the first where the pick ends differently from the first try, and the one whose pick has the lowest true reward. The readers judged endings alone, so the fitted reward is blind to quality.
+# The squares show all thirty-two requests, with rewards fitted to five independent sets of labels. The cards show two: the first where the pick ends differently from the first try, and the one whose pick has the lowest true reward. The readers judged endings alone, so the fitted reward is blind to quality.
 #
 # ## Choosing the best forgets how large the majority was
 #
@@ -199,7 +199,7 @@ show(camps.tinted(plots.panels({unit: tilted}, roles=looks, zero=None,
 rlhf.book.quote("margin", f"{margin:.2f}")
 
 # %% [markdown]
-# At n = 2 and n = 4 the curves of 60 to 40 and 90 to 10 are almost one: the size of the majority is almost gone. The sad picks that remain at n = 16 are errors of the fit (chapter 17). Labels that know *nothing* do not leave the stories alone, either: best-of-16 amplifies whatever direction the noise of a set of coin flips left behind.
+# At n = 2 and n = 4 the curves of 60 to 40 and 90 to 10 are almost one: the size of the majority is almost gone. The sad picks that remain at n = 16 are errors of the fit (chapter 17). Single sets of labels that know *nothing* move the share, too, up or down: best-of-16 amplifies whatever direction their noise left behind.
 #
 # In the second plot the measured shares lie below the formula with the odds of the labels. Part of the reason: the penalty of the fit shrinks the margin from .41 to <!-- out margin -->. <!-- fact -->
 #
@@ -214,7 +214,7 @@ got = {"one story, no choice": base, "one policy, β = 1": measured[-1],
 # happy ends, turned into readers: 60 % want a happy one, 40 % a sad one
 serve = {name: tastes.served(share, 0.6) for name, share in got.items()}
 table(serve, digits="%", corner="readers who get the ending they like",
-      note="40 requests. Rows 2, 3: mean of five sets of labels; row 4: one set.")
+      note="32 requests. Rows 2, 3: mean of five sets of labels; row 4: one set.")
 
 # %% tags=["hide-input"]
 _, _, one, split = serve.values()
@@ -226,7 +226,7 @@ claim("one policy serves under 20 % of the sad camp, a reward for each over 80 %
       one["sad camp"] < 0.2 and worse_off > 0.8, kind="T")
 
 # %% [markdown] rlhf={"part": "idea"}
-# The last row fits one reward to the labels of each camp, and each reader gets the pick of the own camp's reward. A policy near β = 1 stays close to the vote, if the start is near even. That *looks* fair, and gives about half of all readers the wrong story, because it does not know who asks. Best-of-16 pleases more people in total and abandons the rest. What serves both is to know *who is asking*, and pooled labels do not say.
+# The last row fits one reward to the labels of each camp, and each reader gets the pick of the own camp's reward. The policy at β = 1 ends near even. That *looks* fair, and gives about half of all readers the wrong story, because it does not know who asks. Best-of-16 pleases more people in total and abandons the rest. What serves both is to know *who is asking*, and pooled labels do not say.
 #
 # > **Keep this.** β decides how far a majority is amplified; best-of-n almost ignores its size.
 #
@@ -268,7 +268,7 @@ for why, crowd in two_crowds.items():              # 20,000 answers, one fit a q
         ends = tastes.best_of(new, new.states @ w, 16, [16])
         rows.setdefault(kind, {})[why] = ends.mean().item()
 table(rows, digits="%", corner="happy ends, best of 16, if the sad camp …",
-      note="40 requests; one set of 20,000 answers for each question.")
+      note="32 requests; one set of 20,000 answers for each question.")
 
 # %% tags=["hide-input"]
 told = [{k: row[c] for k, row in rows.items()} for c in ("less noise", "cares more")]

@@ -72,10 +72,30 @@ def stored(tokenizer, ends: Iterable[str] = ENDS) -> Stories:
                    ends)
 
 
-def open_requests(n: int = 20, sentences: tuple[int, ...] = (2,)) -> list[dict]:
-    """n different test requests for a story of so many sentences that leave the mood open, with `prompt` and `family`."""
-    rows = village.prompts(600, seed=5, split="test", families=("story",))
-    some = [row for row in rows if not (info := village.parse(row["prompt"]).info)["mood"] and info["count"] in sentences]
+def open_requests(n: int = 20) -> list[dict]:
+    """n different test requests for a story of two sentences that leave the mood open, with `prompt` and `family`."""
+    return _open(village.prompts(600, seed=5, split="test", families=("story",)), n)
+
+
+def unjudged_requests(read: Stories, n: int = 40) -> list[dict]:
+    """n requests as `open_requests`, each about another subject, for which `read` holds no story: no reader judged an answer.
+
+    They are training requests, for the test requests of this kind are about five subjects only.
+    """
+    judged, found = set(read.requests), {}
+    for row in village.prompts(3000, seed=5, split="train", families=("story",), distinct=False):
+        if row["prompt"] not in judged and _is_open(row):
+            found.setdefault(village.parse(row["prompt"]).info["hero"], row)
+    return _open(list(found.values()), n)
+
+
+def _is_open(row: dict) -> bool:
+    info = village.parse(row["prompt"]).info
+    return not info["mood"] and info["count"] == 2
+
+
+def _open(rows: list[dict], n: int) -> list[dict]:
+    some = [row for row in rows if _is_open(row)]
     if len(some) < n:
         raise ValueError(f"{n} requests asked for, the village has {len(some)} of this kind")
     return some[:n]

@@ -118,9 +118,12 @@ def test_the_interval_over_subjects():
     assert tastes.share_of(torch.ones(5, 4), list("aabb")) == {"best of 16": "100 %", "95 % interval": "100 to 100 %"}
     with pytest.raises(ValueError, match="1 group"):
         tastes.share_of(torch.ones(5, 2), ["a", "a"])
-    stories = tastes.Stories([row["prompt"] for row in tastes.open_requests(3, sentences=(3,))], list("abc"), ["sad"] * 3,
-                             torch.zeros(3, 1), torch.zeros(3))
-    assert all(name in request for name, request in zip(tastes.subjects(stories, 1), stories.requests, strict=True))
+    read = tastes.stored(load("village-3m-sft")[1])
+    asked = [row["prompt"] for row in tastes.unjudged_requests(read, 36)]
+    told = tastes.Stories(asked, asked, ["sad"] * 36, torch.zeros(36, 1), torch.zeros(36))
+    names = tastes.subjects(told, 1)
+    assert len(set(names)) == 36 and all(name in request for name, request in zip(names, asked, strict=True))
+    assert not set(asked) & set(read.requests)
 
 
 def test_each_camp_is_served_by_its_own_reward(world):
