@@ -1,6 +1,7 @@
 """The village: a small world in which the true reward of any text is known exactly. Pure Python; see `data/village.md`.
 
-The files, in the order in which they build on each other: facts, grammar, tasks, gold, corpus, annotator, crowd, endings, rates.
+The files, in the order in which they build on each other: facts, grammar, tasks, gold, corpus, annotator, crowd, endings, rates,
+checkers.
 """
 
 from .annotator import EFFORT, Annotator, Drift
