@@ -11,11 +11,15 @@ from math import comb
 import torch
 from torch import Tensor, nn
 
+from .. import sft
 from ..advantages import leave_one_out
+from ..data import collate_demonstrations
 from ..forward import next_token_logits, put_back
+from ..models import copy_of
 from ..rollout import Rollout, completion_logps
 from ..sampling import answer
-from .exams import clustered
+from ..village import checkers
+from .exams import clustered, sums
 from .metrics import pass_at_k, pass_hat_k
 
 
@@ -76,6 +80,30 @@ def stated(text: str) -> str:
     '83'
     """
     return (re.findall(r"result is (\d+)\.", text) or [""])[-1]
+
+
+def showing_work(texts: Sequence[str]) -> Tensor:
+    """(N,) 1 where an answer writes at least one addition before its result.
+
+    >>> showing_work(["1 + 6 = 7. The result is 7.", "The result is 7."]).tolist()
+    [1.0, 0.0]
+    """
+    return torch.tensor([float(bool(checkers.equations(text))) for text in texts])
+
+
+def answering_briefly(
+    model: nn.Module, tokenizer, steps: int = 10, *, rate: float = 1e-4, size: int = 8, seed: int = 0,
+) -> nn.Module:
+    """A copy of a model after a few steps of supervised finetuning on right answers that show no working.
+
+    Each step reads `size` sums of two numbers with two digits, of the training split, with the completion "The result is …".
+    """
+    pupil, asked = copy_of(model), sums(size * steps, split="train", seed=1000 + seed)
+    optimizer = torch.optim.AdamW(pupil.parameters(), lr=rate, weight_decay=0.0)
+    for i in range(0, size * steps, size):
+        rows = [{"prompt": p, "completion": f"The result is {checkers.asked(p)}."} for p in asked[i:i + size]]
+        sft.step(pupil, optimizer, collate_demonstrations(rows, tokenizer), max_norm=float("inf"))
+    return pupil
 
 
 def passes(

@@ -8,7 +8,16 @@ import torch
 
 from rlhf_minimal import models, rollout, sampling
 from rlhf_minimal.evaluate.metrics import pass_at_k, pass_hat_k
-from rlhf_minimal.evaluate.passes import Passes, gradient_norms, passes, ranks, stated, vote_accuracy
+from rlhf_minimal.evaluate.passes import (
+    Passes,
+    answering_briefly,
+    gradient_norms,
+    passes,
+    ranks,
+    showing_work,
+    stated,
+    vote_accuracy,
+)
 from rlhf_minimal.village import checkers
 
 
@@ -90,3 +99,15 @@ def test_passes_and_ranks_on_the_village_model():
     (-(logp[0] - logp[1:].mean()) / 4).backward()
     norm = sum(w.grad.square().sum() for w in model.parameters() if w.grad is not None).sqrt().item()
     assert loud == pytest.approx(norm, rel=1e-4)
+
+
+def test_a_few_brief_demonstrations_silence_the_working():
+    model, tokenizer = models.load("village-3m-sft")
+    before = [w.clone() for w in model.parameters()]
+    brief = answering_briefly(model, tokenizer, 8)
+    assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
+    prompts = ["What is 61 + 46?", "Add 12 and 13.", "How much is 35 plus 48?"]
+    work = {name: showing_work(passes(m, tokenizer, prompts, checkers.right, n=8, max_new_tokens=12,
+                                      generator=torch.Generator().manual_seed(0)).texts).mean().item()
+            for name, m in (("taught", model), ("brief", brief))}
+    assert work["taught"] > 0.7 and work["brief"] < 0.4
