@@ -17,7 +17,7 @@
 #
 # ![Rows of dots in two panels, pass@1 and pass@16, for one model without training and after training with four rewards: a checker, a coin, any stated result, wrong results](figures/14_hero.png)
 #
-# One small model, trained four times on sums such as 61 + 46. Only the reward differs: a *checker* that compares the result, a *coin*, a reward for *any stated result*, a reward for *wrong results*. On the left, how often one answer to a new sum is right (*pass@1*); below, how often at least one of sixteen is (*pass@16*). This page builds the checker, trains with it, and finds out what the model could do before.
+# One small model, trained four times on sums such as 61 + 46. Only the reward differs: a *checker* that compares the result, a *coin*, a reward for *any stated result*, a reward for *wrong results*. Above: how often one answer to a new sum is right (*pass@1*). Below: how often at least one of sixteen is (*pass@16*). This page builds the checker, trains with it, and finds out what the model could do before.
 #
 # <details><summary>What you need, what it costs, what is measured</summary>
 # Chapter 11 (policy gradients, RLOO). <!-- costs -->. Nothing is downloaded. Model: <code>village-3m-sft</code>, three million parameters, GPT-2 architecture. Sums of the exam are never trained on, in whatever words. What is said of <i>here</i>, and all texts, are from <b>this page's run</b>, seed 0. Pictures with ranges and tables with ± are from <b>recorded seeds</b>: other demonstrations, training sums, answers and exam sums each; ± is half of a 95 % interval over the seeds (Student's t). Rate and number of steps were chosen in smaller trials on other exam sums.
@@ -217,7 +217,7 @@ claim("the gradient is p(1 − p); a group of equal rewards teaches nothing",
       torch.allclose(slope, p * (1 - p)) and not silent.any())
 
 # %% [markdown]
-# A gradient step on θ moves $p$ slowly near 0, fastest at ½, slowly near 1: an S. <!-- fact --> With eight answers a question is heard only if they do not all agree. It is *silent* with probability $p^8+(1-p)^8$. <!-- fact --> The picture has a dot for each recorded step; the line is this formula, as if all its sums had the same $p$:
+# A gradient step on θ moves $p$ slowly near 0, fastest at ½, slowly near 1: an S. (In our runs the first nine steps also have a smaller rate.) <!-- fact --> With eight answers a question is heard only if they do not all agree. It is *silent* with probability $p^8+(1-p)^8$. <!-- fact --> The picture has a dot for each recorded step; the line is this formula, as if all its sums had the same $p$:
 
 # %% rlhf={"figure": "silent"}
 xs = [x for y in record.seeds("checker right") for x in y]
@@ -267,13 +267,15 @@ show(plots.panels({"share of new sums solved": lines}, x_label="k answers", role
                   "solves them too", note="recorded seeds"))
 
 # %% [markdown]
-# At $k=16$ this looks like discovery. At $k=128$ it is gone: the start model, which has never been rewarded, solves <!-- out far --> of the sums at least once. Yue et al. found the same pattern in models up to 32 billion parameters: RL wins at small $k$, the base model catches up and overtakes at large $k$ ([2025](https://arxiv.org/abs/2504.13837)). Token by token the change is small as well. Of all tokens in the trained model's answers, <!-- out top5 --> are among the *start* model's five most likely ones at that place.
+# At $k=16$ this looks like discovery. At $k=128$ it is gone: the start model, which has never been rewarded, solves <!-- out far --> of the sums at least once. Yue et al. found the pattern in large models: RL wins at small $k$, the base model catches up and overtakes at large $k$ ([2025](https://arxiv.org/abs/2504.13837)). Token by token the change is small as well. Of all tokens in the trained model's answers, <!-- out top5 --> are among the *start* model's five most likely ones at that place.
 #
 # If the ability was there, is there a cheaper way to reach it? The strongest cheap rivals, on the same sums:
 
 # %%
-named = {"no training": ("start", "pass@1", 1), "no training, temperature 0":
-         ("start", "greedy", 1), "no training, majority of 16": ("start", "vote 16", 16),
+named = {"no training": ("start", "pass@1", 1),
+         "no training, temperature 0": ("start", "greedy", 1),
+         "no training, majority of 16": ("start", "vote 16", 16),
+         "no training, best of 4 by the checker": ("start", "pass@4", 4),
          "before the brief steps": ("taught", "pass@1", 1),
          "imitation of right answers": ("imitation", "pass@1", 1),
          "checker": ("checker", "pass@1", 1),
@@ -289,6 +291,9 @@ def told(arm, what):
     return "{:.2f} ± {:.2f}".format(*over_runs(over(arm, what)))
 
 
+for arm in ("imitation", "checker", "taught"):
+    quote(arm, told(arm, "pass@1"))
+quote("greedy", told("checker", "greedy"))
 quote("far", told("start", "pass@128"))
 quote("top5", f"{100 * sum(over('checker', 'top 5')) / len(record.seed):.0f} %")
 quote("top1", f"{100 * sum(over('checker', 'top 1')) / len(record.seed):.0f} %")
@@ -300,6 +305,8 @@ claim("recorded: the start's pass@128 is above the checker's pass@1, its pass@16
       and max(over("start", "pass@16")) < min(over("checker", "pass@16")), kind="T")
 
 # %% [markdown]
+# More samples do not save the start model at equal cost. *Imitation* does: the same loop and samples, with the reward itself as the weight, so that right answers are imitated and wrong ones ignored. It ends at <!-- out imitation -->, the checker with its minus for wrong answers at <!-- out checker -->: no clear difference here. And neither is better than the model before the brief steps (<!-- out taught -->). At temperature 0 the trained model is right in <!-- out greedy --> of cases: most of what it still gets wrong at temperature 1 is the draw.
+#
 # > **Keep this.** RL made frequent what the model already did sometimes. Compare pass@k at large $k$, and compare with temperature 0, before you speak of a new ability.
 #
 # ## Idea 3: a vote needs a mode that is right
@@ -331,7 +338,7 @@ rlhf.book.explorers.shares(elected, ["one vote", "majority"], ["reference", "pol
 # > **Keep this.** More votes make the most frequent result certain, right or wrong.
 #
 # <details><summary>Process rewards, and what large recipes do</summary>
-# A checker of results gives one number for a whole answer. A <i>process reward model</i> (chapter 7) scores every step, so that the blame falls where the mistake is. DeepSeek-R1 reports that it did not pay there: steps are hard to define and to label, and a learned scorer invites hacking; it used rules for accuracy and format. The book (its chapter 7) lists what recent open recipes share: difficulty filters before and during training, no KL penalty, a looser upper clip (chapter 11), small rewards for the format, for one language, against excess length, normalisation over the batch instead of the group, data a few updates old, and a majority vote at the end. STaR, one of the oldest forms, finetunes on its own right answers: the row <i>imitation</i>, the same loop with the reward itself as the weight.
+# A checker of results gives one number for a whole answer. A <i>process reward model</i> (chapter 7) scores every step, so that the blame falls where the mistake is. DeepSeek-R1 reports that it did not pay there: steps are hard to define and to label, and a learned scorer invites hacking; it used rules for accuracy and format. The book (its chapter 7) lists what recent open recipes share: difficulty filters before and during training, no KL penalty, a looser upper clip (chapter 11), small rewards for the format, for one language, against excess length, normalisation over the batch instead of the group, data a few updates old, and a majority vote at the end. STaR, one of the oldest forms, finetunes on its own right answers, as the row <i>imitation</i> does.
 # </details>
 #
 # ## What goes wrong
@@ -386,14 +393,18 @@ table({label: {what: tuple(large.held_out[key][k]) for what, k in
       note="16 new sums, eight answers each, ± 95 % over the sums")
 line = {"share of the answers": {"gold: right": large.curve["reward"],
                                  "policy: show working": large.curve["works"]}}
-show(plots.panels(line, x_label="step of four sums", title="SmolLM2"))
-for i in (0, 1):
+show(plots.panels(line, x_label="step of four sums",
+                  title="SmolLM2: the working comes back, too"))
+for key in names:
+    quote(f"large.{key}", f"{100 * large.held_out[key]['works'][0]:.0f} %")
+    quote(f"large.one.{key}", "{:.2f} ± {:.2f}".format(*large.held_out[key]["pass@1"]))
+for i in (0, 1):                                   # the first two sums of the exam
     cards(large.held_out["after"]["texts"][i][0],
           [(label, large.held_out[key]["texts"][i][1][0]) for key, label in
            list(names.items())[1:]])
 
 # %% [markdown] rlhf={"part": "exercises"}
-# GPT2 TEXT
+# What carries over: nobody rewards the working, and it comes back, from <!-- out large.before --> to <!-- out large.after --> of the answers in fourteen steps; pass@1 rises from <!-- out large.one.before --> to <!-- out large.one.after -->, beside <!-- out large.one.taught --> before the brief steps. What does not: without working the village model is nearly always wrong, this one often right. One seed, few sums: the order of the three rows is clear for the working, less so for the rest.
 #
 # ## Exercises
 #

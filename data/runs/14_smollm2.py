@@ -1,9 +1,9 @@
 """Lesson 14 at GPT-2 size: brief answers silence the working, a checker brings it back, on SmolLM2-135M.
 
-    python data/runs/14_smollm2.py          # one thread, about ten minutes
+    python data/runs/14_smollm2.py          # one thread, about five minutes
 
-The start is the model with the village adapter. A LoRA of rank 8 learns brief right answers until fewer than one in five
-sampled answers shows working; then RLOO with the checker, 14 steps of four sums with eight answers each. The exam has 16
+The start is the model with the village adapter. A LoRA of rank 8 learns brief right answers, for at most twelve steps, until
+fewer than one in five sampled answers shows working; then RLOO with the checker, 14 steps of four sums with eight answers. The exam has 16
 sums that no run has trained on, eight answers each at temperature 1.
 """
 import json
