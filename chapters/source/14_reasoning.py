@@ -40,8 +40,8 @@ run = begin(14)
 # %% tags=["hide-input"]
 rlhf.book.predict("Many more answers are right after this training. Why?",
         a="the model still answers at once, and now knows more of the results",
-        b="the working is back, and leads to more right results than before the brief steps",
-        c="the working is back, and leads to right results about as often as before them")
+        b="the working is back, and more often right than before the brief steps",
+        c="the working is back, and right about as often as before them")
 
 # %% [markdown] rlhf={"part": "phenomenon loop"}
 # ## Silence the working, then reward right results
@@ -70,8 +70,9 @@ def verify(prompt, text):
 good = "1 + 6 = 7. 6 + 4 = 10. The result is 107."
 for text in (good, good.replace("107", "97"), "107"):
     print(verify("What is 61 + 46?", text), text)
-claim("the package's checker agrees", all(
-    verify(p, t) == rlhf.village.checkers.right(p, t) for p in test for t in (good, "")))
+theirs = rlhf.village.checkers.right
+claim("the package's checker agrees",
+      all(verify(p, t) == theirs(p, t) for p in test for t in (good, "")))
 
 # %% [markdown]
 # The checker does not read the working. The loop is that of chapter 11, with the checker in the place of the reward model:
@@ -82,7 +83,8 @@ show(rlhf.book.drawings.pipeline([
     ("policy", "writes eight answers", "policy"),
     ("checker", "reads each result: 1 or 0", "reward"),
     ("advantage", "own reward minus the mean\nof the other seven", "plain"),
-    ("update", "more of what was right,\nless of what was wrong", "policy")], down=True))
+    ("update", "more of what was right,\nless of what was wrong", "policy")],
+    down=True))
 
 # %%
 def attempt(policy, prompts, reward_of):
@@ -114,9 +116,9 @@ def train(reward_of, steps):
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained", "show": true}
 learning = rlhf.evaluate.exams.sums(8 * 25, split="train", seed=run.seed)
 trained = train(verify, steps=25)
-exam = {name: many.passes(model, tokenizer, test, verify, n=8, generator=run.fresh(name))
-        for name, model in
-        {"taught": taught, "then brief": start, "then the checker": trained}.items()}
+stages = {"taught": taught, "then brief": start, "then the checker": trained}
+exam = {name: many.passes(model, tokenizer, test, verify, n=8,
+                          generator=run.fresh(name)) for name, model in stages.items()}
 cards(test[0], [(name, found.texts[0]) for name, found in exam.items()])
 
 # %% [markdown]
@@ -143,7 +145,7 @@ for name, share in (("taught", praise["taught"]), ("brief", praise["then brief"]
 gain = exam["then the checker"].gain(exam["then brief"])
 claim("after training with the checker far more answers are right",
       gain[0] - gain[1] > 0.2, {"gain": gain[0], "half": gain[1]}, kind="T")
-parts = [rows[name]["right, of these"].item() for name in ("taught", "then the checker")]
+parts = [rows[name]["right, of these"].item() for name in (*exam,)[::2]]
 claim("answers that show working are right about as often as before the brief steps",
       abs(parts[1] - parts[0]) < 0.15, {"taught": parts[0], "now": parts[1]}, kind="T")
 work = [row["show working"].item() for row in rows.values()]
@@ -252,11 +254,13 @@ print(f"estimate {1 - comb(n - c, k) / comb(n, k):.4f}")
 print(f"with c/n put into 1 - (1 - p)^k: {1 - (1 - c / n) ** k:.4f}")
 answers = [1] * c + [0] * (n - c)
 sets = [max(chosen) for chosen in combinations(answers, k)]
-claim("the estimate is the share of all sets of k that hold a right answer; "
-      "the package agrees", abs(sum(sets) / len(sets) - (1 - comb(n - c, k) / comb(n, k)))
-      + abs(rlhf.evaluate.pass_at_k(n, c, k) - sum(sets) / len(sets)) < 1e-9)
+counted, formula = sum(sets) / len(sets), 1 - comb(n - c, k) / comb(n, k)
+claim("the estimate is the share of all sets of k with a right answer; package too",
+      abs(counted - formula)
+      + abs(rlhf.evaluate.pass_at_k(n, c, k) - counted) < 1e-9)
 
 # %%
+over_runs = rlhf.book.records.over_runs
 ks = {"no training": (1, 2, 4, 8, 16, 32, 64, 128), "checker": (1, 2, 4, 8, 16)}
 looks = {"no training": "reference", "checker": "policy"}
 lines = {label: (list(range(len(k))), list(zip(*(over(arms[label], f"pass@{i}")
@@ -280,19 +284,20 @@ named = {"no training": ("start", "pass@1", 1),
          "imitation of right answers": ("imitation", "pass@1", 1),
          "checker": ("checker", "pass@1", 1),
          "checker, temperature 0": ("checker", "greedy", 1)}
-over_runs = rlhf.book.records.over_runs
 table({label: {"right": over_runs(over(arm, what)),
                "tokens": n * sum(over(arm, "tokens")) / len(record.seed)}
        for label, (arm, what, n) in named.items()}, digits={"tokens": 0},
       note="recorded seeds: 48 new sums each; tokens per sum")
 
-# %% tags=["hide-input"]
+# %%
 def told(arm, what):
     return "{:.2f} ± {:.2f}".format(*over_runs(over(arm, what)))
 
 
 for arm in ("imitation", "checker", "taught"):
     quote(arm, told(arm, "pass@1"))
+
+# %% tags=["hide-input"]
 quote("greedy", told("checker", "greedy"))
 quote("far", told("start", "pass@128"))
 quote("top5", f"{100 * sum(over('checker', 'top 5')) / len(record.seed):.0f} %")
@@ -324,7 +329,7 @@ claim("the package computes the same",
 # %% [markdown]
 # Move the two probabilities. Everything that is neither right nor the rival is spread over results that never agree:
 
-# %% tags=["hide-input", "nbval-ignore-output"] rlhf={"ignore_reason": "widget"}
+# %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "widget"}
 def elected(right, rival, votes):
     p = many.vote_accuracy(right, rival, votes)
     return right, p
@@ -366,16 +371,19 @@ for text in (good, good.replace("10.", "11."), "The result is 5."):
 # `all` of an empty list is true: who shows no step makes no mistake. One recorded run of 35 steps, from the model *before* the brief steps, which nearly always shows its working: <!-- fact -->
 
 # %%
-hole = {"share of the answers": {f"{role}: {label}": record.seeds(f"hole {what}")[0]
-        for role, label, what in (("proxy", "rewarded", "reward"), ("gold", "right", "right"),
-                                  ("policy", "show working", "works"))}}
-show(plots.panels(hole, x_label="step", title="The policy finds the hole in the checker"))
-cards(record.texts["0"]["hole"][0][0], [("after training", record.texts["0"]["hole"][0][1])])
+shown = (("proxy: rewarded", "reward"), ("gold: right", "right"),
+         ("policy: show working", "works"))
+hole = {label: record.seeds(f"hole {what}")[0] for label, what in shown}
+show(plots.panels({"share of the answers": hole}, x_label="step",
+                  title="The policy finds the hole in the checker"))
+prompt, text, *_ = record.texts["0"]["hole"][0]
+cards(prompt, [("after training", text)])
 
 # %% tags=["hide-input"]
 claim("the hole: more reward and fewer right answers at the end than at the start", all(
     paid[-1] > paid[0] and right[-1] < right[0] for paid, right in zip(
-        record.seeds("hole reward"), record.seeds("hole right"), strict=True)), kind="T")
+        record.seeds("hole reward"), record.seeds("hole right"), strict=True)),
+    kind="T")
 
 # %% [markdown] rlhf={"part": "gpt2"}
 # A verifier is a program, and a policy is a tireless tester of programs. Read the answers with the highest reward.
@@ -387,10 +395,12 @@ claim("the hole: more reward and fewer right answers at the end than at the star
 # %%
 large = rlhf.book.recorded("14_smollm2")
 names = {"taught": "taught", "before": "then brief", "after": "then the checker"}
-table({label: {what: tuple(large.held_out[key][k]) for what, k in
-               (("right", "pass@1"), ("one of 8 right", "pass@8"), ("show working", "works"))}
+told_as = {"right": "pass@1", "one of 8 right": "pass@8", "show working": "works"}
+table({label: {what: tuple(large.held_out[key][k]) for what, k in told_as.items()}
        for key, label in names.items()},
       note="16 new sums, eight answers each, ± 95 % over the sums")
+
+# %%
 line = {"share of the answers": {"gold: right": large.curve["reward"],
                                  "policy: show working": large.curve["works"]}}
 show(plots.panels(line, x_label="step of four sums",
