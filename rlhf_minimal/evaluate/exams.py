@@ -6,6 +6,7 @@ requests: answers to one request resemble each other, so they do not count as in
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -187,6 +188,20 @@ def two_digit_sums(n: int, *, split: str = "test", seed: int = 0) -> list[dict]:
     """n requests for the sum of two numbers of two digits."""
     rows = village.prompts(3 * n + 9, split=split, families=("sum",), seed=seed, distinct=False)
     return [row for row in rows if all(10 <= village.parse(row["prompt"]).info[k] <= 99 for k in "ab")][:n]
+
+
+def sums(n: int, digits: tuple[int, int] = (2, 2), *, split: str = "test", seed: int = 0) -> list[str]:
+    """n prompts for the sum of two numbers of so many digits, in the village's words.
+
+    split: "test" is never trained on, whatever the words: a sum is on one side only.
+    """
+    rng, found = random.Random(f"{seed} {digits} {split}"), []
+    while len(found) < n:
+        a, b = (rng.randint(10 ** (d - 1), 10**d - 1) for d in digits)
+        prompt = rng.choice(village.tasks.SUM_FORMS).format(a=a, b=b)
+        if village.split_of(prompt) == split:
+            found.append(prompt)
+    return found
 
 
 def requests(n: int, families: tuple[str, ...] = ("harmful", "lookalike"), *, split: str = "test", seed: int = 0) -> list[dict]:
