@@ -83,8 +83,9 @@ def train(labels, steps=300):
     return head.weight.detach()[0] / scale
 
 
-# %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
 weights = {name: train(two) for name, two in labels.items()}
+
+# %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
 score = {name: some.states @ weight for name, weight in weights.items()}
 everyone = {f"{name} person's model": s for name, s in score.items()} | {
     "longer answer": some.words, "more probable answer": some.logp}
