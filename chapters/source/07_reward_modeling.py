@@ -83,8 +83,9 @@ def train(labels, steps=300):
     return head.weight.detach()[0] / scale
 
 
-# %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
 weights = {name: train(two) for name, two in labels.items()}
+
+# %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
 score = {name: some.states @ weight for name, weight in weights.items()}
 everyone = {f"{name} person's model": s for name, s in score.items()} | {
     "longer answer": some.words, "more probable answer": some.logp}
@@ -96,6 +97,7 @@ rlhf.book.table(
     corner="how often it agrees with …",
     columns=["new labels of its teacher", "the truth", "truth, harmful requests"],
     note="1,899 test pairs, 127 of them of requests for harm; a coin: 50 %")
+quote("alike", f"{100 * some.right(score['noisy'], some.of('lookalike')):.0f} %")
 
 # %% tags=["hide-input"]
 theirs = some.states @ rlhf.reward_model.fit_head(
@@ -115,7 +117,7 @@ for name, share in zip(names, true + seen[:2] + bad[::3], strict=True):
 # %% [markdown]
 # The first column is what a project sees: accuracy on held-out labels of the same people. It recommends the wordy person's model (<!-- out seen2 --> against <!-- out seen -->). On the truth that model is right in <!-- out wordy --> of the pairs, and the noisy person's in <!-- out noisy -->.
 #
-# Do not overlook the cheapest rival. The *log-probability* of an answer under the model that wrote it (mean per token) needs no labels, and is right in <!-- out logp -->. In this world most faults are slips, and slips are improbable. But on requests for harm it is a coin (<!-- out usual -->): there what is usual and what people want differ. The noisy person's model knows what people want (<!-- out learned -->). That is what comparisons are for.
+# Do not overlook the cheapest rival. The *log-probability* of an answer under the model that wrote it (mean per token) needs no labels, and is right in <!-- out logp -->: more than both. Many faults in this world look like slips, and slips are improbable. It fails where the usual answer is not the wanted one: on requests for harm it is a coin (<!-- out usual -->), and the noisy person's model is right in <!-- out learned -->. But on requests that only *sound* harmful that model falls to <!-- out alike -->. It has learned to like refusals. So comparisons teach something that the log-probability lacks, and this head reads it coarsely.
 #
 # What has the wordy person's model learned? We add sentences that say nothing to 32 short test answers, and read the scores again. The change is counted in standard deviations of the model's scores over all answers.
 
@@ -193,7 +195,7 @@ show(plots.panels({"loss, and push (dashed)": {
 # %% [markdown] rlhf={"part": "idea"}
 # > **Keep this.** A reward model is fitted to differences within a prompt. Compare scores within a prompt only.
 #
-# ## Idea 2: The score lives at one token
+# ## Idea 2: The score is read at one token
 #
 # A language model reads from left to right, so only the hidden state at the *last* token has seen the whole answer. In a batch, shorter rows are filled up with *padding*, and a mask, the *attention*, says which tokens are real. Here, as in GPT-2, the padding token is the end token itself, which is also the real last token of every answer. Four ways to find the last token, on one row that was padded on the left:
 
@@ -299,7 +301,7 @@ for name, x in (read | {"longer": longer["wordy"]}).items():
     quote(name, f"{100 * x:.0f} %")
 
 # %% [markdown]
-# Length is easy to read off the state (<!-- out easy -->), quality is hard (<!-- out hard -->). From labels that follow both, the head takes what it can read. The wordy person's model prefers the longer answer in <!-- out longer --> of the pairs of unequal length, while the longer answer is the better one in <!-- out long -->. *A person who is right three times in four taught a model that is right half of the time: what was right in the labels was what the model could hardly read.* Now you: choose a teacher for the pupil that sees the facts. Bias is counted in points for ten words. <!-- fact -->
+# Length is easy to read off the state (<!-- out easy -->), quality is hard (<!-- out hard -->). From labels that follow both, the head takes what it can read. The wordy person's model prefers the longer answer in <!-- out longer --> of the pairs of unequal length, while the longer answer is the better one in <!-- out long -->. *A person who is right three times in four taught a model that is right half of the time: what was right in the labels was mostly what the model could hardly read.* Now you: choose a teacher for the pupil that sees the facts. Bias is counted in points for ten words. <!-- fact -->
 
 # %% tags=["hide-input", "nbval-ignore-output"] rlhf={"ignore_reason": "widget"}
 scores.teacher_and_student(some.lesson(run.seed), bias=[0.0, 2.5],
@@ -440,7 +442,7 @@ for name in ("noisy", "wordy"):
 quote("large.logp", f"{100 * large.right['log-probability']:.0f} %")
 
 # %% [markdown] rlhf={"part": "exercises"}
-# What carries over: four empty sentences buy <!-- out large.wordy --> standard deviations from the wordy person's model, and on the truth it is hardly better than a coin. The noisy person's model pays a little for them, too (<!-- out large.noisy -->); a thousand labels do not fix every direction of 576 numbers. Here as well the log-probability of the model that wrote the answers is the better judge of slips: <!-- out large.logp -->.
+# What carries over: four empty sentences buy <!-- out large.wordy --> standard deviations from the wordy person's model, and on the truth it is hardly better than a coin. The noisy person's model pays a little for them, too (<!-- out large.noisy -->); perhaps a thousand labels do not fix every direction of 576 numbers. Here as well the log-probability of the model that wrote the answers is the better judge of slips: <!-- out large.logp -->.
 #
 # ## Exercises
 #
