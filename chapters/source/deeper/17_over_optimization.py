@@ -1060,15 +1060,16 @@ show(seed_lines(five, {"learned reward": "proxy", "true reward, points": "gold"}
      "Line plots, one thin line for each of five runs: the learned reward climbs; the true reward "
      "rises, turns, and ends below its start.")
 slow_gold = five.smooth("gold")
+ends = [y[-1] for y in slow_gold]
 claim("in all five recorded runs the proxy ends above, the true reward below its start",
       all(y[-1] > y[0] for y in five.smooth("proxy"))
       and all(y[-1] < y[0] < max(y) for y in slow_gold),
       {"peak": f"{min(map(max, slow_gold)):.1f} to {max(map(max, slow_gold)):.1f}",
-       "end": f"{min(y[-1] for y in slow_gold):.1f} to {max(y[-1] for y in slow_gold):.1f}"},
-      kind="T")
+       "end": f"{min(ends):.1f} to {max(ends):.1f}"}, kind="T")
 
 # %% [markdown]
-# The first of the five in detail. In this run the larger judge agreed with 78 % of labels that it had not seen: it did not help. <!-- fact -->
+# The first of the five in detail. In this run the larger judge agreed
+# with 78 % of labels that it had not seen: it did not help. <!-- fact -->
 
 # %%
 record = recorded("overoptimization_village")
