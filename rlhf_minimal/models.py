@@ -167,6 +167,9 @@ def eval_mode(model: nn.Module) -> AbstractContextManager:
     return in_mode(model, training=False)
 
 
+ADAPTED = ("c_attn", "q_proj", "v_proj")  # the layers that get adapters where no others are named
+
+
 def lora(model: nn.Module, *, r: int = 8, targets: Sequence[str] | None = None, alpha: float = 16) -> nn.Module:
     """Put LoRA adapters into a model, in place: low-rank corrections in float32 that are trained while the rest is frozen.
 
@@ -181,7 +184,7 @@ def lora(model: nn.Module, *, r: int = 8, targets: Sequence[str] | None = None, 
     from peft import LoraConfig, get_peft_model
 
     names = {name.rsplit(".", 1)[-1] for name, _ in model.named_modules()}
-    targets = list(targets) if targets else [t for t in ("c_attn", "q_proj", "v_proj") if t in names]
+    targets = list(targets) if targets else [t for t in ADAPTED if t in names]
     if not targets or not names.issuperset(targets):
         raise ValueError(f"targets {targets} are not all layers of this model; it has {sorted(names)[:20]}")
     fused = "c_attn" in targets  # GPT-2 keeps its weights transposed

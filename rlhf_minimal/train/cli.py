@@ -47,6 +47,8 @@ def main(args: list[str] | None = None) -> None:
         record = run(**(given if given["algorithm"] != "resume" else asked_before(given["out"])))
     except (ValueError, OSError) as error:
         top.exit(2, f"{top.prog} {given['algorithm']}: error: {error}\n")
+    if not record["finished"]:  # it was only planned
+        return
     last = {k: v[-1] for k, v in record["curve"].items() if k in ("step", "loss", "score", "gold", "kl", "accuracy")}
     if os.environ.get("RANK", "0") == "0":  # torchrun's processes all come here
         print(f"{record['out']}: " + ", ".join(f"{k} {v}" for k, v in last.items()), file=sys.stderr)

@@ -60,6 +60,10 @@ def run(algorithm: str, *, model: str, data: Any, steps: int, out: str, seed: in
     accelerator.print(f"{count} process{'es' * (count > 1)} on {accelerator.device.type}", file=sys.stderr)
     job = build(algorithm, accelerator, model=model, data=data, settings=s, seed=seed, own=own)
     accelerator.print(f"{len(job.rows)} rows of {shown}; {job.lengths}", file=sys.stderr)
+    if s.plan:
+        from .plan import lines
+        accelerator.print("\n".join(lines(job, steps)))
+        return asked | {"out": str(out), "finished": False, "curve": {}}
     fingerprint.compare(folder, before, job.fingerprints)
     record = asked | {"command": command(asked, out, settings)} | checkpoint.about(job.accelerator)
     record |= {"micro_batch": s.micro_batch, "fingerprints": job.fingerprints, "lengths": str(job.lengths), "finished": False}

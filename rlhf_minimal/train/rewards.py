@@ -51,6 +51,11 @@ class Reward:
         """Every score by itself, without its weight: {name: (B,)}."""
         return {name: score(prompts, texts, rollout, columns or {}) for name, (_, score) in self.scores.items()}
 
+    @property
+    def judges(self) -> list[RewardModel]:
+        """The reward models among the scores."""
+        return [score.judge for _, score in self.scores.values() if hasattr(score, "judge")]
+
     def total(self, parts: dict[str, Tensor]) -> Tensor:
         """The weighted sum of what `each` returned."""
         return sum(self.scores[name][0] * part for name, part in parts.items())
@@ -259,6 +264,7 @@ def model_score(
             both = zip(prompts, texts, strict=True)
             ids, attention = pad_right([encode_pair(tokenizer, p, x, max_len=limit)[0] for p, x in both])
         return judge(ids.to(device), attention.to(device)).float().cpu()
+    score.judge = judge  # whoever plans a run counts its weights
     if not same:
         check_prompts(list(prompts), tokenizer, f"the judge {name}", room=limit)
     return score, {"judge": fingerprint.of_weights(judge), "judge's tokenizer": fingerprint.of_tokenizer(tokenizer)}

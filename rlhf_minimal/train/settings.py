@@ -67,13 +67,14 @@ COMMON = {  # of every algorithm
                          "eval.jsonl, with 95 % intervals over rows"),
     "eval_every": Setting(50, int, "steps between two such measurements; the finished model is always measured", 1),
     "eval_rows": Setting(64, int, "at most so many of these rows", 2),
+    "plan": Setting(False, bool, "print weights, memory by part and tokens per step, and train nothing (one forward pass)"),
     "resume": Setting(False, bool, "go on from the last whole checkpoint in --out"),
     "tensorboard": Setting(False, bool, "also write for TensorBoard, in --out (pip install tensorboard)"),
     "progress": Setting(True, bool, "show a bar with an estimate of the time left"),
     "cpu": Setting(False, bool, "run on the CPU even where there is a GPU"),
 }
 FREE = ("save_every", "sample_every", "eval_data", "eval_every", "eval_rows",  # may differ when a run goes on
-        "resume", "tensorboard", "progress")
+        "plan", "resume", "tensorboard", "progress")
 
 LONG = {"long": Setting("cut", str, "an answer beyond max_len: cut loses its right end, and neither that nor the end token is "
                         "learned; leave_out drops the row", choices=("cut", "leave_out"))}
