@@ -89,8 +89,8 @@ def lines(job: Job, count: int) -> list[str]:
     return [f"{made.total:,} weights, {made.learning:,} of them learn",
             f"{tokens:,} tokens in the widest step, padding included",
             f"measured: a micro-batch of {rows} rows, {width} wide{early}", head, *table,
-            f"Under DDP each of {n if n > 1 else 'N'} processes holds what one holds, with the same micro_batch. The peak comes when",
-            "a backward pass begins, or while it samples. Not counted: torch itself and the program, some 300 MB."]
+            f"Under DDP each of {n if n > 1 else 'N'} processes holds what one holds, with the same micro_batch. The peak comes",
+            "when a backward pass begins, or while it samples. Not counted: torch itself and the program, some 300 MB."]
 
 
 # ---- what is counted ----
