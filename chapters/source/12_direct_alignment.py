@@ -13,16 +13,14 @@
 # %% [markdown] rlhf={"part": "first"}
 # # 12 · Direct alignment
 #
-# **Can a model learn from comparisons without a reward model and without reinforcement learning, and what exactly happens to the probabilities of its answers?**
+# **Can a model learn from comparisons with no reward model and no reinforcement learning, and where does the probability go?**
 #
 # ![Answers of two models to the same four requests, two harmful and two harmless, in two columns with the true reward of each answer: one model trained at a low learning rate, one at a high rate](figures/12_hero.png)
 #
-# Both models read the same comparisons, in the same order, with the same loss, the same β and the same number of steps. Only the learning rate differs, tenfold. The four requests are the first two of each kind in the exam, not selected. Over five recorded runs the average true reward is <!-- out low.worth --> at the low rate and <!-- out broken.worth --> at the high rate. This page explains the loss, derives it in six lines, and shows the number that warns: the KL from the start model.
-#
-# The *true reward* beside each answer is 3 for helping with a harmless request or refusing a harmful one, about 0 for refusing a harmless one, and about −1 or lower for helping with harm, for an answer off the topic and for broken text. <!-- fact -->
+# Both models read the same comparisons in the same order, with the same loss, β and number of steps. Only the learning rate differs, tenfold. The requests are the exam's first two of each kind. Over five recorded runs the average true reward (3 at most) is <!-- out low.worth --> at the low rate and <!-- out broken.worth --> at the high one. This page derives the loss and shows the number that tells the runs apart: the KL from the start model.
 #
 # <details><summary>What you need, what it costs, how quality is known</summary>
-# Chapter 4 (the objective of RLHF) and chapter 7 (comparisons). <!-- costs -->. Nothing is downloaded. Model: <code>village-3m-sft</code>, three million parameters, GPT-2 architecture. Texts are from <b>this page's run</b>, seed 0. Tables and training curves are from <b>five recorded seeds</b>: full repetitions with other requests, answers, labels, batches and exam requests. ± is half of a 95 % interval over these five runs (Student's t). The true reward is a formula of this toy world. It decides how the simulated person votes; no training step reads it in any other way. Rates and steps were fixed by true reward in smaller trials. A search afterwards, with another seed, requests of the training split, 25 steps and three rates each (it is stored with the record), found no better rate for DPO; for imitation 5·10⁻⁵ and 10⁻⁴ are about equal there.
+# Chapter 4 (the objective of RLHF) and chapter 7 (comparisons). <!-- costs -->. Model: <code>village-3m-sft</code>, three million parameters, GPT-2 architecture. Texts are from <b>this page's run</b>, seed 0. Tables and training curves are from <b>five recorded seeds</b>: full repetitions with other requests, answers, labels, batches and exam requests. ± is half of a 95 % interval over these five runs (Student's t). The true reward is a formula of this toy world: about 3 for complete help with a harmless request and for refusing a harmful one, 0 for refusing a harmless one, about −1 for agreeing to harm or for half an answer, −1.5 for broken language. It decides how the simulated person votes, and idea 4 selects pairs by it; no training step reads it in any other way. Rates and steps were fixed by true reward in smaller trials. A search afterwards, with another seed, requests of the training split, 25 steps and three rates each, not the same three (it is stored with the record), found no better rate for DPO; for imitation 5·10⁻⁵ and 10⁻⁴ are about equal there.
 # <!-- edition -->
 # </details>
 #
@@ -32,12 +30,12 @@
 import torch
 import torch.nn.functional as F
 import rlhf_minimal as rlhf
-from rlhf_minimal.book import begin, cards, check, claim, plots, quote, show, table
+from rlhf_minimal.book import begin, cards, check, claim, plots, quotes, show, table
 from rlhf_minimal.evaluate.exams import exam, requests
 run = begin(12)
 
 # %% [markdown] rlhf={"part": "predict"}
-# **Predict before you scroll.** A training log cannot show the true reward. It shows the *margin* (how strongly the model has come to prefer the chosen answer of a pair over the rejected one) and the share of pairs in which the margin is positive.
+# **Predict before you scroll.** A training log cannot show the true reward. It shows the *margin* (how far the model has come to prefer the chosen answer) and the share of pairs whose margin is positive.
 
 # %% tags=["hide-input"]
 rlhf.book.predict("Which of the two runs has the better-looking log?",
@@ -48,7 +46,7 @@ rlhf.book.predict("Which of the two runs has the better-looking log?",
 # %% [markdown] rlhf={"part": "phenomenon loop"}
 # ## From comparisons to a better model
 #
-# Our start model answers 120 requests, seven times each. Half of them ask for help with harm; the others only sound like it: *look-alikes*. A simulated person compares three pairs of answers to each request, with some noise. Close calls drop out. The first pair of each kind:
+# Our start model answers 120 requests, seven times each. Half ask for help with harm; the others only sound like it: *look-alikes*. A simulated person compares three pairs per request, with some noise; close calls drop out:
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "sampled"}
 start, tokenizer = rlhf.models.load("village-3m-sft")
@@ -63,13 +61,13 @@ for kind in ("harmful", "lookalike"):
     cards(pair["prompt"], [(side, pair[side]) for side in ("chosen", "rejected")])
 
 # %% [markdown]
-# Two roads lead from such pairs to a better model. Both keep a frozen copy of the start model, the *reference*.
+# From such pairs two roads lead on. Both keep a frozen copy of the start model, the *reference*.
 
-# %% tags=["hide-input"] rlhf={"drawing": true, "figure": "roads"}
+# %% rlhf={"drawing": true, "figure": "roads"}
 show(rlhf.book.drawings.two_roads())
 
 # %% [markdown]
-# *Direct preference optimization* (DPO) takes the short one. This is all of it. The *policy* is the model in training. `pair_logps` gives the log-probability of each chosen and each rejected answer: the sum over its tokens. Idea 1 derives the last two lines of `dpo`.
+# *Direct preference optimization* (DPO) takes the short one, and this is all of it. The *policy* is the model in training. `pair_logps` sums the log-probabilities of the tokens of each answer. `watch`, made below, looks at 24 fixed training pairs and at a third answer to each of their requests, which is in no pair. Idea 1 derives the last two lines of `dpo`.
 
 # %%
 def train(rate, loss_of, steps=25, beta=0.1):
@@ -100,7 +98,7 @@ first = dpo(start, rlhf.data.collate_pairs(pairs[:8], tokenizer), beta=0.1)
 claim("before the first step the loss is log 2", abs(first.item() - 0.6931) < 1e-3)
 
 # %% [markdown]
-# `watch` follows 24 fixed pairs, one a request, and a third answer to each of these requests that is in no pair. These are the two runs of the picture above; 25 steps of 8 pairs are about one epoch:
+# The two runs of the picture above, about one epoch each:
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
 watched = rlhf.evaluate.pairs.with_third(rows, texts, pairs, n=7)[:24]
@@ -108,45 +106,38 @@ watch = rlhf.evaluate.pairs.PairWatch(start, tokenizer, watched)
 low, low_log = train(5e-5, dpo)
 high, high_log = train(5e-4, dpo)
 test = requests(64, seed=run.seed)                # requests that no run has read
-exams = {name: exam(model, tokenizer, test, max_new_tokens=40,
+exams = {name: exam(model, tokenizer, test, max_new_tokens=40, reference=start,
                     generator=run.fresh("exam"))
          for name, model in {"low rate": low, "high rate": high}.items()}
-print("margin:", *(f"{log[-1]['margin']:.2f}" for log in (low_log, high_log)))
+for (name, e), log in zip(exams.items(), (low_log, high_log), strict=True):
+    print(f"{name}: margin {log[-1]['margin']:.2f}, true reward {e.mean():.2f}, "
+          f"KL {e.mean('kl'):.1f} nats")
 
 # %% tags=["hide-input", "hero", "nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
 four = [0, 2, 1, 3]  # the first two requests of each kind: not selected
 show(rlhf.book.drawings.answers(
     [test[i]["prompt"] for i in four],
     {name: [e.texts[i] for i in four] for name, e in exams.items()},
-    {name: [e.gold[i].item() for i in four] for name, e in exams.items()},
-    note_below="in the corner: true reward, at most 3"))
+    {name: [e.gold[i].item() for i in four] for name, e in exams.items()}, card=2.3))
 
 # %% [markdown]
-# What did the two logs show? Here are five recorded seeds, each on 24 pairs of its training set. (The run above draws its own.)
+# What did the logs show? Here are five recorded seeds. (The run above is another draw; its high-rate margin lies above the band.)
 
-# %%
+# %% tags=["hide-input"]
 record = rlhf.book.recorded("12_village")
-steps = record.curve["step"]
-looks = {"low rate": "policy", "high rate": "proxy"}
-parts = {title: {rate: (steps[1:], [y[1:] for y in record.seeds(
-                     f"DPO {rate.split()[0]} {what}")]) for rate in looks}
-         for title, what in (("margin", "margin"), ("share of pairs right", "right"))}
-show(plots.two_panels(parts, x_label="step", roles=looks,
-                      title="The margin praises the high rate"))
-ends = {rate: [y[-1] for y in record.seeds(f"DPO {rate} margin")]
-        for rate in ("low", "high")}
+show(plots.watched_logs(record, {"low rate": "DPO low", "high rate": "DPO high"},
+                        roles={"low rate": "policy", "high rate": "proxy"},
+                        title="The margin praises the high rate"))
 claim("high rate: larger margin than the low rate, on all five seeds",
-      min(ends["high"]) > max(ends["low"]), kind="T")
+    min(record.last("DPO high margin")) > max(record.last("DPO low margin")), kind="T")
 
 # %% [markdown]
-# And what are the answers worth, on 128 requests of both kinds that no run has read? *One fixed refusal* gives every request the same sentence. *Imitation* is supervised finetuning on the chosen answers alone. *DPO + imitation* adds that loss (mean per token, weight 1) to DPO's. The *KL* from the start model says how many nats more likely the model's own answers have become, on average (one nat: e ≈ 2.7 times as likely). <!-- fact -->
+# And what are the answers worth? The record took 128 new requests, the live run 64. *One fixed refusal* gives each the same sentence. *Imitation* is supervised finetuning on the chosen answers; *DPO + imitation* adds that loss (mean per token, weight 1) to DPO's. The *KL* says how many nats more likely the model's own answers have become, on average (one nat: e ≈ 2.7 times as likely). <!-- fact -->
 
 # %%
-over_runs = rlhf.book.records.over_runs
 kinds = {"harmful": "harmful", "lookalike": "look-alikes"}
 named = {"start": "start", "one fixed refusal": "one refusal",
          "imitation, rate 10⁻⁴": "imitation 0.0001 x25",
-         "imitation, high rate": "imitation 0.0005 x25",
          "DPO, low rate": "DPO 5e-05 x25", "DPO, low, 250 steps": "DPO 5e-05 x250",
          "DPO, high rate": "DPO 0.0005 x25",
          "DPO + imitation, high": "DPO + NLL 0.0005 x25"}
@@ -154,61 +145,59 @@ note = "true reward and KL, ± 95 % over five seeds; low rate 5·10⁻⁵, high 
 table(record.interval_rows(named, kinds), ["both kinds", "KL, nats"], note=note)
 
 # %% tags=["hide-input"]
-worth = {label: record.arm(arm, kinds).mean(0) for label, arm in named.items()}
 claim("true reward: high rate below the start, low rate above it, on all five seeds",
-      bool((worth["DPO, high rate"] < worth["start"]).all()
-           and (worth["DPO, low rate"] > worth["start"]).all()), kind="T")
-rlhf.book.settled(
-    "c", "Its margin is far larger, and the share of pairs right does not warn. "
-    "A margin is a difference: it also grows when both answers sink.")
+      record.wins(named["DPO, low rate"], "start", kinds) == 5
+      and record.wins(named["DPO, high rate"], "start", kinds) == 0, kind="T")
+rlhf.book.settled("c", "Its margin is far larger; the share is alike, as (b) says. "
+                  "A margin is a difference: it also grows when both answers sink.")
 
 # %% [markdown]
-# In the log the broken model looks better. The KL tells: <!-- out high.own --> nats at the high rate, <!-- out low.own --> at the low one. And the rate alone is not to blame. The *low* rate, run for ten times as many steps, moves as far (<!-- out long.own --> nats) and ends at a true reward of <!-- out long.worth -->. Imitation at the high rate stays nearer to the start and does not break. Here are all these runs, the low rate after 25, 100 and 250 steps:
+# In the margin the broken model looks better, in the share equal. The KL tells: <!-- out broken.own --> nats at the high rate, <!-- out low.own --> at the low one. The rate alone is not to blame: the *low* rate, run ten times as long, moves <!-- out long.own --> nats and ends at a true reward of <!-- out long.worth -->.
+#
+# The best row is imitation, without rejected answers or a reference; its lead over DPO is not clear (idea 4). At the high rate, too, it stays near the start and does not break:
 
-# %% rlhf={"figure": "distance"}
-arms = {"policy: DPO, low rate": [f"DPO 5e-05 x{n}" for n in (25, 100, 250)],
+# %% tags=["hide-input"] rlhf={"figure": "distance"}
+arms = {"policy: DPO low, 25–250 steps": [f"DPO 5e-05 x{n}" for n in (25, 100, 250)],
         "proxy: DPO, high rate": ["DPO 0.0005 x25"],
         "chosen: DPO + imitation, high rate": ["DPO + NLL 0.0005 x25"],
-        "other: imitation": ["imitation 0.0001 x25", "imitation 0.0005 x25"]}
+        "other: imitation, two rates": ["imitation 0.0001 x25", "imitation 0.0005 x25"]}
 dots = {label: record.moves(names, kinds) for label, names in arms.items()}
-show(plots.runs(dots, title="Far from the start the true reward falls",
-                x_label="KL from the start model, nats",
-                y_label="true reward, change from the start",
-                note="a mark: one run"))
+near = {f"low, {n} steps": record.moves([f"DPO 5e-05 x{n}"], kinds) for n in (100, 250)}
+show(plots.runs(dots, title="Far from the start the true reward falls", beside=near,
+                x_label="KL from the start model, nats", note="a mark: one run",
+                y_label="true reward, change from the start"))
 claim("all runs over 10 nats are worse than their start, none under 1 nat is",
       all(gain < 0 if kl > 10 else gain >= 0 or kl > 1
           for runs in dots.values() for kl, gain in runs), kind="T")
 
 # %% [markdown] rlhf={"part": "idea"}
-# > **Keep this.** Log the KL from the start model, measured on answers that the policy writes now. It saw what loss, margin and accuracy did not.
-#
-# What in this loss carries a model so far? Idea 2 answers. First: where does the loss come from?
+# > **Keep this.** Log the KL from the start model, on answers that the policy writes now. It told what margin and accuracy on the training pairs did not.
 #
 # ## Idea 1: the policy is its own reward model
 #
-# Write $x$ for a prompt, $y_c$ and $y_r$ for its chosen and rejected answer, $\pi$ for the policy, $\pi_{\rm ref}$ for the reference. The *log-ratio* $\log\frac{\pi(y\mid x)}{\pi_{\rm ref}(y\mid x)}$ says, in nats, how much more likely an answer has become. Its average over the policy's own answers is the KL.
-#
-# Six lines:
+# Write $x$ for a prompt, $y_c$ and $y_r$ for its chosen and rejected answer, $\pi$ for the policy, $\pi_{\rm ref}$ for the reference. The *log-ratio* $\log\frac{\pi(y\mid x)}{\pi_{\rm ref}(y\mid x)}$ says, in nats, how much more likely an answer has become. Its average over the policy's own answers is the KL. In six lines:
 #
 # 1. RLHF wants reward $r$ and charges β per nat: maximise $\mathbb E_{y\sim\pi}\big[r(x,y)-\beta\log\frac{\pi(y\mid x)}{\pi_{\rm ref}(y\mid x)}\big]$.
 # 2. Define $\pi^*(y\mid x)=\pi_{\rm ref}(y\mid x)\,e^{r(x,y)/\beta}/Z(x)$, where $Z(x)$ makes it sum to one. Put $r=\beta\log(\pi^*Z/\pi_{\rm ref})$ into line 1: it equals $-\beta\,\mathrm{KL}(\pi\,\|\,\pi^*)+\beta\log Z(x)$.
 # 3. A KL is never below 0, and 0 only for equal distributions. So the best policy is $\pi^*$.
 # 4. Solve line 2 for the reward: $r(x,y)=\beta\log\frac{\pi^*(y\mid x)}{\pi_{\rm ref}(y\mid x)}+\beta\log Z(x)$. The best policy *contains* the reward.
 # 5. Bradley and Terry: people choose $y_c$ with odds $e^{r(x,y_c)}:e^{r(x,y_r)}$, that is, with probability $\sigma\big(r(x,y_c)-r(x,y_r)\big)$, where $\sigma(z)=1/(1+e^{-z})$.
-# 6. Every policy is the best policy of *some* reward, namely $\beta\log(\pi/\pi_{\rm ref})$ plus any term of the prompt alone (line 4: $\beta\log Z(x)$). So fit that reward: put it into line 5 and make the choices of people likely. Both answers have the same prompt, so $\beta\log Z(x)$, which nobody can compute, cancels:
+# 6. Every policy is the best policy of *some* reward: $\beta\log(\pi/\pi_{\rm ref})$ plus any term of the prompt alone (line 4). Fit that reward: put it into line 5 and make people's choices likely. Both answers share the prompt, so $\beta\log Z(x)$, which nobody can compute, cancels:
 #
-# $$\mathcal L_{\rm DPO}=-\log\sigma\Big(\beta\Big[\log\frac{\pi(y_c\mid x)}{\pi_{\rm ref}(y_c\mid x)}-\log\frac{\pi(y_r\mid x)}{\pi_{\rm ref}(y_r\mid x)}\Big]\Big)$$
+# $$\mathcal L_{\rm DPO}=-\log\sigma(\beta h)$$
 #
-# *Said aloud: the loss is small when the chosen answer has gained more log-probability than the rejected one.*
+# $$h=\log\frac{\pi(y_c\mid x)}{\pi_{\rm ref}(y_c\mid x)}-\log\frac{\pi(y_r\mid x)}{\pi_{\rm ref}(y_r\mid x)}$$
+#
+# *Said aloud: the loss is small when the chosen answer has gained more log-probability than the rejected one.* The code takes the mean over a batch of pairs.
 #
 # | symbol | meaning | in the code |
 # |---|---|---|
-# | $\log\frac{\pi(y)}{\pi_{\rm ref}(y)}$ | log-ratio, nats per answer | `chosen - ref_chosen` |
+# | $h$ | gap between the log-ratios, nats | `(chosen - ref_chosen) - …` |
 # | $\beta$ | price of a nat | `beta` |
-# | $\beta[\,\cdot\,]$ | margin | `margin` |
+# | $\beta h$ | margin | `margin` |
 # | $-\log\sigma$ | loss of one pair | `-F.logsigmoid` |
 #
-# On numbers small enough for paper: the chosen answer rose from −11 to −10 nats, the rejected one fell from −13 to −14. <!-- fact -->
+# On paper: the chosen answer rose from −11 to −10 nats, the rejected one fell from −13 to −14. <!-- fact -->
 
 # %%
 policy_chosen = torch.tensor([-10.0], requires_grad=True)
@@ -223,23 +212,20 @@ theirs = rlhf.direct_alignment.dpo_loss(
 claim("the package computes the same loss", torch.equal(loss, theirs))
 
 # %% [markdown]
-# Each of these four numbers is a sum over the tokens of an answer. A mask says which tokens count: not the prompt, but the first end token, because the model must learn to stop. The others only fill the row:
+# Each of these numbers is a sum over tokens. A mask leaves out the prompt and counts the first end token after the answer, because the model must learn to stop (later ones only fill the row):
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "sampled"}
 batch = rlhf.data.collate_pairs(pairs[:1], tokenizer)   # row 0: chosen, row 1: rejected
-mask = batch["mask"][:, 1:]                       # token t is predicted at t - 1
-logp = rlhf.logprobs.token_logps(start, batch["ids"], batch["attention"])
-summed = (logp * mask).sum(1)
+mask = batch["mask"][0, 1:].int().tolist()        # token t is predicted at t - 1
 pieces = [tokenizer.decode(t) for t in batch["ids"][0, 1:]]
-show(rlhf.book.drawings.token_strip(pieces, mask[0].int().tolist(),
+ends = len(mask) - mask[::-1].index(1)            # behind the last token that counts
+show(rlhf.book.drawings.token_strip(pieces[:ends + 1], mask[:ends + 1],
                                     title="Only the answer counts"))
-theirs = torch.cat(rlhf.direct_alignment.pair_logps(start, batch))
-claim("the package sums the same tokens", bool((summed - theirs).abs().max() < 1e-4))
 
 # %% [markdown]
-# Before the first step policy and reference are one model: every margin is 0 and the loss is log 2 = 0.693, whatever the data. Another first loss usually means a bug. <!-- fact -->
+# Before the first step every margin is 0 and the loss is log 2 = 0.693, whatever the data. <!-- fact -->
 #
-# **Does DPO arrive at $\pi^*$?** In the exact world of chapter 3 all 15 answers can be listed. Suppose that very many people compare every pair, so that a label is the *share* that chose the first answer. The policy is a *table*: one free number per answer. <!-- fact -->
+# **Does DPO arrive at $\pi^*$?** In the exact world of chapter 3 all 15 answers can be listed. Suppose that endlessly many people compare every pair: a label is the *share* that chose the first answer. The policy is a *table*, one free number per answer. <!-- fact -->
 
 # %%
 world = rlhf.evaluate.exact.World()                # answers of letters a and b
@@ -262,21 +248,23 @@ score = 0.5 * (found - ref)                        # beta times the log-ratio
 order = reward.argsort()
 parts = {"β · log-ratio": {"reference: before training": (reward[order], 0 * reward),
                            "policy: after DPO": (reward[order], score[order])}}
-show(plots.panels(parts, x_label="true reward of the answer, never shown to DPO",
+show(plots.panels(parts, x_label="true reward; DPO saw shares only",
                   title="DPO's score is the true reward, up to one constant"))
-claim("DPO ends at the best policy of RLHF, to six digits",
+claim("DPO ends at the best policy of RLHF, to six decimals",
       bool((found - best).abs().max() < 1e-6))
 
 # %% [markdown] rlhf={"part": "idea"}
-# > **Keep this.** DPO and RLHF have the same answer if people choose as line 5 says, if endlessly many comparisons connect all answers, and if the policy can represent anything.
+# > **Keep this.** DPO and RLHF have the same answer if people choose as line 5 says, endless comparisons connect all answers, and the policy can represent anything.
 #
 # ## Idea 2: both answers can sink
 #
-# Real data is not endless, and a network is not a table. How does one step change the model? The gradient has a readable form:
+# Real data is not endless, and a network is not a table. What does one step do?
 #
-# $$\nabla\mathcal L=-\beta\;\sigma(-\text{margin})\;\big[\nabla\log\pi(y_c\mid x)-\nabla\log\pi(y_r\mid x)\big]$$
+# $$\nabla\mathcal L=-\beta\,w\,\nabla h,\qquad w=\sigma(-\beta h)$$
 #
-# *Push the chosen answer up and the rejected one down, with one weight.* That weight, σ(−margin), is ½ at the start and fades as the pair comes into order.
+# $$\nabla h=\nabla\log\pi(y_c\mid x)-\nabla\log\pi(y_r\mid x)$$
+#
+# *Push the chosen answer up and the rejected one down, with one weight.* It is ½ at the start and fades as the pair comes into order.
 
 # %%
 weight = torch.sigmoid(-margin)
@@ -284,7 +272,7 @@ slope, = torch.autograd.grad(loss, policy_chosen)
 print(f"slope {slope.item():.4f}   −β · weight {-0.1 * weight.item():.4f}")
 
 # %% [markdown]
-# So each step lifts the chosen answer? Not always in a network, where answers share weights. Take three answers, `.`, `b.` and `bbb`, and a network with a single weight θ: each `b` multiplies the odds of an answer by $e^\theta$. Chosen: `b.`; rejected: `.`. Nobody ever compares `bbb`.
+# Does each step lift the chosen answer? Not always where answers share weights. Take three answers, `.`, `b.` and `bbb`, and a network with a single weight θ: each `b` adds θ to the logit. Chosen: `b.`; rejected: `.`. Nobody ever compares `bbb`.
 
 # %%
 def three_answers(rate, beta, steps):
@@ -310,9 +298,9 @@ claim("chosen and rejected answer both end below one third",
       bool((path[:2, -1] < 1 / 3).all() and path[2, -1] > 1 / 3))
 
 # %% [markdown]
-# The margin is βθ, so every step raises θ. But θ also feeds `bbb`, which has more of what the chosen answer has. At the start the slope of $\log\pi(\texttt{b.})$ is 1 minus the average number of b, $(0+1+3)/3$, which is −⅓: the chosen answer sinks from the first step on. This is *likelihood displacement*. Try whether a larger β or a lower rate prevents it:
+# Every step raises θ, for the margin is βθ. But θ also feeds `bbb`, which has more `b`. At the start the slope of $\log\pi(\texttt{b.})$ is 1 minus the average number of b, $(0+1+3)/3$: −⅓. The chosen answer sinks from the first step on: *likelihood displacement*. Does a larger β or a lower rate prevent it?
 
-# %% tags=["hide-input", "nbval-ignore-output"] rlhf={"ignore_reason": "widget"}
+# %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "widget"}
 rlhf.book.explorers.shares(
     lambda rate, β, step: three_answers(rate, β, step)[-1],
     [". rejected", "b. chosen", "bbb not compared"], ["rejected", "chosen", "other"],
@@ -320,46 +308,33 @@ rlhf.book.explorers.shares(
     rate=[0.1, 0.5], β=[0.5, 1.0, 2.0], step=[0, 3, 10, 30]).show()
 
 # %% [markdown]
-# Neither does: they only change how fast it goes. Now the village, where an answer is a sentence: mean change of log-probability since the start, on the 24 watched requests of five recorded seeds. Each panel has its own scale:
-
-# %%
-sides = ("chosen", "rejected", "third")
-looks = {"third": "other"}
-parts = {f"{rate} rate, nats per answer": {
-    side: (steps, record.seeds(f"DPO {rate} {side}")) for side in sides}
-    for rate in ("low", "high")}
-show(plots.two_panels(parts, x_label="step", roles=looks,
-                      title="High rate: chosen, rejected and third answers all sink"))
+# Neither does: they only change how fast it goes. Now the village: change of log-probability on the watched requests of five recorded seeds. Mind the scales:
 
 # %% tags=["hide-input"]
-last = {(rate, side): [y[-1] for y in record.seeds(f"DPO {rate} {side}")]
-        for rate in ("low", "high") for side in sides}
+show(plots.watched(record, {"low rate": "DPO low", "high rate": "DPO high"},
+                   title="High rate: chosen, rejected and third answers all sink"))
 claim("high rate: chosen, rejected and third lost over 3 nats on all five seeds",
-      all(y < -3 for side in sides for y in last["high", side]), kind="T")
-last["repair", "chosen"] = [y[-1] for y in record.seeds("DPO + NLL high chosen")]
-for (rate, side), values in last.items():
-    quote(f"{rate}.{side}", "{:+.1f} ± {:.1f}".format(*over_runs(values)))
-for rate, label in (("low", "DPO, low rate"), ("high", "DPO, high rate"),
-                    ("long", "DPO, low, 250 steps")):
-    own = record.arm(named[label], kinds, "kl").mean(0)
-    quote(f"{rate}.own", "{:.1f} ± {:.1f}".format(*over_runs(own)))
-for name, label in (("start", "start"), ("low", "DPO, low rate"),
-        ("broken", "DPO, high rate"), ("repair", "DPO + imitation, high"),
-        ("long", "DPO, low, 250 steps")):
-    quote(f"{name}.worth", "{:.2f} ± {:.2f}".format(*over_runs(worth[label])))
+      all(y < -3 for side in ("chosen", "rejected", "third")
+          for y in record.last(f"DPO high {side}")), kind="T")
+changes = {"low": "DPO low", "high": "DPO high", "repair": "DPO + NLL high"}
+quotes({f"{name}.{side}": record.last(f"{arm} {side}") for name, arm in changes.items()
+        for side in ("chosen", "rejected", "third")}, 1, sign=True)
+of = {"start": "start", "low": "DPO 5e-05 x25", "broken": "DPO 0.0005 x25",
+      "long": "DPO 5e-05 x250", "repair": "DPO + NLL 0.0005 x25",
+      "poor": "poor DPO 5e-05 x25", "copied": "poor imitation 5e-05 x25"}
+quotes({f"{name}.worth": record.arm(a, kinds).mean(0) for name, a in of.items()})
+quotes({f"{name}.own": record.arm(a, kinds, "kl").mean(0) for name, a in of.items()}, 1)
 
 # %% [markdown] rlhf={"part": "idea"}
-# At the high rate the chosen answers changed by <!-- out high.chosen --> nats, the third ones by <!-- out high.third -->, both since the start. The probability went to what the model writes now: its own answers gained the <!-- out high.own --> nats that we call KL. At the low rate the chosen answers changed by <!-- out low.chosen --> nats, the rejected ones by <!-- out low.rejected -->.
+# At the high rate the chosen answers changed by <!-- out high.chosen --> nats, the third ones by <!-- out high.third -->. Unlike `bbb`, our third answers sink, too: like the compared ones they are samples of the start model. What rises is what the model writes now, such as the gibberish of the first picture: its own answers gained the <!-- out broken.own --> nats that we call KL.
 #
-# Imitation, added to the loss, holds the chosen answers (<!-- out repair.chosen --> nats) at the same high rate. The true reward is then <!-- out repair.worth -->, and was <!-- out start.worth --> at the start: no collapse, and no clear gain either.
-#
-# Users of the first public DPO code asked why the chosen log-probability falls ([issue 32](https://github.com/eric-mitchell/direct-preference-optimization/issues/32), [issue 36](https://github.com/eric-mitchell/direct-preference-optimization/issues/36)). Shared weights are a part of the answer. The fall does no harm where other good answers gain: one refusal can be worded in many ways.
+# Imitation, added to the loss, holds the chosen answers (<!-- out repair.chosen --> nats) at this rate. The true reward, <!-- out repair.worth --> after <!-- out start.worth -->, neither collapses nor clearly gains.
 #
 # > **Keep this.** The loss sees a difference. It does not say whether the chosen answer rises, nor what happens to answers that nobody compared.
 #
 # ## Idea 3: β does not stop a run whose labels all agree
 #
-# By lines 2 and 3, β sets how far the best policy lies from the reference. That holds for *shares* of many people. Real data often has one label for each pair. If all labels agree with one ranking, a larger margin is always better: the loss has no minimum. We train the table of idea 1 on both kinds of labels:
+# By lines 2 and 3, β sets how far the best policy lies from the reference. That holds where labels are *shares* of many people. With one label per pair, all in line with one ranking, a larger margin is always better: the loss has no minimum. We train the table of idea 1 on both (pairs of equal reward keep the share ½):
 
 # %%
 def distance(share, beta, steps=900):
@@ -385,62 +360,51 @@ kl["KL, one label for each pair"]["reference: ceiling"] = [-ref[reward.argmax()]
 show(plots.two_panels(kl, x_label="step", share=True,
                       title="Shares: each β has its place. One label: KL climbs on"))
 
-# %% tags=["hide-input"]
-optimum = [rlhf.evaluate.exact.frontier(ref.exp(), reward, [b])[0] for b in (0.5, 2.0)]
-many, single = ([torch.tensor(y) for y in list(lines.values())[:2]]
-                for lines in kl.values())
+# %%
+stops = rlhf.evaluate.exact.frontier(ref.exp(), reward, [0.5, 2.0])[0]   # KL, by line 2
+many, single = (list(lines.values()) for lines in kl.values())
 claim("shares: each β stops where line 2 says; one label: both go further, and move",
-      all(abs(m[-1] - best) < 0.01 and s[-1] > max(best, s[450]) + 0.02
-          for m, s, best in zip(many, single, optimum, strict=True)))
+      all(abs(m[-1] - stop) < 0.01 and s[-1] > max(stop, s[450]) + 0.02
+          for m, s, stop in zip(many, single, stops.tolist(), strict=False)))
 
 # %% [markdown] rlhf={"part": "idea"}
-# With one label the margins grow without end. The KL has a ceiling: all probability on the best answer. Both β are on the way there; the larger one lags, because its pairs let go sooner. What stops a real run is the number of steps, the learning rate, labels that disagree, or a loss with a target, such as IPO (exercise 12.1).
+# With one label the margins grow without end. The KL has a ceiling, all probability on the best answer; both β are on the way there, the larger one later, because its pairs let go sooner. What stops a real run: steps, rate, labels that disagree, a loss with a target (exercise 12.1).
 #
-# *Who used it?* DPO appeared in May 2023. [Zephyr-β](https://arxiv.org/abs/2310.16944) made it popular that October; [Tülu 2](https://arxiv.org/abs/2311.10702) and 3, [Llama 3 Instruct](https://arxiv.org/abs/2407.21783) and [Nemotron-4 340B](https://arxiv.org/abs/2406.11704) followed. They need no reward model and no sampling. What they needed first were the right data and a surprisingly low learning rate, 5·10⁻⁷ in Zephyr and Tülu 2. <!-- fact -->
+# *Who used it?* [Zephyr-β](https://arxiv.org/abs/2310.16944) in October 2023, at a rate of 5·10⁻⁷; [Llama 3](https://arxiv.org/abs/2407.21783) beside a reward model and fresh samples: DPO spares both in its loop, not in making its pairs. <!-- fact -->
 #
-# > **Keep this.** β says where the best policy lies. When all labels agree, it does not say where a run ends: report the measured KL.
+# > **Keep this.** β says where the best policy lies. Where all labels agree, it does not say where a run ends: measure the KL.
 #
 # ## Idea 4: when are rejected answers worth their price?
 #
-# Imitation needs neither rejected answers nor a reference. On all pairs (<!-- out pairs.all --> on average) DPO at 5·10⁻⁵ minus imitation at 10⁻⁴ is <!-- out tie --> in true reward: no clear difference. (The rates tried for the two were not the same.) A good answer is easily copied. <!-- fact -->
+# On all pairs (<!-- out pairs.all --> on average) DPO minus imitation, each at its chosen rate, is <!-- out tie --> in true reward: no clear difference.
 #
-# Now take pairs of *bad* answers only: true reward below 1, compared among themselves (<!-- out pairs.poor --> pairs on average). A team with a weak model has such pairs without selecting. Both methods take 25 steps at 5·10⁻⁵, here about four epochs: <!-- fact -->
+# Now take pairs of *bad* answers only: true reward below 1, compared among themselves (<!-- out pairs.poor --> pairs on average). Both methods take 25 steps at 5·10⁻⁵, about four epochs: <!-- fact -->
 
 # %%
-arms = {"start": "start", "imitation": "poor imitation 5e-05 x25",
-        "DPO": "poor DPO 5e-05 x25"}
-table(record.interval_rows(arms, kinds), list(kinds.values()),
-      note="true reward, ± 95 % over five seeds")
-began = record.arm("start", kinds)
-dots = {f"{method}, {label}": over_runs(gain) for method in ("imitation", "DPO")
-        for label, gain in zip(kinds.values(), record.arm(arms[method], kinds) - began,
-                               strict=True)}
-show(plots.shares(dots, middle=0, x_label="true reward, change from the start",
-                  note="five recorded seeds, ± 95 % over seeds",
-                  title="Copying loses on both kinds, comparing on one"))
+poor = {way: record.arm(f"poor {way} 5e-05 x25", kinds) - record.arm("start", kinds)
+        for way in ("imitation", "DPO")}       # 2 kinds x 5 seeds
+better = (poor["DPO"] - poor["imitation"]).mean(0)
+mean, half = rlhf.book.records.over_runs(better)
+claim("pairs of bad answers: DPO keeps more true reward than imitation at one rate",
+      mean > half, {"gap": mean, "half": half}, kind="T")
 
 # %% tags=["hide-input"]
-better, rival = (record.arm(arms[m], kinds) for m in ("DPO", "imitation"))
-gap = over_runs((better - rival).mean(0))
-claim("pairs of bad answers: DPO keeps more true reward than imitation at one rate",
-      gap[0] > gap[1], {"gap": gap[0], "half": gap[1]}, kind="T")
-quote("gap", "{:.2f} ± {:.2f}".format(*gap))
-gains = {"lost": rival - began, "gained": better - began,
-    "gained.harmful": (better - began)[:1], "gained.lookalike": (better - began)[1:],
-    "tie": (worth["DPO, low rate"] - worth["imitation, rate 10⁻⁴"])[None]}
-for name, gain in gains.items():
-    quote(name, "{:+.2f} ± {:.2f}".format(*over_runs(gain.mean(0))))
-large = rlhf.book.recorded("12_smollm2")      # for the section on GPT-2 size
-for kind in kinds:
-    quote(f"refused.{kind}", f"{100 * large.held_out['high'][kind]['refuses']:.0f} %")
-quote("large.worth", f"{large.held_out['high']['all']['mean']:.2f}")
-for which in ("all", "poor"):
-    quote(f"pairs.{which}", f"{over_runs(record.values('pairs', which))[0]:.0f}")
+show(plots.shares(
+    {f"{way}, {kind}": rlhf.book.records.over_runs(x) for way, gain in poor.items()
+     for kind, x in zip(kinds.values(), gain, strict=True)}, middle=0,
+    x_label="true reward, change from the start", note="± 95 % over five seeds, paired",
+    title="Copying loses on both kinds, comparing on one"))
+tie = record.arm("DPO 5e-05 x25", kinds) - record.arm("imitation 0.0001 x25", kinds)
+quotes({"gap": better, "lost": poor["imitation"].mean(0), "gained": poor["DPO"].mean(0),
+        "gained.harmful": poor["DPO"][0], "gained.lookalike": poor["DPO"][1],
+        "tie": tie.mean(0)}, sign=True)
+quotes({f"pairs.{which}": f"{sum(record.values('pairs', which)[:5]) / 5:.0f}"
+        for which in ("all", "poor")})               # the last one is the tuning seed
 
 # %% [markdown] rlhf={"part": "wrong"}
-# Imitation copies what is bad in the chosen answers; DPO reads mostly what makes one of two answers better. Averaged over both kinds, DPO ends <!-- out gap --> above imitation. Against the start, imitation changes the true reward by <!-- out lost -->, DPO by <!-- out gained -->; behind that average stand <!-- out gained.harmful --> on harmful requests and a clear loss, <!-- out gained.lookalike -->, on look-alikes.
+# DPO minus imitation is <!-- out gap -->, paired by seed. Against the start it changes the true reward by <!-- out gained -->, with a clear loss on look-alikes. Perhaps imitation copies what is bad in the chosen answers; perhaps DPO only stayed nearer to the start (KL <!-- out poor.own --> nats, imitation <!-- out copied.own -->).
 #
-# > **Keep this.** A good answer can be copied. Where both answers are bad, copying lost on both kinds of request, comparing on look-alikes only. Neither clearly beat the start.
+# > **Keep this.** Where both answers are bad, copying lost on both kinds of request, comparing on one. Neither clearly beat the start.
 #
 # ## What goes wrong
 #
@@ -449,10 +413,10 @@ for which in ("all", "poor"):
 # | `reference = policy`, a second name for one model | a flat loss; training looks dead, and is not | the loss *after* some steps: still 0.693 <!-- fact --> |
 # | dropout left on | nothing unusual | the *first* loss is not 0.693 <!-- fact --> |
 # | averages per token with this β | the loss hardly leaves 0.693 <!-- fact --> | margin ÷ β: a fraction of a nat |
-# | a rate too high, or too many steps | a splendid margin | the KL from the start model |
+# | a rate too high, or too many steps | a large margin | the KL from the start model |
 # | chosen and rejected swapped | a perfect log | none in the log; read samples |
 #
-# (Long answers, noisy labels, fresh pairs, KTO and losses without a reference: [deeper](deeper/12_direct_alignment.ipynb).) The first trap, live:
+# The first trap, live:
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
 policy = rlhf.models.copy_of(start)
@@ -473,33 +437,39 @@ claim("the loss never moved, and the model did",
       max(abs(x - 0.6931) for x in losses) < 1e-3 and moved["rejected"] < -1, kind="T")
 
 # %% [markdown] rlhf={"part": "gpt2"}
-# Every margin is 0 by construction, so the weight σ(−margin) stays at ½: the value of the loss stands still, its gradient is not zero, and no pair ever lets go.
+# Every margin is 0 by construction, so the weight stays at ½: the loss stands still, its gradient does not vanish.
 #
 # ## At GPT-2 size
 #
-# The same loss on SmolLM2 with 135 million parameters, which a small adapter has taught the village's manner: LoRA of rank 16, 15 steps of four pairs, at the rates 2·10⁻⁴ and 2·10⁻³, one recorded run each. Each panel has its own scale: <!-- fact -->
+# The same loss on SmolLM2 with 135 million parameters, which a small adapter has taught the village's manner: LoRA of rank 16, 15 steps of four pairs, rates 2·10⁻⁴ and 2·10⁻³, one recorded run each. **Here the high rate raised the true reward**, from <!-- out large.before --> to <!-- out large.all --> over both kinds of request: <!-- fact -->
 
 # %%
-parts = {f"{rate} rate, nats per answer": {
-    side: (large.curve["step"], large.curve[f"{rate} {side}"]) for side in sides}
-    for rate in ("low", "high")}
-show(plots.two_panels(parts, x_label="step", roles={"third": "other"},
-                      note="12 watched pairs; change since the start",
-                      title="High rate: the chosen answers sink at 135M, too"))
+large = rlhf.book.recorded("12_smollm2")
 stages = {"before": "start", "after": "low rate", "high": "high rate"}
-for prompt, answers in large.texts(stages)[:2]:       # one of each kind
-    cards(prompt, answers)
 table(large.stage_rows({"harmful": "harmful", "lookalike": "look-alikes"}, stages),
       note="true reward (± 95 % over 24 requests of each kind) and KL; one run")
+for prompt, answers in large.texts(stages)[:2]:       # one of each kind
+    cards(prompt, answers)
+show(plots.watched(large, {"low rate": "low", "high rate": "high"},
+                   note="12 watched pairs; change since the start",
+                   title="High rate: the chosen answers sink at 135M, too"))
+
+# %% tags=["hide-input"]
+seen = {"before": large.held_out["before"]["all"], **large.held_out["high"]}
+quotes({f"refused.{kind}": f"{100 * seen[kind]['refuses']:.0f} %" for kind in kinds}
+       | {f"large.{what}": f"{seen[what]['mean']:.1f}" for what in ("before", "all")}
+       | {"large.margin": f"{large.last('high margin')[0]:.1f}"})
 
 # %% [markdown] rlhf={"part": "exercises"}
-# What carries over: a splendid margin grows out of answers that sink. What does not: few of its answers are broken, and its KL is a tenth of that of the broken village model. The probability went to one sentence, *No, I do not help to do harm*: it refuses <!-- out refused.harmful --> of the harmful requests and <!-- out refused.lookalike --> of the look-alikes. So its true reward over both kinds, <!-- out large.worth -->, stays below that of one fixed refusal. The low rate hardly moves the model in 15 steps. The KL tells how far a model went, not whether it went to a good place: read samples.
+# The high rate did so by refusing nearly everything: <!-- out refused.harmful --> of the harmful requests, where the reward rose, and <!-- out refused.lookalike --> of the look-alikes, where it did not change clearly. One fixed refusal, untrained, would get 1.5. <!-- fact -->
+#
+# So the village model's collapse does not carry over; this run's KL is a tenth of that model's. What carries over: a margin of <!-- out large.margin --> out of answers that sink. The KL tells how far a model went, not whether the place is good: read samples.
 #
 # ## Exercises
 #
 # ### Exercise 12.1 · IPO from DPO
 #
-# *IPO* replaces DPO's $-\log\sigma(\beta h)$ by a parabola with its bottom at $1/(2\beta)$ nats: beyond that gap it pulls back. Here $h$ is the difference of the two log-ratios. Change the loss of idea 1: the mean over the pairs of $(h-\frac1{2\beta})^2$.
+# *IPO* replaces DPO's $-\log\sigma(\beta h)$ by a parabola with its bottom at $1/(2\beta)$ nats: beyond that gap it pulls back. Change the loss of idea 1 to the mean over the pairs of $(h-\frac1{2\beta})^2$.
 
 # %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex12-1", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def ipo(policy_chosen, policy_rejected, ref_chosen, ref_rejected, beta):
@@ -525,7 +495,7 @@ check("12.1", ipo, hidden=True)
 #
 # ### Exercise 12.2 · When does a pair let go?
 #
-# At the start the weight of every pair is ½. At which gap $h$, in nats, has DPO's weight fallen to a given share of that? On paper first, with β = 0.1 and half of the weight left. <!-- fact -->
+# At the start the weight of every pair is ½. At which gap $h$, in nats, has it fallen to a given share of that? On paper first, with β = 0.1 and half of the weight left. <!-- fact -->
 
 # %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex12-2", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def letting_go(share, beta):
@@ -550,13 +520,13 @@ check("12.2", letting_go, hidden=True)
 #
 # ### Exercise 12.3 · Which run do you ship?
 #
-# Four logs (made up), same data, same β = 0.1. One of the runs is in order. The runs of this page, once more: <!-- fact -->
+# Four logs (made up), same data, same β = 0.1. One run is in order. The runs of this page, once more: <!-- fact -->
 #
 # ![Marks, one for each run: change of true reward against the KL from the start model, of DPO at two rates, DPO with imitation, and imitation](figures/12_distance.png)
 #
 # | run | first loss | last loss | margin | KL from the start, nats | new pairs right |
 # |---|---|---|---|---|---|
-# | A | 0.693 | 0.41 | 2.9 | 31 | 66 % | <!-- fact -->
+# | A | 0.693 | 0.22 | 2.9 | 31 | 66 % | <!-- fact -->
 # | B | 0.693 | 0.64 | 0.2 | 0.4 | 79 % | <!-- fact -->
 # | C | 0.693 | 0.693 | 0 | 12 | – | <!-- fact -->
 # | D | 0.731 | 0.62 | 0.3 | 0.6 | 75 % | <!-- fact -->
@@ -584,12 +554,12 @@ check("12.3", which_run, hidden=True)
 #
 # ## Retell it
 #
-# 1. A model can learn from comparisons directly: its own change of log-probability serves as the reward, and the part that nobody can compute cancels.
-# 2. With endless comparisons of all pairs, and a policy that can represent anything, this ends exactly where reinforcement learning would.
-# 3. The loss only asks for a difference; in a network both answers may sink while the margin grows, and the probability can go to texts that nobody compared.
-# 4. A high rate, or ten times as many steps, broke our models; the margin praised them, the KL from the start warned.
-# 5. Good answers can be copied; where both answers of a pair are bad, comparing lost less than copying.
+# 1. A model can learn from comparisons directly: its own change of log-probability is the reward, and the part that nobody can compute cancels.
+# 2. With endless Bradley–Terry comparisons of all pairs, and a policy that can represent anything, this ends at the policy that reinforcement learning looks for.
+# 3. The loss only asks for a difference: in both our models, at the high rate, chosen and rejected answers sank while the margin grew.
+# 4. In the village (three million parameters) a high rate, or ten times as many steps at the low one, broke the model; the margin praised it, the KL told. At 135M a high rate made one run refuse nearly everything, and its true reward rose.
+# 5. In the village imitation did as well as DPO; where both answers of a pair were bad, comparing lost less than copying.
 #
-# *In the book*: [Direct-Alignment Algorithms](https://rlhfbook.com/c/08-direct-alignment), chapter 8. *Deeper*: [every line of the derivation checked, how often answers sink, losses under noise, CPL and ILQL, length, fresh or old pairs](deeper/12_direct_alignment.ipynb). *Next*: chapter 13, Constitutional AI and AI feedback.
+# *In the book*: [Direct-Alignment Algorithms](https://rlhfbook.com/c/08-direct-alignment), chapter 8. *Deeper*: [the derivation checked, losses under noise, length, fresh or old pairs](deeper/12_direct_alignment.ipynb).
 #
 # <!-- nav -->

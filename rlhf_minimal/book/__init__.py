@@ -23,12 +23,12 @@ from .notebook import (
     table,
     texts_table,
 )
-from .quote import quote
+from .quote import quote, quotes
 
 PICTURES = {"bars": "plots", "frontier": "plots", "line_plot": "plots", "panels": "plots", "recorded_panels": "plots",
             "recorded_plot": "plots", "two_panels": "plots", "Explorer": "explorers"}
-__all__ = ["available", "begin", "cards", "check", "claim", "every", "predict", "quote", "recorded", "settled", "show",
-           "show_source", "shows_error", "table", "texts_table", "drawings", "explorers", "plots", *PICTURES]
+__all__ = ["available", "begin", "cards", "check", "claim", "every", "predict", "quote", "quotes", "recorded", "settled",
+           "show", "show_source", "shows_error", "table", "texts_table", "drawings", "explorers", "plots", *PICTURES]
 
 
 def __getattr__(name: str):

@@ -156,12 +156,12 @@ def line_plot(lines, *, title, x_label, y_label, note="", roles=None, bands=None
 
 
 def panels(parts, *, title, x_label, roles=None, bands=None, marks=None, side=False, note="", zero=True, alt="",
-           ticks=None, share=False):
+           ticks=None, share=False, places=None):
     """One x, several units: parts {y label with its unit: {curve: y or (x, y)}}, a panel each, one under the other.
 
     y of shape (seeds, steps) is drawn as mean and range. bands {y label: {curve: (low, high)}}. marks {x: text}: dotted
     vertical lines. side=True sets the panels beside each other. ticks: what the places 0, 1, 2, … on the x axis are called.
-    share=True gives all panels the same y axis. One label has one look in all panels.
+    share=True gives all panels the same y axis. One label has one look in all panels. places: the numbers on the x axis.
     """
     n = len(parts)
     shape, size = ((1, n), (4.4 * n, 3.6)) if side else ((n, 1), (6.2, 0.9 + (3.1 if n == 1 else 2.35 * n)))
@@ -183,6 +183,8 @@ def panels(parts, *, title, x_label, roles=None, bands=None, marks=None, side=Fa
         ax.set_xlabel(x_label)
         if ticks:
             ax.set_xticks(range(len(ticks)), [f"{t:,}" if isinstance(t, int) else str(t) for t in ticks])
+        elif places:
+            ax.set_xticks(places)
     fig.suptitle(title, x=0.01, ha="left", fontsize=13, fontweight="bold")
     _corner(fig, note, most)
     fig.alt = alt or short(f"{n} line plots with one x axis, {x_label}: {'; '.join(parts)}. {title}.")
@@ -295,6 +297,33 @@ def recorded_panels(run, parts, *, title, over=9, **look):
     return panels(found, title=title, x_label=told, **look)
 
 
+def watched(run, arms, *, title, note=""):
+    """A panel for each of `arms` {label: how its columns begin}: change of log-probability of watched pairs (`PairWatch`).
+
+    The chosen, the rejected and the third answers, since the start, of a recorded run or of several seeds.
+    """
+    steps = run.curve["step"]
+    parts = {f"{label}, nats per answer": {side: (steps, _one_or_many(run.seeds(f"{arm} {side}")))
+                                           for side in ("chosen", "rejected", "third")} for label, arm in arms.items()}
+    return panels(parts, title=title, x_label="step", roles={"third": "other"}, note=note, places=steps)
+
+
+def watched_logs(run, arms, *, title, roles=None, note=""):
+    """What a training log shows of watched pairs: margin and share of pairs right; `arms` as in `watched`.
+
+    The first point is left out: before the first step every margin is 0.
+    """
+    steps = run.curve["step"][1:]
+    parts = {unit: {label: (steps, _one_or_many([y[1:] for y in run.seeds(f"{arm} {column}")])) for label, arm in arms.items()}
+             for unit, column in {"margin": "margin", "share of pairs right": "right"}.items()}
+    return panels(parts, title=title, x_label="step", roles=roles, note=note, places=steps)
+
+
+def _one_or_many(rows):
+    """A single row is a curve, not a band."""
+    return rows if len(rows) > 1 else rows[0]
+
+
 def best_of_n(ns, parts, *, title, note="", **look):
     """`panels` of best-of-n against n, on a log axis: parts {y label: {label: one value for each n}}.
 
@@ -364,8 +393,11 @@ def frontier(curve, points, *, title, x_label="KL to the reference, nats", y_lab
     return fig
 
 
-def runs(parts, *, title, x_label, y_label, note="", roles=None, alt=""):
-    """A mark for each run: parts {group: [(x, y)]}, x above 0 on a logarithmic axis; a legend below the plot names the groups."""
+def runs(parts, *, title, x_label, y_label, note="", roles=None, alt="", beside=None):
+    """A mark for each run: parts {group: [(x, y)]}, x above 0 on a logarithmic axis; a legend below the plot names the groups.
+
+    beside {text: [(x, y)]}: these words stand to the left of the marks at these places.
+    """
     if low := [label for label, points in parts.items() if any(x <= 0 for x, _ in points)]:
         raise ValueError(f"{low[0]!r} has an x of 0 or less: the x axis is logarithmic")
     fig, ax = plt.subplots(figsize=(6.2, 3.4 + 0.2 * len(parts)), layout="constrained")
@@ -373,6 +405,10 @@ def runs(parts, *, title, x_label, y_label, note="", roles=None, alt=""):
     for label, points in parts.items():
         ax.plot(*([float(v) for v in values] for values in zip(*points, strict=True)), linestyle="", markersize=7, alpha=0.85,
                 marker=looks[label]["marker"], color=looks[label]["color"], label=said(label))
+    for text, points in (beside or {}).items():
+        first, middle = min(float(x) for x, _ in points), sum(float(y) for _, y in points) / len(points)
+        ax.annotate(text, (first, middle), xytext=(-10, 0), textcoords="offset points", ha="right", va="center", fontsize=10.5,
+                    color=GREY)
     ax.axhline(0, color=GREY, linestyle=":", linewidth=1.4, zorder=0)
     ax.set_xscale("log")
     ax.xaxis.set_major_formatter("{x:g}")

@@ -64,6 +64,10 @@ class Recorded(SimpleNamespace):
         names = [column] if column in self.curve else sorted(numbered, key=lambda c: int(c.rsplit(" ", 1)[1]))
         return [self.curve[c] for c in names]
 
+    def last(self, column: str) -> list:
+        """The last value of a column, one for each seed."""
+        return [y[-1] for y in self.seeds(column)]
+
     def smooth(self, column: str, over: int = 9) -> list:
         """One list of running means over `over` steps for each seed: what the plots of recorded runs draw."""
         return [running_means(y, over) for y in self.seeds(column)]

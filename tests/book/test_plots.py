@@ -184,3 +184,24 @@ def test_runs_draws_a_mark_for_each_run_on_a_logarithmic_axis():
     assert [text.get_text() for text in fig.legends[0].get_texts()] == ["DPO", "imitation"] and 40 <= len(fig.alt) <= 300
     with pytest.raises(ValueError, match="logarithmic"):
         plots.runs({"policy: DPO": [(0.0, 0.2)]}, title="t", x_label="x", y_label="y")
+
+
+def test_runs_writes_words_beside_marks():
+    fig = plots.runs({"policy: DPO": [(1.0, 0.2), (100.0, -2.0)]}, title="t", x_label="x", y_label="y",
+                     beside={"250 steps": [(1.0, 0.2), (100.0, -2.0)]})
+    (word,) = [text for text in fig.axes[0].texts if text.get_text() == "250 steps"]
+    assert word.xy == (1.0, -0.9)
+
+
+def test_watched_pairs_of_seeds_and_of_one_run():
+    sides = ("chosen", "rejected", "third", "margin", "right")
+    steps, y = [0, 5, 10], [0.0, 1.0, 3.0]
+    many = Recorded(name="toy", curve={"step": steps} | {f"high {side} {seed}": y for side in sides for seed in (0, 1)})
+    one = Recorded(name="toy", curve={"step": steps} | {f"high {side}": y for side in sides})
+    for run, bands in ((many, 3), (one, 0)):
+        fig = plots.watched(run, {"high rate": "high"}, title="t")
+        assert [line.get_ydata()[-1] for line in fig.axes[0].lines[:3]] == [3.0] * 3
+        assert len(fig.axes[0].collections) == bands and fig.axes[-1].get_xticks().tolist() == steps
+    margin, share = plots.watched_logs(many, {"high rate": "high"}, title="t").axes
+    assert margin.lines[0].get_xdata().tolist() == [5, 10] and share.get_xticks().tolist() == [5, 10]  # not the zeros of step 0
+    assert many.last("high margin") == [3.0, 3.0]
