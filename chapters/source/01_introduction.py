@@ -15,24 +15,22 @@
 #
 # **What does finetuning add to a language model, and what was there before?**
 #
-# A language model learns to continue text. ChatGPT is one that was trained further, so that it answers you. This second training is called *post-training*, and one kind of it learns from people's judgements: *reinforcement learning from human feedback* (RLHF). Here you can take it apart. Each page retells a chapter of Nathan Lambert's [book of that name](https://rlhfbook.com) with models so small that you train them while you read, in a village where the right answer is always known. Two of them, asked the same:
+# A language model learns to continue text. ChatGPT was trained further, to answer you: *post-training*. One stage learns from people's judgements, best known by *reinforcement learning from human feedback* (RLHF). Each page here retells a chapter of Nathan Lambert's [book of that name](https://rlhfbook.com) with small models, some of which you train while you read. They live in an invented village, where the quality of every answer can be computed. Two of them, asked the same:
 #
 # ![Two requests, each answered by a base model and by the finetuned model, as cards with their true reward; in the base model's texts all that follows after the first answer is grey](figures/01_hero.png)
 #
-# One small model, before and after it was finetuned to answer. Before, as a *base model*, it gets this fact and this sum right, and then runs on into other conversations (grey). *True reward* measures the quality of all that was written, 3 at best: running on costs the base all that its answer earned, and more.
+# One small model, as a *base model* and finetuned to answer: what did that add? *True reward* measures the quality of the whole text, 3 at best.
 #
 # <details><summary>What you need, what it costs</summary>
-# A little Python and PyTorch; nothing else of this book. <!-- costs -->. Nothing is downloaded. Models: <code>village-3m</code> (the base) and <code>village-3m-sft</code>, three million parameters, GPT-2 architecture. Seed 0. "Recorded" means a longer run, stored with the page; the seeds are named there. ± is half of a 95 % interval over requests.
+# A little Python and PyTorch; nothing else of this book. <!-- costs -->. Nothing is downloaded. Models: <code>village-3m</code> (the base) and <code>village-3m-sft</code>, three million parameters, GPT-2 architecture. Seed 0. "Recorded" means a longer run, stored with the page; the seeds are named there. A line with ✓ is checked each time the page runs.
 # <!-- edition -->
 # </details>
-#
-# <!-- nav -->
 
 # %% rlhf={"part": "setup"}
 import torch
 import rlhf_minimal as rlhf
 from rlhf_minimal.book import begin, cards, check, claim, drawings, plots, predict
-from rlhf_minimal.book import quote, recorded, settled, show, table, texts_table
+from rlhf_minimal.book import quote, recorded, settled, show, table
 from rlhf_minimal.evaluate.exams import exam, logp_by_place, requests, two_digit_sums
 run = begin(1)
 
@@ -43,47 +41,44 @@ run = begin(1)
 show(drawings.pipeline(drawings.TRAINING, down=True))
 
 # %% [markdown] rlhf={"part": "predict"}
-# **Predict before you scroll.** Our models live in an invented village, so quality can be computed. The *true reward* of an answer is up to 3 points for doing what was asked: a true fact, a right sum, a fitting story, help; or a refusal, where the request would hurt somebody. Helping with harm costs 1 point. Broken, repeated or unfinished text costs points, too, and the whole text counts, with all that follows after the answer.
-#
-# Base and finetuned model get the same 96 requests. Then we cut the base's texts where their first answer ends: one line of Python, no training.
+# **Predict before you scroll.** Written as a transcript (`User: … Assistant:`), a request for a sum gets a right result from the base most of the time. Now we choose a new form, which it has never read. We train the base in it on four *demonstrations*, requests with an answer, in eight steps. Then it gets 96 other requests in the new form, 36 of them sums.
 
 # %% tags=["hide-input"]
-predict("How much of the gain in true reward, base to finetuned, does the cut bring?",
-        a="less than a quarter: answering well has to be learned",
-        b="about half: easy requests come out well, hard ones do not",
-        c="more than three quarters: the base answers well before it runs on")
+predict("What do four demonstrations do?",
+        a="almost nothing: four are too few to change a model",
+        b="it answers and stops, and its sums are as good as in a transcript",
+        c="it answers and stops, but hardly any sum is right any more")
 
 # %% [markdown] rlhf={"part": "phenomenon"}
-# ## One request in three forms
+# ## Cut the base's text, and most of the gain is there
 #
-# A model only ever sees a row of tokens. The same conversation can be written in three forms:
+# A model only ever sees a row of tokens. The same conversation can be written in two forms:
 
 # %% tags=["hide-input"] rlhf={"drawing": true}
-show(drawings.forms(title="Pink: request. Blue: answer. Green: its end."))
+show(drawings.forms(drawings.THREE_FORMS[1:],
+                    title="Pink: request. Blue: answer. Green: its end."))
 
 # %% [markdown]
-# The base was pretrained on village stories, almanacs, sums, and on *transcripts* like the second row. *Supervised finetuning* (SFT) then trained it on 9,600 *demonstrations*, requests with an answer, in the *new form*. We ask the base in the two forms that it may know, SFT in the new form, and always take the most probable next token.
+# The base was pretrained on village stories, almanacs, sums, and *transcripts*. It never read `<|user|>` or `<|assistant|>`; it met `<|end|>` between two texts. <!-- fact --> *Supervised finetuning* (SFT) then trained it on 9,600 demonstrations in the *new form*. We ask each in its own form, and always take the most probable next token.
+#
+# The true reward of a text is up to 3 points for doing what was asked: a true fact, a right sum, a fitting story, help; or a refusal, where the request would hurt somebody. Helping with harm costs 1 point. Broken, repeated or unfinished text costs points, too. The whole text counts.
 
 # %%
 base, plain = rlhf.models.load("village-3m")
 sft, tokenizer = rlhf.models.load("village-3m-sft")
+KINDS = {"fact": "12 facts", "opinion": "12 opinions", "story": "12 stories",
+         "harmful": "12 harmful", "lookalike": "12 look-alikes"}
+test = requests(60, tuple(KINDS), seed=run.seed) + two_digit_sums(36, seed=run.seed)
 
 
 def cut(text):                            # keep only the first answer
-    return text.strip().removeprefix("Assistant:").strip().split("\n")[0]
-
-
-KINDS = ("fact", "opinion", "story", "harmful", "lookalike")
-test = requests(60, KINDS, seed=run.seed) + two_digit_sums(36, seed=run.seed)
+    return text.strip().split("\n")[0]
 
 # %%
 greedy = {"temperature": 0.0, "max_new_tokens": 64}
-bare = exam(base, plain, test, raw=True, **greedy)
 transcript = exam(base, plain, test, **greedy)
+first = transcript.edited(cut)
 tuned = exam(sft, tokenizer, test, **greedy)
-arms = {"base, bare words": bare, "base, bare words, cut": bare.edited(cut),
-        "base, transcript": transcript, "base, transcript, cut": transcript.edited(cut),
-        "SFT, new form": tuned}
 asked = [0, 60]                           # to read: the first fact and the first sum
 
 # %% tags=["hide-input", "hero"]
@@ -92,33 +87,40 @@ two = {name: arm.take(torch.tensor(asked), 1) for name, arm in (
 show(drawings.trimmed([row["prompt"] for row in two["base model"].rows],
                       [(name, arm.texts, arm.gold) for name, arm in two.items()]))
 
+# %% [markdown]
+# In grey, the base runs on into other conversations. We cut its text where the first answer ends, without training:
+
 # %%
-FIRST = ["true reward", "facts right", "sums right", "harm refused"]
-PERCENT = {"true reward": 2} | dict.fromkeys([*FIRST[1:], "ends by itself"], "%")
-whole = ("base, bare words", "base, transcript")  # no first answer is cut out of these
-table({name: arm.summary(FIRST[:1] if name in whole else FIRST)
-       for name, arm in arms.items()}, FIRST, digits=PERCENT,
-      note="12 facts, 36 sums, 12 harmful, 36 others; shares: of first answers")
+arms = {"base": transcript, "base, cut": first, "SFT": tuned}
+kinds = {kind: [arm.of(kind).mean() for arm in arms.values()]
+         for kind in (*KINDS, "sum")}
+table({"all 96": [arm.mean() for arm in arms.values()], "36 sums": kinds["sum"]}
+      | {name: kinds[kind] for kind, name in KINDS.items()}, list(arms),
+      digits=1, corner="requests", note="mean true reward, at most 3")
 
 # %% tags=["hide-input"]
-for name in ("bare words", "transcript"):
-    part, half = arms[f"base, {name}, cut"].covers(transcript, tuned)
-    quote(f"free.{name.split()[0]}", f"{100 * part:.0f} ± {100 * half:.0f} %")
-quote("left", "{:.2f} ± {:.2f}".format(*tuned.interval(minus=transcript.edited(cut))))
-settled("c", f"The cut brings {100 * part:.0f} % of this gain.")
+part, half = first.covers(transcript, tuned)
+quote("free", f"{100 * part:.0f} ± {100 * half:.0f} %")
+quote("left", "{:.2f} ± {:.2f}".format(*tuned.interval(minus=first)))
+sums = [arm.share("sum", "result") for arm in (first, tuned)]
+quote("sums", "{:.0f} to {:.0f} %".format(*(100 * share for share in sums)))
+quote("harm", "{:.0f} and {:.0f}".format(*(arm.of("harmful").refuses.sum()
+                                           for arm in (first, tuned))))
 claim("the cut brings more than three quarters of the gain", part > 0.75, kind="S")
+claim("SFT gets more sums right than the base, cut", sums[1] > sums[0], kind="S")
 
 # %% [markdown]
-# (A line with ✓ is checked each time this page runs.) **<!-- out free.transcript --><!-- /out -->** of this gain, in a score that punishes running on, needs no training: the base answers, and does not stop. Getting out of a model what is already in it is called *elicitation*; the cut is in practice a *stop string*. Even bare words, cut, bring <!-- out free.bare --><!-- /out -->: the base often writes `Assistant:` by itself.
+# **<!-- out free --><!-- /out -->** of the gain in this score needs no training (± is half of a 95 % interval over requests). The score punishes running on, so it flatters the cut. In practice it is a *stop string*; getting out what is already in a model is called *elicitation*.
 #
-# The score punishes running on, so it flatters the cut. What SFT adds to the cut transcript, <!-- out left --><!-- /out --> points, is small in this score, but look at the columns: more sums are right, and more of the 12 harmful requests are refused. One answer of each kind (a *look-alike* is harmless, but sounds like harm):
+# SFT adds <!-- out left --><!-- /out --> points to that. Sums rise from <!-- out sums --><!-- /out --> right. Opinions fall, here and on seeds 1 to 4: SFT agrees with wrong beliefs more often, as a fifth of such demonstrations do. Of the 12 harmful requests the two models refuse <!-- out harm --><!-- /out -->, but with the requests of seed 1 SFT refuses *fewer*: 12 are too few (exercise 1.3). <!-- fact --> The sum on which SFT gained most, and the opinion on which it lost most:
 
 # %% rlhf={"show": true}
-four = [2, 3, 4, 61]                      # a story, harm, a look-alike, a sum
-pair = {name: arms[name] for name in ("base, transcript, cut", "SFT, new form")}
-texts_table([test[i]["prompt"] for i in four],
-            {name: [arm.texts[i] for i in four] for name, arm in pair.items()},
-            {name: [arm.gold[i].item() for i in four] for name, arm in pair.items()})
+change = tuned.gold - first.gold
+kind = torch.tensor([row["family"] == "sum" for row in test])
+opinion = torch.tensor([row["family"] == "opinion" for row in test])
+for i in (change.where(kind, -9.0).argmax(), change.where(opinion, 9.0).argmin()):
+    cards(test[i]["prompt"], [(name, arm.texts[i], arm.gold[i].item())
+                              for name, arm in list(arms.items())[1:]])
 
 # %% [markdown] rlhf={"part": "idea"}
 # ## Idea 1: The base knows the words, not the signals of the new form
@@ -127,7 +129,7 @@ texts_table([test[i]["prompt"] for i in four],
 #
 # $$\log\pi(y\mid x)=\sum_t\log\pi(y_t\mid x,y_{<t})$$
 #
-# *Said aloud: read the answer token by token, and add up how much each was expected.* Probability ½ is −0.7 nats; one in a million is −14. Both models read one right answer. <!-- fact -->
+# Probability ½ is −0.7 nats; one in a million is −14. The base reads one right answer in both forms, SFT in the new one. <!-- fact -->
 
 # %%
 answer = "The otter lives near the mill."
@@ -154,7 +156,7 @@ theirs = rlhf.logprobs.token_logps(sft, new[None], torch.ones(1, len(new)))[0, -
 claim("the package computes the same", torch.allclose(theirs, read[-1][-1], atol=1e-4))
 
 # %% [markdown]
-# In its transcript the base expects the whole answer, its beginning and the new line after it included, about as well as SFT does in the new form. In the new form it expects neither that an answer begins after `<|assistant|>`, nor that `<|end|>` comes after it. Is this one answer typical? Here are 96 faultless answers to test requests of all kinds, read in both forms:
+# In its transcript the base expects the whole answer, its beginning and the new line after it included, about as well as SFT does in the new form. In the new form it expects neither beginning nor end. Is that typical? Here are 96 faultless answers to test requests of all kinds:
 
 # %%
 faultless = rlhf.village.demonstrations(96, seed=run.seed, split="test", perfect=True)
@@ -168,23 +170,26 @@ table({name: [*p.values(), sum(p.values())] for name, p in places.items()},
       corner="nats per answer", note="mean of 96 answers; each number is rounded")
 
 # %% tags=["hide-input"]
-first, old, last = places.values()
-gain = {k: last[k] - first[k] for k in first}
-all_of_it, form = sum(gain.values()), sum(old.values()) - sum(first.values())
-ends = (gain["first"] + gain["last"]) / all_of_it
+raw, own, last = places.values()
+gain = {k: last[k] - raw[k] for k in raw}
+fair = {k: last[k] - own[k] for k in own}
+ends = (gain["first"] + gain["last"]) / sum(gain.values())
 quote("gain.ends", f"{100 * ends:.0f} %")
-quote("gain.form", f"{100 * form / all_of_it:.0f} %")
-claim("more than half of SFT's gain is at two tokens, the first and the last",
+quote("fair", f"{sum(fair.values()):.1f}")
+quote("fair.middle", f"{fair['middle']:.1f}")
+claim("in the new form, over half of SFT's gain is at the first and the last token",
       ends > 0.5, kind="S")
-claim("the form alone brings most of it", form > 0.5 * all_of_it, kind="S")
+claim("each in its own form: the gain is below a fifth of that, and most lies between",
+      sum(fair.values()) < 0.2 * sum(gain.values())
+      and fair["middle"] > 0.5 * sum(fair.values()), kind="S")
 
 # %% [markdown]
-# Change the form and train nothing: that alone brings <!-- out gain.form --><!-- /out --> of what SFT gained on these answers. And of SFT's gain <!-- out gain.ends --><!-- /out --> is at two tokens, the first and the last. Another study found the same pattern in another way: finetuning changes the most probable token at few places, mostly words of style ([Lin et al.](https://arxiv.org/abs/2312.01552)).
+# Read in the new form, <!-- out gain.ends --><!-- /out --> of SFT's gain is at two tokens, the first and the last. But there the base is a stranger. The fair comparison gives each model its own form: SFT then gains only <!-- out fair --><!-- /out --> nats per answer, and <!-- out fair.middle --><!-- /out --> of them lie in the words between. [Lin et al.](https://arxiv.org/abs/2312.01552) found a related pattern: finetuning changes the most probable token at few places.
 #
-# > **Keep this.** Finetuning taught the signals of the new form, when to begin and when to stop. Most of the words were there before, and the base shows them in the form that it knows.
+# > **Keep this.** SFT mostly taught when to begin and when to stop in the new form. Compared with the base in its own form it gained little, and most of that in the words between.
 
 # %% [markdown] rlhf={"part": "idea"}
-# ## Idea 2: Four demonstrations teach it to stop, and it forgets how to add
+# ## Idea 2: Four demonstrations teach it to stop, and it can hardly add any more
 #
 # The loss of SFT is that of pretraining, the mean negative log-probability, but only over the $T$ tokens of the answer and its end token. The prompt is read, and does not count.
 #
@@ -208,61 +213,58 @@ print(f"loss on these four: {losses[0]:.2f} -> {losses[-1]:.2f}")
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained", "show": true}
 before, after = (exam(m, tokenizer, test, **greedy) for m in (base, pupil))
-kept = {"base, new form": before, "four demonstrations": after, "SFT": tuned}
-table({name: arm.summary() for name, arm in kept.items()},
-      ["true reward", "sums right", "ends by itself"], digits=PERCENT,
-      note="the same 96 requests in the new form; nothing is cut")
+kept = {"base, transcript, cut": first, "base, new form": before,
+        "four demonstrations": after, "SFT": tuned}
+shares = ["facts right", "sums right", "ends by itself"]
+table({name: arm.summary(shares[:2] if arm is first else shares)
+       for name, arm in kept.items()}, shares, digits=dict.fromkeys(shares, "%"),
+      note="12 facts, 36 sums, 96 ends")
 for i in asked:
     cards(test[i]["prompt"], [(name, arm.texts[i], arm.gold[i].item())
-                              for name, arm in list(kept.items())[:2]])
+                              for name, arm in kept.items() if arm in (first, after)])
 
-# %%
-theirs = rlhf.sft.sft_loss(logp, mask)[0]
-claim("the package's SFT loss is the same", bool((theirs - loss).abs() < 1e-6))
+# %% tags=["hide-input"]
+settled("c", "Nearly every answer ends, and few sums are right.")
+claim("the package's SFT loss is the same",
+      bool((rlhf.sft.sft_loss(logp, mask)[0] - loss).abs() < 1e-6))
 claim("after four demonstrations nearly all answers end, and few sums are right",
       after.mean("ended") > 0.9 and after.share("sum", "result") < 0.3, kind="T")
 
 # %% [markdown]
-# It begins, and it stops. But it has the wrong fact, and the sums, which its base could do in a transcript, are gone: it writes a result and leaves out the steps.
-#
-# **Do more demonstrations bring them back?** A recorded run trains on 4, 64 and 512 of them, until the loss on other demonstrations no longer falls. Its three seeds have requests of their own (24 facts and 48 sums each):
+# **Do more demonstrations bring it back, and is the new form to blame?** A recorded run trains on 4, 64 and 512 demonstrations, until the loss on others no longer falls: once in the new form, once written as transcripts. Its three seeds have their own requests, 24 facts and 48 sums each:
+
+# %%
+sweep = recorded("01_demonstrations")
+sizes = [*map(str, sweep.curve["demonstrations"][:-1]), "9,600:\nour SFT"]
+forms = {"policy: new form": "", "other: transcript": " in a transcript"}
+at = {"facts": ((1.15, 0.12), (1.6, 0.78)), "sums": ((2.1, 0.45), (0.55, 0.6))}
+show(plots.curves(
+    {f"{what} right": ({form: sweep.seeds(what + words)
+                        for form, words in forms.items()}, sizes) for what in at},
+    labels={f"{what} right": dict(zip(forms, at[what], strict=True)) for what in at},
+    title="As transcripts: facts mostly stay, sums fall",
+    x_label="demonstrations (recorded)"))
 
 # %% tags=["hide-input"]
-sweep = recorded("01_demonstrations")
-names = {"chosen: ends by itself": "ends", "policy: facts right": "facts",
-         "rejected: sums right": "sums"}
-lines = {name: [y[:-1] for y in sweep.seeds(what)] for name, what in names.items()}
-sizes, places = sweep.curve["demonstrations"][:-1], [(1.1, 0.88), (0.7, 0.55), (1.6, 0)]
-show(plots.curves({"share of requests": (lines, sizes)},
-                  labels={"share of requests": dict(zip(names, places, strict=True))},
-                  title="It stops at once; sums come back in part",
-                  x_label="demonstrations (recorded)"))
-
-# %% [markdown]
-# The form is learned at once: after four demonstrations the answers end. Facts come with more of them, sums only in part. The shipped SFT model does all sums; it had 9,600 demonstrations, and 900 steps. <!-- fact -->
-#
-# **Is the new form to blame?** The same demonstrations as transcripts, the form in which the base could add:
-
-# %%
-table({"new form": sweep.means("sums")[:-1],
-       "transcript": sweep.means("sums in a transcript")},
-      [str(n) for n in sizes], digits="%", corner="sums right",
-      note="columns: demonstrations; recorded, mean of three seeds, 48 sums each")
-
-# %%
+quote("ends.least", f"{100 * min(min(y[1:]) for y in sweep.seeds('ends')):.0f} %")
+told, added = (sweep.means(f"{what} in a transcript") for what in at)
+quote("fall.sums", "{:.0f} to {:.0f} %".format(*(100 * share for share in added[:2])))
+quote("stay.facts", f"{100 * told[1]:.0f} %")
+quote("shown", "; ".join(", ".join(str(y[i]) for y in sweep.seeds("sums shown"))
+                         + f" of {size}" for i, size in ((0, 4), (2, 512))))
 fall = [y[0] - y[1] for y in sweep.seeds("sums in a transcript")]
 claim("on every recorded seed four demonstrations end nearly all answers and lose sums",
       min(e[1] for e in sweep.seeds("ends")) > 0.9 and min(fall) > 0.2, kind="T")
 
 # %% [markdown]
-# At four demonstrations the form is partly to blame; at 512 it is not. So training itself hid or overwrote the skill. A smaller learning rate, or pretraining text mixed in, may protect it; we did not try.
+# From four demonstrations on, at least <!-- out ends.least --><!-- /out --> of the answers end, in every run. *Sums* fall from <!-- out fall.sums --><!-- /out --> even as transcripts, the form in which the base could add. So the new form alone is not to blame; this training harmed the skill. Whether by its rate, its steps or the sums in the demonstrations (<!-- out shown --><!-- /out -->), we did not separate. *Facts* mostly stay in the transcript: <!-- out stay.facts --><!-- /out --> after four; the new form finds them only with more demonstrations. Nothing between 512 and our SFT model (900 steps) was run. <!-- fact -->
 #
-# A well-known hypothesis says that alignment is *superficial*: knowledge comes from pretraining, and a thousand good demonstrations teach the style ([LIMA](https://arxiv.org/abs/2305.11206)). For this small model, and at most 512 demonstrations: yes for the form, no for the skill.
+# A well-known hypothesis says that alignment is *superficial*: knowledge comes from pretraining, and a thousand good demonstrations teach the style ([LIMA](https://arxiv.org/abs/2305.11206)). For this small model and at most 512 demonstrations: the form is quick to learn, most facts survive in the old form, the skill of adding does not.
 #
-# > **Keep this.** A few demonstrations teach the form. A skill can be lost on the way, and needs many more demonstrations and steps to come back.
+# > **Keep this.** A few demonstrations teach the form. They can also damage a skill; our SFT model, with far more demonstrations and steps, has it.
 
 # %% [markdown] rlhf={"part": "idea"}
-# ## Idea 3: A demonstration cannot say which other answers are bad
+# ## Idea 3: A comparison also says which answer is worse
 #
 # Take three answers to one request: a good one, a bad one, and another harmless one. The model is three numbers, its *logits*. We train it until the good answer has probability 0.8: once by imitation, once with a *contrastive* loss, which compares the good answer with the bad one.
 #
@@ -289,78 +291,62 @@ claim("contrast leaves bad more than 1 nat lower than imitation does",
       bool((three["imitation"] / three["contrast"])[1].log() > 1))
 
 # %% [markdown]
-# Bad and other start equal, and stay equal under imitation: it cannot tell them apart. The contrastive loss can: both fall, but bad falls much further.
+# Bad and other start equal, and stay equal under imitation: with three free numbers it cannot tell them apart. Under the contrastive loss bad falls much further. In a network, imitation moves other answers unequally, too; but no demonstration names the worse one.
 #
-# *Preference finetuning* learns from such comparisons, in one of two ways. *DPO* (direct preference optimization) uses the contrastive loss on whole answers, measured against the SFT model. *RLHF* first fits a *reward model*, which scores answers as the comparisons demand, and then trains the SFT model to write answers with a high score. A penalty keeps it near SFT.
+# *Preference finetuning* learns from such comparisons, here in one of two ways. *DPO* (direct preference optimization) uses the contrastive loss on whole answers, measured against the SFT model. *RLHF* first fits a *reward model* to the comparisons, then trains the SFT model to write answers that it scores high. A penalty keeps it near SFT.
 #
-# Here a simulated person compared SFT answers, two at a time, to harmful requests and to look-alikes. Three models were then trained from SFT (recorded, five seeds; chapter 4 does it before your eyes):
+# A simulated person compared SFT answers, two at a time, to harmful requests and to *look-alikes*, which are harmless but sound like harm. Three models were then trained from SFT (recorded, five seeds; chapter 4):
 
-# %% tags=["hide-input"]
+# %%
 stages = recorded("04_village")
 names = {"SFT": "SFT", "DPO": "DPO", "RLHF,\nstrong penalty": "PPO 2",
          "RLHF,\nweak penalty": "PPO 0.05"}
-kinds = {"rejected: harmful requests": "harmful", "chosen: look-alikes": "lookalike"}
-show(plots.dots({"true reward (at most 3)": stages.groups("arms", kinds, names, "gold"),
-                 "reward model (0: SFT)": stages.groups("arms", kinds, names, "score")},
+both = {"rejected: harmful requests": "harmful", "chosen: look-alikes": "lookalike"}
+units = {"true reward (at most 3)": "gold", "score of the reward model": "score"}
+show(plots.dots({unit: stages.groups("arms", both, names, what)
+                 for unit, what in units.items()},
                 title="Weak penalty: top score,\nworst true reward on look-alikes"))
-
-# %%
-fixed = rlhf.village.tasks.REFUSALS[0]
-cards(test[4]["prompt"], [("SFT", tuned.texts[4], tuned.gold[4].item()),
-                          ("a program that always refuses", fixed,
-                           rlhf.village.gold(test[4]["prompt"], fixed))])
 
 # %% tags=["hide-input"]
 for name, arm in {"fixed": "one sentence", "weak": "PPO 0.05"}.items():
-    quote(f"score.{name}", f"{stages.arm(arm, kinds.values(), 'score').mean():.2f}")
+    quote(f"score.{name}", f"{stages.arm(arm, both.values(), 'score').mean():.2f}")
 for name, arm in {"dpo": "DPO", "strong": "PPO 2", "far": "PPO 0.05"}.items():
-    quote(f"kl.{name}", f"{stages.arm(arm, kinds.values(), 'kl').mean():.1f}")
+    quote(f"kl.{name}", f"{stages.arm(arm, both.values(), 'kl').mean():.1f}")
 refused = stages.arm("PPO 0.05", ["lookalike"], "refuses").mean()
 quote("refused", f"{100 * refused:.0f} %")
-claim("on every recorded seed the weak penalty ends with less true reward",
-      stages.wins("PPO 2", "PPO 0.05", kinds.values()) == len(stages.arms), kind="T")
+wins = [stages.wins(other, "PPO 0.05", both.values()) for other in ("SFT", "PPO 2")]
+claim("averaged over both kinds, the weak penalty has less true reward than SFT and "
+      "than the strong penalty, on every recorded seed",
+      min(wins) == len(stages.arms), kind="T")
 
 # %% [markdown]
-# *KL* says how far a model has moved from SFT, in nats per answer. DPO moved <!-- out kl.dpo --><!-- /out --> and RLHF with a strong penalty <!-- out kl.strong --><!-- /out -->. Both refuse more harm, and lose a little on look-alikes.
+# *KL* says how far a model has moved from SFT, in nats per answer. DPO moved <!-- out kl.dpo --><!-- /out --> and RLHF with a strong penalty <!-- out kl.strong --><!-- /out -->. Both gain on harmful requests, and on average lose a little on look-alikes.
 #
-# With a weak penalty, RLHF moves <!-- out kl.far --><!-- /out --> nats. It reaches the highest score on *both* kinds, yet it refuses <!-- out refused --><!-- /out --> of the look-alikes. Why? The reward model likes one refusal sentence on every request (chapter 4). A program that answers everything with one fixed refusal scores <!-- out score.fixed --><!-- /out -->; this RLHF model scores <!-- out score.weak --><!-- /out --> (0 is the mean score of SFT's answers, 1 their standard deviation). The two rows of RLHF compare two penalties; nothing here says that DPO is the better method. Nor did we try whether copying the better answers does as well as comparing; chapter 12 asks.
+# With a weak penalty, RLHF moves <!-- out kl.far --><!-- /out --> nats. It has the highest score on *both* kinds, and the most true reward on harm; yet it refuses <!-- out refused --><!-- /out --> of the look-alikes. Why? The reward model likes one refusal sentence on every request (chapter 4). A program that always answers with it scores <!-- out score.fixed --><!-- /out -->; this RLHF model scores <!-- out score.weak --><!-- /out -->. (0 is the mean score of SFT's answers to both kinds together, 1 their standard deviation.)
 #
-# > **Keep this.** Demonstrations say what to write; comparisons also say what not to write. A learned score can rise while answers get worse, so measure something that no stage was trained on.
+# > **Keep this.** A demonstration says what to write; a comparison also says which of two answers is worse. A learned score can rise while answers get worse, so measure something that no stage was trained on.
 
 # %% [markdown] rlhf={"part": "wrong"}
 # ## What goes wrong
 #
 # | trap | what you see | the number that tells |
 # |---|---|---|
-# | a model is asked in a form that it was not trained in | it seems to have forgotten everything | true reward in both forms, same weights (below) |
-# | the base is judged with all that follows its answer | finetuning seems to have taught everything | the base, cut |
-# | the loss leaves out the end token | answers never stop | share that ends by itself (not run here) |
-# | the reward model's score is reported as quality | every stage looks better | a measurement that no stage was trained on |
-#
-# The first one, live: the finetuned model gets bare words instead of its new form.
-
-# %%
-wrong = exam(sft, tokenizer, test, raw=True, **greedy)
-cards(test[0]["prompt"], [("SFT, new form", tuned.texts[0], tuned.gold[0].item()),
-                          ("SFT, bare words", wrong.texts[0], wrong.gold[0].item())])
-table({"SFT, new form": {"true reward": tuned.interval()},
-       "SFT, bare words": {"true reward": wrong.interval()}}, note="96 requests")
-claim("the same weights lose more than 2 points of true reward in bare words",
-      tuned.mean() - wrong.mean() > 2, kind="S")
+# | the base is judged with all that follows its answer | finetuning seems to have taught everything | true reward of the base, cut (first table) |
+# | a model is asked in a form that it was not trained in | it seems to be unable to add | right sums in both forms, same weights (table of idea 2) |
+# | the reward model's score is reported as quality | every stage looks better | a measurement that no stage was trained on (last plot) |
 
 # %% [markdown] rlhf={"part": "gpt2"}
 # ## At GPT-2 size
 #
-# SmolLM2-135M-Instruct is a chat model, no base: it has a form of its own, knows how to stop, likes to talk, and has never heard of the village. Answers may have 40 tokens. A recorded run (one seed) trains it on 4 and 64 village demonstrations. Then it gets twenty everyday questions and twenty about the village; none of them is among the demonstrations. <!-- fact -->
+# SmolLM2-135M-Instruct is a chat model, no base: it has its own form, knows how to stop, and has never heard of the village. A recorded run (one seed) trains it on 4 and 64 village demonstrations. Then it gets twenty everyday questions and twenty about the village, none of them demonstrated. Answers may have 40 tokens. <!-- fact -->
 
 # %%
 big = recorded("01_smollm2")
-for i in (0, 5):                          # the first of each kind
-    texts = [big.held_out[k]["texts"][i] for k in ("before", "few", "after")]
-    cards(texts[0]["prompt"], [(f"{n} demonstrations", t["completion"])
-                               for n, t in zip((0, 4, 64), texts, strict=True)])
+texts = [big.held_out[when]["texts"][0] for when in ("before", "few", "after")]
+cards(texts[0]["prompt"], [(f"{n} demonstrations", text["completion"])
+                           for n, text in zip((0, 4, 64), texts, strict=True)])
 
-# %% tags=["hide-input"]
+# %%
 lines = {"chosen: ends within 40 tokens": "ends",
          "other: everyday facts right": "everyday facts",
          "policy: village facts right": "village facts"}
@@ -370,14 +356,14 @@ show(plots.curves({"share of answers": (part, big.curve["demonstrations"])}, lab
     title="At 135M: four demonstrations make it brief", x_label="demonstrations"))
 
 # %% [markdown]
-# Ten steps on four village demonstrations teach this model to be short. That carries over: the form comes first. The village's facts it does not have, and none of the demonstrations told it those that are asked. Everyday facts stay about where they were; with twenty questions the differences are noise. But single facts do get lost: see what became of the capital of France. <!-- fact -->
+# Ten steps on four village demonstrations make this model brief, in the form that it had. Loss of skill was not tested here. No demonstration told it the village facts that are asked. With twenty questions the changes in everyday facts may be noise; the capital of France is one fact that was lost. <!-- fact -->
 
 # %% [markdown] rlhf={"part": "exercises"}
 # ## Exercises
 #
 # ### Exercise 1.1 · Count the prompt, too, but less
 #
-# Some recipes also count the prompt in the loss, with a small weight. Write this variant of the SFT loss: an answer token counts 1, a prompt token counts `weight`, and the result is a weighted average. (Two lines.)
+# Some recipes also count the prompt in the loss, with a small weight. Write this variant of the SFT loss: an answer token counts 1, a prompt token counts `weight`, and the result is a weighted average.
 
 # %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex01-1", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def prompt_loss(logp, mask, weight):
@@ -403,7 +389,7 @@ check("1.1", prompt_loss, hidden=True)
 #
 # ### Exercise 1.2 · Which stage wrote this log?
 #
-# Four recorded losses have lost their names: pretraining, SFT, DPO and reinforcement learning, in some order. Which is which? Logs B and D come from models with 1,152 tokens in their vocabulary, A and C from models with 49,152. <!-- fact -->
+# Four recorded losses have lost their names: pretraining, SFT, DPO and reinforcement learning. Logs B and D come from models with 1,152 tokens in their vocabulary, A and C from models with 49,152. <!-- fact -->
 
 # %%
 logs = rlhf.book.records.unnamed_logs()
@@ -440,29 +426,30 @@ check("1.2", stage, hidden=True)
 #
 # <!-- solution 1.2 -->
 #
-# ### Exercise 1.3 · How many are enough?
+# ### Exercise 1.3 · Better, or not known?
 #
-# “90 % of our answers were well formed after 16 demonstrations, so 16 are enough.” Write the measure that such a sentence needs: the smallest size from which on the share *stays* at 90 % of its last value or above. Then apply it to the sweep: once to the answers that end, once to the right sums.
+# Are the gains and losses of the first table safe? Both models got the same requests, so subtract first. Return the mean of the differences, and half of its 95 % interval, 1.96 standard errors with $n-1$ in the variance. <!-- fact --> Then judge three rows: `difference(tuned.of("sum").gold, first.of("sum").gold)`, and the same for `"opinion"` and `"harmful"`.
 
 # %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex01-3", "locked": false, "schema_version": 3, "solution": true, "task": false}
-def enough(sizes, shares):
-    """Two lists of one length, sizes ascending -> one of the sizes."""
+def difference(ours, theirs):
+    """Two tensors (n,), true rewards on the same requests -> (mean, half width)."""
     ### BEGIN SOLUTION
-    for i, size in enumerate(sizes):
-        if min(shares[i:]) >= 0.9 * shares[-1]:
-            return size
+    change = ours - theirs
+    return change.mean(), 1.96 * change.std() / len(change) ** 0.5
+    # Sums: the interval is above 0. Opinions: it holds 0, so 12 requests do not decide.
+    # Harm: barely above 0 here, below 0 on average with seed 1: more requests are needed.
     ### END SOLUTION
 
 
 # %% nbgrader={"grade": true, "grade_id": "ex01-3-check", "locked": true, "points": 1, "schema_version": 3, "solution": false, "task": false}
-check("1.3", enough)
+check("1.3", difference)
 ### BEGIN HIDDEN TESTS
-check("1.3", enough, hidden=True)
+check("1.3", difference, hidden=True)
 ### END HIDDEN TESTS
 
 # %% [markdown] rlhf={"part": "retell"}
 # <details><summary>Hint</summary>
-# Look at the shares from a place to the end, and take their minimum.
+# The standard error of a mean is the standard deviation divided by the square root of n. `tensor.std()` already divides by n − 1.
 # </details>
 #
 # <!-- solution 1.3 -->
@@ -470,9 +457,9 @@ check("1.3", enough, hidden=True)
 # ## Retell it
 #
 # 1. A base model continues text; cut its text after the first answer, and most of the gain that our score sees is there without any training.
-# 2. Token by token, finetuning changes most at the first and the last token: it learns the signals of its form. In its old form the base expects most of the same answers without training.
-# 3. Four demonstrations teach it to stop; the skill of adding is lost on the way, and comes back fully only with far more demonstrations and steps.
-# 4. A demonstration cannot say which other answers are bad; a comparison can.
+# 2. In the new form, finetuning changes most at the first and the last token. Compared with the base in its own form, it changes little.
+# 3. Four demonstrations teach it to stop, and damage its skill of adding, in the old form, too; facts mostly survive there.
+# 4. A demonstration says what to write; a comparison also says which of two answers is worse.
 # 5. A score that was learned from comparisons can rise on every kind of request while the model gets worse on one of them.
 #
 # *In the book*: [Introduction](https://rlhfbook.com/c/01-introduction), chapter 1. *Next*: chapter 2, Seminal works; or straight to [4 · Training overview](04_training_overview.ipynb), where preference finetuning is trained in full.

@@ -9,8 +9,9 @@ each size by its loss on 64 other demonstrations, which are not used again: it i
 stops when four checks in a row are no better, or after 32 steps (one pass over 512); the best state is kept. Then come test
 requests, answered greedily. 0 demonstrations: the base as it is, in the new template. 9,600: the shipped model, with a longer
 schedule of its own.
-"sums in a transcript" is the control: as many steps on the same demonstrations, but in the transcript that the base already
-knows, in training and test, instead of the new template; its answers are cut at the next line.
+"sums in a transcript" and "facts in a transcript" are the control: as many steps on the same demonstrations, but in the
+transcript that the base already knows, in training and test, instead of the new template; its answers are cut at the next
+line. "sums shown", "with steps": how many of the demonstrations answer a sum, and how many of these show the steps.
 "long" is another control: the same 512 demonstrations, trained for 300 steps whatever the loss on other demonstrations says.
 It tells more demonstrations from more steps.
 first, middle, last: mean log-probability per token, in nats, of the first token, the end token, and all tokens between, in 96
@@ -31,7 +32,8 @@ from rlhf_minimal.logprobs import token_logps
 HERE = Path(__file__).parent
 SIZES, SEEDS, BATCH, RATE, MOST, EVERY, PATIENCE = (4, 64, 512), (0, 1, 2), 16, 5e-4, 32, 4, 4
 LONG = {"size": 512, "looks": (20, 100, 200, 300)}  # steps after which sums and facts are asked
-MEASURES = ("first", "middle", "last", "ends", "sums", "facts", "refusals", "steps", "sums in a transcript")
+MEASURES = ("first", "middle", "last", "ends", "sums", "facts", "refusals", "steps", "sums in a transcript",
+            "facts in a transcript", "sums shown", "with steps")
 
 
 def nll(model, batch):
@@ -69,6 +71,14 @@ def sums_right(model, tokenizer, seed, stop=None):
     return exam(model, tokenizer, sums, max_new_tokens=40, temperature=0.0, stop=stop).share("sum", "result")
 
 
+def in_a_transcript(model, plain, seed):
+    """Right sums and facts where the request is asked in a transcript; the same requests as in `measure`."""
+    facts = village.prompts(24, split="test", families=("fact",), seed=seed, distinct=False)
+    some = exam(model, plain, facts, max_new_tokens=40, temperature=0.0, stop="\n")
+    return {"sums in a transcript": sums_right(model, plain, seed, stop="\n"),
+            "facts in a transcript": some.share("fact", "truth")}
+
+
 def measure(model, tokenizer, seed):
     """The measures of one model in the template of the tokenizer."""
     rows = [row for family in ("fact", "harmful", "opinion", "lookalike")
@@ -80,17 +90,24 @@ def measure(model, tokenizer, seed):
         "sums": sums_right(model, tokenizer, seed)}
 
 
+def shown(size, seed):
+    """How many of the demonstrations answer a sum, and how many of these write its steps."""
+    rows = village.demonstrations(1024 + 64, seed=100 + seed)[:size]
+    sums = [row for row in rows if village.parse(row["prompt"]).family == "sum"]
+    return {"sums shown": len(sums), "with steps": sum("=" in row["completion"] for row in sums)}
+
+
 def one_seed(seed):
     """Rows of one seed: {"seed", "demonstrations", "steps", measures}."""
     base, plain = models.load("village-3m")
     shipped, tokenizer = models.load("village-3m-sft")
     rows = [{"demonstrations": 0, "steps": 0} | measure(base, tokenizer, seed)
-            | {"sums in a transcript": sums_right(base, plain, seed, stop="\n")}]
+            | in_a_transcript(base, plain, seed)]
     for size in SIZES:
         policy, steps = train(base, tokenizer, size, seed)
         control = train(base, plain, size, seed, most=steps)[0]
-        rows.append({"demonstrations": size, "steps": steps} | measure(policy, tokenizer, seed)
-                    | {"sums in a transcript": sums_right(control, plain, seed, stop="\n")})
+        rows.append({"demonstrations": size, "steps": steps} | shown(size, seed) | measure(policy, tokenizer, seed)
+                    | in_a_transcript(control, plain, seed))
         print(seed, rows[-1], flush=True)
     rows.append({"demonstrations": 9600, "steps": None} | measure(shipped, tokenizer, seed))
     return [{"seed": seed} | {k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()} for row in rows]

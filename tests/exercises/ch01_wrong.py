@@ -36,20 +36,23 @@ def stage_nearest(losses, rewards, vocabulary):
     return min(near, key=near.get)
 
 
-def enough_right(sizes, shares):
-    return next(s for i, s in enumerate(sizes) if min(shares[i:]) >= 0.9 * shares[-1])
+def difference_right(ours, theirs):
+    change = ours - theirs
+    return change.mean(), 1.96 * change.std() / len(change) ** 0.5
 
 
-def enough_backwards(sizes, shares):
-    best = sizes[-1]
-    for size, share in zip(sizes[::-1], shares[::-1], strict=True):
-        if share < 0.9 * shares[-1]:
-            break
-        best = size
-    return best
+def difference_by_hand(ours, theirs):
+    change = [a - b for a, b in zip(ours.tolist(), theirs.tolist(), strict=True)]
+    n, mean = len(change), sum(change) / len(change)
+    return mean, 1.96 * math.sqrt(sum((c - mean) ** 2 for c in change) / (n - 1) / n)
 
 
-RIGHT = {"1.1": [loss_right, loss_loop], "1.2": [stage_right, stage_nearest], "1.3": [enough_right, enough_backwards]}
+def _half(width):
+    """A right mean with another half width, from the differences."""
+    return lambda ours, theirs: ((ours - theirs).mean(), width(ours - theirs))
+
+
+RIGHT = {"1.1": [loss_right, loss_loop], "1.2": [stage_right, stage_nearest], "1.3": [difference_right, difference_by_hand]}
 WRONG = {
     "1.1": {
         "the sign of a loss": lambda logp, mask, weight: -loss_right(logp, mask, weight),
@@ -73,10 +76,16 @@ WRONG = {
         "the wrong kind of answer": lambda losses, rewards, v: "dpo",
     },
     "1.3": {
-        "once is always": lambda sizes, shares: next(s for s, x in zip(sizes, shares, strict=True) if x >= 0.9 * shares[-1]),
-        "well formed in nine of ten": lambda sizes, shares: next((s for s, x in zip(sizes, shares, strict=True) if x >= 0.9), -1),
-        "more is safer": lambda sizes, shares: sizes[-1],
-        "another rule": lambda sizes, shares: sizes[0],
-        "the wrong kind of answer": lambda sizes, shares: sizes,
+        "theirs minus ours": lambda ours, theirs: difference_right(theirs, ours),
+        "another mean": lambda ours, theirs: (ours.mean(), 1.0),
+        "two separate samples":
+            lambda ours, theirs: ((ours - theirs).mean(), 1.96 * ((ours.var() + theirs.var()) / len(ours)) ** 0.5),
+        "the standard deviation is the standard error": _half(lambda d: 1.96 * d.std()),
+        "divided by n": _half(lambda d: 1.96 * d.std() / len(d)),
+        "n in the variance": _half(lambda d: 1.96 * d.std(correction=0) / len(d) ** 0.5),
+        "one standard error": _half(lambda d: d.std() / len(d) ** 0.5),
+        "the whole width": _half(lambda d: 2 * 1.96 * d.std() / len(d) ** 0.5),
+        "another width": _half(lambda d: 3 * d.std()),
+        "the wrong kind of answer": lambda ours, theirs: (ours - theirs).mean(),
     },
 }

@@ -1,4 +1,4 @@
-"""Checks of chapter 1: a loss that counts the prompt too, which stage wrote a log, how many demonstrations are enough."""
+"""Checks of chapter 1: a loss that counts the prompt too, which stage wrote a log, whether a difference is safe."""
 
 import math
 
@@ -72,40 +72,47 @@ def stage(answer, rng):
                             "the vocabulary", "finetuning starts from nothing")
 
 
-def enough(answer, rng):
-    """1.3: the smallest size from which on the share stays at 90 % of its last value or more."""
+def difference(answer, rng):
+    """1.3: mean of paired differences and half of its 95 % interval."""
     cases = []
-    for k in range(24):
-        n = int(rng.integers(4, 8))
-        sizes = (4 ** numpy.arange(1, n + 1)).tolist()
-        shares = numpy.sort(rng.uniform(0.1, 0.8, n))
-        if k % 2:  # a lucky size that does not last
-            shares[1] = shares[-1] * 0.97
-            shares[2] = shares[-1] * 0.5
-        cases.append((sizes, shares.tolist(), answer(list(sizes), shares.tolist())))
-    for _, _, got in cases:
-        number(got, "the size")
+    for _ in range(24):
+        n = int(rng.integers(5, 40))
+        theirs = rng.normal(0, 2, n)
+        ours = theirs + rng.normal(rng.uniform(0.2, 1), 0.7, n)
+        got = answer(*tensors(ours, theirs))
+        try:
+            mean, half = got
+        except (TypeError, ValueError):
+            raise Misconception("expected two numbers, the mean and the half width", "the wrong kind of answer") from None
+        cases.append((ours, theirs, number(mean, "the mean"), number(half, "the half width")))
+
+    def means(rule):
+        return all(math.isclose(mean, rule(x, y), rel_tol=1e-5, abs_tol=1e-9) for x, y, mean, _ in cases)
 
     def is_(rule):
-        return all(float(got) == float(rule(sizes, shares)) for sizes, shares, got in cases)
+        return all(math.isclose(half, rule(x, y), rel_tol=1e-5) for x, y, _, half in cases)
 
-    def first(sizes, shares, limit):
-        return next((s for s, x in zip(sizes, shares, strict=True) if x >= limit), -1)
-
-    def lasting(sizes, shares):
-        return next(s for i, s in enumerate(sizes) if min(shares[i:]) >= 0.9 * shares[-1])
-
-    if is_(lasting):
+    if means(lambda x, y: (y - x).mean()):
+        raise Misconception("the sign is wrong: above 0 should mean that ours is better", "theirs minus ours")
+    if not means(lambda x, y: (x - y).mean()):
+        raise Misconception("the first number should be the mean of ours minus theirs", "another mean")
+    if is_(lambda x, y: 1.96 * (x - y).std(ddof=1) / len(x) ** 0.5):
         return
-    if is_(lambda s, x: first(s, x, 0.9 * x[-1])):
-        raise Misconception("a later size falls below the limit again: one lucky run is not enough", "once is always")
-    if is_(lambda s, x: first(s, x, 0.9)):
-        raise Misconception("90 % of the last value was asked, not a share of 0.9; here no size reaches that",
-                            "well formed in nine of ten")
-    if is_(lambda s, x: s[-1]):
-        raise Misconception("the largest size always satisfies it; the smallest was asked", "more is safer")
-    raise Misconception("expected the smallest size whose share, and that of every larger size, is at least 0.9 times the last",
-                        "another rule")
+    if is_(lambda x, y: 1.96 * ((x.var(ddof=1) + y.var(ddof=1)) / len(x)) ** 0.5):
+        raise Misconception("this treats the two as independent; the requests are the same: take the variance of the differences",
+                            "two separate samples")
+    if is_(lambda x, y: 1.96 * (x - y).std(ddof=1)):
+        raise Misconception("this is about one request; the mean of n varies less, by the square root of n",
+                            "the standard deviation is the standard error")
+    if is_(lambda x, y: 1.96 * (x - y).std(ddof=1) / len(x)):
+        raise Misconception("divide the standard deviation by the square root of n, not by n", "divided by n")
+    if is_(lambda x, y: 1.96 * (x - y).std() / len(x) ** 0.5):
+        raise Misconception("the variance divides by n - 1: one degree of freedom went into the mean", "n in the variance")
+    if is_(lambda x, y: (x - y).std(ddof=1) / len(x) ** 0.5):
+        raise Misconception("one standard error covers some 68 %; 95 % needs 1.96 of them", "one standard error")
+    if is_(lambda x, y: 2 * 1.96 * (x - y).std(ddof=1) / len(x) ** 0.5):
+        raise Misconception("this is the whole width of the interval; half of it was asked", "the whole width")
+    raise Misconception("expected 1.96 times the standard error of the mean difference", "another width")
 
 
-CHECKS = {"1.1": prompt_loss, "1.2": stage, "1.3": enough}
+CHECKS = {"1.1": prompt_loss, "1.2": stage, "1.3": difference}
