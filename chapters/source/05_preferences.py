@@ -106,10 +106,8 @@ new = tastes.write(model, tokenizer, asked, requests=32, draws=46,
                    generator=run.fresh("stories")).standardised(read)
 about = tastes.subjects(new, 16)
 base = new.happy.mean().item()
-can = int((new.happy.view(-1, 16).max(1).values > 0).sum())   # have a happy story
 ns, seeds = (1, 2, 4, 8, 16), run.seeds(5)         # five sets of labels
 print(f"{len(new)} stories, {len(set(about))} subjects; {base:.0%} end happily")
-rlhf.book.quote("can", f"{can} of the 32")
 
 # %% tags=["hide-input", "hero", "nbval-ignore-output"] rlhf={"ignore_reason": "sampled"}
 show(camps.squares([("What readers like", "100 readers", 0.6),
@@ -129,6 +127,8 @@ for k in (changed, new.gold[best].argmin()):
 pooled = tastes.scores(old, new, people, seeds)    # (5, 512)
 curve = torch.stack([tastes.best_of(new, s, 16, ns) for s in pooled])
 after = curve[:, :, -1].mean().item()
+can = int((new.happy.view(-1, 16).max(1).values > 0).sum())
+rlhf.book.quote("can", f"{can} of the 32")
 rlhf.book.quote("quality", f"{new.gold[first].mean():.2f} for first tries, "
                 f"{new.gold[best].mean():.2f} for the picks")
 show(camps.squares([("Before: one try", "", base), ("After: best of 16", "", after)]))
@@ -382,7 +382,7 @@ table({name: {"Borda points": points[i], "reward": r[i] - r.mean()}
 claim("the fit predicts the Borda points", (points - predicted).abs().max() < 1e-3)
 
 # %% tags=["hide-input"]
-show(camps.rules({"The circle: one rule mixes, one draws, two choose": votes.rules(circle)}))
+show(camps.rules({"the circle": votes.rules(circle)}))
 claim("Bradley–Terry orders all three electorates as Borda does",
       all(votes.fits_borda(electorate) for electorate in (two, circle, nineteen)))
 claim("below nineteen people, plurality, Borda and Condorcet never have three winners",
@@ -436,12 +436,11 @@ mean = {k: f"{100 * sum(s[-1] for s in sets) / 5:.0f} %" for k, sets in lines.it
 show(camps.tinted(plots.panels({"share of happy ends": lines}, roles=looks,
     title=f"SmolLM2, six requests: {mean['60 / 40']} happy at n = 8",
     x_label="n, best of n", ticks=large.curve["n"])))
-tries = {"first try": "before", "best of 8": "after"}
-shown = {name: large.held_out[when]["texts"][0] for name, when in tries.items()}
+shown = {name: large.held_out[when]["texts"][0] for name, when
+         in (("first try", "before"), ("best of 8", "after"))}
 cards(shown["first try"]["prompt"], [(f"{name}: {t['end']} end", t["completion"])
                                      for name, t in shown.items()])
-start = f"{100 * lines['60 / 40'][0][0]:.0f} %"
-rlhf.book.quote("start", start)
+rlhf.book.quote("start", f"{100 * large.curve['60 / 40 0'][0]:.0f} %")
 rlhf.book.quote("large", mean["60 / 40"])
 rlhf.book.quote("flips", mean["coin flips"])
 
@@ -479,6 +478,9 @@ check("5.1", crowd_probability, hidden=True)
 # ### Exercise 5.2 · Which β gives nine in ten?
 #
 # The model ends happily with probability `before`, the share `labels` of the labels is happy. At which β do the outputs end happily with probability `after`? On paper first: from even odds, labels 60 %, outputs 90 %. <!-- fact -->
+
+# %% tags=["hide-input"]
+show(camps.squares([("Labels", "", 0.6), ("Outputs, at which β?", "", 0.9)]))
 
 # %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex05-2", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def beta_for(before, labels, after):
