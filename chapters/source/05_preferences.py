@@ -127,15 +127,15 @@ for k in (changed, new.gold[best].argmin()):
 pooled = tastes.scores(old, new, people, seeds)    # (5, 512)
 curve = torch.stack([tastes.best_of(new, s, 16, ns) for s in pooled])
 after = curve[:, :, -1].mean().item()
-can = int((new.happy.view(-1, 16).max(1).values > 0).sum())
-rlhf.book.quote("can", f"{can} of the 32")
-rlhf.book.quote("quality", f"{new.gold[first].mean():.2f} for first tries, "
-                f"{new.gold[best].mean():.2f} for the picks")
 show(camps.squares([("Before: one try", "", base), ("After: best of 16", "", after)]))
 
 # %% tags=["hide-input"]
 claim("more than 80 % of the best of 16 end happily (five sets of labels)",
       after > 0.8, {"share": after}, kind="T")
+can = int((new.happy.view(-1, 16).max(1).values > 0).sum())
+rlhf.book.quote("can", f"{can} of the 32")
+rlhf.book.quote("quality", f"{new.gold[first].mean():.2f} for first tries, "
+                f"{new.gold[best].mean():.2f} for the picks")
 rlhf.book.settled("c", "More than 80 % end happily; four in ten like sad ends.")
 
 # %% [markdown] rlhf={"part": "idea"}
@@ -436,16 +436,15 @@ mean = {k: f"{100 * sum(s[-1] for s in sets) / 5:.0f} %" for k, sets in lines.it
 show(camps.tinted(plots.panels({"share of happy ends": lines}, roles=looks,
     title=f"SmolLM2, six requests: {mean['60 / 40']} happy at n = 8",
     x_label="n, best of n", ticks=large.curve["n"])))
-shown = {name: large.held_out[when]["texts"][0] for name, when
-         in (("first try", "before"), ("best of 8", "after"))}
-cards(shown["first try"]["prompt"], [(f"{name}: {t['end']} end", t["completion"])
-                                     for name, t in shown.items()])
-rlhf.book.quote("start", f"{100 * large.curve['60 / 40 0'][0]:.0f} %")
-rlhf.book.quote("large", mean["60 / 40"])
-rlhf.book.quote("flips", mean["coin flips"])
+shown = {name: large.held_out[when]["texts"][0] for name, when in
+         (("first try", "before"), ("best of 8", "after"))}
+cards(shown["first try"]["prompt"],
+      [(f"{name}: {t['end']} end", t["completion"]) for name, t in shown.items()])
+for name, k in (("large", "60 / 40"), ("flips", "coin flips")):
+    rlhf.book.quote(name, mean[k])
 
 # %% [markdown] rlhf={"part": "exercises"}
-# From <!-- out start --> of single tries, on average over five sets of labels, <!-- out large --> of the best of eight end happily after 60 to 40 labels, and <!-- out flips --> after coin flips. All sets score the same 48 stories, and six requests are few: single sets of coin flips reach 100 %, so one set of labels alone would prove nothing here. <!-- fact -->
+# On average over five sets of labels, <!-- out large --> of the best of eight end happily after 60 to 40 labels, and <!-- out flips --> after coin flips; the plot begins at the single tries. All sets score the same 48 stories, and six requests are few: single sets of coin flips reach 100 %, so one set of labels alone would prove nothing here. <!-- fact -->
 #
 # ## Exercises
 #
