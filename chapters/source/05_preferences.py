@@ -130,16 +130,16 @@ after = curve[:, :, -1].mean().item()
 show(camps.squares([("Before: one try", "", base), ("After: best of 16", "", after)]))
 
 # %% tags=["hide-input"]
-claim("more than 80 % of the best of 16 end happily (five sets of labels)",
-      after > 0.8, {"share": after}, kind="T")
+claim("more than 80 % of the best of 16 end happily (five sets of labels)", after > 0.8,
+      {"share": after}, kind="T")
 can = int((new.happy.view(-1, 16).max(1).values > 0).sum())
 rlhf.book.quote("can", f"{can} of the 32")
-rlhf.book.quote("quality", f"{new.gold[first].mean():.2f} for first tries, "
-                f"{new.gold[best].mean():.2f} for the picks")
+rlhf.book.quote("tries", f"{new.gold[first].mean():.2f}")
+rlhf.book.quote("picks", f"{new.gold[best].mean():.2f}")
 rlhf.book.settled("c", "More than 80 % end happily; four in ten like sad ends.")
 
 # %% [markdown] rlhf={"part": "idea"}
-# The squares show all thirty-two requests, with rewards fitted to five independent sets of labels. The cards show two: the first where the pick ends differently from the first try, and the one whose pick has the lowest true reward. Nothing in the labels rewards quality, since these readers judge endings alone; the mean true reward here is <!-- out quality -->.
+# The squares show all thirty-two requests, with rewards fitted to five independent sets of labels. The cards show two: the first where the pick ends differently from the first try, and the one whose pick has the lowest true reward. Nothing in the labels rewards quality, since these readers judge endings alone; the mean true reward is <!-- out tries --> for the first tries and <!-- out picks --> for these picks.
 #
 # ## Choosing the best forgets how large the majority was
 #
@@ -221,12 +221,11 @@ table(serve, digits="%", corner="readers who get the ending they like",
 
 # %% tags=["hide-input"]
 _, _, one, split = serve.values()
-pair = torch.tensor([shares["60 / 40"], shares["90 / 10"]]).mean(1)[:, 1:3]
+two = torch.tensor([shares["60 / 40"], shares["90 / 10"]]).mean(1)[:, 1:3]
 claim("at n = 2 and n = 4, 60 / 40 and 90 / 10 differ by less than 5 points",
-      (pair[0] - pair[1]).abs().max() < 0.05, kind="T")
-worse_off = min(split["sad camp"], split["happy camp"])
+      (two[0] - two[1]).abs().max() < 0.05, kind="T")
 claim("one reward serves under 20 % of the sad camp, a reward for each over 80 %",
-      one["sad camp"] < 0.2 and worse_off > 0.8, kind="T")
+      one["sad camp"] < 0.2 and min(split.values()) > 0.8, kind="T")
 
 # %% [markdown] rlhf={"part": "idea"}
 # The last row fits one reward to the labels of each camp, and each reader gets the pick of the own camp's reward. At β = 1 the stories end near even. That *looks* fair, and gives about half of all readers the wrong story, because it does not know who asks. Best-of-16 pleases more people in total and abandons the rest. What serves both is to know *who is asking*, and pooled labels do not say.
