@@ -130,20 +130,23 @@ after = curve[:, :, -1].mean().item()
 show(camps.squares([("Before: one try", "", base), ("After: best of 16", "", after)]))
 
 # %% tags=["hide-input"]
-claim("more than 80 % of the best of 16 end happily (five sets of labels)",
-      after > 0.8, {"share": after}, kind="T")
+claim("more than 80 % of the best of 16 end happily (five sets of labels)", after > 0.8,
+      {"share": after}, kind="T")
+rlhf.book.quote("can", f"{int(new.happy.view(-1, 16).amax(1).sum())} of the 32")
+for name, which in (("tries", first), ("picks", best)):
+    rlhf.book.quote(name, f"{new.gold[which].mean():.2f}")
 rlhf.book.settled("c", "More than 80 % end happily; four in ten like sad ends.")
 
 # %% [markdown] rlhf={"part": "idea"}
-# The squares show all thirty-two requests, with rewards fitted to five independent sets of labels. The cards show two: the first where the pick ends differently from the first try, and the one whose pick has the lowest true reward. The readers judged endings alone, so the fitted reward is blind to quality.
+# The squares show all thirty-two requests, with rewards fitted to five independent sets of labels. The cards show two: the first where the pick ends differently from the first try, and the one whose pick has the lowest true reward. Nothing in the labels rewards quality, since these readers judge endings alone; the mean true reward is <!-- out tries --> for the first tries and <!-- out picks --> for these picks.
 #
 # ## Choosing the best forgets how large the majority was
 #
-# Ideally the *margin*, the reward of a happy end minus that of a sad one, is the log-odds of the labels, $\log\frac{.6}{.4}=.41$: a small number, for the camps are nearly equal. But best-of-n asks only *which* story scores higher, never by how much. If the reward sees only the ending, any positive margin wins, whenever there is a happy story among the sixteen. <!-- fact -->
+# Ideally the *margin*, the reward of a happy end minus that of a sad one, is the log-odds of the labels, $\log\frac{.6}{.4}=.41$: a small number, for the camps are nearly equal. But best-of-n asks only *which* story scores higher, never by how much. If the reward sees only the ending, any positive margin wins, whenever there is a happy story among the sixteen. Here <!-- out can --> requests have one. <!-- fact -->
 #
-# Training with a KL penalty (chapters 4 and 8) does ask by how much. Its best policy is the reference $\pi_{\rm ref}$, the model before, *tilted* by the reward: $\pi(y)\propto\pi_{\rm ref}(y)\,e^{r(y)/\beta}$, where β is the weight of the penalty. If all happy stories share one reward, and all sad ones another, divide the probability of happy ends by that of sad ones:
+# Training with a KL penalty (chapters 4 and 8) does ask by how much. Its best policy is the reference $\pi_{\rm ref}$, the model before, *tilted* by the reward: $\pi(y)\propto\pi_{\rm ref}(y)\,e^{r(y)/\beta}$, where β is the weight of the penalty. We train nothing here: we draw from the same sixteen stories with these weights. If all happy stories share one reward, and all sad ones another, divide the probability of happy ends by that of sad ones:
 #
-# $$\underbrace{\frac{\pi(\text{happy})}{\pi(\text{sad})}}_{\text{odds after}}=\underbrace{\frac{\pi_{\rm ref}(\text{happy})}{\pi_{\rm ref}(\text{sad})}}_{\text{odds before}}\cdot\Big(\underbrace{\frac{.6}{.4}}_{\text{labels}}\Big)^{1/\beta}$$
+# $$\underbrace{\frac{\pi(\text{happy})}{\pi(\text{sad})}}_{\text{odds after}}=\underbrace{\frac{\pi_{\rm ref}(\text{happy})}{\pi_{\rm ref}(\text{sad})}}_{\text{odds before}}\cdot\underbrace{\left(\frac{.6}{.4}\right)^{1/\beta}}_{\text{labels}}$$
 #
 # *Said aloud: raise the odds in the labels to the power one over β, and multiply the odds before by it.*
 
@@ -186,22 +189,21 @@ unit, measured = "share of happy ends", tilts.mean(0).tolist()
 show(camps.tinted(plots.panels({unit: shares}, ticks=ns, roles=looks,
                                x_label="n, best of n",
                                title="60 to 40 and 90 to 10: almost the same curve")))
-table({k: {"best of 4": f"{c[:, :, 2].mean():.0%}".replace("%", " %")}
-       | tastes.share_of(c[:, :, -1], about) for k, c in curves.items()},
-      corner="labels", note="Share of happy ends; interval of best of 16, by subject.")
+table({k: tastes.share_of(c[:, :, -1], about) for k, c in curves.items()},
+      corner="labels", note="Share of happy ends; interval over subjects.")
 fitted = torch.tensor(margin).sigmoid().item()
 tilted = {"formula, odds .6/.4": (β, [after_tilt(base, 0.6, b) for b in β]),
           "formula, fitted margin": (β, [after_tilt(base, fitted, b) for b in β]),
-          "policy: measured": (β, tilts.tolist())}
+          "the stories, reweighted": (β, tilts.tolist())}
 show(camps.tinted(plots.panels({unit: tilted}, roles=looks, zero=None,
                                title="A smaller β amplifies the majority",
                                x_label="β (left: weak penalty, right: strong)")))
 rlhf.book.quote("margin", f"{margin:.2f}")
 
 # %% [markdown]
-# At n = 2 and n = 4 the curves of 60 to 40 and 90 to 10 are almost one: the size of the majority is almost gone. The sad picks that remain at n = 16 are errors of the fit (chapter 17). Single sets of labels that know *nothing* move the share, too, up or down: best-of-16 amplifies whatever direction their noise left behind.
+# At n = 2 and n = 4 the curves of 60 to 40 and 90 to 10 are almost one: the size of the majority is almost gone. Single sets of coin flips move the share by some points up or down, no more than a blind choice of 32 stories would.
 #
-# In the second plot the measured shares lie below the formula with the odds of the labels. Part of the reason: the penalty of the fit shrinks the margin from .41 to <!-- out margin -->. <!-- fact -->
+# In the second plot the shares of the reweighted stories lie below the formula with the odds of the labels. One reason: on new stories the fitted margin is <!-- out margin -->, not .41. The rest: stories with the same ending do not share one reward, and we have only sixteen for each request. <!-- fact -->
 #
 # **Is that unfair? Count readers, not stories.** Every reader asks for a story and gets what the policy gives. How many get the ending they like?
 
@@ -209,32 +211,33 @@ rlhf.book.quote("margin", f"{margin:.2f}")
 labelled = chosen, rejected, who
 # fit on one camp's labels, pick the best of 16: how often has it the camp's ending?
 own = {name: tastes.own_reward(old, new, *labelled, name) for name in ("happy", "sad")}
-got = {"one story, no choice": base, "one policy, β = 1": measured[-1],
-       "one policy, best of 16": after, "a reward for each camp, best of 16": own}
+got = {"one story, no choice": base, "stories reweighted, β = 1": measured[-1],
+       "best of 16, one reward": after, "best of 16, a reward for each camp": own}
 # happy ends, turned into readers: 60 % want a happy one, 40 % a sad one
 serve = {name: tastes.served(share, 0.6) for name, share in got.items()}
 table(serve, digits="%", corner="readers who get the ending they like",
       note="32 requests. Rows 2, 3: mean of five sets of labels; row 4: one set.")
 
 # %% tags=["hide-input"]
-_, _, one, split = serve.values()
-pair = torch.tensor([shares["60 / 40"], shares["90 / 10"]]).mean(1)[:, 1:3]
+one, split = list(serve.values())[2:]
+two = torch.tensor([shares["60 / 40"], shares["90 / 10"]]).mean(1)[:, 1:3]
 claim("at n = 2 and n = 4, 60 / 40 and 90 / 10 differ by less than 5 points",
-      (pair[0] - pair[1]).abs().max() < 0.05, kind="T")
-worse_off = min(split["sad camp"], split["happy camp"])
-claim("one policy serves under 20 % of the sad camp, a reward for each over 80 %",
-      one["sad camp"] < 0.2 and worse_off > 0.8, kind="T")
+      (two[0] - two[1]).abs().max() < 0.05, kind="T")
+claim("one reward serves under 20 % of the sad camp, a reward for each over 80 %",
+      one["sad camp"] < 0.2 and min(split.values()) > 0.8, kind="T")
 
 # %% [markdown] rlhf={"part": "idea"}
-# The last row fits one reward to the labels of each camp, and each reader gets the pick of the own camp's reward. The policy at β = 1 ends near even. That *looks* fair, and gives about half of all readers the wrong story, because it does not know who asks. Best-of-16 pleases more people in total and abandons the rest. What serves both is to know *who is asking*, and pooled labels do not say.
+# The last row fits one reward to the labels of each camp, and each reader gets the pick of the own camp's reward. At β = 1 the stories end near even. That *looks* fair, and gives about half of all readers the wrong story, because it does not know who asks. Best-of-16 pleases more people in total and abandons the rest. What serves both is to know *who is asking*, and pooled labels do not say.
 #
-# > **Keep this.** β decides how far a majority is amplified; best-of-n almost ignores its size.
+# > **Keep this.** With a KL penalty, the margin divided by β decides how far a majority is amplified; best-of-n almost ignores its size.
 #
 # ## A firm minority can outvote the majority
 #
 # People differ in *what* they like and in *how firmly* they choose. If two endings differ by $d$ in utility for a reader, and $\tau$ is the noise of this reader's choices (the temperature), the better one is chosen with probability $\sigma(d/\tau)$. Pooled labels see only the mixture. With $w$ the share of the happy camp, the happy end is chosen with probability
 #
 # $$p=w\,\sigma(d_1/\tau_1)+(1-w)\,\sigma(-d_2/\tau_2)$$
+#
+# Let both camps care equally, $d_1=d_2=1$. The happy camp is unsure, $\tau_1=1$; the sad camp is firm, $\tau_2=0.3$. Then $p=.6\cdot.73+.4\cdot.03=.45$: <!-- fact -->
 
 # %%
 firm = torch.tensor([1 / 1.0, 1 / 0.3]).sigmoid()   # P(own side): unsure, firm
@@ -249,12 +252,12 @@ show(camps.squares([("What people like", "100 people", 0.6),
 #
 # Is the result wrong? The formula holds only the ratio $d/\tau$. So the sad camp may be firm for two reasons: it chooses with **less noise** ($\tau_2=0.3$), or it **cares more** ($d_2=3.3$, with the noise of everybody else). We build both crowds and ask each in four ways: <!-- fact -->
 #
-# | question | what one label says | loss for the score $r$ |
+# | question | what one label says | what is fitted |
 # |---|---|---|
-# | comparison | this one of two | $-\log\sigma(r_i-r_j)$ |
-# | ranking of four | an order | Plackett–Luce: choose the best of four, then of three, then of two |
-# | thumb | up or down | $-\log\sigma(\pm r_i)$ |
-# | rating, 1 to 8 | a number | $\frac12(r_i-\text{rating})^2$ |
+# | comparison | this one of two | Bradley–Terry, as above |
+# | ranking of four | an order | the best of four, then the best of the three left, then of two |
+# | thumb | up or down | $\sigma(r_i)$ is the probability of *up* |
+# | rating, 1 to 8 | a number | $r_i$ is the mean rating |
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "sampled"}
 unsure = Reader(likes=("happy", "sad"), temperature=1.0)
@@ -283,7 +286,7 @@ claim("ratings from 1 to 8 tell the crowds apart; comparisons, rankings, thumbs 
       blind and less > 0.5 and more < 0.2, kind="T")
 
 # %% [markdown]
-# Comparisons, rankings and thumbs give labels with the same probabilities in both crowds, so no amount of data tells them apart: in this logistic model (with a fixed zero, for thumbs) only $d/\tau$ enters. Ratings differ: noise averages out over many readers, strength does not.
+# Comparisons, rankings and thumbs give labels with the same probabilities in both crowds, so no amount of data tells them apart: in this logistic model (with a fixed zero, for thumbs) only $d/\tau$ enters. Ratings differ: on this set of answers, noise averages out over many readers and strength does not. (Few of these ratings reach the ends of the scale, where averaging fails.)
 #
 # But ratings rest on a stronger assumption: that one step on the scale means the same to everybody (chapter 2). Should those who care more win? No loss settles that. Move the camps (small noise means firm, a small β a weak penalty):
 
@@ -310,11 +313,11 @@ small = [e for people_ in (3, 5, 7) for e in votes.electorates(people_)]
 print(len(small), "electorates,", sum(map(votes.has_cycle, small)), "with a cycle")
 claim("a score that agrees with every majority exists exactly where there is no cycle",
       all(votes.score_exists(e) != votes.has_cycle(e) for e in small))
-for n in (3, 5, 7, 9):
+for n in (3, 9):
     print(f"{n} random orders: a cycle in {float(votes.cycle_probability(n)):.1%}")
 
 # %% [markdown]
-# That a score *exists* does not mean that Bradley–Terry fits it. It also demands *sizes*: log-odds must add up along every path. Take the two camps, with quiet ends in the middle for both: all three comparisons are 60 to 40. Happy over sad should be $.41+.41$ in log-odds, 69 %, and the readers say 60 %. <!-- fact -->
+# That a score *exists* does not mean that Bradley–Terry fits the data. It also demands *sizes*: log-odds must add up along every path. Take the two camps, with quiet ends in the middle for both: all three comparisons are 60 to 40. Happy over sad should be $.41+.41$ in log-odds, 69 %, and the readers say 60 %. <!-- fact -->
 
 # %%
 def bradley_terry(P, steps=1000):                  # P[i, j]: share who prefer i to j
@@ -342,7 +345,7 @@ for name, j in (("quiet", 1), ("sad", 2)):
 #
 # ## Other rules, other winners
 #
-# A small election: nineteen people order the three endings. Five rules pick a winner:
+# A small election: nineteen people order the three endings. Which one wins depends on the rule:
 #
 # | rule | picks |
 # |---|---|
@@ -361,35 +364,34 @@ table({rule: {"winner": votes.told(chosen)}
        for rule, chosen in votes.rules(nineteen).items()}, corner="rule")
 
 # %% [markdown]
-# Three rules, three winners. Why do Borda and Bradley–Terry share a row? Compare all pairs equally often. At the best fit, the slope of the loss is zero for the reward $r_i$ of every option $i$. In points per person, this says:
+# Three winners among these rules. For the nineteen, *sad* comes first by Borda, although happy beats sad by 10 to 9. Why do Borda and Bradley–Terry share a row? Give each option one free number, without a penalty, and compare all pairs equally often. At the best fit, the slope of the loss is zero for the reward $r_i$ of every option $i$. In points per person, this says:
 #
 # $$\underbrace{\sum_{j\ne i}P(i\succ j)}_{\text{Borda points}}=\underbrace{\sum_{j\ne i}\sigma(r_i-r_j)}_{\text{predicted points}}$$
 #
-# *Said aloud: the fit gives every option exactly the points that it has.* And the option with the larger reward is predicted more points. So Bradley–Terry orders the options by Borda points (Siththaranjan et al., 2024). <!-- fact -->
+# *Said aloud: the fit gives every option exactly the points that it has.* And the option with the larger reward is predicted more points. So Bradley–Terry, fitted in this way, orders the options by Borda points (Siththaranjan et al., 2024). <!-- fact -->
 
 # %%
 names, P = votes.options(nineteen), votes.table(nineteen)
 r = bradley_terry(P)
 points = P.sum(1) - 0.5                            # the diagonal holds 1/2
 predicted = torch.sigmoid(r[:, None] - r).sum(1) - 0.5
-table({name: {"Borda points": points[i], "predicted": predicted[i], "reward": r[i]}
-       for i, name in enumerate(names)}, note="Points per person.")
+table({name: {"Borda points": points[i], "reward": r[i] - r.mean()}
+       for i, name in enumerate(names)}, note="Points per person; mean reward 0.")
 claim("the fit predicts the Borda points", (points - predicted).abs().max() < 1e-3)
 
 # %% tags=["hide-input"]
-show(camps.rules({"two camps, 60 / 40": votes.rules(two),
-                  "the circle": votes.rules(circle)}))
+show(camps.rules({"the circle": votes.rules(circle)}))
 claim("Bradley–Terry orders all three electorates as Borda does",
       all(votes.fits_borda(electorate) for electorate in (two, circle, nineteen)))
 claim("below nineteen people, plurality, Borda and Condorcet never have three winners",
       not any(votes.three_winners(n) for n in range(3, 19)))
 
 # %% [markdown]
-# For the nineteen people *sad* comes first in the fit, although happy beats sad by 10 to 9. The picture asks all rules about the two electorates from before. The *maximal lottery* (Kreweras 1965, Fishburn 1984) needs no score; as *Nash learning* it trains language models (Munos et al., 2023; there a KL penalty softens it). It keeps several answers **only where no option beats all others**: with two camps it is always happy. It cures cycles, not the silence of the minority. The *random ballot* keeps every camp, and gives many readers the wrong story. <!-- fact -->
+# The *maximal lottery* (Kreweras 1965, Fishburn 1984) needs no score; as *Nash learning* it trains language models (Munos et al., 2023; there a KL penalty softens it). It keeps several answers **only where no option beats all others**: with two camps of 60 and 40 it is always happy. It cures cycles, not the silence of the minority. The *random ballot* keeps every camp, and gives many readers the wrong story. <!-- fact -->
 #
 # Is there a perfect rule? Arrow proved (1951, in the form of 1963): with three or more options, no rule that turns *every* electorate into one order can (1) follow every unanimous wish, (2) order each pair by what people say about this pair alone, and (3) not simply copy one fixed person. Bradley–Terry gives up (2). In the circle it puts sad first; delete *quiet* from every ballot, and happy beats sad 65 to 35. <!-- fact -->
 #
-# > **Keep this.** “What people prefer” is a fact plus a rule. Bradley–Terry has chosen the rule for you: Borda, if all pairs are asked equally often.
+# > **Keep this.** “What people prefer” is a fact plus a rule. Bradley–Terry has chosen the rule for you: Borda, if all pairs are asked equally often and every option has a free number.
 #
 # The drawing below shows the whole way from a feeling to a policy.
 
@@ -401,11 +403,9 @@ show(camps.road())
 #
 # | trap | what you see | what tells |
 # |---|---|---|
-# | a reward model of a mixed crowd judged by pooled accuracy | 60 %, and more labels do not help <!-- fact --> | accuracy for each camp |
-# | preferences that drift, or depend on context, taken for fixed | last year's reward model gets worse | accuracy on labels by date and by group |
-# | ties dropped | hesitant people vanish from the data | labels for each *person*, before and after |
-# | a margin read as agreement | "r = 3, so 95 % agree" <!-- fact --> | votes of different people on the same pair |
-# | the scale of a rating mixed over people | generous raters decide | mean and standard deviation for each rater |
+# | a reward model of a mixed crowd judged by pooled accuracy | 60 %, which looks poor <!-- fact --> | accuracy for each camp |
+# | a margin read as agreement | "margin 3, so 95 % of the people like it"; above, 60 % of the people gave 45 % of the labels <!-- fact --> | votes of different people on the same pair |
+# | preferences that drift, taken for fixed | last year's reward model gets worse | accuracy on labels by date |
 #
 # The first one, live, on new labels for new stories:
 
@@ -421,11 +421,11 @@ claim("pooled accuracy is below 65 %, the sad camp's is worse than a coin's",
       right.mean() < 0.65 and of["sad"] < 0.3, kind="T")
 
 # %% [markdown] rlhf={"part": "gpt2"}
-# A perfect predictor of this crowd is right 60 % of the time: it cannot know who will answer. One pooled number hides a camp whose wish is predicted backwards. <!-- fact -->
+# A perfect predictor of this crowd is right 60 % of the time: it cannot know who will answer. The two camps' accuracies, weighted by .6 and .4, make the pooled one. One pooled number hides a camp whose wish is predicted backwards. <!-- fact -->
 #
 # ## At GPT-2 size
 #
-# The same, recorded once with SmolLM2, 135 million parameters: it learned the village's manner from demonstrations, writes its own eight stories for each of six requests, and the reward is fitted to 10,000 comparisons on its own hidden states. No setting was tuned for it. <!-- fact -->
+# The same idea, smaller, recorded once with SmolLM2, 135 million parameters: it learned the village's manner from demonstrations, writes its own eight stories for each of six requests, and the reward is fitted to 10,000 comparisons on its own hidden states. No setting was tuned for it. <!-- fact -->
 
 # %%
 large = rlhf.book.recorded("05_smollm2")
@@ -434,15 +434,15 @@ mean = {k: f"{100 * sum(s[-1] for s in sets) / 5:.0f} %" for k, sets in lines.it
 show(camps.tinted(plots.panels({"share of happy ends": lines}, roles=looks,
     title=f"SmolLM2, six requests: {mean['60 / 40']} happy at n = 8",
     x_label="n, best of n", ticks=large.curve["n"])))
-tries = {"first try": "before", "best of 8": "after"}
-shown = {name: large.held_out[when]["texts"][0] for name, when in tries.items()}
-cards(shown["first try"]["prompt"], [(f"{name}: {t['end']} end", t["completion"])
-                                     for name, t in shown.items()])
-rlhf.book.quote("large", mean["60 / 40"])
-rlhf.book.quote("flips", mean["coin flips"])
+shown = {name: large.held_out[when]["texts"][0] for name, when in
+         (("first try", "before"), ("best of 8", "after"))}
+cards(shown["first try"]["prompt"],
+      [(f"{name}: {t['end']} end", t["completion"]) for name, t in shown.items()])
+for name, k in (("large", "60 / 40"), ("flips", "coin flips")):
+    rlhf.book.quote(name, mean[k])
 
 # %% [markdown] rlhf={"part": "exercises"}
-# On average over five sets of labels, <!-- out large --> of the best of eight end happily after 60 to 40 labels, and <!-- out flips --> after coin flips. Six requests are few: single sets of coin flips reach 100 %, so one set of labels alone would prove nothing here. <!-- fact -->
+# On average over five sets of labels, <!-- out large --> of the best of eight end happily after 60 to 40 labels, and <!-- out flips --> after coin flips; the plot begins at the single tries. All sets score the same 48 stories, and six requests are few: single sets of coin flips reach 100 %, so one set of labels alone would prove nothing here. <!-- fact -->
 #
 # ## Exercises
 #

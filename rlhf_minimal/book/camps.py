@@ -114,7 +114,7 @@ def road(alt: str = ""):
              ("The score is all that matters.", "questioned: chapter 17"))
     fig, ax = canvas(5.2, 4.6, alt or "Drawing from the top down: feelings, choices of many people, one score, a policy. Beside "
                      "each arrow stands what the step assumes, and who studied or questioned it")
-    note(ax, 0.1, 4.38, "Each arrow assumes something", 13, "left", bold=True, color=BLACK)
+    note(ax, 0.1, 4.38, "From a feeling to a policy: each step assumes something", 13, "left", bold=True, color=BLACK)
     for i, name in enumerate(steps):
         y = 3.5 - 1.1 * i
         box(ax, 0.1, y, 1.3, 0.54, name, "good" if i == 3 else "policy", 12.5, bold=True)
@@ -160,7 +160,7 @@ def explorer(shares=(50, 60, 75), noise=(0.3, 1, 3), betas=(0.1, 1)) -> Explorer
                 "other": other}
 
     def draw(data, ax):
-        rows = ("people", "labels", f"policy, β = {data['beta']:g}", "best of many")
+        rows = ("people", "labels", f"from even odds, β = {data['beta']:g}", "best of many")
         for y, value in zip((3, 2, 1, 0), (data["people"], data["labels"], data["policy"], data["best"]), strict=True):
             ax.barh(y, value, color=COLOURS["happy"], height=0.62)
             ax.barh(y, 1 - value, left=value, color=COLOURS["sad"], height=0.62)
