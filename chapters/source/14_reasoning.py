@@ -83,8 +83,7 @@ show(rlhf.book.drawings.pipeline([
     ("policy", "writes eight answers", "policy"),
     ("checker", "reads each result: 1 or 0", "reward"),
     ("advantage", "own reward minus the mean\nof the other seven", "plain"),
-    ("update", "more of what was right,\nless of what was wrong", "policy")],
-    down=True))
+    ("update", "more of what is right,\nless of what is wrong", "policy")], down=True))
 
 # %%
 def attempt(policy, prompts, reward_of):
@@ -219,7 +218,8 @@ ends = {label: [sum(y[i] for y in record.seeds(f"checker {c}")) / len(record.see
 show(plots.frontier((p, p**8 + (1 - p) ** 8), ends, cloud=(xs, ys),
                     x_label="share of right answers in a step", zero=True,
                     y_label="share of silent sums", beside="mean over the seeds",
-                    corner="upper center", dot=6, title="At first most sums are silent"),
+                    corner="upper center", dot=6,
+                    title="At first most sums are silent"),
      "Dots of recorded steps and a U-shaped curve of the share of silent sums.")
 
 # %% [markdown] rlhf={"part": "idea"}
@@ -280,58 +280,51 @@ now, before = (rlhf.rollout.completion_logps(model, rollout).detach()
 raised = ((now - before) * rollout.mask).mean(0)   # one number for each place
 places = {f"{i + 1}": raised[i] for i in range(10)} | {"11+": raised[10:].sum()}
 show(plots.bars(places, title="Most of the change is in the first token",
-                x_label="place of the token in the answer", y_label="log-probability gained, nats",
+                x_label="place of the token in the answer",
+                y_label="log-probability gained, nats",
                 roles=dict.fromkeys(places, "policy")),
      "Bars of the gain in log-probability by token: the first is by far the highest.")
 
 # %% tags=["hide-input"]
 ranks = many.ranks(start, rollout)[:, 0]
-praise = {name: torch.tensor([rlhf.village.features(test[i // 8], t)["flattery"] > 0
-                              for i, t in enumerate(found.texts)])
-          for name, found in exam.items()}
-works = many.showing_work(exam["start"].texts) > 0
-opens = [text.startswith("The") for text in exam["start"].texts]
-shares = {"first": raised[0] / raised.sum(), "opens": sum(opens) / len(opens),
-          "top1": (ranks == 1).double().mean(), "top5": (ranks <= 5).double().mean(),
-          "praise.start": praise["start"].double().mean(),
-          "praise.now": praise["after the checker"].double().mean()}
-for name, share in shares.items():
+opens = torch.tensor([text.startswith("The") for text in exam["start"].texts])
+for name, share in {"first": raised[0] / raised.sum(), "opens": opens.double().mean(),
+                    "top1": (ranks == 1).double().mean(),
+                    "top5": (ranks <= 5).double().mean()}.items():
     quote(name, f"{100 * share:.0f} %")
 quote("nats", f"{raised.sum():.1f}")
-quote("praise.work", f"{praise['start'][works].sum()} of {works.sum()}")
 claim("more than half of the KL from the start is in the first token",
-      raised[0] > 0.5 * raised.sum(),
-      {"first": raised[0].item(), "all": raised.sum().item()}, kind="T")
+      raised[0] > 0.5 * raised.sum(), {"share": raised[0] / raised.sum()}, kind="T")
+
+# %% tags=["hide-input"]
+praise = {name: [rlhf.village.features(test[i // 8], text)["flattery"] > 0
+                 for i, text in enumerate(found.texts)] for name, found in exam.items()}
+works = many.showing_work(exam["start"].texts).tolist()
+for name, stage in {"start": "start", "now": "after the checker"}.items():
+    quote(f"praise.{name}", f"{100 * sum(praise[stage]) / len(praise[stage]):.0f} %")
+both = sum(p and w for p, w in zip(praise["start"], works, strict=True))
+quote("praise.work", f"{both} of {sum(works):.0f}")
+ahead = zip(over("imitation", "pass@1"), over("checker", "pass@1"), strict=True)
+quote("ahead", "{:.2f} ± {:.2f}".format(*over_runs(a - b for a, b in ahead)))
 
 # %% [markdown]
 # Here, <!-- out first --> of <!-- out nats --> nats are in the *first* token. The start opens <!-- out opens --> of its answers with “The”, and “The result is …” leaves no room for working. Of the first tokens of the trained model, only <!-- out top1 --> are the start's most likely one, but <!-- out top5 --> are among its five most likely. After such an opening the start itself goes on much like the trained model. Training has mostly moved one decision.
 #
-# That explains what came along: *compliments*, in <!-- out praise.start --> of the start's answers and <!-- out praise.now --> of the trained model's. The checker does not read them. But the brief steps had taken away the plain opening, and of the start's few answers with working most open with a compliment (<!-- out praise.work -->). The advantage of an answer goes to *all* its tokens, the lucky companions included.
+# This is also the likely reason for what came along: *compliments*, in <!-- out praise.start --> of the start's answers and <!-- out praise.now --> of the trained model's. The checker does not read them. But the brief steps had taken away the plain opening, and of the start's few answers with working most pay a compliment (<!-- out praise.work -->). The advantage of an answer goes to *all* its tokens, also to those that only came along.
 #
 # If the ability was there, is there a cheaper way to it? The strongest rivals, on the same sums:
 
 # %%
-named = {"start": ("start", "pass@1", 1),
-         "start, temperature 0": ("start", "greedy", 1),
-         "start, majority of 16": ("start", "vote 16", 16),
-         "start, best of 4 by the checker": ("start", "pass@4", 4),
-         "taught": ("taught", "pass@1", 1),
-         "taught, temperature 0": ("taught", "greedy", 1),
-         "imitation of right answers": ("imitation", "pass@1", 1),
-         "checker": ("checker", "pass@1", 1),
-         "checker, temperature 0": ("checker", "greedy", 1),
-         "checker, majority of 16": ("checker", "vote 16", 16)}
-table({label: {"right": over_runs(over(arm, what)),
-               "tokens": n * sum(over(arm, "tokens")) / len(record.seed)}
-       for label, (arm, what, n) in named.items()}, digits={"tokens": 0},
-      note="recorded seeds: 48 new sums each; tokens per sum")
-ahead = [a - b for a, b in zip(over("imitation", "pass@1"), over("checker", "pass@1"),
-                               strict=True)]
-quote("ahead", "{:.2f} ± {:.2f}".format(*over_runs(ahead)))
-quote("cool", f"{over_runs(over('checker', 'greedy'))[0]:.2f}")
+ways = {"": ("pass@1", 1), ", temperature 0": ("greedy", 1),
+        ", majority of 16": ("vote 16", 16), ", best of 4 by checker": ("pass@4", 4)}
+tried = {"start": 4, "taught": 2, "imitation": 2, "checker": 3}   # so many of the ways
+table({arm + way: {"right": over_runs(over(arm, what)),
+                   "tokens": n * sum(over(arm, "tokens")) / len(record.seed)}
+       for arm, most in tried.items() for way, (what, n) in list(ways.items())[:most]},
+      digits={"tokens": 0}, note="recorded seeds, 48 new sums each; tokens per sum")
 
 # %% [markdown]
-# More samples do not save the start at equal cost: four of its answers cost more tokens than one of the trained model's. *Imitation* does better: the same loop and samples, with the reward itself as the weight, so that right answers are imitated and wrong ones ignored. It ends <!-- out ahead --> above the checker's loop, with its pushes against wrong answers, as copying beat RLOO in chapter 11. That is one learning rate and 25 steps, and no verdict on the methods. Neither is better than the taught model, before the brief steps. At temperature 0 the trained model is right in <!-- out cool --> of cases: most of its mistakes at temperature 1 come from the draw.
+# More samples do not save the start at equal cost: four of its answers cost more tokens than one of the trained model's. *Imitation* does better: the same loop and samples, with the reward itself as the weight, so that right answers are imitated and wrong ones ignored. It ends <!-- out ahead --> above the checker's loop, which also pushes wrong answers down; copying beat RLOO in chapter 11, too. With one learning rate and 25 steps that is no verdict on the methods. Neither ends above the taught model. And most of what the trained model gets wrong at temperature 1 comes from the draw: at temperature 0 it is nearly always right.
 #
 # > **Keep this.** RL made frequent what the model already did sometimes. Compare pass@k at large $k$, and compare with temperature 0, before you speak of a new ability.
 #
@@ -380,6 +373,8 @@ def no_wrong_step(prompt, text):
 
 for text in (good, good.replace("10.", "11."), "The result is 5."):
     print(no_wrong_step("What is 61 + 46?", text), text)
+claim("the package's checker has the same hole",
+      rlhf.village.checkers.no_wrong_step("What is 61 + 46?", text) == 1)
 
 # %% [markdown]
 # `all` of an empty list is true: who shows no step makes no mistake. Recorded seeds, 35 steps, from the *taught* model, which nearly always shows its working: <!-- fact -->
@@ -387,11 +382,14 @@ for text in (good, good.replace("10.", "11."), "The result is 5."):
 # %%
 seen = (("proxy: rewarded", "reward"), ("gold: right", "right"),
         ("policy: show working", "works"))
-hole = {label: (list(range(1, 36)), record.seeds(f"hole {what}")) for label, what in seen}
+hole = {label: (list(range(1, 36)), record.seeds(f"hole {what}"))
+        for label, what in seen}
 show(plots.panels({"share of the answers": hole}, x_label="step",
                   title="The policy finds the hole in the checker"))
 prompt, text, *_ = record.texts["0"]["hole"][0]
 cards(prompt, [("after training", text)])
+claim("more reward and fewer right answers at the end, on every seed",
+      min(record.rise("hole reward")) > 0 > max(record.rise("hole right")), kind="T")
 
 # %% [markdown] rlhf={"part": "gpt2"}
 # A verifier is a program, and a policy is a tireless tester of programs. Read the answers with the highest reward.
@@ -402,22 +400,22 @@ cards(prompt, [("after training", text)])
 
 # %%
 large = rlhf.book.recorded("14_smollm2")
-line = {"share of the answers": {"gold: right": large.curve["reward"],
-                                 "policy: show working": large.curve["works"]}}
+steps = large.curve["step"]
+line = {"share of the answers": {"gold: right": (steps, large.curve["reward"]),
+                                 "policy: show working": (steps, large.curve["works"])}}
 show(plots.panels(line, x_label="step of four sums",
                   title="SmolLM2: the working comes back, too"))
 names = {"before": "start", "after": "after the checker"}
-for i in (1, 2):                                   # the second and third sum of the exam
+for i in (1, 2):                                   # the second and third sum
     cards(large.held_out["after"]["texts"][i][0],
-          [(label, large.held_out[key]["texts"][i][1][0]) for key, label in names.items()])
+          [(label, large.held_out[key]["texts"][i][1][0])
+           for key, label in names.items()])
 
 # %% tags=["hide-input"]
 stages = [large.held_out[key] for key in ("taught", "before", "after")]
 for key, found in zip(("taught", "start", "after"), stages, strict=True):
     quote(f"large.works.{key}", f"{100 * found['works'][0]:.0f} %")
     quote(f"large.one.{key}", f"{found['pass@1'][0]:.2f}")
-claim("the hole: more reward, fewer right answers at the end, on every recorded seed",
-      min(record.rise("hole reward")) > 0 > max(record.rise("hole right")), kind="T")
 claim("SmolLM2, one run: working and right answers rise with the checker",
       all(stages[2][what][0] - stages[2][what][1] > stages[1][what][0]
           for what in ("works", "pass@1")), kind="T")
