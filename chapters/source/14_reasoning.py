@@ -275,8 +275,9 @@ claim("recorded: the start's pass@128 is above the checker's pass@1, its pass@16
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
 rollout = exam["after the checker"].rollout
-now, before = (rlhf.rollout.completion_logps(model, rollout).detach()
-               for model in (trained, start))
+with torch.no_grad():
+    now, before = (rlhf.rollout.completion_logps(model, rollout)
+                   for model in (trained, start))
 raised = ((now - before) * rollout.mask).mean(0)   # one number for each place
 places = {f"{i + 1}": raised[i] for i in range(10)} | {"11+": raised[10:].sum()}
 show(plots.bars(places, title="Most of the change is in the first token",
@@ -303,7 +304,7 @@ works = many.showing_work(exam["start"].texts).tolist()
 for name, stage in {"start": "start", "now": "after the checker"}.items():
     quote(f"praise.{name}", f"{100 * sum(praise[stage]) / len(praise[stage]):.0f} %")
 both = sum(p and w for p, w in zip(praise["start"], works, strict=True))
-quote("praise.work", f"{both} of {sum(works):.0f}")
+quote("praise.work", f"{both:.0f} of {sum(works):.0f}")
 ahead = zip(over("imitation", "pass@1"), over("checker", "pass@1"), strict=True)
 quote("ahead", "{:.2f} ± {:.2f}".format(*over_runs(a - b for a, b in ahead)))
 
@@ -324,7 +325,7 @@ table({arm + way: {"right": over_runs(over(arm, what)),
       digits={"tokens": 0}, note="recorded seeds, 48 new sums each; tokens per sum")
 
 # %% [markdown]
-# More samples do not save the start at equal cost: four of its answers cost more tokens than one of the trained model's. *Imitation* does better: the same loop and samples, with the reward itself as the weight, so that right answers are imitated and wrong ones ignored. It ends <!-- out ahead --> above the checker's loop, which also pushes wrong answers down. (Copying beat RLOO in chapter 11, too.) That is little, and with one learning rate and 25 steps no verdict on the methods. Neither ends above the taught model. And most of what the trained model gets wrong at temperature 1 comes from the draw: at temperature 0 it is nearly always right.
+# More samples do not save the start at equal cost: four of its answers cost more tokens than one of the trained model's. *Imitation* does better: the same loop and samples, with the reward itself as the weight, so that right answers are imitated and wrong ones ignored. It ends <!-- out ahead --> above the checker's loop, which also pushes wrong answers down. (Copying beat RLOO in chapter 11, too.) That is little, and with one learning rate and 25 steps no verdict on the methods. Neither is clearly better than the taught model. And most of what the trained model gets wrong at temperature 1 comes from the draw: at temperature 0 it is nearly always right.
 #
 # > **Keep this.** RL made frequent what the model already did sometimes. Compare pass@k at large $k$, and compare with temperature 0, before you speak of a new ability.
 #
