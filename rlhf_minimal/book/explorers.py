@@ -323,3 +323,27 @@ def shares(compute, names: list, colours: list, *, title: str, **grids) -> Explo
 
     return Explorer(compute, draw, say, title=title, **grids,
                     alt=f"Bars of the probabilities of {', '.join(names)} at three settings of {', '.join(grids)}; dotted: equal")
+
+
+def majority(right=(0.2, 0.35, 0.5), rival=(0.1, 0.4), most=33) -> Explorer:
+    """How often a majority elects the right result, against the number of votes, at its probability and that of one rival."""
+    from ..evaluate.passes import vote_accuracy
+
+    counts = list(range(1, most + 1, 2))
+
+    def compute(right, rival):
+        return right, rival, [vote_accuracy(right, rival, n) for n in counts]
+
+    def draw(data, ax):
+        right, rival, found = data
+        ax.plot(counts, found, color=BLUE, marker="D", markersize=4, markevery=4, linewidth=1.8)
+        ax.set_title(f"right {right}, rival {rival}", fontsize=11.5, fontweight="normal", color="#444b57")
+        ax.set(ylim=(0, 1.03), xlabel="votes", ylabel="majority is right")
+
+    def say(data):
+        return f"one vote is right with probability {data[2][0]:.2f}, the majority of {counts[-1]} with {data[2][-1]:.2f}"
+
+    return Explorer(compute, draw, say, title="how likely is the right result, and how likely its rival?", right=list(right),
+                    rival=list(rival), start={"right": right[0], "rival": rival[-1]},
+                    alt="Line plots at three settings: how often the majority is right against the number of votes. It rises where "
+                        "the right result is more likely than its rival, and falls where it is not.")

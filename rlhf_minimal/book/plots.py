@@ -374,14 +374,15 @@ def seed_lines(run, parts, *, title, over=9, note="", alt="", logs=()):
 
 
 def frontier(curve, points, *, title, x_label="KL to the reference, nats", y_label="reward", note="", roles=None,
-             zero=False, cloud=None, beside="line: nothing lies above it"):
+             zero=False, cloud=None, beside="line: nothing lies above it", corner="lower right", dot=2.5):
     """The best reward at each KL as a line, curve = (kl, reward), and policies as marks {label: (kl, reward)}.
 
-    cloud = (kl, reward) of many other policies: grey dots below the line. `beside`: the title of the legend.
+    cloud = (kl, reward) of many other policies: grey dots of size `dot`. `beside`: the title of the legend, which stands in
+    `corner`, a place that matplotlib knows.
     """
     fig, ax = new(title, x_label, y_label, note)
     if cloud is not None:
-        ax.plot(*([float(v) for v in values] for values in cloud), linestyle="", marker=".", markersize=2.5, color="#b9bec7",
+        ax.plot(*([float(v) for v in values] for values in cloud), linestyle="", marker=".", markersize=dot, color="#b9bec7",
                 rasterized=True, zorder=0)
     ax.plot(*([float(v) for v in values] for values in curve), color=BLACK, linewidth=1.8, linestyle="-")
     looks = _styles(list(points), roles)
@@ -389,7 +390,7 @@ def frontier(curve, points, *, title, x_label="KL to the reference, nats", y_lab
         ax.plot(float(kl), float(reward), linestyle="", marker=looks[label]["marker"], color=looks[label]["color"],
                 markersize=8, label=said(label))
     _zero(ax, zero)
-    ax.legend(frameon=False, loc="lower right", title=beside)
+    ax.legend(frameon=False, loc=corner, title=beside)
     return fig
 
 

@@ -30,7 +30,8 @@ def made():
             "columns": explorers.scrubber({"step": [1, 2, 4], "gold": [0.5, 0.7, 0.2]}, {"true reward": {"gold": "gold"}},
                                           along="n", over=1, place=lambda n: n ** 0.5),
             "shares": explorers.shares(lambda θ: [1 / (1 + 2 * θ)] + [θ / (1 + 2 * θ)] * 2, ["chosen", "rejected", "third"],
-                                       ["chosen", "rejected", "other"], title="three", θ=[0.5, 1.0, 2.0])}
+                                       ["chosen", "rejected", "other"], title="three", θ=[0.5, 1.0, 2.0]),
+            "majority": explorers.majority()}
 
 
 def test_one_beta_moves_the_kind_with_the_larger_gap_further():
@@ -40,7 +41,7 @@ def test_one_beta_moves_the_kind_with_the_larger_gap_further():
     assert found["gold"] == pytest.approx((found["kinds"]["far"]["gold"] + found["kinds"]["near"]["gold"]) / 2)
 
 
-@pytest.mark.parametrize("name", ["beta", "kinds", "answers", "scrub", "recorded", "columns"])
+@pytest.mark.parametrize("name", ["beta", "kinds", "answers", "scrub", "recorded", "columns", "majority"])
 def test_every_corner_is_computed_fast_twice_the_same_and_painted(name):
     explorer = made()[name]
     assert explorer.corners() and len(explorer.settings()) <= explorers.MOST
@@ -133,3 +134,12 @@ def test_in_jupyter_the_frame_follows_the_sliders(page, monkeypatch):  # noqa: F
 def test_shares_are_said_with_two_digits():
     explorer = made()["shares"]
     assert explorer.words(explorer.compute(θ=2.0))[0] == "chosen 0.20, rejected 0.40, third 0.40"
+
+
+def test_a_majority_grows_surer_of_the_most_likely_result_right_or_wrong():
+    explorer = made()["majority"]
+    found = {(right, rival): explorer.compute(right=right, rival=rival)[2] for right, rival in ((0.5, 0.4), (0.2, 0.4), (0.2, 0.1))}
+    assert found[0.5, 0.4][0] == pytest.approx(0.5) and found[0.5, 0.4][-1] > 0.7
+    assert found[0.2, 0.4][0] == pytest.approx(0.2) and found[0.2, 0.4][-1] < 0.1
+    assert found[0.2, 0.1][-1] > 0.6 and len(found[0.2, 0.1]) == 17
+    assert "0.20" in explorer.words(explorer.compute(right=0.2, rival=0.4))[0]

@@ -108,6 +108,8 @@ def test_frontier_and_bars():
     assert len(fig.axes[0].lines) == 3 and "nats" in fig.axes[0].get_xlabel()
     fig = plots.frontier(([0, 1], [0, 1]), {"policy": (1, 0.5)}, title="With others", cloud=([0, 1, 1], [0, 0, 0.2]))
     assert list(fig.axes[0].lines[0].get_ydata()) == [0, 0, 0.2] and len(fig.axes[0].get_legend().get_texts()) == 1
+    fig = plots.frontier(([0, 1], [0, 1]), {"policy": (1, 0.5)}, title="Large", cloud=([0], [0]), corner="upper center", dot=6)
+    assert fig.axes[0].lines[0].get_markersize() == 6 and fig.axes[0].get_legend()._loc_real == 9
     errors = {"chosen": 0.1, "rejected": 0.2}
     fig = plots.bars({"chosen": 1.0, "rejected": -2.0}, title="Apart", y_label="nats", errors=errors)
     patches = fig.axes[0].patches

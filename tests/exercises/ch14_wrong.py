@@ -1,7 +1,6 @@
 """Answers to the exercises of chapter 14: right ones, written in two ways, and wrong ones with the message they earn."""
 
 import math
-import re
 
 
 def all_right_product(n, c, k):
@@ -11,14 +10,14 @@ def all_right_product(n, c, k):
     return chance
 
 
-def last_by_split(right, text):
-    return float(text.rpartition("result is ")[2].partition(".")[0] == str(right) and "result is " in text)
+def by_counting(steps, stated):
+    return 1.0 if stated and sum(1 for ok in steps if ok) == len(steps) > 1 else 0.0
 
 
 RIGHT = {
     "14.1": [lambda n, c, k: math.comb(c, k) / math.comb(n, k), all_right_product],
     "14.2": [lambda p, g: p**g + (1 - p) ** g, lambda p, g: sum(x**g for x in (p, 1 - p))],
-    "14.3": [lambda right, text: float(re.findall(r"result is (\d+)\.", text)[-1:] == [str(right)]), last_by_split],
+    "14.3": [lambda steps, stated: float(stated and len(steps) >= 2 and all(steps)), by_counting],
 }
 
 WRONG = {  # {exercise: {the misconception's name: answer}}
@@ -38,12 +37,15 @@ WRONG = {  # {exercise: {the misconception's name: answer}}
         "another share": lambda p, g: 0.5,
     },
     "14.3": {
-        "it is in there": lambda right, text: float(str(right) in text),
-        "a good beginning": lambda right, text: float(text.rpartition("result is ")[2].startswith(str(right))),
-        "any guess counts": lambda right, text: float(f"result is {right}." in text),
-        "upside down": lambda right, text: 1 - last_by_split(right, text),
-        "one reward for all": lambda right, text: 1.0,
-        "another checker": lambda right, text: float(len(text) % 2),
-        "the wrong kind of answer": lambda right, text: text,
+        "the hole is open": lambda steps, stated: float(stated and all(steps)),
+        "one step will do": lambda steps, stated: float(stated and len(steps) > 0 and all(steps)),
+        "working without a result": lambda steps, stated: float(len(steps) >= 2 and all(steps)),
+        "counted only": lambda steps, stated: float(stated and len(steps) >= 2),
+        "any for all": lambda steps, stated: float(stated and len(steps) >= 2 and any(steps)),
+        "two out of many": lambda steps, stated: float(stated and sum(steps) >= 2),
+        "upside down": lambda steps, stated: 1 - by_counting(steps, stated),
+        "one reward for all": lambda steps, stated: 1.0,
+        "another checker": lambda steps, stated: float(len(steps) % 2),
+        "the wrong kind of answer": lambda steps, stated: "paid",
     },
 }

@@ -1,4 +1,4 @@
-"""Checks of chapter 14: pass^k from counts, groups that teach nothing, a verifier without a hole."""
+"""Checks of chapter 14: pass^k from counts, groups that teach nothing, a checker whose hole is closed."""
 
 import math
 
@@ -61,37 +61,34 @@ def silent(answer, rng):
     raise Misconception("all right, or all wrong: the two cases do not add up to this", "another share")
 
 
-def _answer(rng):
-    """(the right result, a text): right, wrong, with the right number as a step, as a part of a longer one, or nowhere."""
-    a, b = (int(x) for x in rng.integers(10, 99, 2))
-    c, other = a + b, int(rng.integers(10, 198))
-    kind = int(rng.integers(6))
-    last = f"The result is {c if kind == 0 else other if other != c else other + 1}."
-    steps = f"{a % 10} + {b % 10} = {a % 10 + b % 10}. {a // 10} + {b // 10} = {a // 10 + b // 10}."
-    text = {0: f"{steps} {last}", 1: f"{steps} {last}", 2: f"{steps} {c} would be nice. {last}", 3: f"The result is {c}7.",
-            4: f"{steps} I do not know.", 5: f"The result is {c}. No. {last}"}[kind]
-    return c, text
+def _written(rng):
+    """(for each written addition whether it holds, whether a result is stated)."""
+    share = float(rng.choice([0.5, 0.9, 1.0]))
+    return [bool(x) for x in rng.random(int(rng.integers(0, 5))) < share], bool(rng.random() < 0.75)
 
 
-def exact_checker(answer, rng):
-    """14.3: 1 where the last stated result is the right one."""
-    def last(c, text):
-        return text.split("result is ")[-1].split(".")[0] if "result is " in text else ""
-
-    cases = _cases(answer, _answer, rng, n=60)
-    if _all(cases, lambda c, t: last(c, t) == str(c)):
+def repaired_checker(answer, rng):
+    """14.3: 1 where a result is stated, at least two additions are written, and all of them hold."""
+    cases = _cases(answer, _written, rng, n=80)
+    if _all(cases, lambda steps, stated: stated and len(steps) >= 2 and all(steps)):
         return
-    if _all(cases, lambda c, t: str(c) in t):
-        raise Misconception("the right number may stand anywhere: in a step, in a guess, inside a longer number", "it is in there")
-    if _all(cases, lambda c, t: last(c, t).startswith(str(c))):
-        raise Misconception("2037 begins with 203 and is not 203; read the number to its end", "a good beginning")
-    if _all(cases, lambda c, t: f"result is {c}." in t):
-        raise Misconception("an answer may state a second result; then any of its guesses would count", "any guess counts")
-    if _all(cases, lambda c, t: last(c, t) != str(c)):
-        raise Misconception("right and wrong are exchanged", "upside down")
+    if _all(cases, lambda steps, stated: stated and all(steps)):
+        raise Misconception("an answer without any addition is still paid: all([]) is True", "the hole is open")
+    if _all(cases, lambda steps, stated: stated and bool(steps) and all(steps)):
+        raise Misconception("one easy addition is enough for this one; a column each makes at least two", "one step will do")
+    if _all(cases, lambda steps, stated: len(steps) >= 2 and all(steps)):
+        raise Misconception("an answer that never states its result is paid", "working without a result")
+    if _all(cases, lambda steps, stated: stated and len(steps) >= 2):
+        raise Misconception("additions are counted and not checked", "counted only")
+    if _all(cases, lambda steps, stated: stated and len(steps) >= 2 and any(steps)):
+        raise Misconception("one right addition among wrong ones is enough; all of them must hold", "any for all")
+    if _all(cases, lambda steps, stated: stated and sum(steps) >= 2):
+        raise Misconception("two right additions pay for any number of wrong ones", "two out of many")
+    if _all(cases, lambda steps, stated: not (stated and len(steps) >= 2 and all(steps))):
+        raise Misconception("paid and unpaid are exchanged", "upside down")
     if len({got for _, got in cases}) == 1:
         raise Misconception("every answer gets the same reward, so that nothing can be learned", "one reward for all")
-    raise Misconception("the reward differs from 'the last stated result is the right one'", "another checker")
+    raise Misconception("the reward differs from 'a result, at least two additions, and all of them hold'", "another checker")
 
 
-CHECKS = {"14.1": all_right, "14.2": silent, "14.3": exact_checker}
+CHECKS = {"14.1": all_right, "14.2": silent, "14.3": repaired_checker}
