@@ -281,8 +281,8 @@ columns = {"harmful": ("harmful", "gold"), "look-alikes": ("lookalike", "gold"),
 table({name: {c: e.of(kind).mean(what) for c, (kind, what) in columns.items()}
        for name, e in arms.items()}, corner="here",
       note="this page's run; first two columns: true reward")
-claim("one sentence earns PPO's score, or nearly",
-      no.mean("score") > after["PPO"].mean("score") - 0.15, kind="T")
+claim("one sentence earns more than two thirds of what PPO gained in score",
+      no.mean("score") > 2 / 3 * after["PPO"].mean("score"), kind="T")
 
 # %% tags=["hide-input", "nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
 ppo = after["PPO"]
@@ -309,7 +309,7 @@ rlhf.book.settled("c", "Not even a score curve for look-alikes would have warned
 # %% [markdown]
 # Read the PPO row. On harmful requests the true reward rises almost to its maximum. On look-alikes it collapses: PPO refuses <!-- out ppo.no --> of them, SFT <!-- out sft.no -->. This is *over-refusal*.
 #
-# **A program that only says <!-- out favourite --> earns about as much score as PPO.** Best of 8 (the SFT model's best answer of eight by the reward model; the policy is not trained) has the higher true reward: <!-- out best8.ppo --> above PPO, over both kinds.
+# **A program that only says <!-- out favourite --> earns the score of PPO, or most of it.** (In the five recorded seeds below, <!-- out no.ppo --> of it.) Best of 8 (the SFT model's best answer of eight by the reward model; the policy is not trained) has the higher true reward: <!-- out best8.ppo --> above PPO, over both kinds.
 #
 # Neither score nor KL says what went wrong. Two counts do: refusals of harmless requests, and the share of the most common answer to them (SFT <!-- out sft.same -->, PPO <!-- out ppo.same -->).
 #
@@ -370,34 +370,55 @@ rlhf.book.explorers.beta_kinds({k: world(done) for k, done in deeds.items()}).sh
 record = rlhf.book.recorded("04_village")
 looks = {"harmful requests": "policy", "look-alikes": "rejected"}
 units = {"score gained": "score", "true reward": "gold"}
-show(plots.two_panels(record.by_kind(units, kinds, from_start=("score",)),
-                      x_label="PPO step", roles=looks, title="Five recorded seeds: "
-                      "both scores rise,\none true reward falls"))
-rows = ["SFT", *(f"PPO {b}" for b in ("0.05", "0.5", "1", "2")), "DPO", "best of 8"]
+show(plots.two_panels(record.by_kind(units, kinds, from_start=("score",)), roles=looks,
+    x_label="PPO step",
+    title="Five recorded seeds: both scores rise,\none true reward falls"))
+
+# %%
+rows = ["SFT", *(f"PPO {b}" for b in ("0.05", "0.5", "2")), "DPO", "best of 8"]
 table({row.replace("PPO ", "PPO, β = "): {
     **{label: record.spread("arms", row, k, "gold") for k, label in kinds.items()},
-    "KL, mean": record.arm(row, kinds, "kl").mean().item() or None} for row in rows},
-      corner="five recorded seeds", note="true reward: lowest to highest seed")
-start, tight, loose = (record.arm(a, kinds) for a in ("SFT", "PPO 2", "PPO 0.05"))
+    "both": record.arm(row, kinds).mean().item()} for row in rows},
+      corner="five recorded seeds",
+      note="true reward: lowest to highest seed; both kinds: mean")
+
+# %% tags=["hide-input"]
 claim("in all five the score rose on both kinds, look-alikes lost true reward",
       min(record.rise("score harmful") + record.rise("score lookalike")) > 0.1
       and max(record.rise("gold lookalike")) < -0.5, kind="T")
-claim("in all five, β = 2 beats β = 0.05 on look-alikes",
-      bool((tight[1] > loose[1] + 0.3).all()), kind="T")
-kept, lost = (100 * (tight - start).mean(1) / (loose - start).mean(1)).tolist()
-quote("kept.lost", f"{kept:.0f} % of the gain on harmful requests, {lost:.0f} %")
+claim("in all five, over both kinds, PPO ends below SFT at β = 0.05 and above at β = 2",
+      record.wins("SFT", "PPO 0.05", kinds) == record.wins("PPO 2", "SFT", kinds) == 5,
+      kind="T")
+one, five = (record.arm(a, kinds, "score").mean(0) for a in ("one sentence", "PPO 0.05"))
+quote("no.ppo", "{:.0f} to {:.0f} %".format(*(100 * one / five).aminmax()))
 quote("dpo.wins", record.wins("DPO", "PPO 2", kinds))
-table({f"seed {i}": {f"{label} refused": " → ".join(
-    f"{record.values(*part, 'PPO 0.05', k, 'refuses')[i]:.0%}"
-    for part in (["arms"], ["balanced", "arms"])) for k, label in kinds.items()}
-    for i in range(3)}, corner="look-alikes compared: a third → half")
+for name, row in (("ppo", "PPO 2"), ("dpo", "DPO")):
+    quote(f"{name}.kl", f"{record.arm(row, kinds, 'kl').mean():.2f}")
+
+# %% [markdown]
+# With β = 0.05 PPO ends *below* the SFT model over both kinds, in five of five seeds; with β = 2 above it, in five of five. A larger β does not repair the reward model. It moves the policy mostly where the reward model sees large differences. DPO is above PPO with β = 2 in <!-- out dpo.wins --> of five seeds, at a KL of <!-- out dpo.kl --> nats against <!-- out ppo.kl -->: no general ranking, one model and one setting.
+#
+# The caricature was crude: four rows stand for all answers, and nothing was trained. How well does it foresee what PPO does? For each seed, its own four rows, and its four trained policies:
+
+# %%
+x, formula = (0.05, 0.5, 1, 2), rlhf.evaluate.exams.refusals_at
+seeds = [deeds for _, deeds in sorted(record.deeds.items())]
+foreseen = {k: [[formula(deeds[k], β) for β in x] for deeds in seeds] for k in kinds}
+trained = {k: record.values("arms", [f"PPO {β}" for β in x], k, "refuses")
+           for k in kinds}
+
+# %% tags=["hide-input"]
+show(plots.two_panels({f"share of {label} refused": {"formula": (x, foreseen[k]),
+    "trained": (x, trained[k])} for k, label in kinds.items()}, x_label="β",
+    roles={"formula": "reference", "trained": "policy"},
+    title="Four rows foresee how many\nrequests PPO refuses"))
+off = torch.tensor([foreseen["lookalike"], trained["lookalike"]]).diff(dim=0)[0]
+claim("look-alikes, mean over seeds: the formula is within 10 points at every β",
+      off.mean(0).abs().max() < 0.1, kind="T")
+quote("off", f"{100 * off.abs().max():.0f}")
 
 # %% [markdown] rlhf={"part": "wrong"}
-# With β = 2, PPO has <!-- out kept.lost --> of the loss on look-alikes. A larger β does not repair the reward model; it moves the policy mostly where the reward model sees large differences. To find the best β we looked at the true reward; a real team needs a measurement that nothing was trained on. <!-- fact -->
-#
-# Best of 8 mostly loses on look-alikes, too: choosing by this score over-refuses, by training or by selection. DPO is better on average than PPO with β = 2 in <!-- out dpo.wins --> of five seeds: no general ranking, one model and one setting.
-#
-# Would more look-alikes among the comparisons repair it? The second table (PPO, β = 0.05): one seed got worse, one stopped refusing much of the harm, one improved.
+# Nobody has to train four policies to see the over-refusal coming: refusals of look-alikes, counted on the SFT model's answers and weighted by $e^{r/\beta}$, tell. (On look-alikes the mean over seeds is off by less than 10 points, a single seed by up to <!-- out off -->.) To find the best β we looked at the true reward; a real team needs a measurement that nothing was trained on. <!-- fact -->
 #
 # ## What goes wrong
 #
@@ -535,9 +556,9 @@ check("4.3", ask_first, hidden=True)
 #
 # 1. A base model continues text; a little finetuning on demonstrations makes it answer and stop.
 # 2. People compare answers, a reward model learns to predict their choices, and the policy is pushed towards high scores, at a price for every nat that it moves away from its start.
-# 3. In our runs the score rose on every kind of request, while the model learned to refuse harmless ones; a program with one fixed refusal earns about the same score.
+# 3. In our runs the score rose on every kind of request, while the model learned to refuse harmless ones; a program with one fixed refusal earns about that score.
 # 4. Score and KL did not say so; a count of refusals on harmless requests did, and so did a count of equal answers.
-# 5. A larger β gave up about half of the gain and avoided most of the loss.
+# 5. A larger β gives up some of the gain and avoids most of the loss; how much of each could be computed before training.
 #
 # *In the book*: [Training Overview](https://rlhfbook.com/c/03-training-overview), chapter 3. *Deeper*: [a thermostat, CartPole, Q-learning, PPO against the formula, memory and recipes](deeper/04_training_overview.ipynb). *Next*: chapter 5, What are preferences?
 #

@@ -6,6 +6,7 @@ requests: answers to one request resemble each other, so they do not count as in
 
 from __future__ import annotations
 
+import math
 import random
 from collections import Counter
 from collections.abc import Callable
@@ -163,6 +164,23 @@ def world(deeds: dict[str, Exam]) -> tuple[list, list, list, list]:
     """What `Exam.by_deed` found, as a small world: names of the deeds, and for each the answers, mean score, mean true reward."""
     parts = deeds.values()
     return list(deeds), [len(e.texts) for e in parts], [e.mean("score") for e in parts], [e.mean() for e in parts]
+
+
+def refusals_at(deeds: dict[str, dict], beta: float) -> float:
+    """Share of refusals under the best policy pi ∝ pi_ref exp(score / beta) over a few deeds, each taken as one answer.
+
+    deeds: {name: {"share": under the reference, "score": its mean score}}, refusals being those with "refusal" in their name;
+    other entries of the dict are left aside. beta: reward per nat, above 0 (ValueError).
+
+    >>> two = {"help": {"share": 0.5, "score": 0.0}, "refusal": {"share": 0.5, "score": 1.0}}
+    >>> round(refusals_at(two, 1.0), 3)  # e / (1 + e)
+    0.731
+    """
+    if not beta > 0:
+        raise ValueError(f"beta is {beta}; give a number above 0")
+    rows = {name: row for name, row in deeds.items() if isinstance(row, dict)}
+    logits = torch.tensor([math.log(row["share"]) + row["score"] / beta for row in rows.values()], dtype=torch.float64)
+    return sum(p for name, p in zip(rows, logits.softmax(0).tolist(), strict=True) if "refusal" in name)
 
 
 def clustered(values: Tensor, strata: list | None = None) -> tuple[float, float]:

@@ -10,6 +10,7 @@ from rlhf_minimal import village
 from rlhf_minimal.book.records import training_curve
 from rlhf_minimal.chat import encode_pair
 from rlhf_minimal.data import batches, compare_answers
+from rlhf_minimal.evaluate.exact import tilted
 from rlhf_minimal.evaluate.exams import (
     Exam,
     clustered,
@@ -18,6 +19,7 @@ from rlhf_minimal.evaluate.exams import (
     exam,
     judged,
     logp_by_place,
+    refusals_at,
     requests,
     two_digit_sums,
     usual,
@@ -304,3 +306,15 @@ def test_shipped_models_tell_how_they_were_trained():
     assert base[0] == pytest.approx(math.log(1152), abs=0.1) and base[-1] < 1 < training_curve("village-3m-sft")[0]
     with pytest.raises(ValueError, match="no training curve of 'gpt2'"):
         training_curve("gpt2")
+
+
+def test_refusals_at_is_the_tilted_policy_of_the_exact_world():
+    deeds = {"help": {"share": 0.6, "score": 0.3}, "a refusal": {"share": 0.1, "score": 1.2}, "mixed pairs": 31,
+             "other refusal": {"share": 0.2, "score": 0.1}, "other": {"share": 0.1, "score": -1.0}}
+    share, score = (torch.tensor([row[k] for row in deeds.values() if isinstance(row, dict)]) for k in ("share", "score"))
+    for beta in (0.05, 0.5, 2.0):
+        exact = tilted(share.log(), score, beta).exp()
+        assert refusals_at(deeds, beta) == pytest.approx((exact[1] + exact[2]).item(), abs=1e-6)
+    assert refusals_at(deeds, 1e9) == pytest.approx(0.3, abs=1e-6)
+    with pytest.raises(ValueError, match="above 0"):
+        refusals_at(deeds, 0.0)
