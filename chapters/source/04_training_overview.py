@@ -389,8 +389,8 @@ claim("in all five the score rose on both kinds, look-alikes lost true reward",
 claim("in all five, over both kinds, PPO ends below SFT at β = 0.05 and above at β = 2",
       record.wins("SFT", "PPO 0.05", kinds) == record.wins("PPO 2", "SFT", kinds) == 5,
       kind="T")
-one, five = (record.arm(a, kinds, "score").mean(0) for a in ("one sentence", "PPO 0.05"))
-quote("no.ppo", "{:.0f} to {:.0f} %".format(*(100 * one / five).aminmax()))
+one, rl = (record.arm(a, kinds, "score").mean(0) for a in ("one sentence", "PPO 0.05"))
+quote("no.ppo", "{:.0f} to {:.0f} %".format(*(100 * one / rl).aminmax()))
 quote("dpo.wins", record.wins("DPO", "PPO 2", kinds))
 for name, row in (("ppo", "PPO 2"), ("dpo", "DPO")):
     quote(f"{name}.kl", f"{record.arm(row, kinds, 'kl').mean():.2f}")
