@@ -1,0 +1,517 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown] rlhf={"part": "first"}
+# # 8 · Regularization
+#
+# **Which KL is penalized, by which estimator, and what does it buy?**
+#
+# ![Line plot of the logged KL of two runs, A and B, against training steps: one stays low, the other climbs; below it two requests with the answer of each run](figures/08_hero.png)
+#
+# Two runs of reinforcement learning: the same start model, the same requests, the same score to climb, the same price β for each unit of KL, and the same formula for the KL in the log. One of them stays near its start. The code of the two differs in one place, and this page explains why that place decides.
+#
+# <details><summary>What you need, what it costs, how quality is known</summary>
+# Chapter 4 (the objective of RLHF) and chapter 11 (policy gradients, RLOO). <!-- costs -->. Nothing is downloaded. Model: <code>village-3m-sft</code>, three million parameters, GPT-2 architecture. Texts and the picture above are from <b>this page's run</b>, seed 0: the first request of each kind, not selected. Tables and curves of the village are from <b>five recorded seeds</b>: full repetitions with other labels, requests, answers and exam requests. ± is half of a 95 % interval over these five runs (Student's t), where nothing else is said. Learning rate, β and the number of steps were chosen in trials of two runs of other sizes, with penalty and without, and are the same for all runs. The <i>true reward</i> is a formula of this toy world: 3 for refusing a harmful request or helping with a harmless one, about 0 for refusing a harmless one, less for harm and broken text. No run reads it. <!-- fact -->
+# <!-- edition -->
+# </details>
+#
+# <!-- nav -->
+
+# %% rlhf={"part": "setup"}
+import torch
+import rlhf_minimal as rlhf
+from rlhf_minimal.book import begin, cards, check, claim, penalties, plots, quote, show, table
+from rlhf_minimal.evaluate import exact, proxies
+from rlhf_minimal.evaluate.exams import exam, requests
+run = begin(8)
+
+# %% [markdown] rlhf={"part": "predict"}
+# **Predict before you scroll.** Both runs compute one number for each sampled answer: the log-ratio, by how much the answer has become more likely since the start. One run subtracts β times it from the reward of that answer. The other adds β times its average to the loss, where autograd differentiates it.
+
+# %% tags=["hide-input"]
+rlhf.book.predict("Which of the two is run A, the one that left its start?",
+        a="the one with the penalty in the reward: a reward is a plain number, "
+          "so no gradient of the penalty reaches the weights",
+        b="the one with the penalty in the loss, although its gradient reaches the weights",
+        c="neither place decides: both are the same penalty on average, "
+          "and with another seed the two could change places")
+
+# %% [markdown] rlhf={"part": "phenomenon loop"}
+# ## Two runs, one line apart
+#
+# The policy climbs the score of a *judge*: a linear head on the start model's last hidden state, fitted to 1,600 comparisons by an honest simulated person (chapter 7). The unit of its score is the standard deviation over answers to one request. Half of the requests ask for help with harm, the others (*look-alikes*) only sound like it.
+
+# %%
+start, tokenizer = rlhf.models.load("village-3m-sft")
+start.requires_grad_(False)                        # the reference stays as it is
+person = rlhf.village.Annotator(name="honest", temperature=1.0)
+judge = proxies.judge(proxies.bench(), start, person, 1600, run.fresh("labels"))
+steps = run.steps(20)
+rows = requests(6 * steps, split="train", seed=run.seed + 70)
+asked = [[row["prompt"] for row in rows[i:i + 6]] for i in range(0, 6 * steps, 6)]
+logps = rlhf.rollout.completion_logps              # of each sampled token
+
+# %% [markdown]
+# The method is RLOO: of four answers to a request, those with more reward than the mean of the other three become more likely. `kl` holds one log-ratio for each answer, summed over its tokens:
+
+# %%
+def loss_and_kl(policy, drawn, place, beta=0.2):
+    logp, reward = logps(policy, drawn), judge(drawn)
+    with torch.no_grad():
+        logp_ref = logps(start, drawn)
+    kl = ((logp - logp_ref) * drawn.mask).sum(1)   # one number for each answer
+    if place == "reward":
+        reward = reward - beta * kl.detach()
+    advantage = rlhf.advantages.leave_one_out(reward, 4)
+    loss = -(advantage * (logp * drawn.mask).sum(1)).mean()
+    if place == "loss":
+        loss = loss + beta * kl.mean()
+    return loss, kl.mean().item()
+
+
+# %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
+def train(place):
+    policy, log, luck = rlhf.models.copy_of(start), [], run.fresh("answers")
+    optimizer = torch.optim.AdamW(policy.requires_grad_(True).parameters(), lr=4e-4,
+                                  weight_decay=0.0)
+    for prompts in asked:
+        drawn = rlhf.sampling.answer(policy, tokenizer, prompts, n=4,
+                                     max_new_tokens=36, generator=luck)
+        loss, kl = loss_and_kl(policy, drawn, place)
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(policy.parameters(), 1.0)
+        optimizer.step()
+        log.append(kl)
+    return policy, log
+
+
+# %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
+runs = {"run A": train("loss"), "run B": train("reward")}
+test = requests(64, seed=run.seed)                 # requests that no run has read
+exams = {name: exam(policy, tokenizer, test, max_new_tokens=36, reference=start,
+                    generator=run.fresh("exam")) for name, (policy, _) in runs.items()}
+for name, e in exams.items():
+    mean, half = e.interval("kl")
+    print(f"{name}: KL {mean:.1f} ± {half:.1f} nats per answer (over 64 requests)")
+
+# %% tags=["hide-input", "hero", "nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
+show(penalties.two_runs({name: log for name, (_, log) in runs.items()},
+                        [test[i]["prompt"] for i in (0, 1)],
+                        {name: e.texts[:2] for name, e in exams.items()},
+                        y_label="logged KL, nats per answer",
+                        note_below="this page's run; the first request of each kind"))
+
+# %% [markdown]
+# One run is one run. Here are five recorded seeds, with a third arm: no penalty at all.
+
+# %%
+record = rlhf.book.recorded("08_village")
+arms = {"rejected: k1 in the loss": "k1 in the loss", "reference: no penalty": "none",
+        "policy: k1 in the reward": "k1 in the reward"}
+lines = {label: (record.curve["step"], record.seeds(f"{arm} kl"))
+         for label, arm in arms.items()}
+show(plots.panels({"logged KL, nats per answer": lines}, x_label="training step",
+                  title="In the loss, the penalty does not hold the policy"))
+
+# %% tags=["hide-input"]
+kinds, over_runs = ("harmful", "lookalike"), rlhf.book.records.over_runs
+far = {arm: record.arm(arm, kinds, "kl").mean(0) for arm in (*arms.values(), "start")}
+claim("on all five seeds the KL with k1 in the loss is over three times that in the reward",
+      bool((far["k1 in the loss"] > 3 * far["k1 in the reward"]).all()), kind="T")
+for name, arm in (("loss", "k1 in the loss"), ("reward", "k1 in the reward"),
+                  ("none", "none")):
+    quote(f"kl.{name}", "{:.1f} ± {:.1f}".format(*over_runs(far[arm])))
+rlhf.book.settled(
+    "b", "Its gradient reaches the weights, and on average it is zero. "
+    "Idea 2 shows why, and what the plain number in the reward does instead.")
+
+# %% [markdown] rlhf={"part": "idea"}
+# After twenty steps the exam's answers lie <!-- out kl.loss --> nats from the start with the penalty in the loss, <!-- out kl.none --> without any penalty, and <!-- out kl.reward --> with the penalty in the reward.
+#
+# ## Idea 1: the KL is an average, and there is more than one way to estimate it
+#
+# Write $\pi$ for the policy, $\pi_{\rm ref}$ for the frozen start model (the *reference*), and $\ell(y)=\log\pi(y)-\log\pi_{\rm ref}(y)$ for the log-ratio of an answer $y$. The KL divergence is its average over the policy's own answers. Its unit is the *nat*, the unit of natural logarithms:
+#
+# $$\mathrm{KL}(\pi\,\|\,\pi_{\rm ref})=\mathbb E_{y\sim\pi}[\ell(y)]$$
+#
+# *Said aloud: draw an answer from the policy, and ask how much more likely it is now than it was at the start.*
+#
+# From samples one reads three estimators: $k_1=\ell$, $\;k_2=\tfrac12\ell^2$ and $k_3=e^{-\ell}-1+\ell$. On paper: the policy is a fair coin, the reference shows heads three times in four.
+
+# %%
+p, ref = torch.tensor([0.5, 0.5]), torch.tensor([0.75, 0.25])
+ell = p.log() - ref.log()
+k1, k2, k3 = ell, ell**2 / 2, torch.exp(-ell) - 1 + ell
+print("mean of k1, k2, k3:", *(f"{(p * k).sum():.4f}" for k in (k1, k2, k3)))
+theirs = [k(p.log(), ref.log()) for k in (rlhf.kl.k1, rlhf.kl.k2, rlhf.kl.k3)]
+claim("the package computes the same",
+      torch.allclose(torch.stack((k1, k2, k3)), torch.stack(theirs), atol=1e-6))
+
+# %% [markdown]
+# k1 and k3 have the KL as their mean, k2 has not. k3 adds $e^{-\ell}-1$ to k1, a quantity whose mean is 0, and it is never negative. That makes it quieter than k1, but not everywhere. Take four answers, and move the policy away from the reference:
+
+# %%
+logits = torch.tensor([0.5, -0.3, 0.2, -0.4], dtype=torch.float64)
+ref = torch.tensor([0.1, 0.4, 0.3, 0.2], dtype=torch.float64).log()
+away = torch.linspace(0.05, 4, 60, dtype=torch.float64)[:, None]
+logp = (ref + away * (logits - ref)).log_softmax(1)          # 60 policies
+distance, noise = rlhf.kl.exact_kl(logp, ref.expand_as(logp)), {}
+for name, k in (("rejected: k1", rlhf.kl.k1), ("other: k3", rlhf.kl.k3)):
+    x = k(logp, ref.expand_as(logp))
+    mean = (logp.exp() * x).sum(1, keepdim=True)
+    noise[name] = (distance, (logp.exp() * (x - mean) ** 2).sum(1).sqrt())
+show(plots.panels({"standard deviation of one sample": noise},
+                  x_label="KL from the reference, nats (four answers, exact)",
+                  title="k3: less noise near the reference, more far from it"))
+
+# %% [markdown]
+# Far out, the policy has given up answers that the reference still likes. When such an answer is drawn after all, $e^{-\ell}=\pi_{\rm ref}/\pi$ is huge; while it is not drawn, k3 reads too low. The two runs of this page, with the terms of each token summed over the answer:
+
+# %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
+terms = {"k1": rlhf.kl.k1, "k2": rlhf.kl.k2, "k3": rlhf.kl.k3}
+meters = {name: {} for name in terms}
+for which, e in exams.items():
+    with torch.no_grad():
+        now, then = (logps(model, e.rollout) for model in (runs[which][0], start))
+    for name, k in terms.items():
+        each = (k(now, then) * e.rollout.mask).sum(1)
+        meters[name][which] = (each.mean(), 1.96 * each.std() / len(each) ** 0.5)
+table(meters, digits=1, note="nats per answer, ± 95 % over 64 requests; this page's run")
+
+# %% [markdown] rlhf={"part": "idea"}
+# > **Keep this.** k1 and k3 report the same KL. k3 is the quieter meter near the reference; far from it, it can miss most of the KL until a rare answer is drawn.
+#
+# ## Idea 2: a right value is not a right gradient
+#
+# In a loss, the samples are fixed by the time autograd runs. It differentiates only the log-probabilities *inside* the term. For k1, each sample then has the same slope, 1, whatever its log-ratio:
+#
+# $$\mathbb E_{y\sim\pi}[\nabla k_1]=\sum_y\pi(y)\,\nabla\log\pi(y)=\nabla\sum_y\pi(y)=\nabla 1=0$$
+#
+# *Said aloud: every answer that was sampled is pushed down with the same force, and on average that pushes nowhere. The reference has dropped out.*
+#
+# The KL's own gradient has another factor, because the policy also decides what gets drawn: $\nabla\,\mathrm{KL}=\mathbb E_{y\sim\pi}[\ell(y)\,\nabla\log\pi(y)]$. An answer must be pushed down *in proportion to its log-ratio*. There are two ways to do that:
+
+# %% tags=["hide-input"] rlhf={"drawing": true, "figure": "places"}
+show(penalties.two_places())
+
+# %% [markdown]
+# In the reward, k1 itself is the factor. In the loss, the slope is the factor, and k2's slope is ℓ. Move the log-ratio of one sample (k1 never changes its push; k3's push levels off at 1):
+
+# %% tags=["hide-input", "nbval-ignore-output"] rlhf={"ignore_reason": "widget"}
+penalties.slopes_explorer().show()
+
+# %% [markdown]
+# Now exactly, on the four answers: the mean value of each term, and whose gradient it has. One more candidate is $\rho\,k_3$, where $\rho=\pi/\mathrm{detach}(\pi)$ has the value 1 and a gradient of its own.
+
+# %%
+logits.requires_grad_()
+
+
+def rho_k3(logp, ref):
+    return (logp - logp.detach()).exp() * rlhf.kl.k3(logp, ref)
+
+
+def in_loss(k):                                   # autograd sees the term
+    logp = logits.log_softmax(0)
+    return torch.autograd.grad((logp.detach().exp() * k(logp, ref)).sum(), logits)[0]
+
+
+def in_reward(k):                                 # the term is a plain number
+    logp = logits.log_softmax(0)
+    factor = (logp.exp() * k(logp, ref)).detach()
+    return torch.autograd.grad((factor * logp).sum(), logits)[0]
+
+
+# %% tags=["hide-input"]
+between, p = rlhf.kl.exact_kl, logits.detach().softmax(0)
+slope = {"∇ KL(π‖ref)": between(logits, ref), "∇ KL(ref‖π)": between(ref, logits),
+         "½ ∇ χ²(π‖ref)": ((logits.softmax(0) ** 2 / ref.exp()).sum() - 1) / 2}
+slope = {name: torch.autograd.grad(x, logits)[0] for name, x in slope.items()}
+slope |= {"0": 0 * p, "∇ KL(π‖ref) − ∇ KL(ref‖π)": slope["∇ KL(π‖ref)"] - slope["∇ KL(ref‖π)"]}
+flipped = {"k3, ratio upside down": lambda a, b: rlhf.kl.k3(b, a)}
+losses = terms | {"ρ · k3": rho_k3} | flipped
+placed = {f"{name} in the loss": (k, in_loss(k)) for name, k in losses.items()}
+placed |= {f"{name} in the reward": (terms[name], in_reward(terms[name])) for name in ("k1", "k3")}
+whose = {name: [of for of, g in slope.items() if (g - found).norm() < 1e-9] for name, (_, found) in placed.items()}
+table({name: {"mean": (p * k(p.log(), ref)).sum(), "its gradient": whose[name][0]} for name, (k, _) in placed.items()},
+      digits=3, corner="term", note=f"four answers, exact; KL(π‖ref) = {between(p.log(), ref):.3f}")
+claim("k1 in the loss pulls nowhere; k2, ρ · k3 and k1 in the reward have the KL's gradient",
+      whose["k1 in the loss"] == ["0"] and all(
+          whose[name] == ["∇ KL(π‖ref)"] for name in ("k2 in the loss", "ρ · k3 in the loss", "k1 in the reward")))
+claim("k3 in the loss has the gradient of the other direction, KL(ref‖π)",
+      whose["k3 in the loss"] == ["∇ KL(ref‖π)"])
+
+# %% [markdown]
+# *Keep this table.* It settles two public questions.
+#
+# **[Why did k3 do worse than k1 and k2?](https://github.com/natolambert/rlhf-book/issues/489)** asks a reader of the book's code. At the commit that we follow, the code computes k3 with the ratio upside down. Its mean is then χ² minus the KL, and $e^{\ell}$ grows without bound on answers that became likely. That fits the reported spikes; that it is their cause is our inference. (The same code's k1 stands in the loss, where it pulls nowhere with either sign.)
+#
+# **[Should RLOO take the quieter k3?](https://github.com/huggingface/trl/issues/7086)** RLOO charges in the *reward*, where only ℓ is the right factor. With k3 there, the gradient is a difference of the two KLs' gradients, and near the reference these nearly cancel. Less noise, hardly a pull.
+#
+# GRPO's published loss has k3, so it pulls along the other direction of the KL; TRL's default today is ρ·k3. <!-- fact --> For whole answers neither is exact: a term of *this* token does not see that the token also decides which tokens come next. In a language of three tokens and fifteen answers:
+
+# %%
+world, model, other = exact.World(), *(exact.exact_model(run.seed + i) for i in (0, 1))
+logp, logp_ref = (world.logps(m).detach() for m in (model, other))
+true = exact.gradient(world.kl(model, other), model)   # KL of whole answers
+turned = {}
+for name, k in losses.items():
+    grad = exact.expected_loss_gradient(
+        world, model, lambda lp, i, k=k: (k(lp, logp_ref[i]) * world.mask[i]).sum())
+    turned[name] = exact.compare(grad, true) if grad.norm() > 1e-9 else None
+paid = -rlhf.kl.k1(logp, logp_ref).sum(1)              # k1 in the reward
+grad = exact.expected_loss_gradient(world, model, lambda lp, i: rlhf.reinforce
+                                    .reinforce_loss(lp, paid[i], world.mask[i])[0])
+turned["k1 in the reward"] = exact.compare(grad, true)
+claim("k1 in the reward, summed over the answer, has exactly the gradient of the KL",
+      turned["k1 in the reward"]["error"] < 1e-9)
+
+# %% tags=["hide-input"]
+for name in ("k2", "k3"):
+    quote(f"cos.{name}", f"{turned[name]['cosine']:.2f}")
+claim("per token, ρ · k3 and k2 in the loss have one gradient, and it is not the KL's",
+      1e-3 < turned["ρ · k3"]["error"] and abs(turned["ρ · k3"]["cosine"] - turned["k2"]["cosine"]) < 1e-9)
+show(plots.dots({"KL from the start, nats per answer": {"five seeds": {
+    label: record.arm(arm, kinds, "kl").mean(0).tolist() for label, arm in
+    {"no penalty": "none", "k1 in the loss": "k1 in the loss", "k3 in the loss": "k3 in the loss",
+     "k2 in the loss": "k2 in the loss", "k1 in the reward": "k1 in the reward"}.items()}}},
+    title="Same β: who holds the policy?"))
+
+# %% [markdown] rlhf={"part": "idea"}
+# Cosine to the true gradient, per-token terms in the loss: k2 and ρ·k3 <!-- out cos.k2 -->, k3 <!-- out cos.k3 -->; k1 in the reward: 1 (this little world, seed 0). The village agrees in kind:
+#
+# > **Keep this.** The logged value says nothing about the gradient. Charge with k1 in the reward, or with k2 or ρ·k3 in the loss; k1 in the loss does nothing.
+#
+# ## Idea 3: β is a price, and the best policy is known
+#
+# What is a penalized run looking for? Let $r(y)$ be the reward of an answer. The objective can be rewritten exactly:
+#
+# $$J(\pi)=\mathbb E_{y\sim\pi}[r(y)]-\beta\,\mathrm{KL}(\pi\,\|\,\pi_{\rm ref})=-\beta\,\mathrm{KL}(\pi\,\|\,\pi^*)+\beta\log Z,\qquad \pi^*(y)=\frac{\pi_{\rm ref}(y)\,e^{r(y)/\beta}}{Z}$$
+#
+# *Said aloud: there is one best policy. It multiplies each answer's old probability by $e^{r/\beta}$; what any other policy lacks is β times its KL to that one.* ($Z$ makes the probabilities sum to one.)
+#
+# | symbol | meaning | in the code |
+# |---|---|---|
+# | $\ell$ | log-ratio of a sampled answer, nats | `kl`, `ell` |
+# | $\beta$ | price of a nat, in units of reward | `beta` |
+# | $\pi^*$ | best policy at this price | `best` |
+# | $\beta\log Z$ | the best value of $J$ | `free_energy` |
+#
+# On paper: two answers, equally likely at the start, rewards 0 and log 3, β = 1. The odds become 1 : 3, and $Z=2$. <!-- fact -->
+
+# %%
+even, r = torch.tensor([0.5, 0.5]).log(), torch.tensor([1.0, 3.0]).log()
+best = (even + r / 1.0).log_softmax(0)
+print("best policy:", *(f"{x:.2f}" for x in best.exp()))
+claim("the package computes the same", torch.allclose(exact.tilted(even, r, 1.0), best))
+
+# %% [markdown]
+# Which of the terms leads there? The four answers again, with rewards 1, 0, −1 and 0.5, β = 0.5, and expected gradients, so that nothing is noise:
+
+# %%
+reward, beta = torch.tensor([1.0, 0.0, -1.0, 0.5], dtype=torch.float64), 0.5
+best = (ref + reward / beta).log_softmax(0)
+
+
+def follow(k):
+    guess, path = ref.clone().requires_grad_(), []
+    optimizer = torch.optim.Adam([guess], lr=0.04)
+    for _ in range(300):
+        logp = guess.log_softmax(0)
+        p = logp.detach().exp()
+        path.append(rlhf.kl.exact_kl(logp, best).item())
+        advantage = reward - p @ reward
+        loss = (p * (beta * k(logp, ref) - advantage * logp)).sum()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return path
+
+
+# %%
+looks = {"rejected: k1": "k1", "other: k3": "k3", "policy: k2, ρ · k3": "k2"}
+paths = {label: follow(terms[name]) for label, name in looks.items()}
+show(plots.panels({"KL to the best policy, nats": paths}, x_label="step",
+                  title="In the loss, only k2 and ρ · k3 lead to the best policy"))
+claim("k2 and ρ · k3 arrive; k3 stops elsewhere; k1 runs past",
+      max(follow(rho_k3)[-1], paths["policy: k2, ρ · k3"][-1]) < 1e-3
+      and paths["other: k3"][-1] > 0.02 and paths["rejected: k1"][-1] > 0.3)
+
+# %% [markdown]
+# k3 ends at the best policy of another objective, that with $\mathrm{KL}(\pi_{\rm ref}\|\pi)$. A choice, not a bug, as long as one knows it.
+#
+# What does the price buy in the village, and is there a cheaper way? *Low rate* has no penalty and a quarter of the learning rate. *Old text* has no penalty, and adds to each step the loss on 16 demonstrations of facts and sums. (InstructGPT mixed in pretraining text.) The last column is the true reward on *other* tasks, facts and sums, which only that run still saw: <!-- fact -->
+
+# %%
+named = {"start": "start", "no penalty": "none", "k1 in the loss": "k1 in the loss",
+         "k1 in the reward, β = 0.2": "k1 in the reward",
+         "k1 in the reward, β = 0.02": "beta 0.02", "low rate": "low rate",
+         "old text": "old text"}
+table({label: {"KL, nats": over_runs(record.arm(arm, kinds, "kl").mean(0)),
+               "true reward": over_runs(record.arm(arm, kinds).mean(0)),
+               "facts and sums": over_runs(record.arm(arm, ("fact", "sum")).mean(0))}
+       for label, arm in named.items()}, digits=1,
+      note="exam answers; ± 95 % over five seeds")
+
+# %% [markdown]
+# TEXT ABOUT TABLE
+#
+# One usually wants a *budget*: at most so many nats. Which β keeps it depends on the reward. A controller finds it: too far out, raise the price, by at most a fifth of $n/\text{horizon}$ after $n$ answers.
+
+# %%
+beta, target, horizon, n, measured_kl = 0.2, 6.0, 10_000, 256, 12.0
+error = min(max(measured_kl / target - 1, -0.2), 0.2)
+print(f"β {beta} → {beta * (1 + error * n / horizon):.6f}")
+theirs = rlhf.kl.AdaptiveKL(beta, target, horizon).update(measured_kl, n)
+claim("the package steers the same", abs(theirs - beta * (1 + error * n / horizon)) < 1e-12)
+
+# %% [markdown] rlhf={"part": "wrong"}
+# With these usual settings a doubling takes more than a hundred steps: a controller repairs a wrong price slowly. <!-- fact -->
+#
+# > **Keep this.** β is the price of a nat. It decides where the best policy lies, and a policy that stays near its start keeps what it knew.
+#
+# ## What goes wrong
+#
+# | the wrong line | what you see | the one number that tells |
+# |---|---|---|
+# | `loss + beta * k1.mean()` | [a larger β does not lower the KL](https://github.com/allenai/open-instruct/issues/534) | the KL of a run with β = 0: the same |
+# | `logp_ref - logp` in the reward | the run is paid for drifting | the mean log-ratio of fresh answers: below 0 |
+# | `(kl * mask).sum(1) / mask.sum(1)` | longer answers, more drift at the same β | the same tokens twice must cost twice |
+# | `F.kl_div(logp, logp_ref)` | nan, or the other direction | two equal models must give 0; swap them and compare |
+# | KL measured on stored answers of the start | a negative KL | its distance from 0 in standard errors |
+#
+# The last one, live. A KL is never negative; its estimate may be, by noise. But answers that the *start* wrote give the average of ℓ under the wrong distribution, $-\mathrm{KL}(\pi_{\rm ref}\|\pi)$:
+
+# %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
+old = exam(start, tokenizer, test, max_new_tokens=36, generator=run.fresh("old")).rollout
+with torch.no_grad():
+    ratio = ((logps(runs["run A"][0], old) - logps(start, old)) * old.mask).sum(1)
+error = ratio.std() / len(ratio) ** 0.5
+print(f"run A on the start's answers: mean log-ratio {ratio.mean():.1f} nats, "
+      f"{-ratio.mean() / error:.0f} standard errors below 0")
+
+# %%
+claim("measured on the start's answers, the \"KL\" is far below zero",
+      (ratio.mean() < -4 * error).item(), kind="T")
+
+# %% [markdown] rlhf={"part": "gpt2"}
+# ## At GPT-2 size
+#
+# The same two lines on SmolLM2 with 135 million parameters, which a small adapter has taught the village's manner: RLOO on a LoRA of rank 16, β = 0.2, the same kind of judge (it reads the answers as text), fifteen steps of sixteen answers, one recorded run each. <!-- fact -->
+
+# %%
+large = rlhf.book.recorded("08_smollm2")
+looks = {"rejected: k1 in the loss": "k1", "policy: k1 in the reward": "reward"}
+show(plots.panels({"logged KL, nats per answer": {
+    label: (large.curve["step"], large.curve[f"{name} kl"])
+    for label, name in looks.items()}}, x_label="training step", note="one run each",
+    title="GPT2 TITLE"))
+stages = {"before": "start", "k1": "in the loss", "reward": "in the reward"}
+for prompt, answers in large.texts(stages)[:2]:       # one of each kind
+    cards(prompt, answers)
+
+# %% [markdown] rlhf={"part": "exercises"}
+# GPT2 TEXT
+#
+# ## Exercises
+#
+# ### Exercise 8.1 · A term that is right twice
+#
+# Write a term for a *loss* whose average over the policy's answers is the KL, so that the log is right, **and** whose expected gradient is that of KL(π‖ref), so that the training is right. ρ·k3 is one; find another, without k3.
+
+# %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex08-1", "locked": false, "schema_version": 3, "solution": true, "task": false}
+def kl_term(logp, logp_ref):
+    """(N,), (N,) log-probabilities of samples of the policy -> (N,), to be averaged in a loss."""
+    ### BEGIN SOLUTION
+    k1, k2 = logp - logp_ref, (logp - logp_ref) ** 2 / 2
+    return k1.detach() + k2 - k2.detach()
+    ### END SOLUTION
+
+
+# %% nbgrader={"grade": true, "grade_id": "ex08-1-check", "locked": true, "points": 3, "schema_version": 3, "solution": false, "task": false}
+check("8.1", kl_term)
+### BEGIN HIDDEN TESTS
+check("8.1", kl_term, hidden=True)
+### END HIDDEN TESTS
+
+# %% [markdown]
+# <details><summary>Hint</summary>
+# One estimator has the right value, another the right gradient. <code>x - x.detach()</code> has the value 0 and the gradient of x.
+# </details>
+#
+# <!-- solution 8.1 -->
+#
+# ### Exercise 8.2 · Moving house
+#
+# Code base A trains on `score / sd − beta · (mean over the answer's tokens of the log-ratio)`. Code base B trains on `score − beta_B · (sum over the answer's tokens of the log-ratio)`. All your answers have `length` tokens. Which `beta_B` makes the two rewards proportional? On paper first. The picture shows where either stands:
+#
+# ![Drawing of two places for a KL penalty, in the reward as a number and in the loss as a function](figures/08_places.png)
+
+# %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex08-2", "locked": false, "schema_version": 3, "solution": true, "task": false}
+def translate_beta(beta, length, sd):
+    """A's beta, tokens per answer, standard deviation of the scores -> B's beta."""
+    ### BEGIN SOLUTION
+    return beta * sd / length
+    ### END SOLUTION
+
+
+# %% nbgrader={"grade": true, "grade_id": "ex08-2-check", "locked": true, "points": 1, "schema_version": 3, "solution": false, "task": false}
+check("8.2", translate_beta)
+### BEGIN HIDDEN TESTS
+check("8.2", translate_beta, hidden=True)
+### END HIDDEN TESTS
+
+# %% [markdown]
+# <details><summary>Hint</summary>
+# Multiply A's reward by <code>sd</code>. A mean over the tokens is the sum over <code>length</code>.
+# </details>
+#
+# <!-- solution 8.2 -->
+#
+# ### Exercise 8.3 · A negative KL
+#
+# Your run logs a KL below zero at its first step. Should you stop it? Write the detector: given the log-ratios of N answers, summed over their tokens, say `True` if their mean lies more than three standard errors below zero, so that the answers cannot have come from the policy, and `False` if it may be noise.
+
+# %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex08-3", "locked": false, "schema_version": 3, "solution": true, "task": false}
+def is_bug(kl):
+    """(N,) log-ratios of N answers -> True if their mean is too far below zero for noise."""
+    ### BEGIN SOLUTION
+    standard_error = kl.std() / len(kl) ** 0.5
+    return bool(kl.mean() < -3 * standard_error)
+    ### END SOLUTION
+
+
+# %% nbgrader={"grade": true, "grade_id": "ex08-3-check", "locked": true, "points": 2, "schema_version": 3, "solution": false, "task": false}
+check("8.3", is_bug)
+### BEGIN HIDDEN TESTS
+check("8.3", is_bug, hidden=True)
+### END HIDDEN TESTS
+
+# %% [markdown] rlhf={"part": "retell"}
+# <details><summary>Hint</summary>
+# The standard error of a mean is the standard deviation over √N.
+# </details>
+#
+# <!-- solution 8.3 -->
+#
+# ## Retell it
+#
+# 1. Two runs logged the same formula at the same price; the one with the penalty in the loss drifted as if there were none, because a log-ratio in a loss pushes on nothing on average.
+# 2. The KL is the average log-ratio of the policy's own answers; several estimators report it, and the quiet one can miss most of it far from the start.
+# 3. A right value is not a right gradient: an answer must be pushed down in proportion to its log-ratio, by the plain number in the reward or by a term whose slope is the log-ratio.
+# 4. With a penalty there is one best policy, known in closed form; the price per nat decides how far away it lies.
+# 5. RETELL 5
+#
+# *In the book*: [Regularization](https://rlhfbook.com/c/15-regularization), chapter 15. *Deeper*: [per token or per answer, budgets and controllers, forward and reverse KL, old text, who forgets more](deeper/08_regularization.ipynb). *Next*: chapter 9, instruction tuning.
+#
+# <!-- nav -->
