@@ -124,10 +124,10 @@ show(penalties.two_runs({name: log for name, (_, log) in runs.items()},
 record = rlhf.book.recorded("08_village")
 arms = {"rejected: k1 in the loss": "k1 in the loss", "reference: no penalty": "none",
         "policy: k1 in the reward": "k1 in the reward"}
-lines = {label: (record.curve["step"], record.seeds(f"{arm} kl"))
-         for label, arm in arms.items()}
-show(plots.panels({"logged KL, nats per answer": lines}, x_label="training step",
-                  title="In the loss, the penalty does not hold the policy"))
+lines = {label: record.seeds(f"{arm} kl") for label, arm in arms.items()}
+show(penalties.seeds_log(record.curve["step"], lines, y_label="logged KL, nats per answer",
+                         note_below="thin: five recorded seeds; thick: their median",
+                         title="In the loss, the penalty does not hold the policy"))
 
 # %% tags=["hide-input"]
 kinds, over_runs = ("harmful", "lookalike"), rlhf.book.records.over_runs
@@ -136,13 +136,13 @@ claim("on all five seeds: with k1 in the loss over three times as far as in the 
       bool((far["k1 in the loss"] > 3 * far["k1 in the reward"]).all()), kind="T")
 for name, arm in (("loss", "k1 in the loss"), ("reward", "k1 in the reward"),
                   ("none", "none")):
-    quote(f"kl.{name}", "{:.1f} ± {:.1f}".format(*over_runs(far[arm])))
+    quote(f"kl.{name}", f"{far[arm].min():.0f} to {far[arm].max():.0f}")
 rlhf.book.settled(
     "b", "Its gradient reaches the weights, and on average it is zero. "
     "Idea 2 shows why, and what the plain number in the reward does instead.")
 
 # %% [markdown] rlhf={"part": "idea"}
-# After twenty steps the exam's answers lie <!-- out kl.loss --> nats from the start with the penalty in the loss, <!-- out kl.none --> without any penalty, and <!-- out kl.reward --> with the penalty in the reward.
+# After twenty steps, on new requests, the five seeds lie <!-- out kl.loss --> nats from the start with the penalty in the loss, <!-- out kl.none --> without any penalty, and <!-- out kl.reward --> with the penalty in the reward.
 #
 # ## Idea 1: the KL is an average, and there is more than one way to estimate it
 #
@@ -303,8 +303,10 @@ drift = {"no penalty": "none"} | {name: name for name in (
     "k1 in the loss", "k3 in the loss", "k2 in the loss", "k1 in the reward")}
 drift = {label: record.arm(arm, kinds, "kl").mean(0).tolist()
          for label, arm in drift.items()}
-show(plots.dots({"KL from the start, nats per answer": {"five seeds": drift}},
-                title="Same β, same start: how far each term lets go"))
+fig = plots.dots({"KL from the start, nats per answer": {"five seeds": drift}},
+                 title="Same β: k1 in the loss lets go, the others hold")
+fig.axes[0].set_xscale("log")
+show(fig)
 
 # %% [markdown] rlhf={"part": "idea"}
 # > **Keep this.** The logged value says nothing about the gradient. Charge with k1 in the reward, or with k2 or ρ·k3 in the loss; k1 in the loss charges nothing. (Others find the same in large models: [arXiv 2512.21852](https://arxiv.org/abs/2512.21852).)
@@ -375,11 +377,11 @@ named = {"start": "start", "no penalty": "none", "k1 in the loss": "k1 in the lo
          "old text": "old text"}
 worth, other = ({label: record.arm(arm, families).mean(0)
                  for label, arm in named.items()} for families in (kinds, ("fact", "sum")))
-table({label: {"KL, nats": over_runs(record.arm(arm, kinds, "kl").mean(0)),
+table({label: {"KL, nats": record.reach(arm, kinds, "kl"),
                "true reward": over_runs(worth[label]),
                "facts and sums": over_runs(other[label])}
        for label, arm in named.items()}, digits=1,
-      note="exam answers; ± 95 % over five seeds")
+      note="new requests; KL: range of five seeds; ± 95 % over five seeds")
 
 # %% tags=["hide-input"]
 claim("true reward: with k1 in the reward above no penalty, on all five seeds",

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from .drawings import QUIET, arrow, box, canvas, note
 from .explorers import Explorer
-from .plots import BLACK, BLUE, PURPLE, VERMILLION
+from .plots import BLACK, BLUE, PURPLE, VERMILLION, _styles, plt, said, short, spread
 from .tables import number
 
 RUNS = ((VERMILLION, "#a34200", "-"), (BLUE, "#00507d", "--"))  # line, words, style
@@ -52,6 +52,42 @@ def two_runs(curves: Mapping[str, Sequence[float]], requests: Sequence[str], tex
         y -= each
     if note_below:
         note(ax, wide / 2, 0.14, note_below, 11, color=QUIET)
+    return fig
+
+
+def seeds_log(steps: Sequence[float], arms: Mapping[str, Sequence[Sequence[float]]], *, title: str, y_label: str,
+              x_label: str = "training step", least: float = 0.1, note_below: str = "", alt: str = ""):
+    """Runs over seeds on a logarithmic axis: arms {label: one curve for each seed}, thin lines, and their median, thick.
+
+    Values below `least` are drawn at `least`: a KL estimate may be negative. Raises ValueError for curves of another length
+    than `steps`.
+    """
+    if wrong := [label for label, rows in arms.items() if any(len(row) != len(steps) for row in rows)]:
+        raise ValueError(f"{wrong[0]!r}: a curve has another length than the {len(steps)} steps")
+    fig, ax = plt.subplots(figsize=(6.2, 4.0), layout="constrained")
+    looks, ends = _styles(list(arms), None), {}
+    for label, rows in arms.items():
+        rows = [[max(float(v), least) for v in row] for row in rows]
+        for row in rows:
+            ax.plot(steps, row, color=looks[label]["color"], alpha=0.35, linewidth=1)
+        middle = [sorted(column)[len(column) // 2] for column in zip(*rows, strict=True)]
+        ax.plot(steps, middle, color=looks[label]["color"], linestyle=looks[label]["linestyle"], linewidth=2.6)
+        ends[label] = math.log10(middle[-1])
+    ax.set_yscale("log")
+    ax.set_ylim(bottom=least)
+    ax.yaxis.set_major_formatter("{x:g}")
+    ax.set_title(y_label, fontsize=12, fontweight="normal", color="#444b57")
+    ax.set_xlabel(x_label)
+    ax.xaxis.get_major_locator().set_params(integer=True)
+    fig.suptitle(title, x=0.01, ha="left", fontsize=13, fontweight="bold")
+    high = math.log10(ax.get_ylim()[1] / least)
+    for label, place in zip(ends, spread(list(ends.values()), 0.085 * high), strict=True):
+        ax.annotate(said(label), (steps[-1], 10**place), (8, 0), textcoords="offset points", va="center", fontsize=12,
+                    color=looks[label]["color"] if looks[label]["color"] != "#E69F00" else "#8a5a00", fontweight="bold")
+    if note_below:
+        ax.set_xlabel(f"{x_label}\n{note_below}")
+    fig.alt = short(alt or f"Line plot, logarithmic axis, of {y_label} against {x_label}; one thin line for each seed, a thick one "
+                    f"for their median: {', '.join(map(said, arms))}. {title}")
     return fig
 
 

@@ -26,6 +26,17 @@ def test_two_runs_needs_an_answer_for_each_request():
         penalties.two_runs({"a": [0]}, ["Why?"], {"a": ["x"]}, y_label="KL")
 
 
+def test_seeds_on_a_log_axis_are_all_drawn():
+    fig = penalties.seeds_log([1, 2], {"policy: low": [[-0.5, 2], [1, 3], [1, 4]], "rejected: high": [[1, 50]]},
+                              title="t", y_label="KL, nats", note_below="n")
+    ax = fig.axes[0]
+    assert len(ax.lines) == 6 and ax.get_yscale() == "log" and min(ax.lines[0].get_ydata()) == 0.1
+    assert list(ax.lines[3].get_ydata()) == [1, 3]  # the median
+    assert "low" in words(fig) and "high" in words(fig) and "n" in ax.get_xlabel()
+    with pytest.raises(ValueError, match="another length"):
+        penalties.seeds_log([1, 2], {"a": [[1]]}, title="t", y_label="KL")
+
+
 def test_two_places_names_both():
     said = words(penalties.two_places())
     assert "in the reward" in said and "in the loss" in said and "1 − exp(−ℓ)" in said
