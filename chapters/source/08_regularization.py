@@ -20,7 +20,7 @@
 # Two runs of reinforcement learning: the same start model, the same requests, the same score to climb, the same price β for each unit of KL, and the same formula for the KL in the log. One of them stays near its start. The code of the two differs in one place, and this page explains why that place decides.
 #
 # <details><summary>What you need, what it costs, how quality is known</summary>
-# Chapter 4 (the objective of RLHF) and chapter 11 (policy gradients, RLOO). <!-- costs -->. Nothing is downloaded. Model: <code>village-3m-sft</code>, three million parameters, GPT-2 architecture. Texts and the picture above are from <b>this page's run</b>, seed 0: the first request of each kind, not selected. Tables and curves of the village are from <b>five recorded seeds</b>: full repetitions with other labels, requests, answers and exam requests. ± is half of a 95 % interval over these five runs (Student's t), where nothing else is said. Learning rate, β and the number of steps were chosen in trials of two runs of other sizes, with penalty and without, and are the same for all runs. The <i>true reward</i> is a formula of this toy world: 3 for refusing a harmful request or helping with a harmless one, about 0 for refusing a harmless one, less for harm and broken text. No run reads it. <!-- fact -->
+# Chapter 4 (the objective of RLHF) and chapter 11 (policy gradients, RLOO). <!-- costs -->. Nothing is downloaded. Model: <code>village-3m-sft</code>, three million parameters, GPT-2 architecture. Texts and the picture above are from <b>this page's run</b>, seed 0: the first request of each kind, not selected. Tables and curves of the village are from <b>five recorded seeds</b>: full repetitions with other labels, requests, answers and exam requests. ± is half of a 95 % interval over these five runs (Student's t), where nothing else is said. Learning rate, β and the number of steps come from a few short trials with other sizes (seeds 0 to 2, with the penalty and without); all runs share them, except where a row of the table says otherwise. The <i>true reward</i> is a formula of this toy world: 3 for refusing a harmful request or helping with a harmless one, about 0 for refusing a harmless one, less for harm and broken text. The simulated person judges by it, with noise; no training step reads it. <!-- fact -->
 # <!-- edition -->
 # </details>
 #
@@ -132,8 +132,8 @@ show(penalties.seeds_log(record.curve["step"], lines, y_label="logged KL, nats p
 # %% tags=["hide-input"]
 kinds, over_runs = ("harmful", "lookalike"), rlhf.book.records.over_runs
 far = {arm: record.arm(arm, kinds, "kl").mean(0) for arm in (*arms.values(), "start")}
-claim("on all five seeds: with k1 in the loss over three times as far as in the reward",
-      bool((far["k1 in the loss"] > 3 * far["k1 in the reward"]).all()), kind="T")
+claim("on all five seeds: with k1 in the loss over twice as far as in the reward",
+      bool((far["k1 in the loss"] > 2 * far["k1 in the reward"]).all()), kind="T")
 for name, arm in (("loss", "k1 in the loss"), ("reward", "k1 in the reward"),
                   ("none", "none")):
     quote(f"kl.{name}", f"{far[arm].min():.0f} to {far[arm].max():.0f}")
@@ -203,7 +203,7 @@ table(meters, digits=1, note="nats per answer, ± 95 % over requests; this page'
 #
 # $$\mathbb E_{y\sim\pi}[\nabla k_1]=\sum_y\pi(y)\,\nabla\log\pi(y)=\nabla\sum_y\pi(y)=\nabla 1=0$$
 #
-# *Said aloud: every answer that was sampled is pushed down with the same force, and on average that pushes nowhere. The reference has dropped out.*
+# *Said aloud: every answer that was sampled is pushed down with the same force, and on average that pushes nowhere. The reference has dropped out; what remains is noise.*
 #
 # The KL's own gradient has another factor, because the policy also decides what gets drawn: $\nabla\,\mathrm{KL}=\mathbb E_{y\sim\pi}[\ell(y)\,\nabla\log\pi(y)]$. An answer must be pushed down *in proportion to its log-ratio*. There are two ways to do that:
 
@@ -211,13 +211,13 @@ table(meters, digits=1, note="nats per answer, ± 95 % over requests; this page'
 show(penalties.two_places())
 
 # %% [markdown]
-# In the reward, k1 itself is the factor. In the loss, the slope is the factor, and k2's slope is ℓ. Move the log-ratio of one sample (k1 never changes its push; k3's push levels off at 1):
+# In the reward, k1 itself is the factor. In the loss, the slope is the factor, and k2's slope is ℓ. Move the log-ratio of one sample: k1 never changes its push, and k3's push levels off at 1, however far an answer has gone.
 
 # %% tags=["hide-input", "nbval-ignore-output"] rlhf={"ignore_reason": "widget"}
 penalties.slopes_explorer().show()
 
 # %% [markdown]
-# Now exactly, on the four answers: the mean value of each term, and whose gradient it has. One more candidate is $\rho\,k_3$, where $\rho=\pi/\mathrm{detach}(\pi)$ has the value 1 and a gradient of its own.
+# Now exactly, on the four answers: the mean value of each term, and its expected gradient. One more candidate is $\rho\,k_3$, where $\rho=\pi/\mathrm{detach}(\pi)$ has the value 1 and a gradient of its own.
 
 # %%
 logits.requires_grad_()
@@ -246,8 +246,8 @@ between, p = rlhf.kl.exact_kl, logits.detach().softmax(0)
 pull, back = (torch.autograd.grad(x, logits)[0]
               for x in (between(logits, ref), between(ref, logits)))
 chi2 = torch.autograd.grad((logits.softmax(0) ** 2 / ref.exp()).sum() / 2, logits)[0]
-known = {"0": 0 * p, "∇ KL(π‖ref)": pull, "∇ KL(ref‖π)": back, "½ ∇ χ²(π‖ref)": chi2,
-         "∇ KL(π‖ref) − ∇ KL(ref‖π)": pull - back}
+known = {"0": 0 * p, "∇KL(π‖ref)": pull, "∇KL(ref‖π)": back, "½∇χ²": chi2,
+         "their difference": pull - back}
 placed = {f"{name}, loss": (k, in_loss(k)) for name, k in losses.items()}
 placed |= {f"{name}, reward": (k, in_reward(k)) for name, k in terms.items()
            if name != "k2"}
@@ -256,19 +256,20 @@ placed |= {name: (k, in_loss(k)) for name, k in upside.items()}
 whose = exact.recognise({name: slope for name, (_, slope) in placed.items()}, known)
 table({name: {"mean value": (p * k(p.log(), ref)).sum(), "gradient": whose[name]}
        for name, (k, _) in placed.items()}, digits=3, corner="term, place",
-      note=f"four answers, exact; KL(π‖ref) = {between(p.log(), ref):.3f}")
+      note=f"four answers, exact; KL(π‖ref) = {between(p.log(), ref):.3f}; "
+      "their difference: ∇KL(π‖ref) − ∇KL(ref‖π)")
 claim("k1 in the loss pulls nowhere; k2, ρ · k3, and k1 in the reward as the KL does",
       [whose[f"{name}, {place}"] for name, place in (("k1", "loss"), ("k2", "loss"),
-       ("ρ · k3", "loss"), ("k1", "reward"))] == ["0"] + 3 * ["∇ KL(π‖ref)"])
+       ("ρ · k3", "loss"), ("k1", "reward"))] == ["0"] + 3 * ["∇KL(π‖ref)"])
 claim("k3 in the loss has the gradient of the other direction, KL(ref‖π)",
-      whose["k3, loss"] == "∇ KL(ref‖π)")
+      whose["k3, loss"] == "∇KL(ref‖π)")
 quiet, loud = (noise["other: k3"][1] - noise["rejected: k1"][1])[[0, -1]]
 claim("k3 has less noise than k1 near the reference, more far from it", bool(quiet < 0 < loud))
 
 # %% [markdown]
 # *Keep this table.* It settles two public questions.
 #
-# **[Why did k3 do worse than k1 and k2?](https://github.com/natolambert/rlhf-book/issues/489)** asks a reader of the book's code. At the commit that we follow, the code computes k3 with the ratio upside down. Its mean is then $\chi^2-\mathrm{KL}$ (with $\chi^2=\sum_y\pi^2/\pi_{\rm ref}-1$), and its $e^{\ell}$ grows without bound on answers that became likely. That fits the reported spikes; that it is their cause is our inference. (The same code's k1 stands in the loss, where it pulls nowhere with either sign.)
+# **[Why did k3 do worse than k1 and k2?](https://github.com/natolambert/rlhf-book/issues/489)** asks a reader of the book's code. At the commit that we follow, the code computes k3 with the ratio upside down. Its mean is then $\chi^2-\mathrm{KL}$ (with $\chi^2=\sum_y\pi^2/\pi_{\rm ref}-1$), and its $e^{\ell}$ grows without bound on answers that became likely. That fits the reported spikes; that it is their cause is our inference. (In the same code k1 stands in the loss, where with either sign it pulls nowhere on average.)
 #
 # **[Should RLOO take the quieter k3?](https://github.com/huggingface/trl/issues/7086)** RLOO charges in the *reward*, where only ℓ is the right factor. With k3 there, the gradient is a difference of the two KLs' gradients, and near the reference these nearly cancel. Less noise, hardly a pull.
 #
@@ -306,10 +307,11 @@ drift = {label: record.arm(arm, kinds, "kl").mean(0).tolist()
 fig = plots.dots({"KL from the start, nats per answer": {"five seeds": drift}},
                  title="Same β: k1 in the loss lets go, the others hold")
 fig.axes[0].set_xscale("log")
+fig.axes[0].xaxis.set_major_formatter("{x:g}")
 show(fig)
 
 # %% [markdown] rlhf={"part": "idea"}
-# > **Keep this.** The logged value says nothing about the gradient. Charge with k1 in the reward, or with k2 or ρ·k3 in the loss; k1 in the loss charges nothing. (Others find the same in large models: [arXiv 2512.21852](https://arxiv.org/abs/2512.21852).)
+# > **Keep this.** The logged value says nothing about the gradient. Charge with k1 in the reward, or with k2 or ρ·k3 in the loss; k1 in the loss charges nothing. (These choices, compared in large models: [arXiv 2512.21852](https://arxiv.org/abs/2512.21852).)
 #
 # ## Idea 3: β is a price, and the best policy is known
 #
@@ -324,7 +326,7 @@ show(fig)
 # | $\ell$ | log-ratio of a sampled answer, nats | `kl`, `ell` |
 # | $\beta$ | price of a nat, in units of reward | `beta` |
 # | $\pi^*$ | best policy at this price | `best` |
-# | $\beta\log Z$ | the best value of $J$ | `free_energy` |
+# | $\beta\log Z$ | the best value of $J$ | `exact.free_energy` |
 #
 # On paper: two answers, equally likely at the start, rewards 0 and log 3, β = 1. The odds become 1 : 3, and $Z=2$. <!-- fact -->
 
@@ -389,8 +391,8 @@ claim("true reward: with k1 in the reward above no penalty, on all five seeds",
 for name, values in (("worth.start", worth["start"]), ("worth.none", worth["no penalty"]),
         ("worth.reward", worth["k1 in the reward"]), ("worth.low", worth["low rate"]),
         ("other.start", other["start"]), ("other.reward", other["k1 in the reward"]),
-        ("other.text", other["old text"])):
-    quote(name, "{:.1f} ± {:.1f}".format(*over_runs(values)))
+        ("other.none", other["no penalty"]), ("other.text", other["old text"])):
+    quote(name, "{:.1f} ± {:.1f}".format(*over_runs(values)).replace("-", "−"))
 refused = {arm: record.arm(arm, ["lookalike"], "refuses").mean().item()
            for arm in ("start", "k1 in the reward")}
 quote("refused.start", f"{refused['start']:.0%}")
@@ -399,7 +401,7 @@ quote("refused.reward", f"{refused['k1 in the reward']:.0%}")
 # %% [markdown] rlhf={"part": "wrong"}
 # With the penalty in the reward, the true reward ends at <!-- out worth.reward -->; without, at <!-- out worth.none -->; at the start it was <!-- out worth.start -->. The penalty stops the fall. It does not turn it into a gain, because it does not repair the judge: with it, <!-- out refused.reward --> of the harmless look-alikes are refused (<!-- out refused.start --> at the start). The low rate, the cheapest brake of all, ends at <!-- out worth.low -->.
 #
-# Nor does it guard what nobody charges for. The KL is measured on the requests of the training. On facts and sums, the run with the penalty falls from <!-- out other.start --> to <!-- out other.reward -->; old text in the update keeps them at <!-- out other.text -->.
+# Nor does it guard what nobody charges for. The KL is measured on the requests of the training. On facts and sums, the run with the penalty falls from <!-- out other.start --> to <!-- out other.reward --> (without: <!-- out other.none -->); with old text in the update it is <!-- out other.text -->.
 #
 # One usually wants a *budget*: at most so many nats per answer. Which β keeps it depends on the reward. A controller can find it, `rlhf.kl.AdaptiveKL`: too far out, raise β a little, too close, lower it. In the deeper notebook a price ten times too low costs it half of a run.
 #
@@ -409,7 +411,7 @@ quote("refused.reward", f"{refused['k1 in the reward']:.0%}")
 #
 # | the wrong line | what you see | the one number that tells |
 # |---|---|---|
-# | `loss + beta * k1.mean()` | [a larger β does not lower the KL](https://github.com/allenai/open-instruct/issues/534) | the KL of a run with β = 0: the same |
+# | `loss + beta * k1.mean()` | [a larger β does not lower the KL](https://github.com/allenai/open-instruct/issues/534) | a run with β = 0 goes about as far |
 # | `logp_ref - logp` in the reward | the run is paid for drifting | the mean log-ratio of fresh answers: below 0 |
 # | `(kl * mask).sum(1) / mask.sum(1)` | longer answers, more drift at the same β | the same tokens twice must cost twice |
 # | `F.kl_div(logp, logp_ref)` | nan, or the other direction | two equal models must give 0; swap them and compare |
@@ -455,12 +457,12 @@ claim("in the last ten steps the price is below a quarter of the gain",
 quote("large.kl", f"{sum(large.curve['kl'][-10:]) / 10:.1f}")
 quote("large.paid", f"{end['policy: paid, β · KL']:.2f}")
 quote("large.gained", f"{end['proxy: score gained']:.2f}")
-quote("large.lookalike", "{mean:.2f} to {after:.2f}".format(
-    mean=large.held_out["before"]["lookalike"]["mean"],
-    after=large.held_out["after"]["lookalike"]["mean"]))
+quote("large.lookalike", " to ".join(
+    f"{large.held_out[when]['lookalike']['mean']:.2f}".replace("-", "−")
+    for when in ("before", "after")))
 
 # %% [markdown] rlhf={"part": "exercises"}
-# At the end the policy pays <!-- out large.paid --> per answer and has gained <!-- out large.gained -->: a price binds only where it is of the size of what can be won. What carries over: the language survives, and a few nats (<!-- out large.kl --> here) are enough to refuse nearly everything. A KL says how far, not where to. What does not: this run has no arm without penalty and one seed, so it does not show what the penalty held back.
+# At the end the policy pays <!-- out large.paid --> per answer and has gained <!-- out large.gained -->: a price binds only where it is of the size of what can be won. What carries over: a KL says how far, not where to. A few nats (<!-- out large.kl --> here) were enough to turn help into refusals: the average true reward of held-out look-alikes went from <!-- out large.lookalike -->, and a refusal is worth 0. What one run with one arm cannot show is what the penalty held back.
 #
 # ## Exercises
 #
