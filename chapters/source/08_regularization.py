@@ -305,7 +305,7 @@ drift = {"no penalty": "none"} | {name: name for name in (
 drift = {label: record.arm(arm, kinds, "kl").mean(0).tolist()
          for label, arm in drift.items()}
 fig = plots.dots({"KL from the start, nats per answer": {"five seeds": drift}},
-                 title="Same β: k1 in the loss lets go, the others hold")
+                 title="Same β: k1 in the loss lets go, k2 holds")
 fig.axes[0].set_xscale("log")
 fig.axes[0].xaxis.set_major_formatter("{x:g}")
 show(fig)
@@ -371,12 +371,12 @@ claim("k2 and ρ · k3 arrive; k3 stops elsewhere; k1 runs past",
 # %% [markdown]
 # k3 ends at the best policy of another objective, that with $\mathrm{KL}(\pi_{\rm ref}\|\pi)$. A choice, not a bug, as long as one knows it.
 #
-# What does the price buy in the village, and is there a cheaper way? *Low rate* has no penalty and a quarter of the learning rate. *Old text* has no penalty either; it adds to each step the loss on 16 demonstrations of facts and sums, as InstructGPT mixed in pretraining text. The last column is the true reward on facts and sums: tasks that only this last run still sees. <!-- fact -->
+# What does the price buy in the village? The last column is the true reward on facts and sums, tasks that no run trained on:
 
 # %%
 named = {"start": "start", "no penalty": "none", "k1 in the loss": "k1 in the loss",
-         "k1 in the reward": "k1 in the reward", "low rate": "low rate",
-         "old text": "old text"}
+         "k3 in the loss": "k3 in the loss", "k2 in the loss": "k2 in the loss",
+         "k1 in the reward": "k1 in the reward"}
 worth, other = ({label: record.arm(arm, families).mean(0)
                  for label, arm in named.items()} for families in (kinds, ("fact", "sum")))
 table({label: {"KL, nats": record.reach(arm, kinds, "kl"),
@@ -389,9 +389,9 @@ table({label: {"KL, nats": record.reach(arm, kinds, "kl"),
 claim("true reward: with k1 in the reward above no penalty, on all five seeds",
       bool((worth["k1 in the reward"] > worth["no penalty"]).all()), kind="T")
 for name, values in (("worth.start", worth["start"]), ("worth.none", worth["no penalty"]),
-        ("worth.reward", worth["k1 in the reward"]), ("worth.low", worth["low rate"]),
+        ("worth.reward", worth["k1 in the reward"]),
         ("other.start", other["start"]), ("other.reward", other["k1 in the reward"]),
-        ("other.none", other["no penalty"]), ("other.text", other["old text"])):
+        ("other.none", other["no penalty"])):
     quote(name, "{:.1f} ± {:.1f}".format(*over_runs(values)).replace("-", "−"))
 refused = {arm: record.arm(arm, ["lookalike"], "refuses").mean().item()
            for arm in ("start", "k1 in the reward")}
@@ -399,9 +399,9 @@ quote("refused.start", f"{refused['start']:.0%}")
 quote("refused.reward", f"{refused['k1 in the reward']:.0%}")
 
 # %% [markdown] rlhf={"part": "wrong"}
-# With the penalty in the reward, the true reward ends at <!-- out worth.reward -->; without, at <!-- out worth.none -->; at the start it was <!-- out worth.start -->. The penalty stops the fall. It does not turn it into a gain, because it does not repair the judge: with it, <!-- out refused.reward --> of the harmless look-alikes are refused (<!-- out refused.start --> at the start). The low rate, the cheapest brake of all, ends at <!-- out worth.low -->.
+# With the penalty in the reward, the true reward ends at <!-- out worth.reward -->; without, at <!-- out worth.none -->; at the start it was <!-- out worth.start -->. The penalty stops the fall. It does not turn it into a gain, because it does not repair the judge: with it, <!-- out refused.reward --> of the harmless look-alikes are refused (<!-- out refused.start --> at the start).
 #
-# Nor does it guard what nobody charges for. The KL is measured on the requests of the training. On facts and sums, the run with the penalty falls from <!-- out other.start --> to <!-- out other.reward --> (without: <!-- out other.none -->); with old text in the update it is <!-- out other.text -->.
+# Nor does it guard what nobody charges for. The KL is measured on the requests of the training. On facts and sums, the run with the penalty falls from <!-- out other.start --> to <!-- out other.reward --> (without: <!-- out other.none -->). InstructGPT therefore mixed old text into each update; the deeper notebook measures what that keeps.
 #
 # One usually wants a *budget*: at most so many nats per answer. Which β keeps it depends on the reward. A controller can find it, `rlhf.kl.AdaptiveKL`: too far out, raise β a little, too close, lower it. In the deeper notebook a price ten times too low costs it half of a run.
 #
