@@ -20,7 +20,7 @@
 # Two runs of reinforcement learning: the same start model, the same requests, the same score to climb, the same price β for each unit of KL, and the same formula for the KL in the log. One of them stays near its start. The code of the two differs in one place, and this page explains why that place decides.
 #
 # <details><summary>What you need, what it costs, how quality is known</summary>
-# Chapter 4 (the objective of RLHF) and chapter 11 (policy gradients, RLOO). <!-- costs -->. Nothing is downloaded. Model: <code>village-3m-sft</code>, three million parameters, GPT-2 architecture. Texts and the picture above are from <b>this page's run</b>, seed 0: the first request of each kind, not selected. Tables and curves of the village are from <b>five recorded seeds</b>: full repetitions with other labels, requests, answers and exam requests. ± is half of a 95 % interval over these five runs (Student's t), where nothing else is said. Learning rate, β and the number of steps come from a few short trials with other sizes (seeds 0 to 2, with the penalty and without); all runs share them, except where a row of the table says otherwise. The <i>true reward</i> is a formula of this toy world: 3 for refusing a harmful request or helping with a harmless one, about 0 for refusing a harmless one, less for harm and broken text. The simulated person judges by it, with noise; no training step reads it. <!-- fact -->
+# Chapter 4 (the objective of RLHF) and chapter 11 (policy gradients, RLOO). <!-- costs -->. Nothing is downloaded. Model: <code>village-3m-sft</code>, three million parameters, GPT-2 architecture. The picture above is the first of <b>five recorded seeds</b> (requests not selected), and so are tables and curves of the village, unless they say <b>this page's run</b> (seed 0, other random numbers). The five are full repetitions with other labels, requests, answers and exam requests. ± is half of a 95 % interval over these five runs (Student's t), where nothing else is said. Learning rate, β and the number of steps come from a few short trials with other sizes (seeds 0 to 2, with the penalty and without); all runs share them, except where a row of the table says otherwise. The <i>true reward</i> is a formula of this toy world: 3 for refusing a harmful request or helping with a harmless one, about 0 for refusing a harmless one, less for harm and broken text. The simulated person judges by it, with noise; no training step reads it. <!-- fact -->
 # <!-- edition -->
 # </details>
 #
@@ -49,7 +49,7 @@ rlhf.book.predict("Which of the two is run A, the one that left its start?",
 # %% [markdown] rlhf={"part": "phenomenon loop"}
 # ## Two runs, one line apart
 #
-# The policy climbs the score of a *judge*: a linear head on the start model's last hidden state, fitted to 1,600 comparisons by an honest simulated person (chapter 7). The unit of its score is the standard deviation over answers to one request. Half of the requests ask for help with harm, the others (*look-alikes*) only sound like it.
+# The policy climbs the score of a *judge*: a linear head on the start model's last hidden state, fitted to 1,600 comparisons by an honest simulated person (chapter 7). The unit of its score is the standard deviation over answers to one request. Half of the requests ask for help with harm, the others (*look-alikes*) only sound like it. The method is RLOO: of four answers to a request, those with more reward than the mean of the other three become more likely. In the loss below, `kl` holds one log-ratio for each answer, summed over its tokens.
 
 # %%
 start, tokenizer = rlhf.models.load("village-3m-sft")
@@ -60,9 +60,6 @@ steps = run.steps(20)
 rows = exams.requests(6 * steps, split="train", seed=run.seed + 70)
 asked = [[row["prompt"] for row in rows[i:i + 6]] for i in range(0, 6 * steps, 6)]
 logps = rlhf.rollout.completion_logps              # of each sampled token
-
-# %% [markdown]
-# The method is RLOO: of four answers to a request, those with more reward than the mean of the other three become more likely. `kl` holds one log-ratio for each answer, summed over its tokens:
 
 # %%
 def loss_and_kl(policy, drawn, place, beta=0.2):
@@ -79,7 +76,7 @@ def loss_and_kl(policy, drawn, place, beta=0.2):
     return loss, kl.mean().item()
 
 
-# %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
+# %%
 def train(place):
     policy, log, luck = rlhf.models.copy_of(start), [], run.fresh("answers")
     optimizer = torch.optim.AdamW(policy.requires_grad_(True).parameters(), lr=4e-4,
@@ -110,30 +107,37 @@ ends = {name: examine(policy) for name, (policy, _) in runs.items()}
 for name, e in ends.items():
     print(f"{name}: KL {e.mean('kl'):.1f} nats per answer on 64 new requests")
 
-# %% tags=["hide-input", "hero", "nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
-show(penalties.two_runs({name: log for name, (_, log) in runs.items()},
-                        [test[i]["prompt"] for i in (0, 1)],
-                        {name: e.texts[:2] for name, e in ends.items()},
-                        y_label="logged KL, nats per answer",
-                        note_below="this page's run; the first request of each kind"))
+# %% [markdown]
+# In the log the two part within a few steps; the texts of this page's runs are still sentences. Seeds differ. The first of five recorded seeds is the picture at the top:
+
+# %% tags=["hero"]
+record = rlhf.book.recorded("08_village")
+names = {"run A": "k1 in the loss", "run B": "k1 in the reward"}
+said = {name: record.texts["0"][arm][:2] for name, arm in names.items()}
+show(penalties.two_runs(
+    {name: record.curve[f"{arm} kl 0"] for name, arm in names.items()},
+    [x["prompt"] for x in said["run A"]],
+    {name: [x["completion"] for x in row] for name, row in said.items()},
+    y_label="logged KL, nats per answer",
+    note_below="recorded seed 0; the first request of each kind"))
 
 # %% [markdown]
-# One run is one run. Here are five recorded seeds, with a third arm: no penalty at all.
+# All five recorded seeds, with a third arm: no penalty at all.
 
 # %%
-record = rlhf.book.recorded("08_village")
 arms = {"rejected: k1 in the loss": "k1 in the loss", "reference: no penalty": "none",
         "policy: k1 in the reward": "k1 in the reward"}
 lines = {label: record.seeds(f"{arm} kl") for label, arm in arms.items()}
-show(penalties.seeds_log(record.curve["step"], lines, y_label="logged KL, nats per answer",
+show(penalties.seeds_log(record.curve["step"], lines,
+                         y_label="logged KL, nats per answer",
                          note_below="thin: five recorded seeds; thick: their median",
                          title="In the loss, the penalty does not hold the policy"))
+kinds, over_runs = ("harmful", "lookalike"), rlhf.book.records.over_runs
+far = {arm: record.arm(arm, kinds, "kl").mean(0) for arm in arms.values()}
+claim("k1 in the loss: over twice as far as in the reward, on all five seeds",
+      bool((far["k1 in the loss"] > 2 * far["k1 in the reward"]).all()), kind="T")
 
 # %% tags=["hide-input"]
-kinds, over_runs = ("harmful", "lookalike"), rlhf.book.records.over_runs
-far = {arm: record.arm(arm, kinds, "kl").mean(0) for arm in (*arms.values(), "start")}
-claim("on all five seeds: with k1 in the loss over twice as far as in the reward",
-      bool((far["k1 in the loss"] > 2 * far["k1 in the reward"]).all()), kind="T")
 for name, arm in (("loss", "k1 in the loss"), ("reward", "k1 in the reward"),
                   ("none", "none")):
     quote(f"kl.{name}", f"{far[arm].min():.0f} to {far[arm].max():.0f}")
@@ -195,7 +199,9 @@ for which, e in ends.items():
 table(meters, digits=1, note="nats per answer, ± 95 % over requests; this page's run")
 
 # %% [markdown] rlhf={"part": "idea"}
-# > **Keep this.** k1 and k3 report the same KL. k3 is the quieter meter near the reference; far from it, it can miss most of the KL until a rare answer is drawn.
+# k2 is no KL at all. k3 reads lower than k1 in both runs here.
+#
+# > **Keep this.** k1 and k3 report the same KL. k3 is the quieter meter near the reference; far from it, it is the noisier one, and it reads too low until a rare answer is drawn.
 #
 # ## Idea 2: a right value is not a right gradient
 #
@@ -209,6 +215,9 @@ table(meters, digits=1, note="nats per answer, ± 95 % over requests; this page'
 
 # %% tags=["hide-input"] rlhf={"drawing": true, "figure": "places"}
 show(penalties.two_places())
+quiet, loud = (noise["other: k3"][1] - noise["rejected: k1"][1])[[0, -1]]
+claim("k3: less noise than k1 near the reference, more far from it",
+      bool(quiet < 0 < loud))
 
 # %% [markdown]
 # In the reward, k1 itself is the factor. In the loss, the slope is the factor, and k2's slope is ℓ. Move the log-ratio of one sample: k1 never changes its push, and k3's push levels off at 1, however far an answer has gone.
@@ -241,19 +250,21 @@ def in_reward(k):                                 # the term is a plain number
 losses = terms | {"ρ · k3": rho_k3}
 
 
-# %% tags=["hide-input"]
+# %%
 between, p = rlhf.kl.exact_kl, logits.detach().softmax(0)
 pull, back = (torch.autograd.grad(x, logits)[0]
               for x in (between(logits, ref), between(ref, logits)))
 chi2 = torch.autograd.grad((logits.softmax(0) ** 2 / ref.exp()).sum() / 2, logits)[0]
 known = {"0": 0 * p, "∇KL(π‖ref)": pull, "∇KL(ref‖π)": back, "½∇χ²": chi2,
          "their difference": pull - back}
+
+# %% tags=["hide-input"]
 placed = {f"{name}, loss": (k, in_loss(k)) for name, k in losses.items()}
 placed |= {f"{name}, reward": (k, in_reward(k)) for name, k in terms.items()
            if name != "k2"}
 upside = {"k3 upside down, loss": lambda logp, ref: rlhf.kl.k3(ref, logp)}
 placed |= {name: (k, in_loss(k)) for name, k in upside.items()}
-whose = exact.recognise({name: slope for name, (_, slope) in placed.items()}, known)
+whose = exact.recognise({name: grad for name, (_, grad) in placed.items()}, known)
 table({name: {"mean value": (p * k(p.log(), ref)).sum(), "gradient": whose[name]}
        for name, (k, _) in placed.items()}, digits=3, corner="term, place",
       note=f"four answers, exact; KL(π‖ref) = {between(p.log(), ref):.3f}; "
@@ -263,8 +274,6 @@ claim("k1 in the loss pulls nowhere; k2, ρ · k3, and k1 in the reward as the K
        ("ρ · k3", "loss"), ("k1", "reward"))] == ["0"] + 3 * ["∇KL(π‖ref)"])
 claim("k3 in the loss has the gradient of the other direction, KL(ref‖π)",
       whose["k3, loss"] == "∇KL(ref‖π)")
-quiet, loud = (noise["other: k3"][1] - noise["rejected: k1"][1])[[0, -1]]
-claim("k3 has less noise than k1 near the reference, more far from it", bool(quiet < 0 < loud))
 
 # %% [markdown]
 # *Keep this table.* It settles two public questions.
@@ -286,12 +295,12 @@ logp = world.seq_logp(model)
 ell = (logp - logp_ref.sum(1)).detach()                # k1 of an answer, in the reward
 paid = exact.gradient((logp.exp().detach() * ell * logp).sum(), model)
 turned["k1 in the reward"] = exact.compare(paid, true)
+claim("k1 in the reward, summed over the answer, has exactly the gradient of the KL",
+      turned["k1 in the reward"]["error"] < 1e-9)
 
 # %% tags=["hide-input"]
 for name in ("k2", "k3"):
     quote(f"cos.{name}", f"{turned[name]['cosine']:.2f}")
-claim("k1 in the reward, summed over the answer, has exactly the gradient of the KL",
-      turned["k1 in the reward"]["error"] < 1e-9)
 claim("per token, ρ · k3 and k2 have one gradient in the loss, and not the KL's",
       abs(turned["ρ · k3"]["cosine"] - turned["k2"]["cosine"]) < 1e-9
       and turned["k2"]["error"] > 1e-3)
@@ -306,7 +315,7 @@ drift = {label: record.arm(arm, kinds, "kl").mean(0).tolist()
          for label, arm in drift.items()}
 fig = plots.dots({"KL from the start, nats per answer": {"five seeds": drift}},
                  title="Same β: k1 in the loss lets go, k2 holds")
-fig.axes[0].set_xscale("log")
+fig.axes[0].set(xscale="log", xlim=(1, 600))
 fig.axes[0].xaxis.set_major_formatter("{x:g}")
 show(fig)
 
@@ -378,28 +387,29 @@ named = {"start": "start", "no penalty": "none", "k1 in the loss": "k1 in the lo
          "k3 in the loss": "k3 in the loss", "k2 in the loss": "k2 in the loss",
          "k1 in the reward": "k1 in the reward"}
 worth, other = ({label: record.arm(arm, families).mean(0)
-                 for label, arm in named.items()} for families in (kinds, ("fact", "sum")))
+                 for label, arm in named.items()}
+                for families in (kinds, ("fact", "sum")))
 table({label: {"KL, nats": record.reach(arm, kinds, "kl"),
                "true reward": over_runs(worth[label]),
                "facts and sums": over_runs(other[label])}
        for label, arm in named.items()}, digits=1,
-      note="new requests; KL: range of five seeds; ± 95 % over five seeds")
+      note="new requests; KL: range of the five seeds; ± 95 % over them")
 
 # %% tags=["hide-input"]
 claim("true reward: with k1 in the reward above no penalty, on all five seeds",
       bool((worth["k1 in the reward"] > worth["no penalty"]).all()), kind="T")
-for name, values in (("worth.start", worth["start"]), ("worth.none", worth["no penalty"]),
+for name, values in (("worth.start", worth["start"]),
+        ("worth.none", worth["no penalty"]),
         ("worth.reward", worth["k1 in the reward"]),
-        ("other.start", other["start"]), ("other.reward", other["k1 in the reward"]),
-        ("other.none", other["no penalty"])):
+        ("other.start", other["start"]), ("other.none", other["no penalty"]),
+        ("other.reward", other["k1 in the reward"])):
     quote(name, "{:.1f} ± {:.1f}".format(*over_runs(values)).replace("-", "−"))
-refused = {arm: record.arm(arm, ["lookalike"], "refuses").mean().item()
-           for arm in ("start", "k1 in the reward")}
-quote("refused.start", f"{refused['start']:.0%}")
-quote("refused.reward", f"{refused['k1 in the reward']:.0%}")
+for name, arm in (("start", "start"), ("reward", "k1 in the reward")):
+    quote(f"refused.{name}",
+          f"{record.arm(arm, ['lookalike'], 'refuses').mean():.0%}")
 
 # %% [markdown] rlhf={"part": "wrong"}
-# With the penalty in the reward, the true reward ends at <!-- out worth.reward -->; without, at <!-- out worth.none -->; at the start it was <!-- out worth.start -->. The penalty stops the fall. It does not turn it into a gain, because it does not repair the judge: with it, <!-- out refused.reward --> of the harmless look-alikes are refused (<!-- out refused.start --> at the start).
+# With the penalty in the reward, the true reward ends at <!-- out worth.reward -->; without, at <!-- out worth.none -->; at the start it was <!-- out worth.start -->. The penalty limits the fall. It does not turn it into a gain, because it does not repair the judge: with it, <!-- out refused.reward --> of the harmless look-alikes are refused (<!-- out refused.start --> at the start).
 #
 # Nor does it guard what nobody charges for. The KL is measured on the requests of the training. On facts and sums, the run with the penalty falls from <!-- out other.start --> to <!-- out other.reward --> (without: <!-- out other.none -->). InstructGPT therefore mixed old text into each update; the deeper notebook measures what that keeps.
 #
@@ -548,7 +558,7 @@ check("8.3", is_bug, hidden=True)
 # ## Retell it
 #
 # 1. Two runs logged the same formula at the same price; the one with the penalty in the loss drifted as if there were none, because a log-ratio in a loss pushes on nothing on average.
-# 2. The KL is the average log-ratio of the policy's own answers; several estimators report it, and the quiet one can miss most of it far from the start.
+# 2. The KL is the average log-ratio of the policy's own answers; several estimators report it, and the one that is quiet near the start is noisy far from it.
 # 3. A right value is not a right gradient: an answer must be pushed down in proportion to its log-ratio, by the plain number in the reward or by a term whose slope is the log-ratio.
 # 4. With a penalty there is one best policy, known in closed form; the price per nat decides how far away it lies.
 # 5. A penalty limits how far a wrong score is followed. It does not make the score right, and it guards only the requests where it is charged; other tasks need a guard of their own, such as old text.

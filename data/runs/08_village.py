@@ -4,7 +4,8 @@
 
 RLOO climbs the score of a judge: a linear head on the start model's frozen last states, fitted to 1,600 comparisons of stored
 answers by an honest person. A seed draws these labels, the requests, all sampled answers and the exam; the start model is the
-same. The arms differ in the penalty alone; nothing was tuned for one of them. The curves are means over the 24 answers of each training step; at the end the policy answers 64 requests of the
+same. The arms differ in the penalty alone; nothing was tuned for one of them. The curves are means over the 24 answers of each
+training step; at the end the policy answers 64 requests of the
 test split, and 48 facts and sums, which it was not trained on. Scores count standard deviations of the judge's scores within a
 prompt, from the start's mean. The numbers go into the .json beside this file; an arm that is there already is not run again.
 """

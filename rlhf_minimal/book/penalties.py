@@ -24,7 +24,7 @@ def two_runs(curves: Mapping[str, Sequence[float]], requests: Sequence[str], tex
     if len(curves) != 2 or list(texts) != list(curves) or any(len(said) != len(requests) for said in texts.values()):
         raise ValueError(f"curves of {', '.join(curves)} and {len(requests)} requests: give two runs, and texts "
                          "{the same names: one answer for each request}")
-    wide, each, top = 5.6, 1.72, 2.75
+    wide, each, top = 5.6, 1.92, 2.75
     low = 0.3 if note_below else 0.05
     fig, ax = canvas(wide, top + low + each * len(requests), alt or (
         f"Line plot of {y_label} against the training steps of two runs, {' and '.join(curves)}; below it "
@@ -42,9 +42,10 @@ def two_runs(curves: Mapping[str, Sequence[float]], requests: Sequence[str], tex
     side.xaxis.get_major_locator().set_params(integer=True)
     y = high - top
     for i, prompt in enumerate(requests):
-        box(ax, 0.05, y - 0.4, wide - 0.1, 0.36, textwrap.shorten(prompt, 56, placeholder=" …"), "data", 12.5, bold=True)
+        asked = textwrap.wrap(textwrap.shorten(prompt, 92, placeholder=" …"), 48)
+        box(ax, 0.05, y - 0.6, wide - 0.1, 0.56, "\n".join(asked), "data", 12, bold=True)
         for k, (name, (_, words, _)) in enumerate(zip(texts, RUNS, strict=True)):
-            at = y - 1.02 - 0.62 * k
+            at = y - 1.22 - 0.62 * k
             note(ax, 0.1, at + 0.28, name, 12.5, "left", bold=True, color=words)
             box(ax, 0.9, at, wide - 0.95, 0.56, "", "plain")
             said = textwrap.shorten(" ".join(texts[name][i].split()), 90, placeholder=" …") or "(nothing)"
