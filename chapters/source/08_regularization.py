@@ -107,9 +107,6 @@ ends = {name: examine(policy) for name, (policy, _) in runs.items()}
 for name, e in ends.items():
     print(f"{name}: KL {e.mean('kl'):.1f} nats per answer on 64 new requests")
 
-# %% [markdown]
-# In the log the two part within a few steps; the texts of this page's runs are still sentences. Seeds differ. The first of five recorded seeds is the picture at the top:
-
 # %% tags=["hero"]
 record = rlhf.book.recorded("08_village")
 names = {"run A": "k1 in the loss", "run B": "k1 in the reward"}
@@ -122,7 +119,7 @@ show(penalties.two_runs(
     note_below="recorded seed 0; the first request of each kind"))
 
 # %% [markdown]
-# All five recorded seeds, with a third arm: no penalty at all.
+# That is the picture at the top: the first of five recorded seeds. This page's own two runs, with other random numbers, part less far. All five recorded seeds, with a third arm: no penalty at all.
 
 # %%
 arms = {"rejected: k1 in the loss": "k1 in the loss", "reference: no penalty": "none",
