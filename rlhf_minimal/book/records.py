@@ -113,6 +113,11 @@ class Recorded(SimpleNamespace):
         import torch
         return torch.tensor(self.values("arms", name, list(families), what), dtype=torch.float32).T
 
+    def reach(self, name: str, families, what: str = "gold", digits: int = 0) -> str:
+        """Lowest to highest seed of a measurement of one arm, averaged over families: "2 to 14", for a table."""
+        low, high = (f(self.arm(name, families, what).mean(0)).item() for f in (min, max))
+        return f"{low:.{digits}f} to {high:.{digits}f}".replace("-", "−") if high - low > 1e-9 else f"{low:.{digits}f}"
+
     def moves(self, names, families, start: str = "start") -> list:
         """[(KL in nats, true reward minus that of the arm `start`)], both averaged over families: a pair for each arm and seed."""
         began = self.arm(start, families).mean(0)

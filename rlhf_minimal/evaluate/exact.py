@@ -148,6 +148,21 @@ def compare(grad: Tensor, exact: Tensor) -> dict[str, float]:
                 degrees=degrees)
 
 
+def recognise(found: dict[str, Tensor], known: dict[str, Tensor], tolerance: float = 1e-9) -> dict[str, str]:
+    """{name: the name of the known vector that it equals}, "?" where none is within `tolerance` of it (Euclidean).
+
+    Raises ValueError where a vector has another shape than the known ones.
+
+    >>> recognise({"a": torch.tensor([0.0, 2.0]), "b": torch.ones(2)}, {"double": torch.tensor([0.0, 2.0])})
+    {'a': 'double', 'b': '?'}
+    """
+    for name, vector in found.items():
+        if wrong := [tuple(of.shape) for of in known.values() if of.shape != vector.shape]:
+            raise ValueError(f"{name!r} has shape {tuple(vector.shape)}, a known vector {wrong[0]}: they must have one shape")
+    return {name: next((label for label, of in known.items() if (vector - of).norm() < tolerance), "?")
+            for name, vector in found.items()}
+
+
 def expected_loss_gradient(
     world: World, model: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], *, group_size: int = 1,
     sampler: nn.Module | None = None,

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..best_of_n import curve, kl_bound
 from ..data.pool import Pool, pool
-from ..reward_model import fit_head
+from ..reward_model import fit_head, last_state
 
 
 @dataclass
@@ -110,6 +110,23 @@ def fitted(bench: Bench, person, n: int, generator: torch.Generator, *, without:
     labels = bench.labels(person, n, generator, without=without)
     weight = fit_head(*bench.states(labels), l2=0.03)
     return standardised(bench.state @ weight.to(bench.state.dtype)), labels
+
+
+def judge(bench: Bench, model, person, n: int, generator: torch.Generator):
+    """A judge of sampled answers, fitted to n labels of a person -> a function: Rollout -> scores (B,), no gradient.
+
+    A linear head on the last hidden states of `model`, which must be the model that wrote the stored answers. Its unit is
+    the mean standard deviation of its scores of the stored answers to one prompt; only differences within a prompt mean
+    something. Raises ValueError where there are fewer than n pairs to label.
+    """
+    weight = fit_head(*bench.states(bench.labels(person, n, generator)), l2=0.03).float()
+    weight = weight / (bench.state.float() @ weight).std(1).mean()
+
+    def score(rollout) -> Tensor:
+        with torch.no_grad():
+            return last_state(model, rollout.ids, rollout.attention) @ weight
+
+    return score
 
 
 def fits(bench: Bench, person, n: int, generators, *, without=None) -> tuple[list[Tensor], list[Tensor]]:

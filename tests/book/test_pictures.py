@@ -350,3 +350,12 @@ def test_rows_with_intervals_over_seeds():
 def test_a_stamp_has_what_a_record_needs_and_running_means_are_shorter_than_their_values():
     assert stamp().keys() == {"versions", "hardware", "date"} and stamp()["versions"]["torch"] == torch.__version__
     assert running_means([1.0, 2.0, 6.0], 1) == [1.0, 2.0, 6.0] and running_means([1.0, 2.0, 6.0], 3) == [3.0]
+
+
+def test_the_reach_of_an_arm_is_its_lowest_and_highest_seed():
+    from rlhf_minimal.book.records import Recorded
+
+    arms = {str(k): {"a": {"x": {"kl": 1.0 + k}, "y": {"kl": 3.0}}, "b": {"x": {"kl": 0.0}, "y": {"kl": 0.0}}} for k in range(3)}
+    run = Recorded(name="t", curve={"step": [1]}, command="c", seed=[0, 1, 2], versions={}, hardware="h", date="d", arms=arms)
+    assert run.reach("a", ["x", "y"], "kl") == "2 to 3" and run.reach("a", ["x", "y"], "kl", 1) == "2.0 to 3.0"
+    assert run.reach("b", ["x", "y"], "kl") == "0"

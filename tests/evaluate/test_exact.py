@@ -17,6 +17,7 @@ from rlhf_minimal.evaluate.exact import (
     fit_table,
     free_energy,
     gradient,
+    recognise,
     tilted,
 )
 from rlhf_minimal.grpo import cispo_loss, grpo_loss
@@ -321,3 +322,11 @@ def test_leave_one_out_variance_is_below_no_baseline(bench):
             g = torch.zeros_like(p).index_add(0, torch.tensor([i, j]), adv) / 2 - p * adv.sum() / 2
             second[name] += (p[i] * p[j] * g.square().sum()).item()
     assert second["loo"] < second["none"] / 5
+
+
+def test_a_gradient_is_recognised_or_not():
+    known = {"zero": torch.zeros(3), "one": torch.ones(3)}
+    found = {"a": torch.ones(3) + 1e-12, "b": torch.zeros(3), "c": torch.tensor([1.0, 1.0, 0.0])}
+    assert recognise(found, known) == {"a": "one", "b": "zero", "c": "?"}
+    with pytest.raises(ValueError, match="one shape"):
+        recognise({"a": torch.ones(2)}, known)

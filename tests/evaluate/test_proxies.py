@@ -154,3 +154,20 @@ def test_errors_that_are_dealt_out_anew_are_the_same_ones_elsewhere(bench):
     then, now = (score - slope * centred).sort(1).values, (dealt - slope * centred).sort(1).values
     assert torch.allclose(then, now) and not torch.allclose(score, dealt, atol=0.1)
     assert proxies.dealt_out_anew(bench, bench.gold, torch.Generator()).sub(bench.gold).abs().max() < 1e-9
+
+
+def test_a_judge_scores_sampled_answers_as_its_head_does(bench):
+    from rlhf_minimal.models import load
+    from rlhf_minimal.reward_model import fit_head, last_state
+    from rlhf_minimal.sampling import answer
+
+    model, tokenizer = load("village-3m-sft")
+    score = proxies.judge(bench, model, sure(), 300, torch.Generator().manual_seed(0))
+    drawn = answer(model, tokenizer, ["What does the fox eat?"], n=3, max_new_tokens=12, generator=torch.Generator().manual_seed(1))
+    found = score(drawn)
+    head = fit_head(*bench.states(bench.labels(sure(), 300, torch.Generator().manual_seed(0))), l2=0.03).float()
+    wanted = last_state(model, drawn.ids, drawn.attention) @ head / (bench.state.float() @ head).std(1).mean()
+    assert found.shape == (3,) and not found.requires_grad
+    assert torch.allclose(found, wanted, atol=1e-5)
+    with pytest.raises(ValueError, match="pairs to label"):
+        proxies.judge(bench, model, sure(), 10**9, torch.Generator())

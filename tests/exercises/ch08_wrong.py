@@ -64,15 +64,15 @@ def bug_t(kl):
 
 
 RIGHT = {
-    "8.1": [needed_moments, needed_centred],
+    "8.4": [needed_moments, needed_centred],
     "8.2": [lambda beta, length, sd: beta * sd / length, lambda beta, length, sd: sd * (beta / length)],
-    "8.3": [term_rho_k3, term_two_parts],
-    "8.4": [kl_repaired, kl_exact],
-    "8.5": [bug_error, bug_t],
+    "8.1": [term_rho_k3, term_two_parts],
+    "8.5": [kl_repaired, kl_exact],
+    "8.3": [bug_error, bug_t],
 }
 
 WRONG = {  # {exercise: {the misconception's name: answer}}
-    "8.1": {
+    "8.4": {
         "k3 is always better": lambda p, q, w: [needed_moments(p, q, w)[0], min(needed_moments(p, q, w))],
         "the wrong order": lambda p, q, w: needed_moments(p, q, w)[::-1],
         "the samples come from the reference": needed_reference,
@@ -92,7 +92,7 @@ WRONG = {  # {exercise: {the misconception's name: answer}}
         "another price was found": lambda beta, length, sd: beta * sd / length**0.5,
         "the wrong kind of answer": lambda beta, length, sd: "small",
     },
-    "8.3": {
+    "8.1": {
         "unbiased value means unbiased gradient": k1,
         "k3 pulls on the KL that it measures": k3,
         "the right gradient means the right value": k2,
@@ -102,7 +102,7 @@ WRONG = {  # {exercise: {the misconception's name: answer}}
         "another term": lambda logp, logp_ref: k3(logp_ref, logp),
         "the wrong kind of answer": lambda logp, logp_ref: k1(logp, logp_ref).sum(),
     },
-    "8.4": {
+    "8.5": {
         "batchmean is the mean over tokens": lambda p, q, m: _div(p, q, reduction="batchmean"),
         "padding belongs to the mean": lambda p, q, m: exact_kl(p, q).mean(),
         "the arguments in the order of the formula": lambda p, q, m: kl_repaired(q, p, m),
@@ -114,7 +114,7 @@ WRONG = {  # {exercise: {the misconception's name: answer}}
         "another mean": lambda p, q, m: 0.5 * kl_repaired(p, q, m),
         "the wrong kind of answer": lambda p, q, m: exact_kl(p, q),
     },
-    "8.5": {
+    "8.3": {
         "KL estimates cannot be negative": lambda kl: bool(kl.mean() < 0),
         "negative means are always noise": lambda kl: bool(kl.mean() < -3 * kl.std()),
         "a detector that always rings": lambda kl: True,
