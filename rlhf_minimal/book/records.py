@@ -156,6 +156,14 @@ class Recorded(SimpleNamespace):
             rows[label]["KL, nats"] = over_runs(self.arm(name, families, "kl").mean(0)) if measured else None
         return rows
 
+    def rows(self, arms: dict, columns: dict) -> dict:
+        """{label: {column: (mean, half width of its 95 % interval over seeds)}} of arms {label: its name}.
+
+        columns {column: where it stands in an arm, such as ("all", "gold")}.
+        """
+        return {label: {column: over_runs(self.values("arms", name, *path)) for column, path in columns.items()}
+                for label, name in arms.items()}
+
     def frontier(self, arms, families) -> tuple[list, list]:
         """(KL in nats, true reward), means over seeds and families, one of each for an arm: a curve for a plot."""
         kl, gold = ([self.arm(arm, families, what).mean().item() for arm in arms] for what in ("kl", "gold"))

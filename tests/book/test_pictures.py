@@ -350,3 +350,11 @@ def test_rows_with_intervals_over_seeds():
 def test_a_stamp_has_what_a_record_needs_and_running_means_are_shorter_than_their_values():
     assert stamp().keys() == {"versions", "hardware", "date"} and stamp()["versions"]["torch"] == torch.__version__
     assert running_means([1.0, 2.0, 6.0], 1) == [1.0, 2.0, 6.0] and running_means([1.0, 2.0, 6.0], 3) == [3.0]
+
+
+def test_rows_of_arms_over_seeds():
+    run = Recorded(name="r", arms={str(i): {"A": {"all": {"gold": float(i)}}} for i in range(3)})
+    found = run.rows({"model A": "A"}, {"true reward": ("all", "gold")})
+    assert found == {"model A": {"true reward": over_runs([0.0, 1.0, 2.0])}}
+    with pytest.raises(ValueError, match="no 'B'"):
+        run.rows({"model B": "B"}, {"true reward": ("all", "gold")})
