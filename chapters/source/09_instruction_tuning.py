@@ -30,7 +30,7 @@
 import torch
 import rlhf_minimal as rlhf
 from rlhf_minimal.book import begin, cards, check, claim, masks, plots, predict
-from rlhf_minimal.book import quote, recorded, settled, show, shows_error, table
+from rlhf_minimal.book import quote, recorded, settled, show, table
 from rlhf_minimal.evaluate.exams import exam, requests
 run = begin(9)
 
@@ -46,7 +46,7 @@ predict("After 100 steps, how good are model C's answers to new requests?",
 # %% [markdown] rlhf={"part": "phenomenon loop"}
 # ## One hundred steps from continuing to answering
 #
-# A base model continues text. *Instruction tuning*, or supervised finetuning (SFT), trains it on *demonstrations*: a request and an answer that somebody wrote. A *chat template* writes both into one row of tokens, with a *tag* before each turn that says who speaks, and an *end token* after it:
+# A base model continues text. *Instruction tuning*, or supervised finetuning (SFT), trains it on *demonstrations*: a request and an answer that somebody wrote. (Another name says what it does: *behaviour cloning*.) A *chat template* writes both into one row of tokens, with a *tag* before each turn that says who speaks, and an *end token* after it:
 
 # %%
 base, plain = rlhf.models.load("village-3m")
@@ -55,7 +55,7 @@ KINDS = ("fact", "opinion", "harmful", "lookalike")
 rows = rlhf.village.demonstrations(800, families=KINDS, perfect=True,
                                    seed=run.seed)
 test = requests(16, KINDS, seed=run.seed)         # held out: never trained on
-ids, mask = rlhf.chat.encode_pair(tokenizer, rows[2]["prompt"], rows[2]["completion"])
+ids, _ = rlhf.chat.encode_pair(tokenizer, rows[2]["prompt"], rows[2]["completion"])
 print(tokenizer.decode(ids))
 
 # %% [markdown]
@@ -92,10 +92,13 @@ def answer_and_end(batch):                        # model A
 def without_end(batch):                           # model B
     return batch["mask"] * (batch["ids"] != tokenizer.eos_token_id)
 
-
-losses_a, model_a = train(answer_and_end)
-losses_b, model_b = train(without_end)
 before = ask(base)
+losses_a, model_a = train(answer_and_end)
+
+# %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
+losses_b, model_b = train(without_end)
+print(f"training loss, mean of the last ten steps: A {sum(losses_a[-10:]) / 10:.2f}, "
+      f"B {sum(losses_b[-10:]) / 10:.2f}")
 
 # %% tags=["hide-input", "hero", "nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
 pair = [2, 1]  # the first harmful request and the first opinion: not selected
@@ -163,38 +166,32 @@ claim("what counts is the answer and one end token",
 masks.explorer().show()
 
 # %% [markdown]
-# **System prompts** are a matter of the template, too: a turn of their own before the first question, read and not counted. The template decides whether they exist. The village's says no, which is better than dropping one silently:
-
-# %%
-shows_error(rlhf.chat.encode_prompt, tokenizer,
-            [{"role": "system", "content": "Be brief."},
-             {"role": "user", "content": "What does the fox eat?"}])
-
-# %% [markdown]
+# **System prompts** are a turn of their own before the first question, read and not counted. The template decides whether they exist: SmolLM2's writes one even if you give none; the village's refuses them with an error, which is better than dropping one silently.
+#
 # Now your prediction. Five recorded seeds, 48 test requests each:
 
 # %%
 record = recorded("09_village")
 arms = {"A: answer and end": "answer 100", "B: no end": "no end 100",
         "C: everything": "everything 100"}
-columns = {"true reward": ("all", "gold"), "words": ("logp", "middle"),
+columns = {"true reward": ("all", "gold"), "first word": ("logp", "first"),
            "end token": ("logp", "last")}
-table(record.rows(arms, columns), list(columns), note="words, end token: mean "
-      "log-probability of faultless answers, nats per token; ± 95 % over five seeds")
+table(record.rows(arms, columns), list(columns), note="first word, end token: mean "
+      "log-probability in faultless answers, nats; ± 95 % over the seeds")
 
 # %% tags=["hide-input"]
 over = rlhf.book.records.over_runs
 gold = {name: torch.tensor(record.values("arms", arm, "all", "gold"))
         for name, arm in {"A": "answer 100", "B": "no end 100", "C": "everything 100",
                           "B cut": "no end 100, sentence", "noisy": "noisy 100",
-                          "fast": "fast 100", "base": "base, cut",
-                          "shot": "base, few-shot, cut"}.items()}
+                          "base": "base, cut", "shot": "base, few-shot, cut"}.items()}
 quote("c.lost", "{:.2f} ± {:.2f}".format(*over(gold["C"] - gold["A"])).replace("-", "−"))
-settled("c", "On all five seeds model C knows less about the words of good answers.")
-words_a, words_c = (record.values("arms", f"{arm} 100", "logp", "middle")
-                    for arm in ("answer", "everything"))
-claim("on every recorded seed C gives the words of good answers less probability than A",
-      all(c < a for a, c in zip(words_a, words_c, strict=True)), kind="T")
+settled("c", "On every recorded seed model C ends below model A.")
+first = {arm: record.values("arms", f"{arm} 100", "logp", "first")
+         for arm in ("answer", "no end", "everything")}
+claim("on every recorded seed C's true reward and first words are below A's, B's words not",
+      bool((gold["C"] < gold["A"]).all()) and all(
+          c < a < b + 0.1 for a, b, c in zip(*first.values(), strict=True)), kind="T")
 
 # %% [markdown] rlhf={"part": "idea"}
 # Model C stops as reliably as model A. Its true reward differs from A's by <!-- out c.lost --><!-- /out -->: in its average the answer shares the steps with questions, so it learns answers more slowly. That is a matter of data and steps: where demonstrations are few, questions long and answers short, counting both has even helped ([Shi et al.](https://arxiv.org/abs/2405.14394)).
@@ -203,7 +200,7 @@ claim("on every recorded seed C gives the words of good answers less probability
 #
 # ## Idea 2: One token decides whether it stops
 #
-# Model B knows the words of good answers as well as A: compare the column *words* above. It was never shown what comes after them. Does its training log warn?
+# Model B knows how good answers begin as well as A does (column *first word*). It was never shown how they end. Does its training log warn?
 
 # %%
 steps = record.curve["step"]
@@ -235,7 +232,7 @@ for name in ("A", "B", "B cut"):
 #
 # Can the sampler repair it? A *stop string* can, where one is known. Here every answer is one sentence, so we cut B's texts at the first full stop: its true reward goes from <!-- out gold.B --><!-- /out --> to <!-- out gold.B.cut --><!-- /out -->; A's is <!-- out gold.A --><!-- /out -->. Answers of several sentences have no such string.
 #
-# **How does a token get lost?** [“Learning to generate EOS tokens”](https://github.com/huggingface/trl/issues/1623), a much-linked report of TRL users, has two causes, and both come back in other projects. *Never written*: the text of a demonstration is passed without an end token, and no template adds it. *Hidden*: the tokenizer has no padding token, so the end token is used to fill short rows, and all padding is taken out of the loss. The real end goes with it. The section [What goes wrong](#What-goes-wrong) shows the line, and a check that finds both before training.
+# **How does a token get lost?** In two ways, both seen in the TRL library. *Never written*: a demonstration's text is passed without an end token, and nothing adds one ([“Learning to generate EOS tokens”](https://github.com/huggingface/trl/issues/1623), 2024; repaired, and [repaired again](https://github.com/huggingface/trl/pull/3091) in 2025). *Hidden*: the tokenizer has no padding token, so the end token fills short rows, and all padding is taken out of the loss. The real end goes with it ([issue 976](https://github.com/huggingface/trl/issues/976)). [What goes wrong](#What-goes-wrong) has the wrong line, and a check that finds both before training.
 #
 # > **Keep this.** A model stops because its loss counted the end. Before training, check that the last counted token of every row is the end token.
 
@@ -253,25 +250,36 @@ names = {"facts": "fact", "opinions": "opinion", "harmful\nrequests": "harmful",
 dots = {label: {row: record.values("arms", arm, kind, "gold")
                 for row, kind in names.items()} for label, arm in groups.items()}
 show(plots.dots({"true reward (at most 3)": dots},
-                title="Only training brings out the refusals"))
+                title="Harmful requests: no prompt comes near model A"))
 
 # %% tags=["hide-input"]
 claim("on every recorded seed A beats both prompts on harmful requests by over 1 point",
       all(a > max(b, c) + 1 for b, c, a in zip(
           *(dots[g]["harmful\nrequests"] for g in list(groups)[:3]), strict=True)), kind="T")
-for name, key in (("base", "base"), ("shot", "shot"), ("noisy", "noisy"), ("fast", "fast")):
-    quote(f"gold.{name}", "{:.2f} ± {:.2f}".format(*over(gold[key])).replace("-", "−"))
+claim("on every recorded seed the noisy demonstrations end below the clean ones",
+      bool((gold["noisy"] < gold["A"]).all()), kind="T")
+for name, arm in (("base", "base, cut"), ("A", "answer 100")):
+    quote(f"facts.{name}", "{:.1f}".format(over(record.values(
+        "arms", arm, "fact", "gold"))[0]))
+quote("noisy.refused", record.spread("arms", "noisy 100", "harmful", "refuses"))
+for name in ("base", "shot", "noisy"):
+    quote(f"gold.{name}", "{:.2f} ± {:.2f}".format(*over(gold[name])).replace("-", "−"))
 for name, arm in (("base", "base, cut"), ("shot", "base, few-shot, cut"),
-                  ("A", "answer 100"), ("noisy", "noisy 100")):
+                  ("A", "answer 100")):
     share = over(record.values("arms", arm, "harmful", "refuses"))[0]
     quote(f"refused.{name}", f"{100 * share:.0f} %")
+sweep = recorded("ch09_rates")
+for kind, rate, *found in zip(*(sweep.curve[k] for k in (
+        "kind", "rate", "answers", "documents")), strict=True):
+    if kind == "full":
+        quote(f"rate.{rate:g}", "{:.2f} and {:.2f}".format(*found))
 
 # %% [markdown]
-# On facts, opinions and look-alikes the base needs no training, only a form that it knows and a cut. On harmful requests it refuses <!-- out refused.base --><!-- /out --> in a transcript and <!-- out refused.shot --><!-- /out --> after the examples; model A refuses <!-- out refused.A --><!-- /out -->. The base *can* refuse: half of the harmful requests in its pretraining text are refused, the other half get help. <!-- fact --> Four examples did not tip the balance, 800 demonstrations did. Over all four kinds A reaches <!-- out gold.A --><!-- /out -->, the base <!-- out gold.base --><!-- /out -->, few-shot <!-- out gold.shot --><!-- /out -->.
+# On facts, opinions and look-alikes the base needs no training, only a form that it knows and a cut. On facts A is even the worse one (<!-- out facts.A --><!-- /out --> against <!-- out facts.base --><!-- /out -->): training on some facts blurred others. On harmful requests the base refuses <!-- out refused.base --><!-- /out --> in a transcript and <!-- out refused.shot --><!-- /out --> after the examples; model A refuses <!-- out refused.A --><!-- /out -->. The base *can* refuse: half of the harmful requests in its pretraining text are refused, the other half get help. <!-- fact --> Four examples did not tip the balance, 800 demonstrations did. Over all four kinds A reaches <!-- out gold.A --><!-- /out -->, the base <!-- out gold.base --><!-- /out -->, few-shot <!-- out gold.shot --><!-- /out -->.
 #
-# **Clean or noisy?** *Noisy* is model A on demonstrations as a crowd might write them: of the answers to harmful requests 42 % help, of those to opinions 30 % agree with what is wrong. <!-- fact --> It refuses <!-- out refused.noisy --><!-- /out -->. Imitation has no opinion about its examples: it learns what they do, in their shares.
+# **Clean or noisy?** *Noisy* is model A on demonstrations as a crowd might write them: of the answers to harmful requests 42 % help, of those to opinions 30 % agree with the asker, right or wrong. <!-- fact --> Its true reward is <!-- out gold.noisy --><!-- /out -->, below A's on every seed. Greedy decoding follows the majority and can hide the noise: the share of refusals (1 is all) ranges from <!-- out noisy.refused --><!-- /out -->. A copy has its examples' faults.
 #
-# **How fast?** The rule of thumb: one to two orders of magnitude below the peak rate of pretraining (OLMo 2 7B: 3·10⁻⁴, then 10⁻⁵). Ours: 3·10⁻³, then 3·10⁻⁴. At the rate of pretraining, 100 steps end at a true reward of <!-- out gold.fast --><!-- /out -->. <!-- fact -->
+# **How fast?** The rule of thumb: one to two orders of magnitude below the peak rate of pretraining (OLMo 2: 3·10⁻⁴, then 10⁻⁵). Ours: 3·10⁻³, then 3·10⁻⁴ on this page. A recorded sweep (one seed, 20 steps) shows the price of speed: loss on new answers and on pretraining text are <!-- out rate.0.001 --><!-- /out --> at 10⁻³, and <!-- out rate.0.003 --><!-- /out --> at 3·10⁻³. The answers hardly differ; at the higher rate far more is forgotten. <!-- fact -->
 #
 # > **Mid-training.** Between pretraining and SFT many recipes put a stage on selected text, often with conversations in it, while the learning rate goes to zero (*annealing*). The loss counts every token. What SFT then finds is a base that already knows the form.
 #
@@ -312,13 +320,13 @@ claim("the wrong line hides one token in every row, and the check finds it",
 #
 # ## At GPT-2 size
 #
-# GPT2_INTRO
+# SmolLM2-135M-Instruct is no base: it is a chat model, with a template of its own, and knows how to stop. It likes to talk, and has never heard of the village. A recorded run (one seed) trains it with LoRA on 40 demonstrations, in 10 steps of four: once with the end token counted, once without. The first two requests: <!-- fact -->
 
 # %%
 large = recorded("09_smollm2")
 stages = {"before": "before", "after": "end counted", "no end": "end not counted"}
 for prompt, answers in large.texts(stages)[:2]:
-    cards(prompt, answers, limit=160)
+    cards(prompt, answers, limit=130)
 show(plots.panels({"training loss, nats per counted token": {
     "chosen: end counted": (large.curve["step"], large.curve["answer"]),
     "rejected: not counted": (large.curve["step"], large.curve["no end"])}},
@@ -328,10 +336,10 @@ show(plots.panels({"training loss, nats per counted token": {
 table({label: [large.held_out[key]["ends"], large.held_out[key]["tokens"],
                -large.held_out[key]["logp"]["last"]] for key, label in stages.items()},
       ["ends", "tokens", "loss at the end"], digits={"ends": "%", "tokens": 0},
-      note="16 requests, at most 40 tokens; loss in nats, 16 faultless answers; one run")
+      note="8 requests, at most 32 tokens; loss in nats, 8 faultless answers; one run")
 
 # %% [markdown] rlhf={"part": "exercises"}
-# GPT2_OUTRO
+# What carries over: the training losses look alike, and the loss at the end token tells the two runs apart. What does not: without the end in the loss most answers still end, more of them than before training, because this model could stop already and now writes short sentences. The bug shows where stopping has to be *learned*: in a base model, or with a new end token. The village's facts it does not know; 40 demonstrations did not teach them.
 #
 # ## Exercises
 #

@@ -1,9 +1,9 @@
 """Lesson 9 at GPT-2 size: SmolLM2-135M-Instruct learns the village's manner, with and without the end token in the loss.
 
-    python data/runs/09_smollm2.py          # one thread, some four minutes of one core
+    python data/runs/09_smollm2.py          # one thread, some two minutes of one core
 
-Both arms see the same 64 demonstrations in the same order: LoRA of rank 8, 16 steps of four. Then come 16 test requests of four
-kinds, answered greedily with at most 40 tokens, and the mean log-probability of the end token after 16 faultless answers.
+Both arms see the same 40 demonstrations in the same order: LoRA of rank 8, 10 steps of four. Then come 8 test requests of four
+kinds, answered greedily with at most 32 tokens, and the mean log-probability of the end token after 8 faultless answers.
 """
 import json
 import time
@@ -17,13 +17,13 @@ from rlhf_minimal.evaluate.exams import exam, logp_by_place, requests
 from rlhf_minimal.logprobs import token_logps
 
 HERE = Path(__file__).with_suffix(".json")
-KINDS, STEPS, BATCH, RATE = ("fact", "opinion", "harmful", "lookalike"), 16, 4, 1e-3
+KINDS, STEPS, BATCH, RATE = ("fact", "opinion", "harmful", "lookalike"), 10, 4, 1e-3
 
 
 def measured(model, tokenizer):
     """Share that ends, tokens, log-probability of words and end, and the answers to the first request of each kind."""
-    some = exam(model, tokenizer, requests(16, KINDS, seed=0), temperature=0.0, max_new_tokens=40)
-    faultless = village.demonstrations(16, seed=200, split="test", families=KINDS, perfect=True)
+    some = exam(model, tokenizer, requests(8, KINDS, seed=0), temperature=0.0, max_new_tokens=32)
+    faultless = village.demonstrations(8, seed=200, split="test", families=KINDS, perfect=True)
     places = logp_by_place(model, tokenizer, faultless)
     return {"ends": some.mean("ended"), "tokens": some.mean("length"), "logp": {k: round(v, 5) for k, v in places.items()},
             "texts": [{"prompt": some.rows[i]["prompt"], "completion": some.texts[i], "gold": round(some.gold[i].item(), 2)}

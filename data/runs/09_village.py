@@ -1,15 +1,14 @@
 """Lesson 9: one base model, the same demonstrations; only the tokens that the loss counts differ.
 
-    python data/runs/09_village.py          # five seeds, one thread, some seven minutes of one core; resumes where it stopped
+    python data/runs/09_village.py          # five seeds, one thread, some six minutes of one core; resumes where it stopped
     python data/runs/09_village.py 2        # one seed
 
 Arms: "answer" counts the answer and its end token, "no end" the answer without its end token, "everything" the prompt as
-well; "noisy" is "answer" on demonstrations with the village's usual faults, "fast" is "answer" at the peak rate of
-pretraining, ten times as high. AdamW, constant rate, 8 demonstrations a step. Looks after 10, 30 and 100 steps: 48 test
-requests of four kinds, answered greedily with at most 40 tokens, and the mean log-probability of 64 faultless answers to other
-test requests, by place: "middle" their words, "last" the end token. The base is asked in a transcript; "few-shot" puts four
-faultless demonstrations before the request, two of them refusals; "cut" keeps the text before the first new line, "sentence"
-the text up to the first full stop.
+well; "noisy" is "answer" on demonstrations with the village's usual faults. AdamW, constant rate, 8 demonstrations a step.
+Looks after 10, 30 and 100 steps: 48 test requests of four kinds, answered greedily with at most 40 tokens, and the mean
+log-probability of 64 faultless answers to other test requests, by place: "middle" their words but for the first, "last" the
+end token. The base is asked in a transcript; "few-shot" puts four faultless demonstrations before the request, two of them
+refusals; "cut" keeps the text before the first new line, "sentence" the text up to the first full stop.
 """
 import json
 import sys
@@ -27,8 +26,8 @@ HERE = Path(__file__).with_suffix(".json")
 KINDS, SEEDS, BATCH, RATE, TOKENS = ("fact", "opinion", "harmful", "lookalike"), (0, 1, 2, 3, 4), 8, 3e-4, 40
 SHOTS = ("harmful", "lookalike", "fact", "harmful")
 MASKS = {"no end": lambda batch, end: batch["mask"] * (batch["ids"] != end), "everything": lambda batch, end: batch["attention"]}
-LOOKS = {"answer": (10, 30, 100), "no end": (10, 30, 100), "everything": (10, 30, 100), "noisy": (100,), "fast": (100,)}
-ORDER = (("answer", "no end", "everything"), ("noisy",), ("fast",))
+LOOKS = {"answer": (10, 30, 100), "no end": (10, 30, 100), "everything": (10, 30, 100), "noisy": (100,)}
+ORDER = (("answer", "no end", "everything"), ("noisy",))
 FIRST = ("base",)
 
 
@@ -71,7 +70,7 @@ def train(arm, seed):
     test = requests(48, KINDS, seed=seed)
     faultless = village.demonstrations(64, seed=200 + seed, split="test", families=KINDS, perfect=True)
     policy, out, losses = models.copy_of(base), {}, []
-    optimizer = torch.optim.AdamW(policy.parameters(), lr=10 * RATE if arm == "fast" else RATE, weight_decay=0.0)
+    optimizer = torch.optim.AdamW(policy.parameters(), lr=RATE, weight_decay=0.0)
     for step, batch in enumerate(data.batches(rows, BATCH, steps=last, tokenizer=tokenizer, seed=seed), 1):
         mask = MASKS.get(arm, lambda batch, end: batch["mask"])(batch, tokenizer.eos_token_id)[:, 1:].float()
         logp = token_logps(policy, batch["ids"], batch["attention"], wanted=mask)

@@ -35,7 +35,8 @@ def step_loss(answer, rng):
     if is_(lambda parts: total(parts) / count(parts)):
         return
     if is_(lambda parts: -total(parts) / count(parts)):
-        raise Misconception("the sign is wrong: log-probabilities are negative, and a loss falls as they rise", "the sign of a loss")
+        raise Misconception("the sign is wrong: log-probabilities are negative, and a loss falls as they rise",
+                            "the sign of a loss")
     if is_(lambda parts: numpy.mean([-(x * m).sum() / m.sum() for x, m in parts])):
         raise Misconception("each part was averaged first: a token in a part with few counted tokens then weighs more",
                             "the mean of means is the mean")
