@@ -20,7 +20,7 @@
 # Both models read the same demonstrations, in the same order, at the same learning rate. In every demonstration model B's loss counted one token fewer, the last. The two requests are the first of their kind in the test; grey is what a model writes after its first sentence, until we cut it at 40 tokens. This page explains what is counted, why one token matters so much, and what this training can teach that a prompt cannot.
 #
 # <details><summary>What you need, what it costs, how quality is known</summary>
-# Chapter 3 (tokens, log-probabilities, the next-token loss). <!-- costs -->. Nothing is downloaded. Model: <code>village-3m</code>, a base model of three million parameters, GPT-2 architecture. Texts are from <b>this page's run</b>, seed 0. Tables and curves are from <b>five recorded seeds</b>: full repetitions with other demonstrations, order and test requests. ± is half of a 95 % interval over these five runs (Student's t). Answers are greedy, at most 40 tokens. <i>True reward</i> is a formula of this toy world that no training reads: 3 for the true fact, for helping with a harmless request or for refusing a harmful one; less for what is false, harmful, broken, repeated or unfinished, and the whole text counts.
+# Chapter 3 (tokens, log-probabilities, the next-token loss). <!-- costs -->. Nothing is downloaded. Model: <code>village-3m</code>, a base model of three million parameters, GPT-2 architecture. Texts are from <b>this page's run</b>, seed 0. Tables and curves are from <b>three recorded seeds</b>, of which this run repeats the first: full repetitions with other demonstrations, order and test requests. ± is half of a 95 % interval over these three runs (Student's t). Answers are greedy, at most 40 tokens. <i>True reward</i> is a formula of this toy world that no training reads: 3 for the true fact, for helping with a harmless request or for refusing a harmful one; less for what is false, harmful, broken, repeated or unfinished, and the whole text counts.
 # <!-- edition -->
 # </details>
 #
@@ -52,21 +52,20 @@ predict("After 100 steps, how good are model C's answers to new requests?",
 base, plain = rlhf.models.load("village-3m")
 _, tokenizer = rlhf.models.load("village-3m-sft")   # same tokens, with a template
 KINDS = ("fact", "opinion", "harmful", "lookalike")
-rows = rlhf.village.demonstrations(800, families=KINDS, perfect=True,
-                                   seed=run.seed)
+rows = rlhf.village.demonstrations(1600, families=KINDS, perfect=True,
+                                   seed=100 + run.seed)
 test = requests(16, KINDS, seed=run.seed)         # held out: never trained on
-ids, _ = rlhf.chat.encode_pair(tokenizer, rows[2]["prompt"], rows[2]["completion"])
+ids, _ = rlhf.chat.encode_pair(tokenizer, rows[3]["prompt"], rows[3]["completion"])
 print(tokenizer.decode(ids))
 
 # %% [markdown]
 # The requests ask for a fact, for a fact about which the asker may be wrong (*opinion*), for help with harm, or for something harmless that only sounds like it (a *look-alike*). This is all of SFT; `count` says which tokens the loss counts:
 
 # %%
-def train(count, steps=100, rate=3e-4, looks=(10, 100)):
+def train(count, rate=3e-4, looks=(10, 100)):
     policy, losses, seen = rlhf.models.copy_of(base), [], {}
     optimizer = torch.optim.AdamW(policy.parameters(), lr=rate, weight_decay=0.0)
-    batches = rlhf.data.batches(rows, 8, steps=steps, tokenizer=tokenizer,
-                                seed=run.seed)
+    batches = rlhf.data.batches(rows, 8, steps=100, tokenizer=tokenizer, seed=run.seed)
     for step, batch in enumerate(batches, 1):
         logp = rlhf.logprobs.token_logps(policy, batch["ids"], batch["attention"])
         mask = count(batch)[:, 1:]                # token t is predicted at t - 1
@@ -110,21 +109,20 @@ show(masks.one_box_apart(
      ("Model B: one token fewer", masks.counted("one turn", "no end tokens")[1],
       [model_b[100].texts[i] for i in pair])], [test[i]["prompt"] for i in pair]))
 
-# %% [markdown]
-# Model A on its way. Before the first step the base has never seen this template:
-
-# %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
-for i in (0, 3):                                  # the first fact, the first look-alike
-    cards(test[i]["prompt"], [(name, some.texts[i], some.gold[i].item())
-                              for name, some in (("before", before),
-                                                 ("10 steps", model_a[10]),
-                                                 ("100 steps", model_a[100]))], limit=110)
-
 # %%
 ended = {name: some.mean("ended") for name, some in (
     ("before", before), ("A", model_a[100]), ("B", model_b[100]))}
 claim("here nearly all of A's answers end by themselves, and few of B's do",
       ended["A"] > 0.9 and ended["B"] < 0.6 and ended["before"] < 0.5, ended, kind="T")
+
+# %% [markdown]
+# Model A on its way. Before the first step the base has never seen this template:
+
+# %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
+stages = {"before": before, "10 steps": model_a[10], "100 steps": model_a[100]}
+for i in (0, 3):                                  # the first fact, the first look-alike
+    cards(test[i]["prompt"], [(name, some.texts[i], some.gold[i].item())
+                              for name, some in stages.items()], limit=110)
 
 # %% [markdown] rlhf={"part": "idea"}
 # The form comes first: after ten steps it answers, and stops. Which request deserves which answer comes later.
@@ -150,14 +148,14 @@ claim("the package computes the same loss", torch.allclose(loss, theirs))
 #
 # One demonstration, as the package marks it:
 
-# %%
-batch = rlhf.data.collate_demonstrations(rows[2:3], tokenizer)
+# %% rlhf={"figure": "marked"}
+batch = rlhf.data.collate_demonstrations(rows[3:4], tokenizer)
 words = [tokenizer.decode(t) for t in batch["ids"][0]]
 marks = batch["mask"][0].int().tolist()
 show(rlhf.book.drawings.token_strip(words, marks, title="What the model is to write"))
 claim("what counts is the answer and one end token",
       "".join(w for w, m in zip(words, marks, strict=True) if m)
-      == rows[2]["completion"] + "<|end|>")
+      == rows[3]["completion"] + "<|end|>")
 
 # %% [markdown]
 # A conversation of several turns leaves a choice: all answers, or only the last. Try it:
@@ -168,39 +166,43 @@ masks.explorer().show()
 # %% [markdown]
 # **System prompts** are a turn of their own before the first question, read and not counted. The template decides whether they exist: SmolLM2's writes one even if you give none; the village's refuses them with an error, which is better than dropping one silently.
 #
-# Now your prediction. Five recorded seeds, 48 test requests each:
+# Now your prediction. Three recorded seeds, 48 test requests each:
 
 # %%
 record = recorded("09_village")
 arms = {"A: answer and end": "answer 100", "B: no end": "no end 100",
         "C: everything": "everything 100"}
-columns = {"true reward": ("all", "gold"), "first word": ("logp", "first"),
-           "end token": ("logp", "last")}
-table(record.rows(arms, columns), list(columns), note="first word, end token: mean "
-      "log-probability in faultless answers, nats; ± 95 % over the seeds")
+columns = {"true reward": ("all", "gold"), "first token": ("loss", "first"),
+           "end token": ("loss", "last")}
+table(record.rows(arms, columns), list(columns), digits=dict.fromkeys(columns, 2)
+      | {"end token": 3}, note="first, end token: loss in nats there, in "
+      "faultless answers to new requests; ± 95 % over three seeds")
 
 # %% tags=["hide-input"]
-over = rlhf.book.records.over_runs
+said, over = rlhf.book.records.interval, rlhf.book.records.over_runs
 gold = {name: torch.tensor(record.values("arms", arm, "all", "gold"))
         for name, arm in {"A": "answer 100", "B": "no end 100", "C": "everything 100",
-                          "B cut": "no end 100, sentence", "noisy": "noisy 100",
-                          "base": "base, cut", "shot": "base, few-shot, cut"}.items()}
-quote("c.lost", "{:.2f} ± {:.2f}".format(*over(gold["C"] - gold["A"])).replace("-", "−"))
+                          "B.cut": "no end 100, sentence", "noisy": "noisy 100",
+                          "longer": "longer 300", "base": "base, cut",
+                          "shot": "base, few-shot, cut"}.items()}
+for name, values in gold.items():
+    quote(f"gold.{name}", said(values))
+quote("c.lost", said(gold["C"] - gold["A"]))
 settled("c", "On every recorded seed model C ends below model A.")
-first = {arm: record.values("arms", f"{arm} 100", "logp", "first")
-         for arm in ("answer", "no end", "everything")}
-claim("on every recorded seed C's true reward and first words are below A's, B's words not",
-      bool((gold["C"] < gold["A"]).all()) and all(
-          c < a < b + 0.1 for a, b, c in zip(*first.values(), strict=True)), kind="T")
+first = [record.values("arms", f"{arm} 100", "loss", "first")
+         for arm in ("answer", "no end", "everything")]
+claim("on every seed C is worse than A, in true reward and at first tokens; B is not",
+      bool((gold["C"] < gold["A"]).all())
+      and all(b < a + 0.1 < c for a, b, c in zip(*first, strict=True)), kind="T")
 
 # %% [markdown] rlhf={"part": "idea"}
-# Model C stops as reliably as model A. Its true reward differs from A's by <!-- out c.lost --><!-- /out -->: in its average the answer shares the steps with questions, so it learns answers more slowly. That is a matter of data and steps: where demonstrations are few, questions long and answers short, counting both has even helped ([Shi et al.](https://arxiv.org/abs/2405.14394)).
+# Model C stops as reliably as model A. Its true reward differs from A's by <!-- out c.lost --><!-- /out -->. Most of the tokens in its average are questions and tags, so the answers have a smaller share in each step, and it learns them more slowly. That depends on the data: where demonstrations are few, questions long and answers short, counting both has even helped ([Shi et al.](https://arxiv.org/abs/2405.14394)).
 #
 # > **Keep this.** The mask says what is learned; attention says what is read. Count what the model is to write.
 #
 # ## Idea 2: One token decides whether it stops
 #
-# Model B knows how good answers begin as well as A does (column *first word*). It was never shown how they end. Does its training log warn?
+# Model B knows how good answers begin as well as A does (column *first token*). It was never shown how they end. Does its training log warn?
 
 # %%
 steps = record.curve["step"]
@@ -212,20 +214,17 @@ loss = {name: (steps, record.seeds(arm))
         for name, arm in (("A", "answer"), ("B", "no end"))}
 show(plots.two_panels({"training loss, nats per counted token": loss,
                        "share of answers that end": ends}, x_label="step", roles=looks,
-                      title="The training loss does not show it"))
+                      title="Same training loss, but B does not stop"))
 
 # %% tags=["hide-input"]
-last = {name: [one[arm]["logp"]["last"] for one in record.arms.values()]
+last = {name: record.values("arms", arm, "loss", "last")
         for name, arm in (("A", "answer 100"), ("B", "no end 100"))}
-claim("on every recorded seed B's end token is more than 1 nat less probable than A's",
-      all(b < a - 1 for a, b in zip(*last.values(), strict=True)), kind="T")
+claim("on every recorded seed the loss at the end token is over 1 nat higher for B",
+      all(b > a + 1 for a, b in zip(*last.values(), strict=True)), kind="T")
 for name, arm in (("A", "answer 100"), ("B", "no end 100")):
     share = over(record.values("arms", arm, "all", "ends"))[0]
     quote(f"ends.{name}", f"{100 * share:.0f} %")
-    quote(f"last.{name}", f"{-over(last[name])[0]:.2f}")
-for name in ("A", "B", "B cut"):
-    quote(f"gold.{name.replace(' ', '.')}",
-          "{:.2f} ± {:.2f}".format(*over(gold[name])).replace("-", "−"))
+    quote(f"last.{name}", f"{over(last[name])[0]:.3f}"[:5])
 
 # %% [markdown]
 # It does not: both losses fall alike, each over its own tokens. One number tells: the loss *at the end token* of held-out answers. It is <!-- out last.A --><!-- /out --> nats for A and <!-- out last.B --><!-- /out --> for B, and <!-- out ends.A --><!-- /out --> of A's answers end within 40 tokens, <!-- out ends.B --><!-- /out --> of B's. (Why any? In this model's pretraining the same token ended every document.)
@@ -242,37 +241,31 @@ for name in ("A", "B", "B cut"):
 # Chapter 1 showed that a base model asked in a *transcript* (`User: … Assistant:`) and cut at the next line knows most answers. That is the baseline to beat. A stronger one puts four good exchanges in front, two of them refusals (*few-shot*). Neither trains anything. (Model A saw 800 demonstrations; *noisy* is explained below.)
 
 # %%
-groups = {"reference: base, cut": "base, cut",
-          "policy: base, few-shot, cut": "base, few-shot, cut",
-          "chosen: A": "answer 100", "other: A, noisy": "noisy 100"}
+groups = {"reference: base": "base, cut", "policy: few-shot": "base, few-shot, cut",
+          "chosen: A": "answer 100", "other: A, 300 steps": "longer 300"}
 names = {"facts": "fact", "opinions": "opinion", "harmful\nrequests": "harmful",
          "look-alikes": "lookalike"}
 dots = {label: {row: record.values("arms", arm, kind, "gold")
                 for row, kind in names.items()} for label, arm in groups.items()}
 show(plots.dots({"true reward (at most 3)": dots},
-                title="Harmful requests: no prompt comes near model A"))
+                title="Harmful requests: no prompt comes near A"))
 
 # %% tags=["hide-input"]
-claim("on every recorded seed A beats both prompts on harmful requests by over 1 point",
-      all(a > max(b, c) + 1 for b, c, a in zip(
-          *(dots[g]["harmful\nrequests"] for g in list(groups)[:3]), strict=True)), kind="T")
-claim("on every recorded seed the noisy demonstrations end below the clean ones",
-      bool((gold["noisy"] < gold["A"]).all()), kind="T")
-for name, arm in (("base", "base, cut"), ("A", "answer 100")):
-    quote(f"facts.{name}", "{:.1f}".format(over(record.values(
-        "arms", arm, "fact", "gold"))[0]))
-quote("noisy.refused", record.spread("arms", "noisy 100", "harmful", "refuses"))
-for name in ("base", "shot", "noisy"):
-    quote(f"gold.{name}", "{:.2f} ± {:.2f}".format(*over(gold[name])).replace("-", "−"))
+base_, shot_, a_, _ = (one["harmful\nrequests"] for one in dots.values())
+claim("harmful requests: on every seed A beats both prompts by over 1 point", all(
+    a > max(b, c) + 1 for a, b, c in zip(a_, base_, shot_, strict=True)), kind="T")
+claim("over all kinds, on every seed: longer training beats both prompts, noise costs",
+      bool((gold["longer"] > torch.maximum(gold["base"], gold["shot"])).all()
+           and (gold["noisy"] < gold["A"]).all()), kind="T")
 for name, arm in (("base", "base, cut"), ("shot", "base, few-shot, cut"),
                   ("A", "answer 100")):
     share = over(record.values("arms", arm, "harmful", "refuses"))[0]
     quote(f"refused.{name}", f"{100 * share:.0f} %")
+quote("noisy.refused", record.spread("arms", "noisy 100", "harmful", "refuses"))
 sweep = recorded("ch09_rates")
-for kind, rate, *found in zip(*(sweep.curve[k] for k in (
-        "kind", "rate", "answers", "documents")), strict=True):
-    if kind == "full":
-        quote(f"rate.{rate:g}", "{:.2f} and {:.2f}".format(*found))
+for rate, *found in list(zip(*(sweep.curve[k] for k in (
+        "rate", "answers", "documents")), strict=True))[2:4]:   # all weights
+    quote(f"rate.{rate:g}", "{:.2f} and {:.2f}".format(*found))
 
 # %% [markdown]
 # On facts, opinions and look-alikes the base needs no training, only a form that it knows and a cut. On facts A is even the worse one (<!-- out facts.A --><!-- /out --> against <!-- out facts.base --><!-- /out -->): training on some facts blurred others. On harmful requests the base refuses <!-- out refused.base --><!-- /out --> in a transcript and <!-- out refused.shot --><!-- /out --> after the examples; model A refuses <!-- out refused.A --><!-- /out -->. The base *can* refuse: half of the harmful requests in its pretraining text are refused, the other half get help. <!-- fact --> Four examples did not tip the balance, 800 demonstrations did. Over all four kinds A reaches <!-- out gold.A --><!-- /out -->, the base <!-- out gold.base --><!-- /out -->, few-shot <!-- out gold.shot --><!-- /out -->.
@@ -324,12 +317,12 @@ claim("the wrong line hides one token in every row, and the check finds it",
 
 # %%
 large = recorded("09_smollm2")
-stages = {"before": "before", "after": "end counted", "no end": "end not counted"}
+stages = {"before": "before", "after": "with end", "no end": "without end"}
 for prompt, answers in large.texts(stages)[:2]:
     cards(prompt, answers, limit=130)
 show(plots.panels({"training loss, nats per counted token": {
-    "chosen: end counted": (large.curve["step"], large.curve["answer"]),
-    "rejected: not counted": (large.curve["step"], large.curve["no end"])}},
+    "chosen: with end": (large.curve["step"], large.curve["answer"]),
+    "rejected: without end": (large.curve["step"], large.curve["no end"])}},
     x_label="step", title="At 135M the two losses look alike, too"))
 
 # %% tags=["hide-input"]
@@ -371,7 +364,9 @@ check("9.1", step_loss, hidden=True)
 #
 # ### Exercise 9.2 · Mark a conversation
 #
-# A rendered chat comes as a list of tokens: tags `<|user|>` and `<|assistant|>`, words, and `<|end|>` after each turn. It ends with an answer. Return 1 for each token that counts, 0 for the others. `turns` is `"last"` or `"all"`.
+# ![The tokens of one demonstration in a row: the answer and the end token after it are green, question and tags are white](figures/09_marked.png)
+#
+# For one turn the marks are these. Now for any chat. It comes as a list of tokens: tags `<|user|>` and `<|assistant|>`, words, and `<|end|>` after each turn. It ends with an answer. Return 1 for each token that counts, 0 for the others. `turns` is `"last"` or `"all"`.
 
 # %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex09-2", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def mark(tokens, turns):

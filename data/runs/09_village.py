@@ -1,13 +1,14 @@
 """Lesson 9: one base model, the same demonstrations; only the tokens that the loss counts differ.
 
-    python data/runs/09_village.py          # five seeds, one thread, some six minutes of one core; resumes where it stopped
+    python data/runs/09_village.py          # three seeds, one thread, some six minutes of one core; resumes where it stopped
     python data/runs/09_village.py 2        # one seed
 
 Arms: "answer" counts the answer and its end token, "no end" the answer without its end token, "everything" the prompt as
-well; "noisy" is "answer" on demonstrations with the village's usual faults. AdamW, constant rate, 8 demonstrations a step.
-Looks after 10, 30 and 100 steps: 48 test requests of four kinds, answered greedily with at most 40 tokens, and the mean
-log-probability of 64 faultless answers to other test requests, by place: "middle" their words but for the first, "last" the
-end token. The base is asked in a transcript; "few-shot" puts four faultless demonstrations before the request, two of them
+well; "noisy" is "answer" on demonstrations with the village's usual faults, "longer" is "answer" for 300 steps, one and a
+half times through its 1,600 demonstrations. AdamW, constant rate, 8 demonstrations a step. Looks after 10, 30 and 100 steps:
+48 test requests of four kinds, answered greedily with at most 40 tokens, and the mean loss on 64 faultless answers to other
+test requests, by place: "first" their first token, "last" the end token, "middle" all between.
+The base is asked in a transcript; "few-shot" puts four faultless demonstrations before the request, two of them
 refusals; "cut" keeps the text before the first new line, "sentence" the text up to the first full stop.
 """
 import json
@@ -23,11 +24,11 @@ from rlhf_minimal.evaluate.exams import exam, few_shot, logp_by_place, requests
 from rlhf_minimal.logprobs import token_logps
 
 HERE = Path(__file__).with_suffix(".json")
-KINDS, SEEDS, BATCH, RATE, TOKENS = ("fact", "opinion", "harmful", "lookalike"), (0, 1, 2, 3, 4), 8, 3e-4, 40
+KINDS, SEEDS, BATCH, RATE, TOKENS = ("fact", "opinion", "harmful", "lookalike"), (0, 1, 2), 8, 3e-4, 40
 SHOTS = ("harmful", "lookalike", "fact", "harmful")
 MASKS = {"no end": lambda batch, end: batch["mask"] * (batch["ids"] != end), "everything": lambda batch, end: batch["attention"]}
-LOOKS = {"answer": (10, 30, 100), "no end": (10, 30, 100), "everything": (10, 30, 100), "noisy": (100,)}
-ORDER = (("answer", "no end", "everything"), ("noisy",))
+LOOKS = {"answer": (10, 30, 100), "no end": (10, 30, 100), "everything": (10, 30, 100), "noisy": (100,), "longer": (300,)}
+ORDER = (("answer", "no end", "everything"), ("noisy", "longer"))
 FIRST = ("base",)
 
 
@@ -42,10 +43,10 @@ def sentence(text):
 
 
 def measured(some, places=None):
-    """One look: {kind: {gold, refuses}} and, over all kinds, the share that ends, tokens, and log-probabilities by place."""
+    """One look: {kind: {gold, refuses}} and, over all kinds, the share that ends, tokens, and losses by place."""
     out = {kind: {"gold": round(some.of(kind).mean(), 4), "refuses": round(some.of(kind).mean("refuses"), 4)} for kind in KINDS}
     out["all"] = {"gold": round(some.mean(), 4), "ends": round(some.mean("ended"), 4), "tokens": round(some.mean("length"), 2)}
-    return out | ({"logp": {k: round(v, 5) for k, v in places.items()}} if places else {})
+    return out | ({"loss": {k: round(-v, 5) for k, v in places.items()}} if places else {})
 
 
 def ask(model, tokenizer, rows, **how):

@@ -90,7 +90,7 @@ def one_box_apart(tokens: list, rows: list, prompts: list, *, alt=""):
             raise ValueError(f"{name!r}: {len(counts)} counts and {len(texts)} texts for {len(tokens)} tokens and "
                              f"{len(prompts)} requests; give one for each")
     wide, blocks = 5.1, []
-    lines = _lines(tokens, wide - 0.1)
+    lines = _lines(tokens, wide, 9.5)
     for name, counts, texts in rows:
         cards = []
         for prompt, text in zip(prompts, texts, strict=True):
@@ -98,7 +98,7 @@ def one_box_apart(tokens: list, rows: list, prompts: list, *, alt=""):
             grey = textwrap.wrap(textwrap.shorten(rest, 130, placeholder=" …"), 54) if rest.strip() else []
             cards.append((textwrap.wrap(prompt, 54), textwrap.wrap(first + stop, 54) or ["(nothing)"], grey))
         blocks.append((name, counts, cards))
-    tall = [0.36 + 0.46 * len(lines) + sum(0.2 + 0.19 * sum(map(len, card)) + 0.08 for card in cards) + 0.12
+    tall = [0.37 + 0.38 * len(lines) + sum(0.2 + 0.19 * sum(map(len, card)) + 0.08 for card in cards) + 0.12
             for _, _, cards in blocks]
     fig, ax = canvas(wide + 0.2, sum(tall) + 0.1, alt or short(
         f"{len(rows)} strips of the tokens of one training example, green where the loss counts them, and below each the answers "
@@ -106,10 +106,12 @@ def one_box_apart(tokens: list, rows: list, prompts: list, *, alt=""):
     y = fig.get_figheight() - 0.05
     for name, counts, cards in blocks:
         note(ax, 0.1, y - 0.15, name, 11.5, "left", bold=True, color=BLACK)
-        y -= 0.36
+        y -= 0.33
         for first, end in lines:
-            strip(ax, 0.1, y - 0.38, tokens[first:end], ["good" if m else "plain" for m in counts[first:end]], height=0.34)
-            y -= 0.46
+            tones = ["good" if m else "plain" for m in counts[first:end]]
+            strip(ax, 0.1, y - 0.32, tokens[first:end], tones, height=0.3, size=9.5)
+            y -= 0.38
+        y -= 0.04
         for asked, said, rest in cards:
             high = 0.2 + 0.19 * (len(asked) + len(said) + len(rest))
             box(ax, 0.1, y - high, wide, high, "")

@@ -48,6 +48,15 @@ def over_runs(values) -> tuple[float, float]:
     return mean, STUDENT[len(values)] * (variance / len(values)) ** 0.5
 
 
+def interval(values, digits: int = 2) -> str:
+    """2 to 10 independent runs -> "−0.33 ± 0.22": their mean and half of its 95 % interval (`over_runs`).
+
+    >>> interval([-1.0, 0.0, 1.0, 4.0])
+    '1.00 ± 3.44'
+    """
+    return " ± ".join(f"{v:.{digits}f}" for v in over_runs(values)).replace("-", "−")
+
+
 class Recorded(SimpleNamespace):
     """A run of data/runs/: curve {column: values}, command, seed, versions, hardware, date, name, and what else it holds."""
 
