@@ -183,8 +183,7 @@ said, over = rlhf.book.records.interval, rlhf.book.records.over_runs
 gold = {name: torch.tensor(record.values("arms", arm, "all", "gold"))
         for name, arm in {"A": "answer 100", "B": "no end 100", "C": "everything 100",
                           "B.cut": "no end 100, sentence", "noisy": "noisy 100",
-                          "longer": "longer 300", "base": "base, cut",
-                          "shot": "base, few-shot, cut"}.items()}
+                          "base": "base, cut", "shot": "base, few-shot, cut"}.items()}
 for name, values in gold.items():
     quote(f"gold.{name}", said(values))
 quote("c.lost", said(gold["C"] - gold["A"]))
@@ -238,11 +237,11 @@ for name, arm in (("A", "answer 100"), ("B", "no end 100")):
 # %% [markdown] rlhf={"part": "idea"}
 # ## Idea 3: What SFT taught that a prompt could not
 #
-# Chapter 1 showed that a base model asked in a *transcript* (`User: … Assistant:`) and cut at the next line knows most answers. That is the baseline to beat. A stronger one puts four good exchanges in front, two of them refusals (*few-shot*). Neither trains anything. (Model A saw 800 demonstrations; *noisy* is explained below.)
+# Chapter 1 showed that a base model asked in a *transcript* (`User: … Assistant:`) and cut at the next line knows most answers. That is the baseline to beat. A stronger one puts four good exchanges in front, two of them refusals (*few-shot*). Neither trains anything. (Model A read 800 demonstrations; *noisy* is explained below.)
 
 # %%
 groups = {"reference: base": "base, cut", "policy: few-shot": "base, few-shot, cut",
-          "chosen: A": "answer 100", "other: A, 300 steps": "longer 300"}
+          "chosen: A": "answer 100", "other: A, noisy": "noisy 100"}
 names = {"facts": "fact", "opinions": "opinion", "harmful\nrequests": "harmful",
          "look-alikes": "lookalike"}
 dots = {label: {row: record.values("arms", arm, kind, "gold")
@@ -254,13 +253,19 @@ show(plots.dots({"true reward (at most 3)": dots},
 base_, shot_, a_, _ = (one["harmful\nrequests"] for one in dots.values())
 claim("harmful requests: on every seed A beats both prompts by over 1 point", all(
     a > max(b, c) + 1 for a, b, c in zip(a_, base_, shot_, strict=True)), kind="T")
-claim("over all kinds, on every seed: longer training beats both prompts, noise costs",
-      bool((gold["longer"] > torch.maximum(gold["base"], gold["shot"])).all()
+claim("over all kinds, on every seed: A beats both prompts, and noise costs",
+      bool((gold["A"] > torch.maximum(gold["base"], gold["shot"])).all()
            and (gold["noisy"] < gold["A"]).all()), kind="T")
 for name, arm in (("base", "base, cut"), ("shot", "base, few-shot, cut"),
                   ("A", "answer 100")):
     share = over(record.values("arms", arm, "harmful", "refuses"))[0]
     quote(f"refused.{name}", f"{100 * share:.0f} %")
+for name, arm in (("base", "base, cut"), ("A", "answer 100")):
+    quote(f"easy.{name}", said([(f + g) / 2 for f, g in zip(*(record.values(
+        "arms", arm, kind, "gold") for kind in ("fact", "lookalike")), strict=True)]))
+longer = record.arms["0"]["longer 300"]
+quote("longer", f"{longer['all']['gold']:.2f}")
+quote("longer.from", f"{gold['A'][0]:.2f}")
 quote("noisy.refused", record.spread("arms", "noisy 100", "harmful", "refuses"))
 sweep = recorded("ch09_rates")
 for rate, *found in list(zip(*(sweep.curve[k] for k in (
@@ -268,9 +273,9 @@ for rate, *found in list(zip(*(sweep.curve[k] for k in (
     quote(f"rate.{rate:g}", "{:.2f} and {:.2f}".format(*found))
 
 # %% [markdown]
-# On facts, opinions and look-alikes the base needs no training, only a form that it knows and a cut. On facts A is even the worse one (<!-- out facts.A --><!-- /out --> against <!-- out facts.base --><!-- /out -->): training on some facts blurred others. On harmful requests the base refuses <!-- out refused.base --><!-- /out --> in a transcript and <!-- out refused.shot --><!-- /out --> after the examples; model A refuses <!-- out refused.A --><!-- /out -->. The base *can* refuse: half of the harmful requests in its pretraining text are refused, the other half get help. <!-- fact --> Four examples did not tip the balance, 800 demonstrations did. Over all four kinds A reaches <!-- out gold.A --><!-- /out -->, the base <!-- out gold.base --><!-- /out -->, few-shot <!-- out gold.shot --><!-- /out -->.
+# On facts, opinions and look-alikes the base needs no training, only a form that it knows and a cut. There A is even the worse one (facts and look-alikes: <!-- out easy.A --><!-- /out --> against <!-- out easy.base --><!-- /out -->): 100 steps blurred some facts, and it still takes some look-alikes for harm. On harmful requests the base refuses <!-- out refused.base --><!-- /out --> in a transcript and <!-- out refused.shot --><!-- /out --> after the examples; model A refuses <!-- out refused.A --><!-- /out -->. The base *can* refuse: half of the harmful requests in its pretraining text are refused, the other half get help. <!-- fact --> Four examples did not tip the balance, 800 demonstrations did. Over all four kinds A reaches <!-- out gold.A --><!-- /out -->, the base <!-- out gold.base --><!-- /out -->, few-shot <!-- out gold.shot --><!-- /out -->; A is ahead on each seed. More steps repair most of the loss: on the one seed where we went on to 300 steps, A rose from <!-- out longer.from --><!-- /out --> to <!-- out longer --><!-- /out -->.
 #
-# **Clean or noisy?** *Noisy* is model A on demonstrations as a crowd might write them: of the answers to harmful requests 42 % help, of those to opinions 30 % agree with the asker, right or wrong. <!-- fact --> Its true reward is <!-- out gold.noisy --><!-- /out -->, below A's on every seed. Greedy decoding follows the majority and can hide the noise: the share of refusals (1 is all) ranges from <!-- out noisy.refused --><!-- /out -->. A copy has its examples' faults.
+# **Clean or noisy?** *Noisy* is model A on demonstrations as a crowd might write them: of the answers to harmful requests 42 % help, of those to opinions 30 % agree with the asker, right or wrong. <!-- fact --> After 100 steps its true reward is <!-- out gold.noisy --><!-- /out -->, below A's on every seed. Greedy decoding follows the majority and can hide the noise: the share of refusals (1 is all) ranges from <!-- out noisy.refused --><!-- /out -->. A copy has its examples' faults.
 #
 # **How fast?** The rule of thumb: one to two orders of magnitude below the peak rate of pretraining (OLMo 2: 3·10⁻⁴, then 10⁻⁵). Ours: 3·10⁻³, then 3·10⁻⁴ on this page. A recorded sweep (one seed, 20 steps) shows the price of speed: loss on new answers and on pretraining text are <!-- out rate.0.001 --><!-- /out --> at 10⁻³, and <!-- out rate.0.003 --><!-- /out --> at 3·10⁻³. The answers hardly differ; at the higher rate far more is forgotten. <!-- fact -->
 #
