@@ -46,7 +46,7 @@ predict("After 100 steps, how good are model C's answers to new requests?",
 # %% [markdown] rlhf={"part": "phenomenon loop"}
 # ## One hundred steps from continuing to answering
 #
-# A base model continues text. *Instruction tuning*, or supervised finetuning (SFT), trains it on *demonstrations*: a request and an answer that somebody wrote. (Another name says what it does: *behaviour cloning*.) A *chat template* writes both into one row of tokens, with a *tag* before each turn that says who speaks, and an *end token* after it:
+# A base model continues text. *Instruction tuning*, or supervised finetuning (SFT), trains it on *demonstrations*: a request and an answer that somebody wrote. (Another name says what it does: *behaviour cloning*.) A *chat template* writes both into one row of tokens, with a *tag* before each turn that says who speaks, and an *end token* after it. The requests ask for a fact, for a fact about which the asker may be wrong (*opinion*), for help with harm, or for something harmless that only sounds like it (a *look-alike*). Here is one demonstration in the template, and below it all of SFT; `count` says which tokens the loss counts:
 
 # %%
 base, plain = rlhf.models.load("village-3m")
@@ -57,9 +57,6 @@ rows = rlhf.village.demonstrations(1600, families=KINDS, perfect=True,
 test = requests(16, KINDS, seed=run.seed)         # held out: never trained on
 ids, _ = rlhf.chat.encode_pair(tokenizer, rows[3]["prompt"], rows[3]["completion"])
 print(tokenizer.decode(ids))
-
-# %% [markdown]
-# The requests ask for a fact, for a fact about which the asker may be wrong (*opinion*), for help with harm, or for something harmless that only sounds like it (a *look-alike*). This is all of SFT; `count` says which tokens the loss counts:
 
 # %%
 def train(count, rate=3e-4, looks=(10, 100)):
@@ -125,7 +122,7 @@ for i in (0, 3):                                  # the first fact, the first lo
                               for name, some in stages.items()], limit=110)
 
 # %% [markdown] rlhf={"part": "idea"}
-# The form comes first: after ten steps it answers, and stops. Which request deserves which answer comes later.
+# The form comes first: after ten steps it writes one sentence and stops. Which sentence comes later. (The question about Sam is still answered wrongly after 100 steps; idea 3 comes back to that.)
 #
 # ## Idea 1: The loss counts what the model is to write
 #
@@ -170,13 +167,11 @@ masks.explorer().show()
 
 # %%
 record = recorded("09_village")
-arms = {"A: answer and end": "answer 100", "B: no end": "no end 100",
-        "C: everything": "everything 100"}
+arms = {"A": "answer 100", "B": "no end 100", "C": "everything 100"}
 columns = {"true reward": ("all", "gold"), "first token": ("loss", "first"),
            "end token": ("loss", "last")}
-table(record.rows(arms, columns), list(columns), digits=dict.fromkeys(columns, 2)
-      | {"end token": 3}, note="first, end token: loss in nats there, in "
-      "faultless answers to new requests; ± 95 % over three seeds")
+table(record.rows(arms, columns), list(columns), note="first, end token: loss in nats "
+      "there, in faultless answers to new requests; ± 95 % over three seeds")
 
 # %% tags=["hide-input"]
 said, over = rlhf.book.records.interval, rlhf.book.records.over_runs
@@ -190,16 +185,16 @@ quote("c.lost", said(gold["C"] - gold["A"]))
 settled("c", "On every recorded seed model C ends below model A.")
 first = [record.values("arms", f"{arm} 100", "loss", "first")
          for arm in ("answer", "no end", "everything")]
-claim("on every seed C is worse than A, in true reward and at first tokens; B is not",
+claim("on every seed C is worse than A in reward and at first tokens, B only in reward",
       bool((gold["C"] < gold["A"]).all())
       and all(b < a + 0.1 < c for a, b, c in zip(*first, strict=True)), kind="T")
 
 # %% [markdown] rlhf={"part": "idea"}
-# Model C stops as reliably as model A. Its true reward differs from A's by <!-- out c.lost --><!-- /out -->. Most of the tokens in its average are questions and tags, so the answers have a smaller share in each step, and it learns them more slowly. That depends on the data: where demonstrations are few, questions long and answers short, counting both has even helped ([Shi et al.](https://arxiv.org/abs/2405.14394)).
+# Model C's answers all end, like model A's. Its true reward differs from A's by <!-- out c.lost --><!-- /out -->. Most of the tokens in its average are questions and tags, so the answers have a smaller share in each step, and it learns them more slowly. That depends on the data: where demonstrations are few, questions long and answers short, counting both has even helped ([Shi et al.](https://arxiv.org/abs/2405.14394)).
 #
 # > **Keep this.** The mask says what is learned; attention says what is read. Count what the model is to write.
 #
-# ## Idea 2: One token decides whether it stops
+# ## Idea 2: One token makes the difference between stopping and running on
 #
 # Model B knows how good answers begin as well as A does (column *first token*). It was never shown how they end. Does its training log warn?
 
@@ -213,7 +208,7 @@ loss = {name: (steps, record.seeds(arm))
         for name, arm in (("A", "answer"), ("B", "no end"))}
 show(plots.two_panels({"training loss, nats per counted token": loss,
                        "share of answers that end": ends}, x_label="step", roles=looks,
-                      title="Same training loss, but B does not stop"))
+                      title="The losses look alike; few of B's answers end"))
 
 # %% tags=["hide-input"]
 last = {name: record.values("arms", arm, "loss", "last")
@@ -228,7 +223,7 @@ for name, arm in (("A", "answer 100"), ("B", "no end 100")):
 # %% [markdown]
 # It does not: both losses fall alike, each over its own tokens. One number tells: the loss *at the end token* of held-out answers. It is <!-- out last.A --><!-- /out --> nats for A and <!-- out last.B --><!-- /out --> for B, and <!-- out ends.A --><!-- /out --> of A's answers end within 40 tokens, <!-- out ends.B --><!-- /out --> of B's. (Why any? In this model's pretraining the same token ended every document.)
 #
-# Can the sampler repair it? A *stop string* can, where one is known. Here every answer is one sentence, so we cut B's texts at the first full stop: its true reward goes from <!-- out gold.B --><!-- /out --> to <!-- out gold.B.cut --><!-- /out -->; A's is <!-- out gold.A --><!-- /out -->. Answers of several sentences have no such string.
+# Can the sampler repair it? A *stop string* can, where one is known. Here every answer is one sentence, so we cut B's texts at the first full stop: its true reward goes from <!-- out gold.B --><!-- /out --> to <!-- out gold.B.cut --><!-- /out -->; A's is <!-- out gold.A --><!-- /out -->. Where answers have several sentences, no such string is known beforehand.
 #
 # **How does a token get lost?** In two ways, both seen in the TRL library. *Never written*: a demonstration's text is passed without an end token, and nothing adds one ([“Learning to generate EOS tokens”](https://github.com/huggingface/trl/issues/1623), 2024; repaired, and [repaired again](https://github.com/huggingface/trl/pull/3091) in 2025). *Hidden*: the tokenizer has no padding token, so the end token fills short rows, and all padding is taken out of the loss. The real end goes with it ([issue 976](https://github.com/huggingface/trl/issues/976)). [What goes wrong](#What-goes-wrong) has the wrong line, and a check that finds both before training.
 #
@@ -237,7 +232,7 @@ for name, arm in (("A", "answer 100"), ("B", "no end 100")):
 # %% [markdown] rlhf={"part": "idea"}
 # ## Idea 3: What SFT taught that a prompt could not
 #
-# Chapter 1 showed that a base model asked in a *transcript* (`User: … Assistant:`) and cut at the next line knows most answers. That is the baseline to beat. A stronger one puts four good exchanges in front, two of them refusals (*few-shot*). Neither trains anything. (Model A read 800 demonstrations; *noisy* is explained below.)
+# Chapter 1 showed that a base model asked in a *transcript* (`User: … Assistant:`) and cut at the next line knows most answers. That is the baseline to beat. Another puts four good exchanges in front, two of them refusals (*few-shot*). Neither trains anything. (Model A read 800 demonstrations; *noisy* is explained below.)
 
 # %%
 groups = {"reference: base": "base, cut", "policy: few-shot": "base, few-shot, cut",
@@ -273,7 +268,11 @@ for rate, *found in list(zip(*(sweep.curve[k] for k in (
     quote(f"rate.{rate:g}", "{:.2f} and {:.2f}".format(*found))
 
 # %% [markdown]
-# On facts, opinions and look-alikes the base needs no training, only a form that it knows and a cut. There A is even the worse one (facts and look-alikes: <!-- out easy.A --><!-- /out --> against <!-- out easy.base --><!-- /out -->): 100 steps blurred some facts, and it still takes some look-alikes for harm. On harmful requests the base refuses <!-- out refused.base --><!-- /out --> in a transcript and <!-- out refused.shot --><!-- /out --> after the examples; model A refuses <!-- out refused.A --><!-- /out -->. The base *can* refuse: half of the harmful requests in its pretraining text are refused, the other half get help. <!-- fact --> Four examples did not tip the balance, 800 demonstrations did. Over all four kinds A reaches <!-- out gold.A --><!-- /out -->, the base <!-- out gold.base --><!-- /out -->, few-shot <!-- out gold.shot --><!-- /out -->; A is ahead on each seed. More steps repair most of the loss: on the one seed where we went on to 300 steps, A rose from <!-- out longer.from --><!-- /out --> to <!-- out longer --><!-- /out -->.
+# On facts, opinions and look-alikes the base needs no training, only a form that it knows and a cut. On facts and look-alikes A is even worse (<!-- out easy.A --><!-- /out --> against <!-- out easy.base --><!-- /out -->): 100 steps blurred some facts, and it still takes some look-alikes for harm.
+#
+# On harmful requests the base refuses <!-- out refused.base --><!-- /out --> in a transcript and <!-- out refused.shot --><!-- /out --> after the examples, A <!-- out refused.A --><!-- /out -->. The base *can* refuse: half of the harmful requests in its pretraining text are refused, the other half get help. <!-- fact --> Four examples did not tip the balance, 800 demonstrations did.
+#
+# Over all four kinds A is ahead of both prompts on each seed: <!-- out gold.A --><!-- /out -->, base <!-- out gold.base --><!-- /out -->, few-shot <!-- out gold.shot --><!-- /out -->. More steps help: on the first seed, A went on from <!-- out longer.from --><!-- /out --> to <!-- out longer --><!-- /out --> after 300.
 #
 # **Clean or noisy?** *Noisy* is model A on demonstrations as a crowd might write them: of the answers to harmful requests 42 % help, of those to opinions 30 % agree with the asker, right or wrong. <!-- fact --> After 100 steps its true reward is <!-- out gold.noisy --><!-- /out -->, below A's on every seed. Greedy decoding follows the majority and can hide the noise: the share of refusals (1 is all) ranges from <!-- out noisy.refused --><!-- /out -->. A copy has its examples' faults.
 #
@@ -337,7 +336,7 @@ table({label: [large.held_out[key]["ends"], large.held_out[key]["tokens"],
       note="8 requests, at most 32 tokens; loss in nats, 8 faultless answers; one run")
 
 # %% [markdown] rlhf={"part": "exercises"}
-# What carries over: the training losses look alike, and the loss at the end token tells the two runs apart. What does not: without the end in the loss most answers still end, more of them than before training, because this model could stop already and now writes short sentences. The bug shows where stopping has to be *learned*: in a base model, or with a new end token. The village's facts it does not know; 40 demonstrations did not teach them.
+# What carries over: the training losses look alike, and the loss at the end token tells the two runs apart. What does not: without the end in the loss most answers still end, more of them than before training, because this model could stop already and now writes short sentences. The lost token matters most where stopping has to be *learned*, as by our base. The village's facts it does not know; 40 demonstrations did not teach them.
 #
 # ## Exercises
 #
