@@ -278,7 +278,7 @@ for rate, *found in list(zip(*(sweep.curve[k] for k in (
 #
 # **How fast?** The rule of thumb: one to two orders of magnitude below the peak rate of pretraining (OLMo 2: 3·10⁻⁴, then 10⁻⁵). Ours: 3·10⁻³, then 3·10⁻⁴ on this page. A recorded sweep (one seed, 20 steps) shows the price of speed: loss on new answers and on pretraining text are <!-- out rate.0.001 --><!-- /out --> at 10⁻³, and <!-- out rate.0.003 --><!-- /out --> at 3·10⁻³. The answers hardly differ; at the higher rate far more is forgotten. <!-- fact -->
 #
-# > **Mid-training.** Between pretraining and SFT many recipes put a stage on selected text, often with conversations in it, while the learning rate goes to zero (*annealing*). The loss counts every token. What SFT then finds is a base that already knows the form.
+# > **Mid-training.** Between pretraining and SFT many recipes put a stage on selected text, often with conversations in it, while the learning rate goes to zero (*annealing*). The loss counts every token. SFT then often starts from a base that already knows a form of conversation.
 #
 # > **Keep this.** Much of an assistant is already in the base, and a prompt with a cut brings it out. Compare with that first. SFT adds the form, the stop, and a choice between things that the base does both ways.
 
