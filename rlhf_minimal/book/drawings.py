@@ -237,11 +237,11 @@ def token_strip(tokens: list, counts, *, title="", alt=""):
     return fig
 
 
-def _lines(tokens, width):
+def _lines(tokens, width, size=10.5):
     """[(first, last)] of the lines into which a strip of tokens is broken."""
     lines, first, used = [], 0, 0.0
     for i, token in enumerate(tokens):
-        w = token_width(token) + 0.06
+        w = token_width(token, size) + 0.06
         if used + w > width and i > first:
             lines.append((first, i))
             first, used = i, 0.0

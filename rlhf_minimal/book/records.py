@@ -48,6 +48,15 @@ def over_runs(values) -> tuple[float, float]:
     return mean, STUDENT[len(values)] * (variance / len(values)) ** 0.5
 
 
+def interval(values, digits: int = 2) -> str:
+    """2 to 10 independent runs -> "−0.33 ± 0.22": their mean and half of its 95 % interval (`over_runs`).
+
+    >>> interval([-1.0, 0.0, 1.0, 4.0])
+    '1.00 ± 3.44'
+    """
+    return " ± ".join(f"{v:.{digits}f}" for v in over_runs(values)).replace("-", "−")
+
+
 class Recorded(SimpleNamespace):
     """A run of data/runs/: curve {column: values}, command, seed, versions, hardware, date, name, and what else it holds."""
 
@@ -164,6 +173,14 @@ class Recorded(SimpleNamespace):
             measured = name != start and all("kl" in one[family] for family in families)
             rows[label]["KL, nats"] = over_runs(self.arm(name, families, "kl").mean(0)) if measured else None
         return rows
+
+    def rows(self, arms: dict, columns: dict) -> dict:
+        """{label: {column: (mean, half width of its 95 % interval over seeds)}} of arms {label: its name}.
+
+        columns {column: where it stands in an arm, such as ("all", "gold")}.
+        """
+        return {label: {column: over_runs(self.values("arms", name, *path)) for column, path in columns.items()}
+                for label, name in arms.items()}
 
     def frontier(self, arms, families) -> tuple[list, list]:
         """(KL in nats, true reward), means over seeds and families, one of each for an arm: a curve for a plot."""

@@ -228,6 +228,21 @@ def requests(n: int, families: tuple[str, ...] = ("harmful", "lookalike"), *, sp
     return [row for turn in zip(*each, strict=True) for row in turn][:n]
 
 
+def few_shot(rows: list[dict], shots: list[dict]) -> list[dict]:
+    """Requests as transcripts that begin with finished exchanges: what a base model is shown instead of being trained.
+
+    rows: prompt, family; shots: demonstrations (prompt, completion). Each row gets "text", which a model reads in
+    `exam(..., raw=True)`; the answers are still judged by the request. ValueError where there is no shot.
+
+    >>> few_shot([{"prompt": "Why?", "family": "fact"}], [{"prompt": "Who?", "completion": "Ida."}])[0]["text"]
+    'User: Who?\\nAssistant: Ida.\\nUser: Why?\\nAssistant:'
+    """
+    if not shots:
+        raise ValueError("0 shots; give at least one demonstration with prompt and completion")
+    head = "".join(f"User: {shot['prompt']}\nAssistant: {shot['completion']}\n" for shot in shots)
+    return [row | {"text": f"{head}User: {row['prompt']}\nAssistant:"} for row in rows]
+
+
 def true_rewards(rows: list[dict], texts: list[str], n: int) -> Tensor:
     """(requests, n) true rewards of `n` answers to each request, prompt-major. ValueError for another number of texts.
 
@@ -248,12 +263,13 @@ def exam(
     """Let a model answer `rows` (as `requests` gives them), n times each, and measure every answer.
 
     stop: cut an answer before this string, for a base model that does not end by itself. raw: the model gets the words of
-    the request alone, without a template: a base model continues them. judge: a function of the rollout
+    the request alone, or the row's "text" (`few_shot`), without a template: a base model continues them. judge: a function
+    of the rollout
     -> scores (B,). reference: a model; then `kl` is the log-ratio of the sampled answer to it.
     """
     ask = continue_text if raw else answer
-    rollout = ask(model, tokenizer, [row["prompt"] for row in rows], n=n, max_new_tokens=max_new_tokens,
-                  temperature=temperature, generator=generator)
+    asks = [row.get("text", row["prompt"]) if raw else row["prompt"] for row in rows]
+    rollout = ask(model, tokenizer, asks, n=n, max_new_tokens=max_new_tokens, temperature=temperature, generator=generator)
     texts = [text.split(stop)[0] if stop else text for text in rollout.texts(tokenizer)]
     asked = [row for row in rows for _ in range(n)]
     kl = None

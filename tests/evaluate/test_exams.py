@@ -17,6 +17,7 @@ from rlhf_minimal.evaluate.exams import (
     constant,
     continue_text,
     exam,
+    few_shot,
     judged,
     logp_by_place,
     refusals_at,
@@ -279,6 +280,19 @@ def test_a_summary_holds_the_shares_of_each_family():
     some = refusals.summary()
     assert (some["facts right"], some["sums right"], some["harm refused"], some["ends by itself"]) == (0, 0, 1, 1)
     assert some["KL, nats"] is None and some["true reward"][0] == pytest.approx(refusals.mean())
+
+
+def test_few_shots_are_read_and_the_request_is_judged(start):
+    model, tokenizer = start
+    shots = [{"prompt": "Where is Ida?", "completion": "At home."}, {"prompt": "Why?", "completion": "It rains."}]
+    rows = few_shot(requests(2, ("fact",)), shots)
+    assert rows[0]["text"] == ("User: Where is Ida?\nAssistant: At home.\nUser: Why?\nAssistant: It rains.\n"
+                               f"User: {rows[0]['prompt']}\nAssistant:")
+    got = exam(model, tokenizer, rows, raw=True, temperature=0.0, max_new_tokens=8)
+    alone = continue_text(model, tokenizer, [row["text"] for row in rows], temperature=0.0, max_new_tokens=8)
+    assert got.texts == alone.texts(tokenizer) and got.gold[0] == pytest.approx(village.gold(rows[0]["prompt"], got.texts[0]))
+    with pytest.raises(ValueError, match="0 shots"):
+        few_shot(rows, [])
 
 
 def test_a_raw_exam_continues_the_words_of_the_request(start):

@@ -115,16 +115,45 @@ def weights_tensor(counts, window):
     return counts / torch.zeros(int(step[-1]) + 1, dtype=torch.float64).index_add(0, step, counts)[step]
 
 
+def step_once(parts):
+    return -sum((x * m).sum() for x, m in parts) / sum(m.sum() for _, m in parts)
+
+
+def step_joined(parts):
+    return -torch.cat([x[m > 0] for x, m in parts]).mean()
+
+
+def _sum(parts):
+    return -sum((x * m).sum() for x, m in parts)
+
+
+def _means(parts):
+    return [-(x * m).sum() / m.sum() for x, m in parts]
+
+
 RIGHT = {
-    "9.1": [mark_right, mark_backwards],
-    "9.2": [labels_where, labels_loop],
-    "9.3": [read_sums, read_weights],
-    "9.4": [misfit_pattern, misfit_walk],
-    "9.5": [weights_lists, weights_tensor],
+    "9.1": [step_once, step_joined],
+    "9.2": [mark_right, mark_backwards],
+    "9.3": [labels_where, labels_loop],
+    "9.4": [read_sums, read_weights],
+    "9.5": [misfit_pattern, misfit_walk],
+    "9.6": [weights_lists, weights_tensor],
 }
 
 WRONG = {  # {exercise: {the misconception's name: answer}}
     "9.1": {
+        "the sign of a loss": lambda parts: -step_once(parts),
+        "the mean of means is the mean": lambda parts: sum(_means(parts)) / len(parts),
+        "means add up": lambda parts: sum(_means(parts)),
+        "the divisor is a learning rate": _sum,
+        "a part is the unit": lambda parts: _sum(parts) / len(parts),
+        "a row is the unit": lambda parts: _sum(parts) / sum(len(x) for x, _ in parts),
+        "a token that does not count still divides": lambda parts: _sum(parts) / sum(x.numel() for x, _ in parts),
+        "pretraining's loss": lambda parts: -torch.cat([x.flatten() for x, _ in parts]).mean(),
+        "another loss": lambda parts: 0.5,
+        "the wrong kind of answer": lambda parts: parts,
+    },
+    "9.2": {
         "the loss must cover the prompt so that the model sees it": lambda tokens, turns: [1] * len(tokens),
         "the end token belongs to the template":
             lambda tokens, turns: _marks(tokens, turns, lambda role, kind: role == ANSWER and kind == "word"),
@@ -141,7 +170,7 @@ WRONG = {  # {exercise: {the misconception's name: answer}}
         "the wrong length": lambda tokens, turns: mark_right(tokens, turns)[1:],
         "the wrong kind of answer": lambda tokens, turns: tokens,
     },
-    "9.2": {
+    "9.3": {
         "generation length is a sampling setting":
             lambda ids, attention, start: torch.where((ids != 0) & _after(ids, start), ids, -100),
         "padding is text": lambda ids, attention, start: torch.where(_after(ids, start), ids, -100),
@@ -155,7 +184,7 @@ WRONG = {  # {exercise: {the misconception's name: answer}}
         "another set of labels": lambda ids, attention, start: ids,
         "the wrong kind of answer": lambda ids, attention, start: start,
     },
-    "9.3": {
+    "9.4": {
         "turns count once either way": lambda turns: (sum(map(sum, turns)),) * 2,
         "the two are swapped": lambda turns: read_sums(turns)[::-1],
         "earlier answers are not in the prompt":
@@ -170,7 +199,7 @@ WRONG = {  # {exercise: {the misconception's name: answer}}
         "the wrong kind of answer": lambda turns: "many",
         "the wrong length": lambda turns: [1],
     },
-    "9.4": {
+    "9.5": {
         "templates are cosmetic": lambda *a: False,
         "a detector that always rings": lambda *a: True,
         "the detector upside down": lambda *a: not misfit_pattern(*a),
@@ -181,7 +210,7 @@ WRONG = {  # {exercise: {the misconception's name: answer}}
         "another grammar": lambda ids, user, assistant, end: end not in ids,
         "the wrong kind of answer": lambda ids, *a: ids[0],
     },
-    "9.5": {
+    "9.6": {
         "accumulation is exactly a bigger batch": lambda counts, window: [1 / window] * len(counts),
         "the mean of means is the mean":
             lambda counts, window: _windows(counts, window, lambda part: [1 / len(part)] * len(part)),

@@ -11,10 +11,11 @@
 # ---
 
 # %% [markdown]
-# # 9 · Instruction tuning
+# # 9 · Instruction tuning, deeper
 #
-# **Promise.** You will turn a model that continues text into one that answers and stops, live. And you will see
-# that much of the craft is in a row of zeros and ones: which tokens the loss sees.
+# The [lesson](../09_instruction_tuning.ipynb) shows which tokens the loss counts, what one lost end token does, and what
+# this training adds to a prompt. This notebook adds what stands behind it: what a masked token still does, turns, one
+# denominator, packing, learning rates and LoRA, templates at inference, and two more traps.
 #
 # Companion to [Instruction Tuning](https://rlhfbook.com/c/04-instruction-tuning) (chapter 4 of today's book) in
 # Nathan Lambert's *Reinforcement Learning from Human Feedback*.
@@ -24,10 +25,9 @@
 # <!-- nav -->
 
 # %% [markdown]
-# > **You need** chapter 3: tokens, log-probabilities, the next-token loss.
+# > **You need** the lesson.
 # >
-# > **You will be able to** read a chat template and mark its trained tokens by hand · say what a missing end token
-# > does, and find it before training · count what last-turn, all-turn and unrolled training cost · accumulate and
+# > **You will be able to** read a chat template · say what is read though it is not counted · count what last-turn, all-turn and unrolled training cost · accumulate and
 # > pack without changing the loss · choose a learning rate, with or without LoRA, by what is learned *and* forgotten.
 # >
 # > **Costs**: <!-- costs -->. **Models** behind the stored outputs: `village-3m`, a base model of three million
@@ -41,8 +41,7 @@ import torch
 
 from rlhf_minimal import data, kl, optim, sft, village
 from rlhf_minimal.book import available, begin, check, claim, recorded, show, show_source
-from rlhf_minimal.book import shows_error
-from rlhf_minimal.book.plots import GREEN, bars, line_plot, new, recorded_plot
+from rlhf_minimal.book.plots import bars, line_plot, recorded_plot
 from rlhf_minimal.chat import encode_messages, encode_pair, encode_prompt
 from rlhf_minimal.evaluate.exact import exact_model
 from rlhf_minimal.logprobs import packed_logps, token_logps
@@ -55,7 +54,7 @@ run = begin(9)
 # %% [markdown]
 # ## The question
 #
-# **Which tokens does the loss see, and what goes wrong when it sees one too many or one too few?**
+# **Which details of the row, the batch and the rate decide what supervised finetuning learns, and what it forgets?**
 #
 # `village-3m` has read stories, almanacs and conversations, and continues text. We ask it questions in two ways: as
 # a plain transcript, which it has often read, and in the *chat format* of this project's finetuned models, which it
@@ -101,17 +100,6 @@ claim("asked in a format that it has never seen, the base model hardly ever ends
 # It knows the village and runs on. `gold` is the village's true reward, at most 3 and negative for bad answers; no
 # loss here sees it. Below it is an average over 48 answers: differences of a few tenths are noise.
 #
-# **Predict before you scroll.** We will finetune this model three times on the *same* demonstrations; only the tokens
-# that the loss sees differ: **kept**, the answer and its end token; **hidden**, the answer without its end token;
-# **whole**, the prompt as well. What does hiding that single token do?
-#
-# - **(a)** nothing that one would see: where an answer stops is a setting of the sampler
-# - **(b)** little: the base model has seen ends of texts, so it stops a little later
-# - **(c)** the model answers, and then goes on talking until it is cut off
-#
-# The answer is settled in the section [The loop](#The-loop:-one-model,-three-masks).
-
-# %% [markdown]
 # ## 9.1 From a chat to a row of numbers
 #
 # A **demonstration** is a prompt and an answer that somebody wrote or chose. Finetuning on demonstrations is the
@@ -137,57 +125,8 @@ print("the template\n ", tokenizer.chat_template, "\n\nthe same chat, rendered\n
       tokenizer.apply_chat_template(chat, tokenize=False))
 rendered = tokenizer.apply_chat_template(chat, tokenize=False)
 by_template = tokenizer(rendered, add_special_tokens=False).input_ids
-ids, last_mask = encode_messages(tokenizer, chat, turns="last")
-_, all_mask = encode_messages(tokenizer, chat, turns="all")
+ids, _ = encode_messages(tokenizer, chat, turns="last")
 claim("the ids of encode_messages are those of the tokenizer's own template", ids == by_template)
-
-# %% [markdown]
-# Now the marks. Which of these tokens should the model learn to *write*? The answers, and the end token that
-# closes each of them: stopping is a thing that one does. Not the questions: the user writes those. Not the tags:
-# the template writes those.
-#
-# With several turns there are two habits: train on the **last** answer alone, or on **all** answers.
-
-# %%
-def strip(tokens, mask, ax, top):
-    """One conversation as boxes in reading order, 70 letters a line: green and 1 = trained."""
-    x, y = 0.0, top
-    for token, on in zip(tokens, mask, strict=True):
-        word = token.replace(" ", "␣")
-        if x + len(word) > 70:
-            x, y = 0.0, y - 2.6
-        box = {"facecolor": GREEN if on else "white", "alpha": 0.45 if on else 1, "pad": 2.5}
-        ax.text(x, y, word, family="monospace", fontsize=11, bbox=box)
-        ax.text(x + len(word) / 2, y - 1.05, str(int(on)), fontsize=11, ha="center",
-                weight="bold" if on else "normal")
-        x += len(word) + 1.0
-
-
-tokens = [tokenizer.decode([i]) for i in ids]
-fig, ax = new("Green and 1: trained. White and 0: only read", "", "")
-for top, name, mask in ((12, "last turn", last_mask), (2, "all turns", all_mask)):
-    ax.text(0, top + 1.8, name, fontsize=12, weight="bold")
-    strip(tokens, mask, ax, top)
-ax.set(xlim=(-0.5, 74), ylim=(-4.5, 14.5))
-ax.axis("off")
-show(fig, "Two strips of the tokens of one chat: with the last-turn mask only the second answer "
-          "and its end token are green and marked one, with the all-turns mask both answers and "
-          "their end tokens.")
-
-# %%
-def plain_strip(mask):
-    """The same as text: trained tokens in square brackets."""
-    return "".join(f"[{t}]" if on else t for t, on in zip(tokens, mask, strict=True))
-
-
-for name, mask in (("last", last_mask), ("all", all_mask)):
-    print(f"{name:<5} {sum(mask):>2} of {len(mask)} tokens trained\n      {plain_strip(mask)}")
-marked = [[t for t, on in zip(tokens, mask, strict=True) if on] for mask in (last_mask, all_mask)]
-claim("what is marked is exactly the answer and one end token for each trained turn",
-      "".join(marked[0]) == "The owl eats nuts.<|end|>"
-      and "".join(marked[1]) == "The fox eats cakes.<|end|>The owl eats nuts.<|end|>")
-claim("the user's own end tokens are not trained",
-      tokens.count("<|end|>") == 4 and marked[1].count("<|end|>") == 2)
 
 # %% [markdown]
 # **Why contents are not template.** A user may type `<|end|>`. If that became the end token, they could close
@@ -202,11 +141,9 @@ for name, row in (("rendered first, then tokenized", careless), ("contents apart
           f"assistant tags {row.count(tokenizer.convert_tokens_to_ids('<|assistant|>'))}")
 claim("contents that are tokenized apart cannot open or close a turn",
       careful.count(tokenizer.eos_token_id) == 1 and careless.count(tokenizer.eos_token_id) == 3)
-shows_error(encode_prompt, tokenizer, [{"role": "system", "content": "Be kind."}, *chat[:1]])
 
 # %% [markdown]
-# The last line is a template's right to refuse: the village's knows no system turn, and dropping one silently would
-# be worse. The next function makes ids and mask at once, so nothing later has to guess which tokens were which.
+# The next function makes ids and mask at once, so nothing later has to guess which tokens were which.
 
 # %%
 show_source(encode_pair)
@@ -233,20 +170,6 @@ show_source(encode_pair)
 
 # %%
 show_source(sft.sft_loss)
-
-# %% [markdown]
-# **By hand.** Two rows of four probabilities. The first row trains its last two tokens, the second its last one:
-# three tokens in all, with surprises $\log 4$, $\log 2$ and $\log 8$. The average is
-# $(2+1+3)/3\cdot\log 2=2\log 2$. What stands on the masked places does not matter, not even a NaN.
-
-# %%
-p = torch.tensor([[0.9, 0.1, 1 / 4, 1 / 2], [float("nan"), 0.3, 0.2, 1 / 8]], dtype=torch.float64)
-m = torch.tensor([[0, 0, 1, 1], [0, 0, 0, 1]])
-loss, stats = sft.sft_loss(p.log(), m)
-two_log_two = 2 * torch.tensor(2.0, dtype=torch.float64).log()
-print(f"package {loss.item():.6f}   by hand {two_log_two.item():.6f}   "
-      f"tokens {stats['tokens']:.0f}")
-claim("sft_loss equals the hand computation", abs(loss - two_log_two) < 1e-12)
 
 # %% [markdown]
 # **"But then the model never sees the prompt!"** It does. The mask says what is *scored*; attention says what is
@@ -414,7 +337,7 @@ claim("a last window of two micro-batches, divided by four, hands over half of i
       (by_four - by_two / 2).norm() < 1e-10 * by_two.norm())
 
 # %% [markdown]
-# Counting *tokens* gets this right without a special case (exercise 9.5).
+# Counting *tokens* gets this right without a special case (exercise 9.6).
 #
 # ## 9.5 Packing
 #
@@ -560,8 +483,8 @@ claim("recorded: LoRA forgets less at equal rate, and not at about equal loss on
 
 # %% [markdown]
 # Three lessons. The loss on answers alone hardly tells the best rate from the next one, which forgets far more. LoRA
-# wants a much larger rate, perhaps an even larger one than we tried; a usual explanation is that few numbers must each
-# move further. And "LoRA forgets less" is true at equal *rate*; at equal loss on answers it is not, here. (A possible
+# wants a much larger rate, perhaps an even larger one than we tried. Why is debated: two candidates are the factor
+# $\alpha/r$ in front of the product, and B, which starts at zero, so that A gets no gradient in the first step. And "LoRA forgets less" is true at equal *rate*; at equal loss on answers it is not, here. (A possible
 # reason, not tested: the chat's tags are new to this base model, and adapters cannot touch embeddings.)
 #
 # One seed, twenty steps: the shape is the lesson. (Real instruction tuning often starts from **mid-training**: the end
@@ -619,16 +542,14 @@ claim("one update lowers the loss on its own batch", after < before,
       {"before": before.item(), "after": after.item()}, kind="T")
 
 # %% [markdown]
-# ## The loop: one model, three masks
+# ## The loop, and what is forgotten
 #
-# Three copies of the base model, the same demonstrations in the same order, the same rate; only the mask differs.
-# **Kept** is the package's own. **Hidden** takes the end token out, as a collator does that hides every padding id
-# while the padding id *is* the end token. **Whole** trains the prompt as well.
+# Two copies of the base model, the same demonstrations in the same order, the same rate. *Kept* has the package's own
+# mask; *whole* trains the prompt as well. (The lesson has the run without the end token.)
 
 # %%
 rows = village.demonstrations(16 * 40, families=FAMILIES, perfect=True, seed=run.seed)
 MASKS = {"kept": lambda b: b["mask"],
-         "hidden": lambda b: b["mask"] * (b["ids"] != tokenizer.eos_token_id),
          "whole": lambda b: b["attention"]}
 
 
@@ -692,60 +613,18 @@ for i in range(4):
               f"{seen[name]['text'][i].replace(chr(10), ' / ')}")
 
 # %%
-show(bars({name: mean(seen[name]["ended"]) for name in at},
-          title="Hide the end token from the loss, and the model runs on",
-          y_label="share of answers that end by themselves",
-          roles={"base, chat": "reference", "kept": "chosen", "hidden": "rejected",
-                 "whole": "other"},
-          note=f"village-3m, 20 steps, limit {LIMIT} tokens"),
-     "Bar chart of the share of answers that end by themselves: low for the base model, high where "
-     "the end token was trained, with or without the prompt, and much lower where it was hidden.")
-
-# %%
 ended = {name: mean(seen[name]["ended"]) for name in at}
 claim("with the end token in the loss nearly every answer ends",
       min(ended["kept"], ended["whole"]) > 0.85, ended, kind="T")
-claim("hiding one token a row makes far fewer answers end",
-      ended["kept"] > ended["hidden"] + 0.25, ended, kind="T")
-claim("the hidden run's own loss fell as well: its log looks healthy",
-      mean(losses_of["hidden"][-5:]) < mean(losses_of["hidden"][:5]) - 0.3,
-      {"first five": mean(losses_of["hidden"][:5]), "last five": mean(losses_of["hidden"][-5:])},
-      kind="T")
-claim("of the words of unseen answers, before the end token, hidden knows as much as kept",
-      abs(at["hidden"]["answer"] - at["kept"]["answer"]) < 0.05,
-      {name: x["answer"] for name, x in at.items()}, kind="T")
-claim("one number tells the runs apart: the loss at the end tokens of unseen answers",
-      at["hidden"]["end"] > at["kept"]["end"] + 0.5,
-      {name: x["end"] for name, x in at.items()}, kind="T")
-
-# %% [markdown]
-# <details><summary>The prediction settled</summary>
-#
-# Mostly **(c)**. *Hidden* learned the words of the answers as well as *kept*; then its text goes on, into a made-up
-# next turn or more facts, and `gold` judges all of it. But **(b)** has a grain of truth: some answers end all the
-# same, perhaps because the base model has read such sentences at the end of its transcripts. And **(a)** is why the
-# bug survives: with a short limit, and a reader who looks at the first sentence, one sees nothing.
-#
-# </details>
-#
-# **And the prompt?** `whole` learned to write the *questions* of the village, too. Did that cost anything?
-
-# %%
 claim("training on prompts teaches prompts", at["whole"]["prompt"] < at["kept"]["prompt"] - 1,
       {"whole": at["whole"]["prompt"], "kept": at["kept"]["prompt"]}, kind="T")
-claim("after as many steps, the masked loss has learned the answers a little better",
-      at["kept"]["answer"] < at["whole"]["answer"] - 0.01,
-      {"kept": at["kept"]["answer"], "whole": at["whole"]["answer"]}, kind="T")
 claim("both learn to answer: the loss on unseen answers is far below the base model's",
       max(at["kept"]["answer"], at["whole"]["answer"]) < at["base, chat"]["answer"] - 1,
       {name: x["answer"] for name, x in at.items()}, kind="T")
 
 # %% [markdown]
-# In as many steps the masked loss learned the answers a little better. Does that matter? The line below the table
-# has the difference in gold; if its interval contains zero, this run has *not shown* that masking the prompt gives
-# better answers. Elsewhere, where prompts are long and answers short, training on both has even helped
-# ([arXiv 2405.14394](https://arxiv.org/abs/2405.14394)). The usual choice is the mask: prompts are not what one wants
-# to clone.
+# The line below the table has the difference in gold; if its interval contains zero, this run has *not shown* that
+# masking the prompt gives better answers. (Over five seeds, the lesson's runs say more.)
 #
 # ### Twenty steps more, and what was forgotten
 #
@@ -786,16 +665,6 @@ print(f"gold after 20 steps {mean(seen['kept']['gold']):.2f}, "
 print("KL to the base model, nats an answer token:", {k: round(x, 2) for k, x in away.items()})
 
 # %%
-fig = line_plot({name: (range(1, 21), curve) for name, curve in losses_of.items()},
-                title="All three losses fall: the curve does not show the bug",
-                x_label="step (16 demonstrations each)",
-                y_label="training loss, nats a trained token",
-                roles={"kept": "chosen", "hidden": "rejected", "whole": "other"},
-                note="village-3m, one run")
-fig.axes[0].set_xticks([1, 5, 10, 15, 20])
-show(fig,
-     "Line plot of the training loss by step for the three masks, each over its own tokens: all "
-     "fall steeply in the first steps, the run with the hidden end token like the others.")
 claim("more steps, better answers: the loss on unseen answers goes on falling",
       at["kept, 40"]["answer"] < at["kept"]["answer"] - 0.02,
       {"20": at["kept"]["answer"], "40": at["kept, 40"]["answer"]}, kind="T")
@@ -847,52 +716,13 @@ show(bars(golds, title="Not asked to answer, the same weights fail",
 # Templates are not cosmetic: they are part of the input that the weights were fitted to. How much a mistake costs
 # depends on the model. Without the assistant's tag nobody has told this one to answer, and after a bare question it
 # may find that the text has ended: an empty answer. An open turn or a doubled tag (A8) costs it no more than noise, so
-# no score shows them; only the ids do (exercise 9.4).
+# no score shows them; only the ids do (exercise 9.5).
 #
 # ## Failure gallery
 #
-# Three mistakes that run without an error. Each has a detector of one line.
+# Two mistakes that run without an error. Each has a detector of one line.
 #
-# **Failure 1: padding hides the end (A5).** One of the most reported finetuning bugs. GPT-2 has no padding token,
-# so people set `pad = end`, and a collator hides every padding id from the loss.
-#
-# ```python
-# labels[ids == pad_id] = -100                      # wrong: the true end has the same id
-# labels[(attention == 0) | (mask == 0)] = -100     # right: the mask was made where the ids were
-# ```
-#
-# Data whose rows simply lack the end token are the same bug. Detector: *before* training, look whether each row's
-# last real token is trained, and is the end token.
-
-# %%
-def ends_are_trained(attention, labels):
-    """Is the end token, as the last real token of every row, a target?"""
-    last = attention.sum(1).long() - 1
-    return bool((labels[torch.arange(len(labels)), last] == tokenizer.eos_token_id).all())
-
-
-right_labels = torch.where(batch["mask"] == 1, batch["ids"], -100)
-wrong_labels = torch.where((batch["mask"] == 1) & (batch["ids"] != tokenizer.pad_token_id),
-                           batch["ids"], -100)
-cut = batch["attention"] * (torch.arange(batch["ids"].shape[1]) < row_length[:, None] - 1)
-cases = {"right": (batch["attention"], right_labels), "hidden": (batch["attention"], wrong_labels),
-         "dropped": (cut, torch.where(cut == 1, right_labels, -100))}
-found = {name: ends_are_trained(*case) for name, case in cases.items()}
-for name, (_, target) in cases.items():
-    print(f"{name:<8} targets {(target != -100).sum(1).tolist()}   ends trained: {found[name]}")
-claim("detector: it passes the mask, and fails rows whose end token is hidden or dropped",
-      found["right"] and not found["hidden"] and not found["dropped"])
-
-# %%
-no_end = summed_nll((row_ids[:-1], row_mask[:-1]))[0]
-claim("dropping and hiding are one bug in one-turn rows: the same summed loss",
-      abs(no_end - summed_nll((row_ids, row_mask[:-1] + [0]))[0]) < 1e-9)
-claim("the whole difference is one token a row, and it is the mask of the run called hidden",
-      ((right_labels != wrong_labels).sum(1) == 1).all()
-      and torch.equal((wrong_labels != -100).float(), MASKS["hidden"](batch)))
-
-# %% [markdown]
-# **Failure 2: the boundary by counting (A6).** The prompt's tokens are counted, the *joined* text is tokenized, and as
+# **Failure 1: the boundary by counting (A6).** The prompt's tokens are counted, the *joined* text is tokenized, and as
 # many places are masked. But tokens merge across the boundary: here the prompt ends in a space.
 #
 # ```python
@@ -919,7 +749,7 @@ claim("tokenized apart, mask and answer agree",
       sum(encode_pair(tokenizer, "What does the fox eat?", answer)[1]) == len(pieces(answer)) + 1)
 
 # %% [markdown]
-# **Failure 3: weights in bfloat16 (H4).** To save memory the weights themselves are cast to bfloat16 and handed to
+# **Failure 2: weights in bfloat16 (H4).** To save memory the weights themselves are cast to bfloat16 and handed to
 # Adam, with a finetuning rate of a millionth. A bfloat16 number keeps eight bits: near 0.02 <!-- fact --> the
 # next number is a hundred such steps away, so most updates are rounded to nothing.
 #
@@ -1030,105 +860,13 @@ claim("recorded: the true reward of held-out answers rose by more than three sta
 #
 # Each check says *which* idea was behind a wrong answer. Run a cell as it is and it says "to do".
 #
-# ### Exercise 9.1 · Mark the trained tokens · difficulty 1 of 5 · 10 minutes (estimated) · needs: 9.1
-#
-# A rendered chat comes as a list of tokens: tags `<|user|>` and `<|assistant|>`, words, and `<|end|>` after each turn.
-# It always ends with an answer. Return 1 for each token that is trained and 0 for the others. `turns` is `"last"` or
-# `"all"`.
-
-# %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex09-1", "locked": false, "schema_version": 3, "solution": true, "task": false}
-def mark(tokens, turns):
-    """List of tokens, "last" or "all" -> list of 0 and 1, as long."""
-    ### BEGIN SOLUTION
-    last_tag = len(tokens) - 1 - tokens[::-1].index("<|assistant|>")
-    marks, inside = [], False
-    for i, token in enumerate(tokens):
-        if token in ("<|user|>", "<|assistant|>"):
-            inside = token == "<|assistant|>" and (turns == "all" or i == last_tag)
-            marks.append(0)
-        else:
-            marks.append(int(inside))
-    return marks
-    ### END SOLUTION
-
-
-# %% nbgrader={"grade": true, "grade_id": "ex09-1-check", "locked": true, "points": 2, "schema_version": 3, "solution": false, "task": false}
-check("9.1", mark)
-### BEGIN HIDDEN TESTS
-check("9.1", mark, hidden=True)
-### END HIDDEN TESTS
-
-# %% [markdown]
-# <details><summary>Hint 1: where to look</summary>
-#
-# Who writes this token: the user, the template, or the model?
-#
-# </details>
-# <details><summary>Hint 2: the step</summary>
-#
-# Walk through the row and remember whose turn it is; a tag changes that, and is itself not trained.
-#
-# </details>
-#
-# *You should now be able to say* why the end of an answer is trained and the end of a question is not.
-#
-# <!-- solution 9.1 -->
-#
-# ### Exercise 9.2 · The model that never stops · difficulty 2 of 5 · 10 minutes (estimated) · needs: 9.2, Failure 1
-#
-# A trainer ignores labels of -100 and shifts by itself. Here is the collator that made the run called hidden:
-#
-# ```python
-# def labels(ids, attention, start):
-#     out = ids.clone()
-#     out[torch.arange(ids.shape[1]) < start[:, None]] = -100    # the prompt
-#     out[ids == 0] = -100                                       # the padding
-#     return out
-# ```
-#
-# `start` is the place of each row's first answer token; id 0 is the end token and the padding. Repair it. Rows are
-# padded on the right. Some answers were too long and were cut: those have no end token, and get none.
-
-# %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex09-2", "locked": false, "schema_version": 3, "solution": true, "task": false}
-def labels(ids, attention, start):
-    """(B, L), (B, L), (B,) -> (B, L) labels, -100 where nothing is trained."""
-    ### BEGIN SOLUTION
-    out = ids.clone()
-    out[torch.arange(ids.shape[1]) < start[:, None]] = -100
-    out[attention == 0] = -100
-    return out
-    ### END SOLUTION
-
-
-# %% nbgrader={"grade": true, "grade_id": "ex09-2-check", "locked": true, "points": 2, "schema_version": 3, "solution": false, "task": false}
-check("9.2", labels)
-### BEGIN HIDDEN TESTS
-check("9.2", labels, hidden=True)
-### END HIDDEN TESTS
-
-# %% [markdown]
-# <details><summary>Hint 1: where to look</summary>
-#
-# What tells a true end from padding? Not the id.
-#
-# </details>
-# <details><summary>Hint 2: the step</summary>
-#
-# One line is wrong. Which of the three arguments does it not ask?
-#
-# </details>
-#
-# *You should now be able to say* why no setting of the sampler repairs this model.
-#
-# <!-- solution 9.2 -->
-#
-# ### Exercise 9.3 · What does unrolling cost? · difficulty 2 of 5 · 10 minutes (estimated) · needs: 9.3
+# ### Exercise 9.4 · What does unrolling cost? · difficulty 2 of 5 · 10 minutes (estimated) · needs: 9.3
 #
 # A conversation is a list of pairs: tokens of each question and of each answer, tags and ends counted in. How many
 # tokens go through the model if every answer is trained from an unrolled copy of its own, and how many in one row
 # with all turns trained? On paper first: three turns of 10 + 10.
 
-# %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex09-3", "locked": false, "schema_version": 3, "solution": true, "task": false}
+# %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex09-4", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def tokens_read(turns):
     """[(question tokens, answer tokens), ...] -> (read unrolled, read as one row)."""
     ### BEGIN SOLUTION
@@ -1140,10 +878,10 @@ def tokens_read(turns):
     ### END SOLUTION
 
 
-# %% nbgrader={"grade": true, "grade_id": "ex09-3-check", "locked": true, "points": 1, "schema_version": 3, "solution": false, "task": false}
-check("9.3", tokens_read)
+# %% nbgrader={"grade": true, "grade_id": "ex09-4-check", "locked": true, "points": 1, "schema_version": 3, "solution": false, "task": false}
+check("9.4", tokens_read)
 ### BEGIN HIDDEN TESTS
-check("9.3", tokens_read, hidden=True)
+check("9.4", tokens_read, hidden=True)
 ### END HIDDEN TESTS
 
 # %% [markdown]
@@ -1160,15 +898,15 @@ check("9.3", tokens_read, hidden=True)
 #
 # *You should now be able to say* how the cost of unrolling grows with the number of turns, and what it buys.
 #
-# <!-- solution 9.3 -->
+# <!-- solution 9.4 -->
 #
-# ### Exercise 9.4 · Is this my template? · difficulty 3 of 5 · 15 minutes (estimated) · needs: 9.1, the loop
+# ### Exercise 9.5 · Is this my template? · difficulty 3 of 5 · 15 minutes (estimated) · needs: the loop
 #
 # A server logs the prompt ids that it sends. Write the detector that says `True` if the village's template cannot
 # have written them: a good prompt is any number of whole turns (user's, then assistant's), then one user's turn,
 # then the generation prompt. Every turn is tag, at least one word, end. A word is any id that is none of the three.
 
-# %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex09-4", "locked": false, "schema_version": 3, "solution": true, "task": false}
+# %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex09-5", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def misfit(ids, user, assistant, end):
     """List of ids and the three special ids -> True if this is no prompt of the template."""
     ### BEGIN SOLUTION
@@ -1189,10 +927,10 @@ def misfit(ids, user, assistant, end):
     ### END SOLUTION
 
 
-# %% nbgrader={"grade": true, "grade_id": "ex09-4-check", "locked": true, "points": 3, "schema_version": 3, "solution": false, "task": false}
-check("9.4", misfit)
+# %% nbgrader={"grade": true, "grade_id": "ex09-5-check", "locked": true, "points": 3, "schema_version": 3, "solution": false, "task": false}
+check("9.5", misfit)
 ### BEGIN HIDDEN TESTS
-check("9.4", misfit, hidden=True)
+check("9.5", misfit, hidden=True)
 ### END HIDDEN TESTS
 
 # %% [markdown]
@@ -1209,15 +947,15 @@ check("9.4", misfit, hidden=True)
 #
 # *You should now be able to say* why templates are not cosmetic, and how a doubled tag would be found.
 #
-# <!-- solution 9.4 -->
+# <!-- solution 9.5 -->
 #
-# ### Exercise 9.5 · The last window · difficulty 3 of 5 · 15 minutes (estimated) · needs: 9.4
+# ### Exercise 9.6 · The last window · difficulty 3 of 5 · 15 minutes (estimated) · needs: 9.4
 #
 # Micro-batches come with `counts` trained tokens each, and a loss that is a *mean* over their own tokens. Every
 # `window` of them, the optimizer steps; the last window may be shorter. By which factor must each loss be multiplied
 # before its backward, so that every step is the gradient of the mean over all of its tokens?
 
-# %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex09-5", "locked": false, "schema_version": 3, "solution": true, "task": false}
+# %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex09-6", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def weights(counts, window):
     """Token counts of micro-batches in order, micro-batches a step -> a factor for each."""
     ### BEGIN SOLUTION
@@ -1229,10 +967,10 @@ def weights(counts, window):
     ### END SOLUTION
 
 
-# %% nbgrader={"grade": true, "grade_id": "ex09-5-check", "locked": true, "points": 2, "schema_version": 3, "solution": false, "task": false}
-check("9.5", weights)
+# %% nbgrader={"grade": true, "grade_id": "ex09-6-check", "locked": true, "points": 2, "schema_version": 3, "solution": false, "task": false}
+check("9.6", weights)
 ### BEGIN HIDDEN TESTS
-check("9.5", weights, hidden=True)
+check("9.6", weights, hidden=True)
 ### END HIDDEN TESTS
 
 # %% [markdown]
@@ -1249,13 +987,13 @@ check("9.5", weights, hidden=True)
 #
 # *You should now be able to say* when gradient accumulation is the same as a bigger batch, and when it is not.
 #
-# <!-- solution 9.5 -->
+# <!-- solution 9.6 -->
 #
 # ## Questionnaire
 #
 # 1. Which of these tokens are trained: question, user's end, assistant's tag, answer, answer's end?
 # 2. The prompt has mask 0. Does it get a gradient? Where, and where not?
-# 3. Why does a model whose end token was hidden have a healthy loss, and which single number shows the bug?
+# 3. Why does a model whose end token was hidden (lesson) have a healthy loss, and which number shows the bug?
 # 4. Why may the padding id be the end token, and what must then carry the difference?
 # 5. When is all-turn training equal to unrolled training, and what does it save?
 # 6. Why is the mean of two micro-batch means not the mean of the batch?
@@ -1271,8 +1009,8 @@ check("9.5", weights, hidden=True)
 # never read; the mask, made with the ids, tells them apart. 5. If a turn's text does not depend on later turns and all
 # tokens share one denominator; it reads each turn once. 6. Tokens in a short micro-batch weigh more. 7. Attention is
 # block-diagonal, positions restart, no prediction across the seam. 8. On unseen answers, and on text that is not
-# trained. 9. Gradients and optimizer states of frozen weights; few numbers must each move further, so it wants a
-# larger one. 10. The ids that were served with the ids that the template writes.
+# trained. 9. Gradients and optimizer states of frozen weights; it wants a larger one; why is
+# debated. 10. The ids that were served with the ids that the template writes.
 #
 # </details>
 #
@@ -1283,16 +1021,15 @@ check("9.5", weights, hidden=True)
 # - **Denominator.** The finetuning code divides by the tokens of each micro-batch and then by the number of
 #   micro-batches (`instruction_tuning/utils.py`, line 141). That is the mean of means of section 9.4, where none
 #   of three cuts gave the big batch's gradient that way.
-# - **Precision.** The same file (line 108) loads bfloat16 weights and hands them to the optimizer: Failure 3.
-# - **Masks.** It masks padding by *length* and not by id, so it is safe from Failure 1 although pad is end. The
-#   policy-gradient code does the other thing.
+# - **Precision.** The same file (line 108) loads bfloat16 weights, and `train.py` hands them to the optimizer: Failure 2.
+# - **Masks.** It masks padding by *length* and not by id, so it keeps the end token even where pad falls back to the
+#   end token (the trap of the lesson). The policy-gradient code does the other thing.
 
 # %% [markdown]
 # ## Summary
 #
 # Instruction tuning is next-token prediction on chosen tokens, and the choice is a mask, made where the ids are made.
-# Train the answers and their ends; the prompt is read all the same. One missing end token a row gives a model that
-# often does not stop, and the training loss does not show it. Count all tokens of a step once, keep packed
+# Train the answers and their ends; the prompt is read all the same. Count all tokens of a step once, keep packed
 # conversations apart, and choose the learning rate by what is forgotten as well as by what is learned. And serve
 # the model in exactly the shape of text that it was trained on.
 #

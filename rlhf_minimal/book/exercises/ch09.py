@@ -1,12 +1,60 @@
-"""Checks of chapter 9: which tokens are trained, labels under pad = end, unrolled turns, templates, micro-batches."""
+"""Checks of chapter 9: one loss for several parts, which tokens count, labels under pad = end, turns, templates, windows."""
+
+import math
 
 import numpy
 import torch
 
 from . import Misconception
+from .answers import number, tensors
 
 USER, ANSWER, END = "<|user|>", "<|assistant|>", "<|end|>"
 WORDS = ("the", "fox", "eats", "cakes", "?", ".", "where", "two", "hats", "and")
+
+
+def step_loss(answer, rng):
+    """9.1: negative log-likelihood per counted token of one optimizer step, whose rows come in several parts."""
+    cases = []
+    for _ in range(24):
+        parts = []
+        for _ in range(int(rng.integers(2, 5))):
+            shape = int(rng.integers(1, 5)), int(rng.integers(3, 9))
+            mask = (numpy.arange(shape[1]) >= rng.integers(1, shape[1], (shape[0], 1))).astype(float)
+            parts.append((-rng.exponential(1.0, shape), mask))
+        cases.append((parts, number(answer([tuple(tensors(*part)) for part in parts]), "the loss")))
+
+    def is_(rule):
+        return all(math.isclose(got, rule(parts), rel_tol=1e-6) for parts, got in cases)
+
+    def total(parts):
+        return sum(-(x * m).sum() for x, m in parts)
+
+    def count(parts):
+        return sum(m.sum() for _, m in parts)
+
+    if is_(lambda parts: total(parts) / count(parts)):
+        return
+    if is_(lambda parts: -total(parts) / count(parts)):
+        raise Misconception("the sign is wrong: log-probabilities are negative, and a loss falls as they rise",
+                            "the sign of a loss")
+    if is_(lambda parts: numpy.mean([-(x * m).sum() / m.sum() for x, m in parts])):
+        raise Misconception("each part was averaged first: a token in a part with few counted tokens then weighs more",
+                            "the mean of means is the mean")
+    if is_(lambda parts: sum(-(x * m).sum() / m.sum() for x, m in parts)):
+        raise Misconception("the means of the parts were added: with more parts the step becomes larger", "means add up")
+    if is_(total):
+        raise Misconception("this is the sum; divide it once, by all counted tokens of the step", "the divisor is a learning rate")
+    if is_(lambda parts: total(parts) / len(parts)):
+        raise Misconception("the sum is divided by the number of parts; the loss is per counted token", "a part is the unit")
+    if is_(lambda parts: total(parts) / sum(len(x) for x, _ in parts)):
+        raise Misconception("the sum is divided by the number of rows; the loss is per counted token", "a row is the unit")
+    if is_(lambda parts: total(parts) / sum(x.size for x, _ in parts)):
+        raise Misconception("the divisor counts every token, prompts and padding too; only tokens on the mask are in the sum",
+                            "a token that does not count still divides")
+    if is_(lambda parts: sum(-x.sum() for x, _ in parts) / sum(x.size for x, _ in parts)):
+        raise Misconception("every token counts here; the mask says which should", "pretraining's loss")
+    raise Misconception("expected minus the sum of logp over all masked tokens, divided by their number, over all parts together",
+                        "another loss")
 
 
 def _turn_lengths(rng, turns):
@@ -25,7 +73,7 @@ def _list(x, length, what):
 
 
 def mark(answer, rng):
-    """9.1: 1 on every token of a rendered chat that the loss sees."""
+    """9.2: 1 on every token of a rendered chat that the loss sees."""
     cases = []
     for k in range(24):
         tokens, about = [], []  # about: (role, what, number of the turn)
@@ -78,7 +126,7 @@ def mark(answer, rng):
 
 
 def labels(answer, rng):
-    """9.2: labels for a trainer that ignores -100, where the padding id is the end token's id 0."""
+    """9.3: labels for a trainer that ignores -100, where the padding id is the end token's id 0."""
     cases = []
     for k in range(24):
         rows, width = int(rng.integers(1, 5)), int(rng.integers(9, 14))
@@ -106,8 +154,8 @@ def labels(answer, rng):
     if is_(lambda ids, real, after: real & after):
         return
     if is_(lambda ids, real, after: (ids != 0) & after) or is_(lambda ids, real, after: ids != 0):
-        raise Misconception("every 0 is hidden, the end tokens among them: no setting of the sampler repairs a model that "
-                            "was never shown an end", "generation length is a sampling setting")
+        raise Misconception("every 0 is hidden, the end tokens among them: a stop string or a length limit only cuts what this "
+                            "model goes on to write", "generation length is a sampling setting")
     if is_(lambda ids, real, after: after):
         raise Misconception("the padding is a target: the model is trained to write end tokens after the end",
                             "padding is text")
@@ -129,7 +177,7 @@ def labels(answer, rng):
 
 
 def tokens_read(answer, rng):
-    """9.3: tokens that go through the model, unrolled into one row a turn and as one row."""
+    """9.4: tokens that go through the model, unrolled into one row a turn and as one row."""
     cases = []
     for k in range(24):
         turns = [(int(rng.integers(3, 40)), int(rng.integers(3, 40))) for _ in range(2 + k % 5)]
@@ -166,7 +214,7 @@ def tokens_read(answer, rng):
 
 
 def misfit(answer, rng):
-    """9.4: is this prompt, as it was served, one that the template cannot have written?"""
+    """9.5: is this prompt, as it was served, one that the template cannot have written?"""
     user, assistant, end, cases = 1, 2, 0, []
     for k in range(30):
         turns = [[user, *rng.integers(3, 9, a), end, assistant, *rng.integers(3, 9, b), end]
@@ -217,7 +265,7 @@ def misfit(answer, rng):
 
 
 def weights(answer, rng):
-    """9.5: factors for micro-batch *means*, so that every optimizer step is the mean over its own tokens."""
+    """9.6: factors for micro-batch *means*, so that every optimizer step is the mean over its own tokens."""
     cases = []
     for k in range(24):
         window = 2 + k % 3
@@ -249,4 +297,4 @@ def weights(answer, rng):
     raise Misconception("in each window the factors must be proportional to the counts and sum to 1", "other factors")
 
 
-CHECKS = {"9.1": mark, "9.2": labels, "9.3": tokens_read, "9.4": misfit, "9.5": weights}
+CHECKS = {"9.1": step_loss, "9.2": mark, "9.3": labels, "9.4": tokens_read, "9.5": misfit, "9.6": weights}
