@@ -352,7 +352,6 @@ def test_a_stamp_has_what_a_record_needs_and_running_means_are_shorter_than_thei
     assert running_means([1.0, 2.0, 6.0], 1) == [1.0, 2.0, 6.0] and running_means([1.0, 2.0, 6.0], 3) == [3.0]
 
 
-<<<<<<< HEAD
 def test_the_reach_of_an_arm_is_its_lowest_and_highest_seed():
     from rlhf_minimal.book.records import Recorded
 
@@ -360,11 +359,11 @@ def test_the_reach_of_an_arm_is_its_lowest_and_highest_seed():
     run = Recorded(name="t", curve={"step": [1]}, command="c", seed=[0, 1, 2], versions={}, hardware="h", date="d", arms=arms)
     assert run.reach("a", ["x", "y"], "kl") == "2 to 3" and run.reach("a", ["x", "y"], "kl", 1) == "2.0 to 3.0"
     assert run.reach("b", ["x", "y"], "kl") == "0"
-=======
+
+
 def test_rows_of_arms_over_seeds():
     run = Recorded(name="r", arms={str(i): {"A": {"all": {"gold": float(i)}}} for i in range(3)})
     found = run.rows({"model A": "A"}, {"true reward": ("all", "gold")})
     assert found == {"model A": {"true reward": over_runs([0.0, 1.0, 2.0])}}
     with pytest.raises(ValueError, match="no 'B'"):
         run.rows({"model B": "B"}, {"true reward": ("all", "gold")})
->>>>>>> l09
