@@ -334,7 +334,7 @@ claim("best of 16: over 5 points gained where it was chosen, none elsewhere",
       chosen[-1] > 0.05 and fresh[-1] < 0.02, kind="S")
 
 # %% [markdown]
-# The second, recorded over five seeds. The finetuned model trains on 50 batches; most rows are 32 test questions (*find the rule: 2 gives 4 and 5 gives 7*) with their answers, 20 copies each. The control trains on 640 other questions of that kind. <!-- fact -->
+# The second, recorded over five seeds. The finetuned model trains on 50 batches; most rows are 32 test questions (*find the rule: 2 gives 4 and 5 gives 7*) with their answers, 20 copies each. The control trains on 640 other questions of that kind. The leak adds <!-- out gain.test --> points on the test and <!-- out gain.twins --> on its twins (mean, ± 95 % over five runs). <!-- fact -->
 
 # %%
 arms = {"start": "reference: start", "leak": "rejected: read the test",
@@ -344,9 +344,16 @@ parts = {"share right, five runs": {label: {row: [
     power.outcomes(record.runs[str(seed)]["leak"][arm][key]).mean()
     for seed in range(5)] for row, key in rows.items()} for arm, label in arms.items()}}
 show(plots.dots(parts, title="The leak raises the test, not the skill"))
-read = parts["share right, five runs"]["rejected: read the test"]
-claim("read the test: at least 20 points better there than on twins, on all five runs",
-      all(x - y > 0.2 for x, y in zip(*read.values(), strict=True)), kind="T")
+
+# %% tags=["hide-input"]
+before, read, _ = parts["share right, five runs"].values()
+gains = {row: [(x - y).item() for x, y in zip(read[row], before[row], strict=True)]
+         for row in rows}
+claim("the leak adds over 10 points more on the test than on its twins, on all five runs",
+      all(x - y > 0.1 for x, y in zip(*gains.values(), strict=True)), kind="T")
+for row, values in zip(("test", "twins"), gains.values(), strict=True):
+    over = rlhf.book.records.over_runs(100 * v for v in values)
+    quote(f"gain.{row}", "{:+.0f} ± {:.0f}".format(*over).replace("-", "−"))
 
 # %% [markdown] rlhf={"part": "gpt2"}
 # ## At GPT-2 size
