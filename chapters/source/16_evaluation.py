@@ -11,15 +11,13 @@
 # ---
 
 # %% [markdown] rlhf={"part": "first"}
-
-# %% [markdown] rlhf={"part": "first"}
 # # 16 · Evaluation
 #
 # **Is the difference real, and does it measure what its name says?**
 #
 # ![A hundred evaluations of one model as lines under each other, twice, with the normal interval and with Wilson's; on the left a fifth of the lines miss the dashed true accuracy](figures/16_hero.png)
 #
-# A model answers 95 % of all questions right. We know that, because we made it up. Each line is one evaluation of 30 new questions, with the 95 % interval around its score. Left and right show the same hundred evaluations; only the formula of the interval differs. The formula on the left stands in most reports, and <!-- out hero.normal --> of its “95 %” intervals hold the truth. This page asks two things about every score: whether it measures what its name says, and whether a difference is more than luck. <!-- fact -->
+# A model answers 95 % of all questions right. We know that, because we made it up. Each line is one evaluation of 30 new questions, with the 95 % interval around its score. Left and right show the same hundred evaluations; only the formula of the interval differs. Of the “95 %” intervals on the left, by the usual formula, <!-- out hero.normal --> hold the truth. This page asks two things about every score: whether it measures what its name says, and whether a difference is more than luck. <!-- fact -->
 #
 # <details><summary>What you need, what it costs, how quality is known</summary>
 # Chapter 1 (base model and finetuned model) and chapter 7 (comparisons, Bradley–Terry). <!-- costs -->. Nothing is trained on this page and nothing is downloaded. Models: <code>village-3m</code> and <code>village-3m-sft</code>, three million parameters, GPT-2 architecture. What this page draws at random (evaluations, resamples, verdicts) has seed 0. Two comparisons come from a record of <b>five seeds</b>, full repetitions with other requests, training rows and batches, and say so. The true reward is a formula of this toy world; an answer <i>passes</i> where it is above 2 (the most is 3).
@@ -63,7 +61,7 @@ def evaluate(name, form, rule):
 
 
 # %% [markdown]
-# Three formats. The first rule accepts any sentence that states the fact, the second only one reference sentence, letter by letter (*exact match*).
+# Four formats and two rules. One rule accepts any sentence that states the fact; the other, *exact match*, accepts one reference sentence, letter by letter.
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "sampled"}
 chat, alone = "<|user|>{}<|end|><|assistant|>", "{}"
@@ -83,7 +81,7 @@ for name in models:                                        # nothing is sampled
     score[name]["question alone, likelihood"] = [ranked.mean()]
 parts = {"share right, of 120 facts": {"policy: finetuned": score["finetuned"],
                                        "reference: base": score["base"]}}
-show(plots.dots(parts, title="The same models, the same facts"))
+show(plots.dots(parts, title="One set of facts, two models, scores from 0 to 1"))
 
 # %% tags=["hide-input"]
 s = {name: {way: value[0] for way, value in of.items()} for name, of in score.items()}
@@ -98,15 +96,15 @@ for m in s:
     quote(f"exact.{m}", f"{100 * s[m][exact]:.0f} %")
 
 # %% [markdown] rlhf={"part": "idea"}
-# With `User: … Assistant:` both know nearly everything. Asked with the question alone, the finetuned model writes nothing: it waits for its chat format. The base model writes the next lines of a transcript. Exact match accepts <!-- out exact.base --> of the base model's answers and <!-- out exact.finetuned --> of the finetuned one's: now the base model looks better, because finetuning has taught the other more ways to say a thing.
+# With `User: … Assistant:` both know nearly everything. Asked with the question alone, the finetuned model writes nothing, and the base model goes on with a transcript or another text. Exact match accepts <!-- out exact.base --> of the base model's answers and <!-- out exact.finetuned --> of the finetuned one's: now the base model looks better. The finetuned one says the same facts in other words.
 #
-# The last row samples nothing. *Log-likelihood scoring* compares the log-probabilities of four sentences after the question, one of them true, and counts how often the true one wins. It finds the knowledge that the same format hides from sampling.
+# The last row samples nothing. *Log-likelihood scoring* compares the log-probabilities of four sentences after the question, one of them true, and counts how often the true one wins. It finds the knowledge that the question alone did not bring out.
 #
 # > **Keep this.** A score measures a model, a format and a rule together. Report all three, and look at the answers before you believe a zero.
 #
 # ## Idea 1: check what an interval promises
 #
-# Now let format and rule be right. A model scores 29 of 30; other questions would have given another score. A *95 % interval* promises: in 95 of 100 evaluations it holds the true accuracy $p$. No experiment is needed to check that. Of $n$ questions, $k$ come out right with a binomial chance, and each $k$ has its interval, from $\text{low}_k$ to $\text{high}_k$. Add the chances of those $k$ whose interval holds $p$:
+# Now let format and rule be right. A model scores 29 of 30; other questions would have given another score. A *95 % interval* promises: on average it holds, in 95 of 100 evaluations, the true accuracy $p$. No experiment is needed to check that. Of $n$ questions, $k$ come out right with a binomial chance, and each $k$ has its interval, from $\text{low}_k$ to $\text{high}_k$. Add the chances of those $k$ whose interval holds $p$:
 #
 # $$\text{coverage}(p)=\sum_{k=0}^{n}\binom nk p^k(1-p)^{n-k}\;\mathbb 1\big[\text{low}_k\le p\le\text{high}_k\big]$$
 #
@@ -146,13 +144,13 @@ table(rows, digits="%", corner="95 % interval",
 
 # %% tags=["hide-input"]
 small = {name: row["30 questions"] for name, row in rows.items()}
-claim("30 questions: normal and bootstrap hold the truth under 80 %, Wilson and Beta over 93 %",
+claim("30 questions: normal, bootstrap hold it under 80 %; Wilson, Beta over 93 %",
       max(small["normal"], small["bootstrap"]) < 0.8
       and min(small["Wilson"], small["Beta"]) > 0.93)
 quote("hero.normal", f"{100 * small['normal']:.0f} %")
 
 # %% [markdown]
-# The *bootstrap* resamples the answers; thirty right answers stay thirty right answers, so it is no better. *Beta* is the middle 95 % of what a Bayesian believes after $k$ of $n$ (posterior Beta($k$+½, $n-k$+½)). Wilson and Beta are as cheap as the formula that fails. With 300 questions all four are close. <!-- fact -->
+# The *bootstrap* resamples the answers; thirty right answers stay thirty right answers, so with 30 questions it is no better. *Beta* is the middle 95 % of what a Bayesian believes after $k$ of $n$ (posterior Beta($k$+½, $n-k$+½)). Wilson and Beta are as cheap as the formula that fails. With 300 questions all four are close. <!-- fact -->
 #
 # All four count independent questions. Many evaluations sample several answers to each question. Here are stored answers of the finetuned model to 144 requests of all kinds; their pass rate is the truth. We draw 1,000 evaluations of 30 questions with 16 answers each: <!-- fact -->
 
@@ -162,7 +160,7 @@ held = intervals.of_questions(passes, 30, 16, run.fresh("clusters"), times=1000)
 table({"Wilson over all 480 answers": [held["answers"]],
        "normal over the 30 question means": [held["questions"]]},
       ["holds the truth"], digits="%", note="1,000 evaluations, 30 questions each")
-claim("480 answers to 30 questions: counted as independent, under 75 %; by question, over 90 %",
+claim("counted as 480 independent answers: under 75 %; by question: over 90 %",
       held["answers"] < 0.75 and held["questions"] > 0.9, kind="S")
 
 # %% [markdown] rlhf={"part": "idea"}
@@ -194,7 +192,8 @@ a, b = torch.tensor([1.0, 1, 0, 0]), torch.tensor([1.0, 1, 1, 0])
 separate = a.var() + b.var()
 same = separate - 2 * torch.cov(torch.stack([a, b]))[0, 1]
 print(f"separate {separate / 4:.3f}   same {same / 4:.3f}")
-claim("it is the variance of the differences", bool((same - (b - a).var()).abs() < 1e-6))
+claim("it is the variance of the differences",
+      bool((same - (b - a).var()).abs() < 1e-6))
 
 # %% [markdown]
 # No formula is needed for an interval. The *paired bootstrap* draws questions with replacement, again and again; each question keeps its two outcomes:
@@ -214,7 +213,7 @@ def separate_bootstrap(a, b, generator, times=4000):
     return (b.mean() - a.mean()).item(), *torch.quantile(two - one, ends).tolist()
 
 
-# %%
+# %% rlhf={"figure": "paired"}
 first, last = slice(0, 200), slice(200, 400)
 ours = paired_bootstrap(current[first], candidate[first], run.fresh("paired"))
 other = separate_bootstrap(current[first], candidate[last], run.fresh("separate"))
@@ -226,19 +225,18 @@ claim("the package's interval agrees to a point and a half",
       max(abs(x - y) for x, y in zip(ours, theirs, strict=True)) < 0.015, kind="S")
 
 # %% [markdown]
-# One pair of intervals is an anecdote. So take the 400 recorded requests of each of the five runs as the world, draw 2,000 evaluations of $n$ requests from it, and count how often the interval of the difference lies above 0. This is the *power*:
+# One pair of intervals proves little. So take the 400 recorded requests of each of the five runs as the world, draw 2,000 evaluations of $n$ requests from it, and count how often the interval of the difference lies above 0. This is the *power*:
 
 # %%
-ns = (50, 100, 200, 400, 800)
-lines = power.power_curves(pairs, ns, run.fresh("power"))
-parts = {"chance that the candidate is called better": {
-    "policy: same requests": lines["same questions"],
-    "reference: separate": lines["separate questions"]}}
-show(plots.panels(parts, x_label="requests for each model",
-                  title="The same requests find it sooner"))
+lines = power.power_curves(pairs, [200], run.fresh("power"))
+at200 = {name: [row[0] for row in rows] for name, (_, rows) in lines.items()}
+both = sorted(zip(at200["same questions"], at200["separate questions"], strict=True))
+show(plots.moved(both, ["same requests", "separate requests"],
+                 x_label="chance that the candidate is called better, n = 200",
+                 title="The same requests find it more often",
+                 note="a row: one of five runs"))
 
 # %% tags=["hide-input"]
-at200 = {name: [row[2] for row in rows] for name, (_, rows) in lines.items()}
 claim("200 requests: the same ones call the candidate more often, on all five runs",
       all(x > y for x, y in zip(*at200.values(), strict=True)), kind="S")
 for name, values in at200.items():
@@ -248,15 +246,15 @@ quote("gain", f"{min(gain):.0f} to {max(gain):.0f}")
 rlhf.book.settled("a", "What is easy or hard for both cancels in the difference.")
 
 # %% [markdown]
-# The true gains of the five candidates are <!-- out gain --> points. With 200 requests for each model, the better one is found in <!-- out power.same --> of the evaluations on the same requests and in <!-- out power.separate --> on separate ones (means over five runs). How much pairing saves depends on the correlation of the outcomes. Move it:
+# On all 400 requests the five candidates gain <!-- out gain --> points. With 200 requests for each model, the better one is found in <!-- out power.same --> of the evaluations on the same requests and in <!-- out power.separate --> on separate ones (means over five runs). How much pairing saves depends on the correlation of the outcomes. Move it:
 
 # %% tags=["hide-input", "nbval-ignore-output"] rlhf={"ignore_reason": "widget"}
 combs.power_explorer().show()
 
 # %% [markdown] rlhf={"part": "idea"}
-# A difference of one point between two unrelated models near 50 % takes 39,200 questions for each (exercise 16.2). Many reported differences are smaller than their evaluation can see. <!-- fact -->
+# A difference of one point between two unrelated models near 50 % takes 39,200 questions for each (exercise 16.2). <!-- fact -->
 #
-# > **Keep this.** Compare models on the same questions, and put the interval around the *difference*. Two overlapping intervals decide nothing.
+# > **Keep this.** Compare models on the same questions, and put the interval around the *difference*. Whether the two single intervals overlap does not decide it.
 #
 # ## Idea 3: a win rate names its judge
 #
@@ -277,7 +275,7 @@ gold = [[rlhf.village.gold(*both) for both in zip(prompts, texts, strict=True)]
 wins = {"by the judge": rlhf.evaluate.win_rate(verdict, 1 - verdict),
         "by the true reward": rlhf.evaluate.win_rate(*gold)}
 show(plots.shares(wins, middle=0.5, x_label="win rate of the padded answers",
-                  title="Three empty sentences beat the original"))
+                  title="The judge prefers three empty sentences"))
 
 # %% tags=["hide-input"]
 claim("judge: the padded answers win; true reward: no clear winner",
@@ -297,7 +295,8 @@ quote("padded", f"{100 * wins['by the judge'][0]:.0f} %")
 # %%
 ratings, _ = rlhf.evaluate.ratings.bradley_terry(torch.tensor([[0.0, 3], [1, 0]]))
 gap = 400 * torch.log10(torch.tensor(3.0))                 # odds of 3 to 1
-claim("the package computes the same gap", bool((ratings[0] - ratings[1] - gap).abs() < 1e-3))
+claim("the package computes the same gap",
+      bool((ratings[0] - ratings[1] - gap).abs() < 1e-3))
 worth = torch.tensor([[3.0, 2, 1], [1, 3, 2], [2, 1, 3]])  # model, kind of request
 beats = (worth[:, None] > worth[None]).double().sum(2)     # kinds won, of three
 ratings, _ = rlhf.evaluate.ratings.bradley_terry(beats)
@@ -320,25 +319,24 @@ show(combs.cycle(["A", "C", "B"], "wins ⅔", inside="Elo: 1000 each"))
 # | count answers as questions | a narrow interval | its coverage |
 # | show the judge one order only | the first answer wins | the verdict in the other order |
 #
-# The first trap, live. The “checkpoints” are one and the same model: sixteen columns of the stored answers above. Half of the questions choose the best column, the other half test it. Zero is the model's own score.
+# The first trap, live. The “checkpoints” are one and the same model: each is one stored answer to every question. A random half of the 144 questions chooses the best, the other half tests it, 400 times. Zero is the model's own score. <!-- fact -->
 
 # %%
-dev = torch.randperm(len(passes), generator=run.fresh("dev"))[:72]
 ks = (1, 2, 4, 8, 16)
-chosen, fresh = power.luck(passes, dev, ks, run.fresh("luck"))
+chosen, fresh = power.luck(passes, ks, run.fresh("luck"))
 parts = {"gain of the best, share that passes": {
     "proxy: where it was chosen": (ks, chosen), "gold: elsewhere": (ks, fresh)}}
 show(plots.panels(parts, x_label="number of checkpoints to choose from",
                   title="The best of identical models looks better"))
 claim("best of 16: over 5 points gained where it was chosen, none elsewhere",
-      chosen[-1] > 0.05 and fresh[-1] < 0.02, kind="S")
+      chosen[-1] > 0.05 and abs(fresh[-1]) < 0.02, kind="S")
 
 # %% [markdown]
 # The second, recorded over five seeds. The finetuned model trains on 50 batches; most rows are 32 test questions (*find the rule: 2 gives 4 and 5 gives 7*) with their answers, 20 copies each. The control trains on 640 other questions of that kind. The leak adds <!-- out gain.test --> points on the test and <!-- out gain.twins --> on its twins (mean, ± 95 % over five runs). <!-- fact -->
 
 # %%
 arms = {"start": "reference: start", "leak": "rejected: read the test",
-        "control": "policy: read other questions"}
+        "control": "policy: read others"}
 rows = {"the test": "leaked", "its twins": "twins"}
 parts = {"share right, five runs": {label: {row: [
     power.outcomes(record.runs[str(seed)]["leak"][arm][key]).mean()
@@ -349,7 +347,7 @@ show(plots.dots(parts, title="The leak raises the test, not the skill"))
 before, read, _ = parts["share right, five runs"].values()
 gains = {row: [(x - y).item() for x, y in zip(read[row], before[row], strict=True)]
          for row in rows}
-claim("the leak adds over 10 points more on the test than on its twins, on all five runs",
+claim("the leak adds over 10 points more on the test than on twins, on all five runs",
       all(x - y > 0.1 for x, y in zip(*gains.values(), strict=True)), kind="T")
 for row, values in zip(("test", "twins"), gains.values(), strict=True):
     over = rlhf.book.records.over_runs(100 * v for v in values)
@@ -392,17 +390,19 @@ for i in (4, 0):
     cards(row["prompt"], [("SmolLM2", row["completion"])])
 
 # %% [markdown] rlhf={"part": "exercises"}
-# SmolLM2 scores zero three times. It has never heard of Sam, so “honest” measures knowledge of one village; the other two look for that village's words of help and refusal. A program that refuses everything is the most harmless row. With 40 requests, most neighbouring rows overlap as well. What carries over to larger models is the habit: read the answers under each number, with its interval and a trivial baseline.
+# SmolLM2 scores zero three times. It has never heard of Sam, so “honest” measures knowledge of one village; “helpful” looks for that village's own words. Its samples are poor as well, and only reading them says so. A program that refuses everything is the most harmless row. What carries over to larger models is the habit: read the answers under each number, with its interval and a trivial baseline.
 #
 # ## Exercises
 #
 # ### Exercise 16.1 · Several answers to each question
 #
-# Each model has answered each question $K$ times. Change the paired bootstrap: questions are drawn, and a drawn question brings all of its answers. `rows` holds the drawn questions, a resample a line.
+# ![Two dots with intervals, candidate minus current: on the same requests the interval is shorter than on separate ones](figures/16_paired.png)
+#
+# The intervals of idea 2, once more. Now let each model answer each question $K$ times. Change the paired bootstrap: questions are drawn, and a drawn question brings all of its answers. `rows` holds the drawn questions, a resample a line.
 
 # %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex16-1", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def resampled_gaps(a, b, rows):
-    """Outcomes (Q, K) twice, drawn questions (times, Q) -> differences b − a, (times,)."""
+    """Outcomes (Q, K) twice, questions (times, Q) -> differences b − a, (times,)."""
     ### BEGIN SOLUTION
     gap = b.mean(1) - a.mean(1)
     return gap[rows].mean(1)

@@ -70,25 +70,26 @@ def power_curves(pairs: Sequence[tuple[Tensor, Tensor]], ns: Sequence[int], gene
             for name, paired in zip(names, (True, False), strict=True)}
 
 
-def luck(passes: Tensor, dev: Sequence[int], ks: Sequence[int], generator: torch.Generator,
-         times: int = 400) -> tuple[list[float], list[float]]:
+def luck(passes: Tensor, ks: Sequence[int], generator: torch.Generator, times: int = 400) -> tuple[list[float], list[float]]:
     """Choose the best of k "checkpoints" that are one and the same model, for each k -> (gains where chosen, gains elsewhere).
 
-    passes (Q, K): K answers of one model to each question; a checkpoint is a column. dev: the questions that choose; the others
-    test. A gain is the chosen checkpoint's score minus the mean of all K columns on the same questions: the model has not
-    changed, so every gain is luck. Means over `times` draws. Raises ValueError for a k above K or below 1.
+    passes (Q, K): K answers of one model to each question. Each time the answers to every question are shuffled, so that a
+    checkpoint is a column; a random half of the questions chooses the best of k columns, the others test it. A gain is its score
+    minus the model's own mean on the same questions: the model has not changed, so every gain is luck. Means over `times`.
+    Raises ValueError for a k above K or below 1.
     """
     if wrong := [k for k in ks if not 1 <= k <= passes.shape[1]]:
         raise ValueError(f"best of {wrong[0]}: there are {passes.shape[1]} columns")
-    inside = torch.zeros(len(passes), dtype=torch.bool)
-    inside[torch.as_tensor(dev)] = True
-    on_dev, on_test = (part - part.mean() for part in (passes[inside].double().mean(0), passes[~inside].double().mean(0)))
-    gains = []
-    for k in ks:
-        columns = torch.rand(times, passes.shape[1], generator=generator).argsort(1)[:, :k]
-        best = columns.gather(1, on_dev[columns].argmax(1, keepdim=True))[:, 0]
-        gains.append((on_dev[best].mean().item(), on_test[best].mean().item()))
-    return [a for a, _ in gains], [b for _, b in gains]
+    above, found = passes.double() - passes.double().mean(1, keepdim=True), torch.zeros(2, len(ks), dtype=torch.float64)
+    for _ in range(times):
+        table = above.gather(1, torch.rand(above.shape, generator=generator).argsort(1))
+        order = torch.randperm(len(above), generator=generator)
+        half = len(above) // 2
+        on_dev, on_test = table[order[:half]].mean(0), table[order[half:]].mean(0)
+        for i, k in enumerate(ks):
+            best = on_dev[:k].argmax()
+            found[:, i] += torch.stack([on_dev[best], on_test[best]]) / times
+    return found[0].tolist(), found[1].tolist()
 
 
 def with_range(passed: Tensor) -> str:
