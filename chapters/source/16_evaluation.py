@@ -230,18 +230,20 @@ claim("the package's interval agrees to a point and a half",
 # %%
 lines = power.power_curves(pairs, [200], run.fresh("power"))
 at200 = {name: [row[0] for row in rows] for name, (_, rows) in lines.items()}
-both = sorted(zip(at200["same questions"], at200["separate questions"], strict=True))
-show(plots.moved(both, ["same requests", "separate requests"],
-                 x_label="chance that the candidate is called better, n = 200",
-                 title="The same requests find it more often",
-                 note="a row: one of five runs"))
+gain = [100 * (b - a).mean().item() for a, b in pairs]     # on all 400 requests
+order = sorted(range(5), key=gain.__getitem__)
+looks = {"same questions": "policy: same requests", "separate questions":
+         "reference: separate requests"}
+parts = {"chance to call the candidate better, n = 200": {looks[name]: {
+    f"gain {gain[i]:.1f} points": [values[i]] for i in order}
+    for name, values in at200.items()}}
+show(plots.dots(parts, title="The same requests find it more often"))
 
 # %% tags=["hide-input"]
 claim("200 requests: the same ones call the candidate more often, on all five runs",
       all(x > y for x, y in zip(*at200.values(), strict=True)), kind="S")
 for name, values in at200.items():
     quote("power." + name.split()[0], f"{100 * sum(values) / 5:.0f} %")
-gain = [100 * (b - a).mean().item() for a, b in pairs]
 quote("gain", f"{min(gain):.0f} to {max(gain):.0f}")
 rlhf.book.settled("a", "What is easy or hard for both cancels in the difference.")
 
@@ -265,7 +267,7 @@ PADDING = ("I am always happy to help. You can ask me again tomorrow. "
            "There is much more to say about it.")
 prompts, plain = judges.stored_answers(models["finetuned"][1], 300, run.seed)
 padded = [f"{text} {PADDING}" for text in plain]
-cards(prompts[0], [("answer", plain[0]), ("padded", padded[0])])
+cards(prompts[0], [("answer", plain[0]), ("padded", padded[0])], limit=400)
 
 # %%
 judge = rlhf.village.crowd.ai_judge()
@@ -383,8 +385,9 @@ named = {"village, base": "village-3m", "village, finetuned": "village-3m-sft",
 rows = {label: {h: power.with_range(power.outcomes(bits))
                 for h, bits in large.table[name].items()}
         for label, name in named.items()}
-rows["one fixed refusal"] = dict.fromkeys(rows["SmolLM2"], "0 %") | {"harmless": "100 %"}
-table(rows, note="share of 40, Wilson's 95 % interval; taught: an adapter for the village")
+none = {"helpful": "0 %", "honest": "0 %", "harmless": "100 %"}
+table(rows | {"one fixed refusal": none},
+      note="share of 40, Wilson's 95 % interval; taught: an adapter for the village")
 for i in (4, 0):
     row = large.held_out["smollm2-135m"]["texts"][i]
     cards(row["prompt"], [("SmolLM2", row["completion"])])
@@ -396,9 +399,7 @@ for i in (4, 0):
 #
 # ### Exercise 16.1 · Several answers to each question
 #
-# ![Two dots with intervals, candidate minus current: on the same requests the interval is shorter than on separate ones](figures/16_paired.png)
-#
-# The intervals of idea 2, once more. Now let each model answer each question $K$ times. Change the paired bootstrap: questions are drawn, and a drawn question brings all of its answers. `rows` holds the drawn questions, a resample a line.
+# Each model has answered each question $K$ times. Change the paired bootstrap: questions are drawn, and a drawn question brings all of its answers. `rows` holds the drawn questions, a resample a line.
 
 # %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex16-1", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def resampled_gaps(a, b, rows):
@@ -424,7 +425,9 @@ check("16.1", resampled_gaps, hidden=True)
 #
 # ### Exercise 16.2 · How many questions?
 #
-# An interval of the difference lies above 0 with a chance of 80 % if the true difference is 1.96 + 0.84 = 2.8 of its standard errors. How many questions does each model need, for a true difference `gap` and a variance `variance` of one question's difference? On paper first: one point, separate questions, both models near 50 %, so that the variance is ½. <!-- fact -->
+# ![Two dots with intervals, candidate minus current: on the same requests the interval is shorter than on separate ones](figures/16_paired.png)
+#
+# The intervals of idea 2, once more. Such an interval lies above 0 with a chance of 80 % if the true difference is 1.96 + 0.84 = 2.8 of its standard errors. How many questions does each model need, for a true difference `gap` and a variance `variance` of one question's difference? On paper first: one point, separate questions, both models near 50 %, so that the variance is ½. <!-- fact -->
 
 # %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex16-2", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def questions_needed(gap, variance):
