@@ -237,7 +237,8 @@ looks = {"same questions": "policy: same requests", "separate questions":
 parts = {"chance to call the candidate better, n = 200": {looks[name]: {
     f"gain {gain[i]:.1f} points": [values[i]] for i in order}
     for name, values in at200.items()}}
-show(plots.dots(parts, title="The same requests find it more often"))
+show(plots.dots(parts, title="The same requests find it more often"), "Five rows of "
+     "two dots, a candidate each, by gain: chance on same and on separate requests.")
 
 # %% tags=["hide-input"]
 claim("200 requests: the same ones call the candidate more often, on all five runs",
