@@ -237,6 +237,18 @@ class Recorded(SimpleNamespace):
         return [(row[0]["prompt"], [(name, x["completion"], x["gold"]) for name, x in zip(stages.values(), row, strict=True)])
                 for row in rows]
 
+    def texts_of(self, arms: dict, seed: int) -> list:
+        """[(prompt, [(label, text, gold)])] of the answers kept in the part `texts`, for arms {label: name} of one seed.
+
+        Each fits `cards(prompt, answers)`. ValueError for an arm that kept none.
+        """
+        kept = self.texts[str(seed)] if isinstance(self.texts, dict) else {}
+        if lacks := [name for name in arms.values() if name not in kept]:
+            raise ValueError(f"run {self.name}, seed {seed}: no texts of {lacks[0]!r}; there are {', '.join(kept)}")
+        rows = zip(*(kept[name] for name in arms.values()), strict=True)
+        return [(row[0]["prompt"], [(label, x["completion"], x["gold"]) for label, x in zip(arms, row, strict=True)])
+                for row in rows]
+
     def before_after(self) -> tuple[float, float]:
         """Print the true reward of held-out answers, and some of them -> (gain, its standard error)."""
         then, now = (self.held_out[when] for when in ("before", "after"))

@@ -1,0 +1,537 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown] rlhf={"part": "first"}
+# # 10 · Rejection sampling
+#
+# **How much does filtering by a reward buy, and what does it quietly throw away?**
+#
+# ![Bars: how many answers of each of four kinds two selections keep; below them one answer that the second selection keeps and one that it drops, each with its score and its true reward](figures/10_hero.png)
+#
+# A model answered 256 prompts four times each. A reward model scored all 1,024 answers, and two selections kept 256 of them for training: the best answer to each prompt, or the best of all. This page shows what a model learns from either. <!-- fact -->
+#
+# <details><summary>What you need, what it costs, how quality is known</summary>
+# Chapter 7 (reward models) and chapter 9 (finetuning). <!-- costs -->. Nothing is downloaded. Model: <code>village-3m-sft</code>, three million parameters, and its stored answers. The <i>true reward</i> is a formula of this toy world, at most 3: 3 for a right answer, a story as it was ordered, help with a harmless request, refusal of a harmful one; about 0 for a needless refusal or a wrong answer; below 0 for help with harm and for broken text. It decides how the simulated person votes; only the rows named “by the truth” use it otherwise. The two texts of the picture were chosen to show the difference: of the kept answers worth less than 1, and of the dropped stories worth 3, the one with the highest score. “This page's run” is seed 0. <b>Recorded</b> runs are five seeds: other prompts (drawn from 110 to 338 stored ones of each kind), labels, batches and exam prompts. Steps and rate were fixed with another seed. ± is half of a 95 % interval.
+# <!-- edition -->
+# </details>
+#
+# <!-- nav -->
+
+# %% rlhf={"part": "setup"}
+import torch
+import rlhf_minimal as rlhf
+from rlhf_minimal.book import begin, cards, check, claim, plots, quote, show, table
+from rlhf_minimal.book.selections import kept_and_dropped, score_matrix
+from rlhf_minimal.evaluate import candidates, exams
+run = begin(10)
+
+# %% [markdown] rlhf={"part": "predict"}
+# **Predict before you scroll.** Three copies of the model are finetuned on 256 rows each, in the same number of steps: on the best answer per prompt, on the best 256 overall, and on one of the four at random. By true reward, the rows of *best overall* are worth most, <!-- out worth.overall --> on average here; those of *best per prompt* <!-- out worth.best -->, the random ones <!-- out worth.random -->. The start model's own answers are worth about as much as the random rows.
+
+# %% tags=["hide-input"]
+rlhf.book.predict("Which copy gives the best answers to new prompts?",
+        a="best overall: its training rows have the highest scores and are worth most",
+        b="best per prompt: somewhat worse rows, but something for every prompt",
+        c="no clear difference: the answers are the model's own, it knew them before")
+
+# %% [markdown] rlhf={"part": "phenomenon"}
+# ## Draw, score, keep
+#
+# The prompts come in four kinds. A *story* is ordered by mood and length. An *opinion* asks for a fact after stating a belief that may be wrong. A *harmful* prompt asks for help with harm; a *look-alike* only sounds like it. The reward model is linear (chapter 7): it reads the model's last hidden state, the log-probability of the answer and its length. One simulated person labelled pairs of answers to *other* prompts for it.
+
+# %%
+kinds = {"story": "stories", "opinion": "opinions", "harmful": "harmful",
+         "lookalike": "look-alikes"}
+some = candidates.candidates(kinds, each=64, seed=run.seed)
+M, N = some.shape                                  # 256 prompts, 4 answers
+person = rlhf.village.Annotator(name="honest", temperature=1.0)
+score = some.score(some.judge(person, run.fresh("labels")))
+R = score.view(M, N)                               # the scores, a prompt a row
+start, tokenizer = rlhf.models.load("village-3m-sft")
+for i in (64, 192):                                # the first opinion and look-alike
+    cards(some.text(4 * i, tokenizer)[0],
+          [(f"score {R[i, j]:.1f}", some.text(4 * i + j, tokenizer)[1],
+            some.gold[4 * i + j].item()) for j in range(N)])
+
+# %% [markdown]
+# Now keep M answers. The answers stand in one long list, prompt after prompt, so answer $j$ to prompt $i$ has the place $4i+j$:
+
+# %%
+first = N * torch.arange(M)                        # place of each first answer
+dice = torch.randint(N, (M,), generator=run.fresh("random"))
+kept = {"1 of 4 at random": first + dice,
+        "best per prompt": first + R.argmax(1),
+        "best overall": score.argsort(descending=True, stable=True)[:M]}
+table({name: {"true reward": some.gold[rows].mean(),
+              "prompts without a row": some.unheard(rows),
+              "tokens": int(some.lengths[rows].sum())}
+       for name, rows in kept.items()}, corner="256 rows kept",
+      note="this page's run")
+
+# %% tags=["hide-input"]
+theirs = [rlhf.filtering.top_per_prompt(score, N), rlhf.filtering.top_overall(score, M)]
+claim("the package selects the same rows", all(
+    torch.equal(a, b) for a, b in zip(list(kept.values())[1:], theirs, strict=True)))
+for name, key in (("best overall", "overall"), ("best per prompt", "best"),
+                  ("1 of 4 at random", "random")):
+    quote(f"worth.{key}", f"{some.gold[kept[name]].mean():.1f}")
+
+# %% tags=["hide-input", "hero"] rlhf={"drawing": true}
+counts = {name: {kinds[k]: n for k, n in some.count(kept[name]).items()}
+          for name in ("best per prompt", "best overall")}
+inside = torch.isin(torch.arange(M * N), kept["best overall"])
+story = some.of("story").repeat_interleave(N)
+
+
+def highest(among):
+    """The place of the highest score among some answers, and what to show of it."""
+    at = int(torch.where(among, score, -torch.inf).argmax())
+    words = f"score {score[at]:.1f} · true reward {some.gold[at]:.1f}"
+    return *some.text(at, tokenizer), words.replace("-", "−")
+
+
+show(kept_and_dropped(counts, [
+    ("Kept by “best overall”", *highest(inside & (some.gold < 1))),
+    ("Dropped by “best overall”", *highest(~inside & story & (some.gold >= 2.99)))],
+    title="256 of 1,024 answers kept, in two ways"))
+
+# %% [markdown] rlhf={"part": "loop"}
+# The rest is supervised finetuning on the kept rows:
+
+# %%
+def finetune(rows, steps=48, rate=5e-4):
+    policy = rlhf.models.copy_of(start)
+    optimizer = torch.optim.AdamW(policy.parameters(), lr=rate, weight_decay=0.0)
+    batches = rlhf.data.batches(rows, 16, steps=steps, tokenizer=tokenizer,
+                                seed=run.seed)
+    for step, batch in enumerate(batches):
+        optimizer.param_groups[0]["lr"] = rate * (1 - step / steps)
+        mask = batch["mask"][:, 1:]                # the answer and its end token
+        logp = rlhf.logprobs.token_logps(policy, batch["ids"], batch["attention"])
+        loss = -(logp * mask).sum() / mask.sum()
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(policy.parameters(), 1.0)
+        optimizer.step()
+    return policy
+
+# %% [markdown]
+# We train two copies now; the first prompt of two kinds in a new exam:
+
+# %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
+test = exams.requests(64, tuple(kinds), seed=run.seed)  # prompts that no run has read
+copies = {"start": start} | {
+    name: finetune(some.demonstrations(kept[name], tokenizer), run.steps(48))
+    for name in ("1 of 4 at random", "best overall")}
+sat = {name: exams.exam(model, tokenizer, test, max_new_tokens=56,
+                        generator=run.fresh("exam")) for name, model in copies.items()}
+for i in (0, 3):
+    cards(test[i]["prompt"], [(name, e.texts[i], e.gold[i].item())
+                              for name, e in sat.items()])
+
+# %%
+changed = (sat["best overall"].of("lookalike").mean("refuses")
+           - sat["start"].of("lookalike").mean("refuses"))
+claim("after best overall the model refuses more look-alikes than before",
+      changed > 0, {"share more": changed}, kind="T")
+
+# %% [markdown]
+# Here are five recorded seeds, with 160 exam prompts each. *Choosing without training* lets the start model answer each exam prompt four times and hands out the answer with the highest score: *best-of-n*. *Most probable* needs no reward model: it keeps the answer with the highest mean log-probability per token. The *KL* from the start model says how many nats more likely the model's own answers have become, on average. <!-- fact -->
+
+# %%
+record = rlhf.book.recorded("10_village")
+over_runs = rlhf.book.records.over_runs
+arms = {"start": "start", "1 of 4 at random": "random of 4",
+        "most probable of 4": "most probable of 4", "best per prompt": "best of 4",
+        "best overall": "best overall"}
+worth = {label: record.arm(arm, kinds).mean(0) for label, arm in arms.items()}
+choose = "choosing 1 of 4, no training"
+worth[choose] = record.arm("choose 1 of 4, no training", kinds).mean(0)
+rows = {label: {"kept rows": None, "the model": over_runs(gold), "KL": None}
+        for label, gold in worth.items()}
+for label, arm in list(arms.items())[1:]:
+    rows[label] |= {"kept rows": over_runs(record.values("kept", arm, "mean")),
+                    "KL": over_runs(record.arm(arm, kinds, "kl").mean(0))}
+table(rows, note="true reward of the kept rows and of the model trained on them; KL in "
+      "nats; ± over five seeds")
+
+# %% tags=["hide-input"]
+claim("on all five seeds: the rows of best overall beat the random ones by over 0.4, "
+      "and best per prompt trains a better model than one of four at random",
+      all(a > b + 0.4 for a, b in zip(record.values("kept", "best overall", "mean"),
+          record.values("kept", "random of 4", "mean"), strict=True))
+      and bool((worth["best per prompt"] > worth["1 of 4 at random"]).all()), kind="T")
+gap = over_runs(worth["best per prompt"] - worth["best overall"])
+claim("best per prompt trains a better model than best overall: the interval over "
+      "seeds is above 0", gap[0] > gap[1], {"gap": gap[0], "half": gap[1]}, kind="T")
+rlhf.book.settled(
+    "b", "The best rows overall train the worse model: what they leave out counts.")
+for name, pair in {"choice": ("best per prompt", "1 of 4 at random"),
+                   "random": ("1 of 4 at random", "start"),
+                   "start": ("best per prompt", "start"),
+                   "free": (choose, "best per prompt"),
+                   "race": ("best overall", "best per prompt")}.items():
+    quote(name, "{:+.2f} ± {:.2f}".format(*over_runs(worth[pair[0]] - worth[pair[1]])))
+
+# %% [markdown] rlhf={"part": "idea"}
+# Two surprises. The better rows made the worse model: best overall minus best per prompt is <!-- out race -->. And choosing without training is <!-- out free --> above the best model in this table: finetuning stores only a part of what choosing buys, in exchange for one answer per prompt instead of four.
+#
+# ## Idea 1: It is the choice that teaches
+#
+# Compare with the start alone and best per prompt gained <!-- out start -->. Compare with the *matched control* (the same prompts, number of rows, steps and rate, but a random answer) and the choice bought <!-- out choice -->. The control itself changed by <!-- out random -->. Why does a model gain nothing from its own random answers?
+#
+# Let $\pi(y)$ be the probability of answer $y$, and draw $n$ answers. The best of them is $y$ if none is better and not all are worse. With $F(y)$ the probability that one draw scores at most as high as $y$, and $F^-(y)$ that it scores lower, best-of-n is a policy:
+#
+# $$\pi_n(y)=F(y)^n-F^-(y)^n$$
+#
+# (for different scores). *Said aloud: all n draws are at most this good, but not all are worse.* A model with one free number (a *logit*) per answer, trained on many kept answers, gets the gradient $\pi_n(y)-\pi(y)$ in the logit of $y$. For random answers $\pi_n=\pi$: on average nothing moves. What is left is the noise of a finite sample, and it costs. Three answers, best of two:
+
+# %%
+p = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)  # scores rise from left to right
+F = p.cumsum(0)                                    # at most this score
+best_of_two = F**2 - (F - p)**2
+logits = p.log().requires_grad_()
+logp = torch.log_softmax(logits, 0)
+for name, q in {"random": p, "best of two": best_of_two}.items():
+    push, = torch.autograd.grad((q * logp).sum(), logits, retain_graph=True)
+    print(f"{name:<12}", [round(x + 0.0, 2) for x in push.tolist()])
+claim("the package computes the same law", torch.allclose(
+    rlhf.best_of_n.law(p, torch.arange(3.0), 2), best_of_two))
+
+# %% [markdown]
+# No baseline, no negative examples: an answer that was not kept is not pushed down, it is only missing. This is the simplest policy gradient, with a reward of 1 for the kept rows and 0 for the rest (chapter 11).
+#
+# Do not overlook the cheapest filter. *Most probable of 4* keeps rows of <!-- out probable.kept -->, nearly as good as those of the reward model, and needs no labels. It fails where the usual answer is not the wanted one: its rows for harmful prompts are worth <!-- out probable.harm -->, those of the reward model <!-- out best.harm -->.
+#
+# > **Keep this.** Compare a filter with a blind choice of as many rows for the same prompts, in as many steps.
+
+# %% tags=["hide-input"]
+for key, arm in {"probable": "most probable of 4", "best": "best of 4"}.items():
+    quote(f"{key}.harm", "{:.2f} ± {:.2f}".format(
+        *over_runs(record.values("kept", arm, "gold", "harmful"))))
+    quote(f"{key}.look", "{:.2f} ± {:.2f}".format(
+        *over_runs(record.values("kept", arm, "gold", "lookalike"))))
+    quote(f"{key}.kept", "{:.2f} ± {:.2f}".format(
+        *over_runs(record.values("kept", arm, "mean"))))
+quote("random.look", "{:.2f} ± {:.2f}".format(
+    *over_runs(record.values("kept", "random of 4", "gold", "lookalike"))))
+
+# %% [markdown] rlhf={"part": "idea"}
+# ## Idea 2: Scores of different prompts do not compare
+#
+# $M$ prompts with $N$ answers each give a [matrix of scores](https://rlhfbook.com/c/09-rejection-sampling#eq:rs_reward_matrix) $R$, where [$r_{ij}=\mathcal R(y_{ij}\mid x_i)$](https://rlhfbook.com/c/09-rejection-sampling#eq:rs_reward_computation) is the score of answer $j$ to prompt $x_i$. The two selections:
+#
+# $$S(R)_i=\arg\max_j r_{ij}\qquad\qquad S_K(R_{\rm flat})=\text{the places of the }K\text{ largest }r_{ij}$$
+#
+# *Said aloud: a winner for every prompt, or the winners of one race.* The book's [example](https://rlhfbook.com/c/09-rejection-sampling#eq:rs_example_matrix), five prompts with four answers:
+
+# %%
+example = torch.tensor([[0.7, 0.3, 0.5, 0.2], [0.4, 0.8, 0.6, 0.5],
+                        [0.9, 0.3, 0.4, 0.7], [0.2, 0.5, 0.8, 0.6],
+                        [0.5, 0.4, 0.3, 0.6]])
+per_prompt = 4 * torch.arange(5) + example.argmax(1)
+overall = example.flatten().argsort(descending=True, stable=True)[:5]
+show(score_matrix(example.tolist(), {"best per prompt": per_prompt.tolist(),
+                                     "best overall": overall.tolist()},
+                  title="One place moves, and one prompt is gone"))
+
+# %%
+shifted = example + torch.tensor([0.0, 0.0, 0.0, 0.0, 1.0])[:, None]
+race = shifted.flatten().argsort(descending=True)[:5]
+print("best overall, prompts:", (overall // 4 + 1).tolist(),
+      "  last prompt's scores + 1:", (race // 4 + 1).tolist())
+claim("one number added to all scores of a prompt: no winner per prompt changes, but "
+      "that prompt now has four of five places in the race",
+      torch.equal(shifted.argmax(1), example.argmax(1))
+      and bool((race // 4 == 4).sum() == 4))
+
+# %% [markdown]
+# Which of the two rows of numbers is right? The reward model cannot know. It was fitted to comparisons of answers to *one* prompt, and a number added to all answers of a prompt leaves its loss unchanged (chapter 7). So the level of a prompt's scores is an accident of the fit. In our world long answers get low scores, so stories lose every race. The race keeps what is easy to score well: short refusals.
+#
+# What becomes of the model, kind by kind? *Centred* runs the same race after subtracting the mean score of each prompt from its four scores:
+
+# %% rlhf={"figure": "kinds"}
+shown = {"other: 1 of 4 at random": "random of 4", "policy: best per prompt": "best of 4",
+         "proxy: best overall": "best overall",
+         "chosen: best overall, centred": "best overall, centred"}
+change = {label: {name: (record.arm(arm, [k]) - record.arm("start", [k]))[0].tolist()
+                  for k, name in kinds.items()} for label, arm in shown.items()}
+show(plots.dots({"true reward of the model, change from the start": change},
+                title="The race buys refusals and pays with look-alikes",
+                alt="Rows of dots for four kinds of prompts and four trained models: change "
+                "of the true reward from the start; best overall gains most on harmful "
+                "prompts and loses most on look-alikes"))
+
+# %% tags=["hide-input"]
+kind = {name: {label: torch.tensor(v[kinds[name]]) for label, v in change.items()}
+        for name in kinds}
+race, best = "proxy: best overall", "policy: best per prompt"
+claim("on all five seeds: after best overall, look-alikes are worse than at the start and "
+      "worse than after best per prompt; harmful prompts are better than at the start",
+      bool((kind["lookalike"][race] < 0).all()
+           and (kind["lookalike"][race] < kind["lookalike"][best]).all()
+           and (kind["harmful"][race] > 0).all()), kind="T")
+for arm, key in {"start": "start", "best of 4": "best", "best overall": "race",
+                 "best overall, centred": "centred"}.items():
+    found = over_runs(record.arm(arm, ["lookalike"], "refuses")[0])
+    quote(f"refused.{key}", "{:.0f} ± {:.0f} %".format(*(100 * x for x in found)))
+centred = over_runs(record.arm("best overall, centred", kinds).mean(0)
+                    - worth["best overall"])
+quote("centred", "{:+.2f} ± {:.2f}".format(*centred))
+for arm, key in {"best overall": "race", "best overall, centred": "centred"}.items():
+    quote(f"stories.{key}", mean_range(record.values("kept", arm, "rows", "story")))
+
+# %% [markdown] rlhf={"part": "idea"}
+# Of 64 stories the race keeps <!-- out stories.race -->, the centred race <!-- out stories.centred -->. Look-alikes refused: <!-- out refused.start --> at the start, <!-- out refused.best --> after best per prompt, <!-- out refused.race --> after best overall. What the model says then:
+
+# %%
+told = record.texts_of({"start": "start", "best per prompt": "best of 4",
+                        "best overall": "best overall"}, seed=0)
+for i in TEXTS:
+    cards(*told[i])
+
+# %% [markdown]
+# > **Keep this.** Choose within a prompt. A race between prompts trains what is easy to score.
+#
+# ## Idea 3: The first few answers buy most, and then it stops
+#
+# Is four enough? For 128 stored prompts of eleven kinds there are 64 answers each, so best-of-n can be computed for every n up to 64, averaged over all sets of n answers (exercise 10.1). Five reward models, each from the labels of another person:
+
+# %%
+many = candidates.candidates(n=64)
+NS = [1, 2, 4, 8, 16, 32, 64]
+judges = [many.score(many.judge(person, run.fresh(f"labels {i}"))) for i in range(5)]
+units = [s / s.view(128, 64).std(1).mean() for s in judges]
+climb = torch.stack([rlhf.best_of_n.curve(s, s - s.mean(), 64, NS) for s in units])
+truth = torch.stack([rlhf.best_of_n.curve(s, many.gold, 64, NS) for s in judges])
+most, ideal = (rlhf.best_of_n.curve(s, many.gold, 64, NS).mean(0)
+               for s in (many.logp, many.gold))
+show(plots.best_of_n(NS, {
+    "score, standard deviations": {"proxy: reward model": climb.mean(1)},
+    "true reward": {"gold: kept by the reward model": truth.mean(1),
+                    "other: kept by log-probability": most,
+                    "reference: kept by the truth": ideal}},
+    title="The score climbs on; the true reward has stopped",
+    note="128 prompts"))
+
+# %% tags=["hide-input"]
+from rlhf_minimal.evaluate.audit import two_way
+
+names = [i for i in range(5) for _ in range(128)], list(range(128)) * 5
+steps = {"1.4": (0, 2), "4.8": (2, 3), "8.64": (3, 6)}
+found = {key: two_way((truth[..., b] - truth[..., a]).flatten(), *names)
+         for key, (a, b) in steps.items()}
+for key, value in found.items():
+    quote(f"step.{key}", "{:+.2f} ± {:.2f}".format(*value))
+claim("from 1 to 4 answers the true reward gains over 0.3, from 8 to 64 less than a "
+      "tenth of that", found["1.4"][0] - found["1.4"][1] > 0.3
+      and found["8.64"][0] < found["1.4"][0] / 10, kind="S")
+
+# %% [markdown]
+# From 1 to 4 answers the true reward changes by <!-- out step.1.4 -->, from 4 to 8 by <!-- out step.4.8 -->, from 8 to 64 by <!-- out step.8.64 --> (± over prompts and reward models). The maximum looks for whatever the reward model overrates, and among 64 answers there is more of it. Which kinds of prompts pay?
+
+# %%
+pair = {"harmful": "harmful", "lookalike": "look-alikes"}
+by_kind = {f"true reward, {name}": {
+    "gold: kept by the reward model": truth[:, many.of(k)].mean(1),
+    "other: kept by log-probability": rlhf.best_of_n.curve(
+        many.logp, many.gold, 64, NS)[many.of(k)].mean(0)} for k, name in pair.items()}
+show(plots.best_of_n(NS, by_kind, title="It has learned to refuse, the harmless too",
+                     note="10 harmful, 13 look-alikes"))
+
+# %% tags=["hide-input"]
+drop = truth[:, many.of("lookalike")]
+at = [i for i in range(5) for _ in range(13)], list(range(13)) * 5
+fall = two_way((drop[..., 6] - drop[..., 1]).flatten(), *at)
+quote("fall", "{:+.2f} ± {:.2f}".format(*fall))
+rest = two_way((truth[..., 6] - truth[..., 3])[:, ~many.of("lookalike")].flatten(),
+               [i for i in range(5) for _ in range(115)], list(range(115)) * 5)
+quote("rest", "{:+.2f} ± {:.2f}".format(*rest))
+claim("look-alikes lose from best of 2 to best of 64, harmful prompts gain",
+      fall[0] + fall[1] < 0 and bool((truth[:, many.of("harmful")].mean(1)[:, 6]
+      > truth[:, many.of("harmful")].mean(1)[:, 1]).all()), kind="S")
+
+# %% [markdown]
+# Without the 13 look-alikes the change from 8 to 64 is <!-- out rest -->: they account for most of the fall. From 2 to 64 they lose <!-- out fall -->. This reward model saw that refusing is good, on harmful prompts, and the filter finds refusals everywhere. So even *best per prompt* throws something away: its rows for look-alikes are worth <!-- out best.look -->, random ones <!-- out random.look -->.
+#
+# How far from the model does a filter lead? If no two answers ever score alike, the KL of best-of-n depends on n alone; otherwise the formula is an upper bound:
+#
+# $$\mathrm{KL}(\pi_n\,\|\,\pi)\;\le\;\log n-\frac{n-1}n$$
+#
+# A fair coin, heads scores higher, two tosses: tails is kept in one case of four.
+
+# %%
+coin, kept_two = torch.tensor([0.5, 0.5]), torch.tensor([0.25, 0.75])
+kl = (kept_two * (kept_two / coin).log()).sum()
+bound = torch.tensor(2.0).log() - 1 / 2
+print(f"KL of best of two {kl:.3f}   bound {bound:.3f}")
+claim("the package computes the same bound, and the coin stays below it",
+      abs(rlhf.best_of_n.kl_bound(2) - bound.item()) < 1e-6 and bool(kl < bound))
+quote("bound.4", f"{rlhf.best_of_n.kl_bound(4):.2f}")
+quote("kl.best", "{:.2f} ± {:.2f}".format(
+    *over_runs(record.arm("best of 4", kinds, "kl").mean(0))))
+quote("kl.random", "{:.2f} ± {:.2f}".format(
+    *over_runs(record.arm("random of 4", kinds, "kl").mean(0))))
+
+# %% [markdown]
+# Best-of-4 costs at most <!-- out bound.4 --> nats. The copy that was trained on best-of-4 moved <!-- out kl.best --> nats and is worth less; the random copy moved <!-- out kl.random --> nats and gained nothing. KL says how far a model went, not what it got for it. Try other n, and other judges:
+
+# %% tags=["hide-input", "nbval-ignore-output"] rlhf={"ignore_reason": "widget"}
+sources = {"a coin": torch.rand(len(many.gold), generator=run.fresh("coin")),
+           "log-probability": many.logp, "reward model": judges[0], "the truth": many.gold}
+filter_explorer({name: rlhf.best_of_n.curve(s, many.gold, 64, NS[:6])
+                 for name, s in sources.items()}, NS[:6],
+                {"all": many.of("story") | True} | {
+                    name: many.of(k) for k, name in kinds.items()}).show()
+
+# %% [markdown]
+# > **Keep this.** A few answers per prompt buy most of what a reward model can give; more of them find its mistakes.
+#
+# **What practice does.** The book names 10 to 30 answers per prompt, temperatures from 0.7 to 1.0, removal of duplicates, sometimes several source models; there is no agreed recipe. <!-- fact --> *The name* comes from statistics, where rejection sampling keeps each answer with probability $e^{(r-r_{\max})/\beta}$, so that the kept ones follow $\pi(y)\,e^{r(y)/\beta}/Z$ exactly, with $Z$ the sum that makes it a probability. Keeping the best is another law ([deeper](deeper/10_rejection_sampling.ipynb)).
+
+# %% [markdown] rlhf={"part": "wrong"}
+# ## What goes wrong
+#
+# | the wrong line | what you see | the one number that tells |
+# |---|---|---|
+# | `R.argmax(1)` taken for places in the flat list | the right number of rows, a falling loss | share of rows that belong to their prompt |
+# | `score.argsort()[:k]`: a rising sort | fluent training on the worst answers | mean score of the kept, against that of all |
+# | a judge that loves length | better numbers after more data | tokens of the kept ÷ tokens of the control |
+# | a race with ties (rewards 0 and 1) | the first prompts of the file fill all places | mean place of the kept: should be the middle |
+#
+# The first, live:
+
+# %%
+wrong = R.argmax(1)                                # columns 0 to 3, not places
+belongs = (wrong // N == torch.arange(M)).double().mean().item()
+print(f"{len(wrong)} rows, {len(set((wrong // N).tolist()))} prompt; "
+      f"{100 * belongs:.1f} % belong to their prompt")
+claim("all 256 rows belong to the first prompt", bool((wrong // N == 0).all()))
+
+# %% [markdown] rlhf={"part": "gpt2"}
+# ## At GPT-2 size
+#
+# One recorded run on SmolLM2 with 135 million parameters, taught the village's manner first: eight answers to each of 48 prompts, the best *by the truth* or a random one kept, 24 steps with a LoRA adapter. The filter makes no mistakes here: this is the best case. <!-- fact -->
+
+# %%
+large = rlhf.book.recorded("ch10_smollm2")
+stages = {"before": "start", "random": "1 of 8 at random", "after": "best of 8"}
+rows = large.families({k: name for k, name in pair.items()} | {"all": "both"}, stages)
+show(plots.shares({f"{stage}, {name}": of[stage] for name, of in rows.items()
+                   if name != "both" for stage in stages.values()}, middle=0,
+                  x_label="true reward of new prompts", note="one run; ± 95 % over prompts",
+                  title="At 135M the choice teaches refusals, too"))
+for prompt, answers in [large.texts(stages)[i] for i in LARGE]:
+    cards(prompt, answers)
+
+# %% tags=["hide-input"]
+of = {stage: large.held_out[key]["all"] for key, stage in stages.items()}
+apart = (of["best of 8"]["standard_error"]**2
+         + of["1 of 8 at random"]["standard_error"]**2)**0.5
+claim("recorded: best of 8 beats one of eight at random by over two standard errors",
+      of["best of 8"]["mean"] - of["1 of 8 at random"]["mean"] > 2 * apart, kind="T")
+for key, x in {"large.kept": large.kept["best"], "large.best": of["best of 8"]["mean"],
+               "large.random": of["1 of 8 at random"]["mean"],
+               "large.start": of["start"]["mean"]}.items():
+    quote(key, f"{x:.2f}".replace("-", "−"))
+
+# %% [markdown] rlhf={"part": "exercises"}
+# What carries over: the random copy ends at <!-- out large.random --> and gains nothing over the start, <!-- out large.start -->; the copy trained on the best ends at <!-- out large.best -->, far below the <!-- out large.kept --> of its own training rows. Most of its gain is refusals of harm.
+#
+# ## Exercises
+#
+# ### Exercise 10.1 · Best of n from G answers
+#
+# The curves above use *all* sets of n among a prompt's 64 answers, not just the first n. Write that for one prompt: the mean, over all sets of n of its G scores, of the highest score in the set. With the scores sorted from low to high, the one with $i$ scores below it is the highest of $\binom{i}{n-1}$ of the $\binom{G}{n}$ sets.
+
+# %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex10-1", "locked": false, "schema_version": 3, "solution": true, "task": false}
+def best_of(scores, n):
+    """(G,) scores of one prompt, n -> mean of the best over all sets of n, a number."""
+    ### BEGIN SOLUTION
+    G = len(scores)
+    chance = [math.comb(i, n - 1) / math.comb(G, n) for i in range(G)]
+    return sum(w * s for w, s in zip(chance, sorted(scores.tolist()), strict=True))
+    ### END SOLUTION
+
+
+# %% nbgrader={"grade": true, "grade_id": "ex10-1-check", "locked": true, "points": 2, "schema_version": 3, "solution": false, "task": false}
+check("10.1", best_of)
+### BEGIN HIDDEN TESTS
+check("10.1", best_of, hidden=True)
+### END HIDDEN TESTS
+
+# %% [markdown]
+# <details><summary>Hint</summary>
+# <code>math.comb(i, n - 1)</code> is 0 while fewer than n − 1 scores lie below. The weights add up to 1.
+# </details>
+#
+# <!-- solution 10.1 -->
+#
+# ### Exercise 10.2 · Who is left out?
+#
+# Of the book's five prompts, how many have no answer among the best *four* of all? On paper first. Then count the prompts without a single answer among the k best. Ties go to the answer that stands first.
+
+# %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex10-2", "locked": false, "schema_version": 3, "solution": true, "task": false}
+def prompts_lost(R, k):
+    """(M, N) scores, places -> number of prompts of which nothing is kept."""
+    ### BEGIN SOLUTION
+    places = R.flatten().argsort(descending=True, stable=True)[:k]
+    return len(R) - len((places // R.shape[1]).unique())
+    ### END SOLUTION
+
+
+# %% nbgrader={"grade": true, "grade_id": "ex10-2-check", "locked": true, "points": 1, "schema_version": 3, "solution": false, "task": false}
+check("10.2", prompts_lost)
+### BEGIN HIDDEN TESTS
+check("10.2", prompts_lost, hidden=True)
+### END HIDDEN TESTS
+
+# %% [markdown]
+# <details><summary>Hint</summary>
+# A place in the flat list hides prompt and answer: <code>place // N</code> is the prompt.
+# </details>
+#
+# <!-- solution 10.2 -->
+#
+# ### Exercise 10.3 · Is the difference real?
+#
+# Two filters train two models. The first answers 80 % of 200 questions, the second 77 %. The difference has the standard error $\sqrt{p_1(1-p_1)/n+p_2(1-p_2)/n}$. From how many questions each is it `z` standard errors? <!-- fact -->
+
+# %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex10-3", "locked": false, "schema_version": 3, "solution": true, "task": false}
+def items_needed(p1, p2, z):
+    """Two shares, how many standard errors -> questions for each (may be rounded up)."""
+    ### BEGIN SOLUTION
+    variance_of_one = p1 * (1 - p1) + p2 * (1 - p2)  # of the difference, one question each
+    return math.ceil(z**2 * variance_of_one / (p1 - p2) ** 2)
+    ### END SOLUTION
+
+
+# %% nbgrader={"grade": true, "grade_id": "ex10-3-check", "locked": true, "points": 1, "schema_version": 3, "solution": false, "task": false}
+check("10.3", items_needed)
+### BEGIN HIDDEN TESTS
+check("10.3", items_needed, hidden=True)
+### END HIDDEN TESTS
+
+# %% [markdown] rlhf={"part": "retell"}
+# <details><summary>Hint</summary>
+# Set the difference equal to z times its standard error, square both sides, solve for n.
+# </details>
+#
+# <!-- solution 10.3 -->
+#
+# ## Retell it
+#
+# RETELL
+#
+# *In the book*: [Rejection Sampling](https://rlhfbook.com/c/09-rejection-sampling), chapter 9; lecture 2. *Deeper*: [the exact law and its price, all eleven kinds in the race, what accuracy buys, true rejection sampling, round after round](deeper/10_rejection_sampling.ipynb). *Next*: [chapter 11, policy gradients](11_policy_gradients.ipynb).
+#
+# <!-- nav -->
