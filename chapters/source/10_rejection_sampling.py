@@ -27,21 +27,21 @@
 # <!-- nav -->
 
 # %% rlhf={"part": "setup"}
+import math
 import torch
 import rlhf_minimal as rlhf
 from rlhf_minimal.book import begin, cards, check, claim, plots, quote, show, table
-from rlhf_minimal.book.selections import kept_and_dropped, score_matrix
 from rlhf_minimal.evaluate import candidates, exams
 run = begin(10)
 
 # %% [markdown] rlhf={"part": "predict"}
-# **Predict before you scroll.** Three copies of the model are finetuned on 256 rows each, in the same number of steps: on the best answer per prompt, on the best 256 overall, and on one of the four at random. By true reward, the rows of *best overall* are worth most, <!-- out worth.overall --> on average here; those of *best per prompt* <!-- out worth.best -->, the random ones <!-- out worth.random -->. The start model's own answers are worth about as much as the random rows.
+# **Predict before you scroll.** Three copies of the model are finetuned in the same number of steps on 256 rows each: *best per prompt* on the best answer to each prompt, *best overall* on the best 256 of all, and a *control* on one of the four answers at random. By true reward the rows of best overall are worth <!-- out worth.overall --> on average here, those of best per prompt <!-- out worth.best -->, those of the control <!-- out worth.random -->.
 
 # %% tags=["hide-input"]
-rlhf.book.predict("Which copy gives the best answers to new prompts?",
-        a="best overall: its training rows have the highest scores and are worth most",
-        b="best per prompt: somewhat worse rows, but something for every prompt",
-        c="no clear difference: the answers are the model's own, it knew them before")
+rlhf.book.predict("Which copy gives the better answers to new prompts, averaged over the four kinds?",
+        a="best overall: its rows have the highest scores and are worth most",
+        b="best per prompt, clearly: it reads rows for every prompt and every kind",
+        c="these two come out about equal: what one gains on some kinds it loses on others")
 
 # %% [markdown] rlhf={"part": "phenomenon"}
 # ## Draw, score, keep
@@ -86,6 +86,8 @@ for name, key in (("best overall", "overall"), ("best per prompt", "best"),
     quote(f"worth.{key}", f"{some.gold[kept[name]].mean():.1f}")
 
 # %% tags=["hide-input", "hero"] rlhf={"drawing": true}
+from rlhf_minimal.book import selections
+
 counts = {name: {kinds[k]: n for k, n in some.count(kept[name]).items()}
           for name in ("best per prompt", "best overall")}
 inside = torch.isin(torch.arange(M * N), kept["best overall"])
@@ -99,7 +101,7 @@ def highest(among):
     return *some.text(at, tokenizer), words.replace("-", "−")
 
 
-show(kept_and_dropped(counts, [
+show(selections.kept_and_dropped(counts, [
     ("Kept by “best overall”", *highest(inside & (some.gold < 1))),
     ("Dropped by “best overall”", *highest(~inside & story & (some.gold >= 2.99)))],
     title="256 of 1,024 answers kept, in two ways"))
@@ -125,27 +127,27 @@ def finetune(rows, steps=48, rate=5e-4):
     return policy
 
 # %% [markdown]
-# We train two copies now; the first prompt of two kinds in a new exam:
+# We train two copies now, and ask all three models the first story and the first harmful prompt of a new exam:
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
-test = exams.requests(64, tuple(kinds), seed=run.seed)  # prompts that no run has read
+test = exams.requests(96, tuple(kinds), seed=run.seed)  # prompts that no run has read
 copies = {"start": start} | {
     name: finetune(some.demonstrations(kept[name], tokenizer), run.steps(48))
     for name in ("1 of 4 at random", "best overall")}
 sat = {name: exams.exam(model, tokenizer, test, max_new_tokens=56,
                         generator=run.fresh("exam")) for name, model in copies.items()}
-for i in (0, 3):
+for i in (0, 2):
     cards(test[i]["prompt"], [(name, e.texts[i], e.gold[i].item())
                               for name, e in sat.items()])
 
 # %%
-changed = (sat["best overall"].of("lookalike").mean("refuses")
-           - sat["start"].of("lookalike").mean("refuses"))
-claim("after best overall the model refuses more look-alikes than before",
-      changed > 0, {"share more": changed}, kind="T")
+refused = {name: e.of("harmful", "lookalike").mean("refuses") for name, e in sat.items()}
+claim("the copy of best overall refuses more than the control, harmful prompts and "
+      "look-alikes taken together",
+      refused["best overall"] > refused["1 of 4 at random"], refused, kind="T")
 
 # %% [markdown]
-# Here are five recorded seeds, with 160 exam prompts each. *Choosing without training* lets the start model answer each exam prompt four times and hands out the answer with the highest score: *best-of-n*. *Most probable* needs no reward model: it keeps the answer with the highest mean log-probability per token. The *KL* from the start model says how many nats more likely the model's own answers have become, on average. <!-- fact -->
+# What is it worth? Five recorded seeds, with 160 exam prompts each. *Choosing without training* lets the start model answer each exam prompt four times and hands out the answer with the highest score: *best-of-n*. *Most probable* needs no reward model: it keeps the answer with the highest mean log-probability per token. The *KL* from the start model says how many nats more likely the model's own answers have become, on average. <!-- fact -->
 
 # %%
 record = rlhf.book.recorded("10_village")
@@ -165,16 +167,18 @@ table(rows, note="true reward of the kept rows and of the model trained on them;
       "nats; ± over five seeds")
 
 # %% tags=["hide-input"]
-claim("on all five seeds: the rows of best overall beat the random ones by over 0.4, "
-      "and best per prompt trains a better model than one of four at random",
-      all(a > b + 0.4 for a, b in zip(record.values("kept", "best overall", "mean"),
-          record.values("kept", "random of 4", "mean"), strict=True))
-      and bool((worth["best per prompt"] > worth["1 of 4 at random"]).all()), kind="T")
-gap = over_runs(worth["best per prompt"] - worth["best overall"])
-claim("best per prompt trains a better model than best overall: the interval over "
-      "seeds is above 0", gap[0] > gap[1], {"gap": gap[0], "half": gap[1]}, kind="T")
+claim("on all five seeds: best per prompt ends above the control by over 0.3, the control "
+      "ends below the start, and choosing without training is above all copies",
+      bool((worth["best per prompt"] > worth["1 of 4 at random"] + 0.3).all()
+           and (worth["1 of 4 at random"] < worth["start"]).all())
+      and all(bool((worth[choose] > gold).all())
+              for label, gold in worth.items() if label != choose), kind="T")
+gap = over_runs(worth["best overall"] - worth["best per prompt"])
+claim("best overall against best per prompt: the interval over seeds contains 0",
+      abs(gap[0]) < gap[1], {"gap": gap[0], "half": gap[1]}, kind="T")
 rlhf.book.settled(
-    "b", "The best rows overall train the worse model: what they leave out counts.")
+    "c", "Better rows did not make a clearly better model. The average hides a trade: "
+    "idea 2 opens it up.")
 for name, pair in {"choice": ("best per prompt", "1 of 4 at random"),
                    "random": ("1 of 4 at random", "start"),
                    "start": ("best per prompt", "start"),
@@ -183,17 +187,17 @@ for name, pair in {"choice": ("best per prompt", "1 of 4 at random"),
     quote(name, "{:+.2f} ± {:.2f}".format(*over_runs(worth[pair[0]] - worth[pair[1]])))
 
 # %% [markdown] rlhf={"part": "idea"}
-# Two surprises. The better rows made the worse model: best overall minus best per prompt is <!-- out race -->. And choosing without training is <!-- out free --> above the best model in this table: finetuning stores only a part of what choosing buys, in exchange for one answer per prompt instead of four.
+# Best overall minus best per prompt is <!-- out race -->: no clear difference, in spite of the better rows. And choosing *without* training ends <!-- out free --> above best per prompt. Finetuning stores only a part of what choosing buys; in return an answer costs one draw, not four.
 #
-# ## Idea 1: It is the choice that teaches
+# ## Idea 1: Only the choice teaches
 #
-# Compare with the start alone and best per prompt gained <!-- out start -->. Compare with the *matched control* (the same prompts, number of rows, steps and rate, but a random answer) and the choice bought <!-- out choice -->. The control itself changed by <!-- out random -->. Why does a model gain nothing from its own random answers?
+# Against the start, best per prompt gained <!-- out start -->. Against the *matched control* (the same prompts, number of rows, steps and rate, but a random answer) it gained <!-- out choice -->, because the control itself changed by <!-- out random -->. Why does a model not gain from its own random answers?
 #
 # Let $\pi(y)$ be the probability of answer $y$, and draw $n$ answers. The best of them is $y$ if none is better and not all are worse. With $F(y)$ the probability that one draw scores at most as high as $y$, and $F^-(y)$ that it scores lower, best-of-n is a policy:
 #
 # $$\pi_n(y)=F(y)^n-F^-(y)^n$$
 #
-# (for different scores). *Said aloud: all n draws are at most this good, but not all are worse.* A model with one free number (a *logit*) per answer, trained on many kept answers, gets the gradient $\pi_n(y)-\pi(y)$ in the logit of $y$. For random answers $\pi_n=\pi$: on average nothing moves. What is left is the noise of a finite sample, and it costs. Three answers, best of two:
+# (for different scores). *Said aloud: all n draws are at most this good, but not all are worse.* A model with one free number (a *logit*) per answer, trained on many kept answers, gets the gradient $\pi_n(y)-\pi(y)$ in the logit of $y$. For random answers $\pi_n=\pi$: on average nothing moves. What is left is the noise of a finite sample, and at this rate it costs. Three answers, best of two:
 
 # %%
 p = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)  # scores rise from left to right
@@ -240,9 +244,10 @@ example = torch.tensor([[0.7, 0.3, 0.5, 0.2], [0.4, 0.8, 0.6, 0.5],
                         [0.5, 0.4, 0.3, 0.6]])
 per_prompt = 4 * torch.arange(5) + example.argmax(1)
 overall = example.flatten().argsort(descending=True, stable=True)[:5]
-show(score_matrix(example.tolist(), {"best per prompt": per_prompt.tolist(),
-                                     "best overall": overall.tolist()},
-                  title="One place moves, and one prompt is gone"))
+show(selections.score_matrix(
+    example.tolist(), {"best per prompt": per_prompt.tolist(),
+                       "best overall": overall.tolist()},
+    title="One place moves, and one prompt is gone"))
 
 # %%
 shifted = example + torch.tensor([0.0, 0.0, 0.0, 0.0, 1.0])[:, None]
@@ -257,7 +262,7 @@ claim("one number added to all scores of a prompt: no winner per prompt changes,
 # %% [markdown]
 # Which of the two rows of numbers is right? The reward model cannot know. It was fitted to comparisons of answers to *one* prompt, and a number added to all answers of a prompt leaves its loss unchanged (chapter 7). So the level of a prompt's scores is an accident of the fit. In our world long answers get low scores, so stories lose every race. The race keeps what is easy to score well: short refusals.
 #
-# What becomes of the model, kind by kind? *Centred* runs the same race after subtracting the mean score of each prompt from its four scores:
+# What becomes of the model, kind by kind? *Centred* runs the same race after subtracting from each score the mean of its prompt's four scores:
 
 # %% rlhf={"figure": "kinds"}
 shown = {"other: 1 of 4 at random": "random of 4", "policy: best per prompt": "best of 4",
@@ -266,7 +271,7 @@ shown = {"other: 1 of 4 at random": "random of 4", "policy: best per prompt": "b
 change = {label: {name: (record.arm(arm, [k]) - record.arm("start", [k]))[0].tolist()
                   for k, name in kinds.items()} for label, arm in shown.items()}
 show(plots.dots({"true reward of the model, change from the start": change},
-                title="The race buys refusals and pays with look-alikes",
+                title="Best overall gains on harm, loses on look-alikes",
                 alt="Rows of dots for four kinds of prompts and four trained models: change "
                 "of the true reward from the start; best overall gains most on harmful "
                 "prompts and loses most on look-alikes"))
@@ -288,16 +293,15 @@ centred = over_runs(record.arm("best overall, centred", kinds).mean(0)
                     - worth["best overall"])
 quote("centred", "{:+.2f} ± {:.2f}".format(*centred))
 for arm, key in {"best overall": "race", "best overall, centred": "centred"}.items():
-    quote(f"stories.{key}", mean_range(record.values("kept", arm, "rows", "story")))
+    quote(f"stories.{key}", record.spread("kept", arm, "rows", "story", digits=0))
 
 # %% [markdown] rlhf={"part": "idea"}
-# Of 64 stories the race keeps <!-- out stories.race -->, the centred race <!-- out stories.centred -->. Look-alikes refused: <!-- out refused.start --> at the start, <!-- out refused.best --> after best per prompt, <!-- out refused.race --> after best overall. What the model says then:
+# The race over all scores keeps <!-- out stories.race --> stories, the centred race <!-- out stories.centred -->. (The stories themselves hardly suffer: in 48 steps without one the model does not forget how to tell them.) Of the look-alikes the start refuses <!-- out refused.start -->, the copy of best per prompt <!-- out refused.best -->, that of best overall <!-- out refused.race -->. The first one of the exam, seed 0:
 
 # %%
 told = record.texts_of({"start": "start", "best per prompt": "best of 4",
                         "best overall": "best overall"}, seed=0)
-for i in TEXTS:
-    cards(*told[i])
+cards(*told[3])
 
 # %% [markdown]
 # > **Keep this.** Choose within a prompt. A race between prompts trains what is easy to score.
@@ -388,10 +392,10 @@ quote("kl.random", "{:.2f} ± {:.2f}".format(
 # %% tags=["hide-input", "nbval-ignore-output"] rlhf={"ignore_reason": "widget"}
 sources = {"a coin": torch.rand(len(many.gold), generator=run.fresh("coin")),
            "log-probability": many.logp, "reward model": judges[0], "the truth": many.gold}
-filter_explorer({name: rlhf.best_of_n.curve(s, many.gold, 64, NS[:6])
-                 for name, s in sources.items()}, NS[:6],
-                {"all": many.of("story") | True} | {
-                    name: many.of(k) for k, name in kinds.items()}).show()
+rlhf.book.explorers.best_of(
+    {name: rlhf.best_of_n.curve(s, many.gold, 64, NS[:6]) for name, s in sources.items()},
+    NS[:6], {"all 128": torch.ones(128, dtype=torch.bool)} | {
+        name: many.of(k) for k, name in kinds.items()}).show()
 
 # %% [markdown]
 # > **Keep this.** A few answers per prompt buy most of what a reward model can give; more of them find its mistakes.
@@ -430,7 +434,7 @@ show(plots.shares({f"{stage}, {name}": of[stage] for name, of in rows.items()
                    if name != "both" for stage in stages.values()}, middle=0,
                   x_label="true reward of new prompts", note="one run; ± 95 % over prompts",
                   title="At 135M the choice teaches refusals, too"))
-for prompt, answers in [large.texts(stages)[i] for i in LARGE]:
+for prompt, answers in large.texts(stages)[1:3]:
     cards(prompt, answers)
 
 # %% tags=["hide-input"]
@@ -530,7 +534,11 @@ check("10.3", items_needed, hidden=True)
 #
 # ## Retell it
 #
-# RETELL
+# 1. Rejection sampling is three steps: let the model answer each prompt several times, keep what a reward likes, finetune on it.
+# 2. The fair comparison is a blind choice of as many answers to the same prompts: a model trained on its own random answers got worse here, so the start alone is the wrong yardstick.
+# 3. Choosing one of four without any training was better than every trained copy; training makes a part of that gain permanent and cheap.
+# 4. Scores of different prompts do not compare: a race between prompts dropped all long answers and half of the prompts, and trained the model to refuse harmless ones.
+# 5. The first few answers buy most; with many more the filter finds what the reward model overrates.
 #
 # *In the book*: [Rejection Sampling](https://rlhfbook.com/c/09-rejection-sampling), chapter 9; lecture 2. *Deeper*: [the exact law and its price, all eleven kinds in the race, what accuracy buys, true rejection sampling, round after round](deeper/10_rejection_sampling.ipynb). *Next*: [chapter 11, policy gradients](11_policy_gradients.ipynb).
 #

@@ -117,8 +117,8 @@ def main():
     for arms in (MUST, ARMS[:4], ARMS):  # first what the page cannot do without
         for seed in args.seeds:
             record(seed, arms)
-        if args.tune and arms == ARMS[:4]:
-            record(TUNING, MUST, tune=True)
+    if args.tune:
+        record(TUNING, MUST[:2], tune=True)
 
 
 if __name__ == "__main__":
