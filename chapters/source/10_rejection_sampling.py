@@ -27,15 +27,15 @@
 # <!-- nav -->
 
 # %% rlhf={"part": "setup"}
-import math
 import torch
 import rlhf_minimal as rlhf
-from rlhf_minimal.book import begin, cards, check, claim, plots, quote, show, table
-from rlhf_minimal.evaluate import candidates, exams
+from rlhf_minimal.book import begin, cards, check, claim, plots, quote
+from rlhf_minimal.book import selections, show, table
+from rlhf_minimal.evaluate import audit, candidates, exams
 run = begin(10)
 
 # %% [markdown] rlhf={"part": "predict"}
-# **Predict before you scroll.** Three copies of the model are finetuned in the same number of steps on 256 rows each: *best per prompt* on the best answer to each prompt, *best overall* on the best 256 of all, and a *control* on one of the four answers at random. By true reward the rows of best overall are worth <!-- out worth.overall --> on average here, those of best per prompt <!-- out worth.best -->, those of the control <!-- out worth.random -->.
+# **Predict before you scroll.** Three copies of the model are finetuned in the same number of steps on 256 rows each: *best per prompt* on the best answer to each prompt, *best overall* on the best 256 of all, and a *control* on one of the four answers at random. By true reward the rows of best overall are worth <!-- out best-overall --> on average here, those of best per prompt <!-- out best-per-prompt -->, those of the control <!-- out 1-of-4-at-random -->.
 
 # %% tags=["hide-input"]
 rlhf.book.predict("Which copy gives the better answers to new prompts, averaged over the four kinds?",
@@ -77,33 +77,18 @@ table({name: {"true reward": some.gold[rows].mean(),
        for name, rows in kept.items()}, corner="256 rows kept",
       note="this page's run")
 
-# %% tags=["hide-input"]
-theirs = [rlhf.filtering.top_per_prompt(score, N), rlhf.filtering.top_overall(score, M)]
-claim("the package selects the same rows", all(
-    torch.equal(a, b) for a, b in zip(list(kept.values())[1:], theirs, strict=True)))
-for name, key in (("best overall", "overall"), ("best per prompt", "best"),
-                  ("1 of 4 at random", "random")):
-    quote(f"worth.{key}", f"{some.gold[kept[name]].mean():.1f}")
-
 # %% tags=["hide-input", "hero"] rlhf={"drawing": true}
-from rlhf_minimal.book import selections
-
-counts = {name: {kinds[k]: n for k, n in some.count(kept[name]).items()}
-          for name in ("best per prompt", "best overall")}
+claim("the package selects the same rows",
+      torch.equal(kept["best per prompt"], rlhf.filtering.top_per_prompt(score, N))
+      and torch.equal(kept["best overall"], rlhf.filtering.top_overall(score, M)))
+for name, rows in kept.items():
+    quote(name.replace(" ", "-"), f"{some.gold[rows].mean():.1f}")
 inside = torch.isin(torch.arange(M * N), kept["best overall"])
-story = some.of("story").repeat_interleave(N)
-
-
-def highest(among):
-    """The place of the highest score among some answers, and what to show of it."""
-    at = int(torch.where(among, score, -torch.inf).argmax())
-    words = f"score {score[at]:.1f} · true reward {some.gold[at]:.1f}"
-    return *some.text(at, tokenizer), words.replace("-", "−")
-
-
-show(selections.kept_and_dropped(counts, [
-    ("Kept by “best overall”", *highest(inside & (some.gold < 1))),
-    ("Dropped by “best overall”", *highest(~inside & story & (some.gold >= 2.99)))],
+good_story = some.of("story").repeat_interleave(N) & (some.gold > 2.99)
+show(selections.kept_and_dropped(
+    {name: some.count(kept[name], kinds) for name in ("best per prompt", "best overall")},
+    [("Kept by “best overall”", *some.highest(score, inside & (some.gold < 1), tokenizer)),
+     ("Dropped by “best overall”", *some.highest(score, ~inside & good_story, tokenizer))],
     title="256 of 1,024 answers kept, in two ways"))
 
 # %% [markdown] rlhf={"part": "loop"}
@@ -151,40 +136,35 @@ claim("the copy of best overall refuses more than the control, harmful prompts a
 
 # %%
 record = rlhf.book.recorded("10_village")
-over_runs = rlhf.book.records.over_runs
 arms = {"start": "start", "1 of 4 at random": "random of 4",
         "most probable of 4": "most probable of 4", "best per prompt": "best of 4",
-        "best overall": "best overall"}
-worth = {label: record.arm(arm, kinds).mean(0) for label, arm in arms.items()}
-choose = "choosing 1 of 4, no training"
-worth[choose] = record.arm("choose 1 of 4, no training", kinds).mean(0)
-rows = {label: {"kept rows": None, "the model": over_runs(gold), "KL": None}
-        for label, gold in worth.items()}
-for label, arm in list(arms.items())[1:]:
-    rows[label] |= {"kept rows": over_runs(record.values("kept", arm, "mean")),
-                    "KL": over_runs(record.arm(arm, kinds, "kl").mean(0))}
-table(rows, note="true reward of the kept rows and of the model trained on them; KL in "
-      "nats; ± over five seeds")
+        "best overall": "best overall",
+        "choosing 1 of 4, no training": "choose 1 of 4, no training"}
+table(record.selection_rows(arms, kinds),
+      note="true reward of the kept rows and of the model trained on them; KL in nats; "
+      "± over five seeds")
 
 # %% tags=["hide-input"]
+worth = {label: record.arm(arm, kinds).mean(0) for label, arm in arms.items()}
+start_, control, _, best, race, choose = worth.values()
 claim("on all five seeds: best per prompt ends above the control by over 0.3, the control "
       "ends below the start, and choosing without training is above all copies",
-      bool((worth["best per prompt"] > worth["1 of 4 at random"] + 0.3).all()
-           and (worth["1 of 4 at random"] < worth["start"]).all())
-      and all(bool((worth[choose] > gold).all())
-              for label, gold in worth.items() if label != choose), kind="T")
-gap = over_runs(worth["best overall"] - worth["best per prompt"])
+      bool((best > control + 0.3).all() and (control < start_).all()
+           and all((choose > x).all() for x in list(worth.values())[:-1])), kind="T")
 claim("best overall against best per prompt: the interval over seeds contains 0",
-      abs(gap[0]) < gap[1], {"gap": gap[0], "half": gap[1]}, kind="T")
-rlhf.book.settled(
-    "c", "Better rows did not make a clearly better model. The average hides a trade: "
-    "idea 2 opens it up.")
-for name, pair in {"choice": ("best per prompt", "1 of 4 at random"),
-                   "random": ("1 of 4 at random", "start"),
-                   "start": ("best per prompt", "start"),
-                   "free": (choose, "best per prompt"),
-                   "race": ("best overall", "best per prompt")}.items():
-    quote(name, "{:+.2f} ± {:.2f}".format(*over_runs(worth[pair[0]] - worth[pair[1]])))
+      abs((race - best).mean().item()) < rlhf.book.records.over_runs(race - best)[1],
+      kind="T")
+rlhf.book.settled("c", "Better rows did not make a clearly better model. The average "
+                  "hides a trade: idea 2 opens it up.")
+rlhf.book.records.quote_runs(
+    {"choice": best - control, "random": control - start_, "start": best - start_,
+     "free": choose - best, "race": race - best}, sign=True)
+rlhf.book.records.quote_runs({f"{key}.{kind}": record.values("kept", arm, "gold", kind)
+    for key, arm in {"probable": "most probable of 4", "best": "best of 4",
+                     "random": "random of 4"}.items() for kind in ("harmful", "lookalike")})
+rlhf.book.records.quote_runs(
+    {f"kl.{key}": record.arm(arm, kinds, "kl").mean(0)
+     for key, arm in {"best": "best of 4", "random": "random of 4"}.items()})
 
 # %% [markdown] rlhf={"part": "idea"}
 # Best overall minus best per prompt is <!-- out race -->: no clear difference, in spite of the better rows. And choosing *without* training ends <!-- out free --> above best per prompt. Finetuning stores only a part of what choosing buys; in return an answer costs one draw, not four.
@@ -214,20 +194,9 @@ claim("the package computes the same law", torch.allclose(
 # %% [markdown]
 # No baseline, no negative examples: an answer that was not kept is not pushed down, it is only missing. This is the simplest policy gradient, with a reward of 1 for the kept rows and 0 for the rest (chapter 11).
 #
-# Do not overlook the cheapest filter. *Most probable of 4* keeps rows of <!-- out probable.kept -->, nearly as good as those of the reward model, and needs no labels. It fails where the usual answer is not the wanted one: its rows for harmful prompts are worth <!-- out probable.harm -->, those of the reward model <!-- out best.harm -->.
+# Do not overlook the cheapest filter. *Most probable of 4* needs no labels, and its rows are nearly as good as those of the reward model. It fails where the usual answer is not the wanted one: its rows for harmful prompts are worth <!-- out probable.harmful -->, those of the reward model <!-- out best.harmful -->.
 #
 # > **Keep this.** Compare a filter with a blind choice of as many rows for the same prompts, in as many steps.
-
-# %% tags=["hide-input"]
-for key, arm in {"probable": "most probable of 4", "best": "best of 4"}.items():
-    quote(f"{key}.harm", "{:.2f} ± {:.2f}".format(
-        *over_runs(record.values("kept", arm, "gold", "harmful"))))
-    quote(f"{key}.look", "{:.2f} ± {:.2f}".format(
-        *over_runs(record.values("kept", arm, "gold", "lookalike"))))
-    quote(f"{key}.kept", "{:.2f} ± {:.2f}".format(
-        *over_runs(record.values("kept", arm, "mean"))))
-quote("random.look", "{:.2f} ± {:.2f}".format(
-    *over_runs(record.values("kept", "random of 4", "gold", "lookalike"))))
 
 # %% [markdown] rlhf={"part": "idea"}
 # ## Idea 2: Scores of different prompts do not compare
@@ -271,74 +240,65 @@ shown = {"other: 1 of 4 at random": "random of 4", "policy: best per prompt": "b
 change = {label: {name: (record.arm(arm, [k]) - record.arm("start", [k]))[0].tolist()
                   for k, name in kinds.items()} for label, arm in shown.items()}
 show(plots.dots({"true reward of the model, change from the start": change},
-                title="Best overall gains on harm, loses on look-alikes",
-                alt="Rows of dots for four kinds of prompts and four trained models: change "
-                "of the true reward from the start; best overall gains most on harmful "
-                "prompts and loses most on look-alikes"))
+                title="Best overall gains on harm, loses on look-alikes"))
+cards(*record.texts_of({"start": "start", "best per prompt": "best of 4",
+                        "best overall": "best overall"}, seed=0)[3])
 
 # %% tags=["hide-input"]
-kind = {name: {label: torch.tensor(v[kinds[name]]) for label, v in change.items()}
-        for name in kinds}
-race, best = "proxy: best overall", "policy: best per prompt"
+race, best = change["proxy: best overall"], change["policy: best per prompt"]
 claim("on all five seeds: after best overall, look-alikes are worse than at the start and "
-      "worse than after best per prompt; harmful prompts are better than at the start",
-      bool((kind["lookalike"][race] < 0).all()
-           and (kind["lookalike"][race] < kind["lookalike"][best]).all()
-           and (kind["harmful"][race] > 0).all()), kind="T")
-for arm, key in {"start": "start", "best of 4": "best", "best overall": "race",
-                 "best overall, centred": "centred"}.items():
-    found = over_runs(record.arm(arm, ["lookalike"], "refuses")[0])
-    quote(f"refused.{key}", "{:.0f} ± {:.0f} %".format(*(100 * x for x in found)))
-centred = over_runs(record.arm("best overall, centred", kinds).mean(0)
-                    - worth["best overall"])
-quote("centred", "{:+.2f} ± {:.2f}".format(*centred))
+      "than after best per prompt, harmful prompts better than at the start",
+      all(r < min(b, 0) for r, b in zip(race["look-alikes"], best["look-alikes"],
+                                        strict=True)) and min(race["harmful"]) > 0, kind="T")
+rlhf.book.records.quote_runs(
+    {f"refused.{key}": record.arm(arm, ["lookalike"], "refuses")[0]
+     for key, arm in {"start": "start", "best": "best of 4", "race": "best overall",
+                      "centred": "best overall, centred"}.items()}, percent=True)
+rlhf.book.records.quote_runs({"centred": record.arm("best overall, centred", kinds).mean(0)
+                              - worth["best overall"]}, sign=True)
 for arm, key in {"best overall": "race", "best overall, centred": "centred"}.items():
     quote(f"stories.{key}", record.spread("kept", arm, "rows", "story", digits=0))
 
 # %% [markdown] rlhf={"part": "idea"}
-# The race over all scores keeps <!-- out stories.race --> stories, the centred race <!-- out stories.centred -->. (The stories themselves hardly suffer: in 48 steps without one the model does not forget how to tell them.) Of the look-alikes the start refuses <!-- out refused.start -->, the copy of best per prompt <!-- out refused.best -->, that of best overall <!-- out refused.race -->. The first one of the exam, seed 0:
-
-# %%
-told = record.texts_of({"start": "start", "best per prompt": "best of 4",
-                        "best overall": "best overall"}, seed=0)
-cards(*told[3])
-
-# %% [markdown]
+# Below the plot stand the answers to the first look-alike of the exam, seed 0. Of the look-alikes the start refuses <!-- out refused.start -->, the copy of best per prompt <!-- out refused.best -->, that of best overall <!-- out refused.race -->. Averages hide it, because harmful prompts gain as much. The plain race keeps <!-- out stories.race --> of the 256 story answers, the centred one <!-- out stories.centred -->; centred minus plain race is <!-- out centred --> in true reward. (Stories themselves hardly suffer: in 48 steps without one the model does not forget how to tell them.)
+#
 # > **Keep this.** Choose within a prompt. A race between prompts trains what is easy to score.
 #
 # ## Idea 3: The first few answers buy most, and then it stops
 #
-# Is four enough? For 128 stored prompts of eleven kinds there are 64 answers each, so best-of-n can be computed for every n up to 64, averaged over all sets of n answers (exercise 10.1). Five reward models, each from the labels of another person:
+# Is four enough? For 128 stored prompts of eleven kinds there are 64 answers each, so best-of-n can be computed for every n up to 64, averaged over all sets of n answers (exercise 10.1). Five reward models, each from its own draw of labels:
 
 # %%
 many = candidates.candidates(n=64)
 NS = [1, 2, 4, 8, 16, 32, 64]
+curve = rlhf.best_of_n.curve
 judges = [many.score(many.judge(person, run.fresh(f"labels {i}"))) for i in range(5)]
-units = [s / s.view(128, 64).std(1).mean() for s in judges]
-climb = torch.stack([rlhf.best_of_n.curve(s, s - s.mean(), 64, NS) for s in units])
-truth = torch.stack([rlhf.best_of_n.curve(s, many.gold, 64, NS) for s in judges])
-most, ideal = (rlhf.best_of_n.curve(s, many.gold, 64, NS).mean(0)
-               for s in (many.logp, many.gold))
+units = [(s - s.mean()) / s.view(128, 64).std(1).mean() for s in judges]
+climb = torch.stack([curve(s, s, 64, NS) for s in units])
+truth = torch.stack([curve(s, many.gold, 64, NS) for s in judges])
+usual, ideal = (curve(s, many.gold, 64, NS) for s in (many.logp, many.gold))
+
+# %%
 show(plots.best_of_n(NS, {
     "score, standard deviations": {"proxy: reward model": climb.mean(1)},
     "true reward": {"gold: kept by the reward model": truth.mean(1),
-                    "other: kept by log-probability": most,
-                    "reference: kept by the truth": ideal}},
-    title="The score climbs on; the true reward has stopped",
-    note="128 prompts"))
+                    "other: by log-probability": usual.mean(0),
+                    "reference: by the truth": ideal.mean(0)}},
+    title="The score climbs on; the true reward has stopped", note="128 prompts"))
+look, at = many.of("lookalike"), {n: truth[..., i] for i, n in enumerate(NS)}
+steps = {"step.1.4": at[4] - at[1], "step.4.8": at[8] - at[4], "step.8.64": at[64] - at[8],
+         "rest": (at[64] - at[8])[:, ~look], "fall": (at[64] - at[2])[:, look]}
+steps = {key: audit.crossed(change) for key, change in steps.items()}
 
 # %% tags=["hide-input"]
-from rlhf_minimal.evaluate.audit import two_way
-
-names = [i for i in range(5) for _ in range(128)], list(range(128)) * 5
-steps = {"1.4": (0, 2), "4.8": (2, 3), "8.64": (3, 6)}
-found = {key: two_way((truth[..., b] - truth[..., a]).flatten(), *names)
-         for key, (a, b) in steps.items()}
-for key, value in found.items():
-    quote(f"step.{key}", "{:+.2f} ± {:.2f}".format(*value))
+for key, found in steps.items():
+    quote(key, "{:+.2f} ± {:.2f}".format(*found).replace("-", "−"))
 claim("from 1 to 4 answers the true reward gains over 0.3, from 8 to 64 less than a "
-      "tenth of that", found["1.4"][0] - found["1.4"][1] > 0.3
-      and found["8.64"][0] < found["1.4"][0] / 10, kind="S")
+      "tenth of that", steps["step.1.4"][0] - steps["step.1.4"][1] > 0.3
+      and steps["step.8.64"][0] < steps["step.1.4"][0] / 10, kind="S")
+claim("look-alikes lose from best of 2 to best of 64, harmful prompts gain",
+      sum(steps["fall"]) < 0 < (at[64] - at[2])[:, many.of("harmful")].mean().item(),
+      kind="S")
 
 # %% [markdown]
 # From 1 to 4 answers the true reward changes by <!-- out step.1.4 -->, from 4 to 8 by <!-- out step.4.8 -->, from 8 to 64 by <!-- out step.8.64 --> (± over prompts and reward models). The maximum looks for whatever the reward model overrates, and among 64 answers there is more of it. Which kinds of prompts pay?
@@ -347,25 +307,12 @@ claim("from 1 to 4 answers the true reward gains over 0.3, from 8 to 64 less tha
 pair = {"harmful": "harmful", "lookalike": "look-alikes"}
 by_kind = {f"true reward, {name}": {
     "gold: kept by the reward model": truth[:, many.of(k)].mean(1),
-    "other: kept by log-probability": rlhf.best_of_n.curve(
-        many.logp, many.gold, 64, NS)[many.of(k)].mean(0)} for k, name in pair.items()}
-show(plots.best_of_n(NS, by_kind, title="It has learned to refuse, the harmless too",
-                     note="10 harmful, 13 look-alikes"))
-
-# %% tags=["hide-input"]
-drop = truth[:, many.of("lookalike")]
-at = [i for i in range(5) for _ in range(13)], list(range(13)) * 5
-fall = two_way((drop[..., 6] - drop[..., 1]).flatten(), *at)
-quote("fall", "{:+.2f} ± {:.2f}".format(*fall))
-rest = two_way((truth[..., 6] - truth[..., 3])[:, ~many.of("lookalike")].flatten(),
-               [i for i in range(5) for _ in range(115)], list(range(115)) * 5)
-quote("rest", "{:+.2f} ± {:.2f}".format(*rest))
-claim("look-alikes lose from best of 2 to best of 64, harmful prompts gain",
-      fall[0] + fall[1] < 0 and bool((truth[:, many.of("harmful")].mean(1)[:, 6]
-      > truth[:, many.of("harmful")].mean(1)[:, 1]).all()), kind="S")
+    "other: by log-probability": usual[many.of(k)].mean(0)} for k, name in pair.items()}
+show(plots.best_of_n(NS, by_kind, note="10 harmful prompts, 13 look-alikes",
+                     title="More choice: harmful prompts gain, look-alikes lose"))
 
 # %% [markdown]
-# Without the 13 look-alikes the change from 8 to 64 is <!-- out rest -->: they account for most of the fall. From 2 to 64 they lose <!-- out fall -->. This reward model saw that refusing is good, on harmful prompts, and the filter finds refusals everywhere. So even *best per prompt* throws something away: its rows for look-alikes are worth <!-- out best.look -->, random ones <!-- out random.look -->.
+# Without the 13 look-alikes the change from 8 to 64 is <!-- out rest -->: they account for most of the fall. They themselves change by <!-- out fall --> from 2 to 64. On harmful prompts the reward model learned that refusing is good; on look-alikes it likes refusals, too, and the more answers there are to choose from, the more often it finds one. So even *best per prompt* throws something away: its rows for look-alikes are worth <!-- out best.lookalike -->, random ones <!-- out random.lookalike -->.
 #
 # How far from the model does a filter lead? If no two answers ever score alike, the KL of best-of-n depends on n alone; otherwise the formula is an upper bound:
 #
@@ -374,28 +321,26 @@ claim("look-alikes lose from best of 2 to best of 64, harmful prompts gain",
 # A fair coin, heads scores higher, two tosses: tails is kept in one case of four.
 
 # %%
+import math
+
 coin, kept_two = torch.tensor([0.5, 0.5]), torch.tensor([0.25, 0.75])
-kl = (kept_two * (kept_two / coin).log()).sum()
-bound = torch.tensor(2.0).log() - 1 / 2
+kl = (kept_two * (kept_two / coin).log()).sum().item()
+bound = math.log(2) - 1 / 2
 print(f"KL of best of two {kl:.3f}   bound {bound:.3f}")
 claim("the package computes the same bound, and the coin stays below it",
-      abs(rlhf.best_of_n.kl_bound(2) - bound.item()) < 1e-6 and bool(kl < bound))
+      abs(rlhf.best_of_n.kl_bound(2) - bound) < 1e-12 and kl < bound)
 quote("bound.4", f"{rlhf.best_of_n.kl_bound(4):.2f}")
-quote("kl.best", "{:.2f} ± {:.2f}".format(
-    *over_runs(record.arm("best of 4", kinds, "kl").mean(0))))
-quote("kl.random", "{:.2f} ± {:.2f}".format(
-    *over_runs(record.arm("random of 4", kinds, "kl").mean(0))))
 
 # %% [markdown]
-# Best-of-4 costs at most <!-- out bound.4 --> nats. The copy that was trained on best-of-4 moved <!-- out kl.best --> nats and is worth less; the random copy moved <!-- out kl.random --> nats and gained nothing. KL says how far a model went, not what it got for it. Try other n, and other judges:
+# Best-of-4 costs at most <!-- out bound.4 --> nats. The copy trained on it moved <!-- out kl.best --> nats and is worth less; the control moved <!-- out kl.random --> nats and lost. KL says how far a model went, not what it got for it. Try other n, and other judges:
 
-# %% tags=["hide-input", "nbval-ignore-output"] rlhf={"ignore_reason": "widget"}
-sources = {"a coin": torch.rand(len(many.gold), generator=run.fresh("coin")),
-           "log-probability": many.logp, "reward model": judges[0], "the truth": many.gold}
-rlhf.book.explorers.best_of(
-    {name: rlhf.best_of_n.curve(s, many.gold, 64, NS[:6]) for name, s in sources.items()},
-    NS[:6], {"all 128": torch.ones(128, dtype=torch.bool)} | {
-        name: many.of(k) for k, name in kinds.items()}).show()
+# %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "widget"}
+coins = torch.rand(len(many.gold), generator=run.fresh("coin"))
+sources = {"a coin": coins, "log-probability": many.logp, "reward model": judges[0],
+           "the truth": many.gold}
+groups = {"all 128": look | ~look} | {name: many.of(k) for k, name in kinds.items()}
+rlhf.book.explorers.best_of({name: curve(s, many.gold, 64, NS[:6])
+                             for name, s in sources.items()}, NS[:6], groups).show()
 
 # %% [markdown]
 # > **Keep this.** A few answers per prompt buy most of what a reward model can give; more of them find its mistakes.
@@ -429,27 +374,24 @@ claim("all 256 rows belong to the first prompt", bool((wrong // N == 0).all()))
 # %%
 large = rlhf.book.recorded("ch10_smollm2")
 stages = {"before": "start", "random": "1 of 8 at random", "after": "best of 8"}
-rows = large.families({k: name for k, name in pair.items()} | {"all": "both"}, stages)
-show(plots.shares({f"{stage}, {name}": of[stage] for name, of in rows.items()
-                   if name != "both" for stage in stages.values()}, middle=0,
-                  x_label="true reward of new prompts", note="one run; ± 95 % over prompts",
+dots = {f"{stage}, {name}": large.families(pair, stages)[name][stage]
+        for name in pair.values() for stage in stages.values()}
+show(plots.shares(dots, middle=0, x_label="true reward of new prompts",
+                  note="one run; ± 95 % over prompts",
                   title="At 135M the choice teaches refusals, too"))
 for prompt, answers in large.texts(stages)[1:3]:
     cards(prompt, answers)
 
-# %% tags=["hide-input"]
-of = {stage: large.held_out[key]["all"] for key, stage in stages.items()}
-apart = (of["best of 8"]["standard_error"]**2
-         + of["1 of 8 at random"]["standard_error"]**2)**0.5
+# %%
+of = {key: large.held_out[key]["all"]["mean"] for key in stages} | {"kept": large.kept["best"]}
+spread = [large.held_out[key]["all"]["standard_error"] for key in ("random", "after")]
 claim("recorded: best of 8 beats one of eight at random by over two standard errors",
-      of["best of 8"]["mean"] - of["1 of 8 at random"]["mean"] > 2 * apart, kind="T")
-for key, x in {"large.kept": large.kept["best"], "large.best": of["best of 8"]["mean"],
-               "large.random": of["1 of 8 at random"]["mean"],
-               "large.start": of["start"]["mean"]}.items():
-    quote(key, f"{x:.2f}".replace("-", "−"))
+      of["after"] - of["random"] > 2 * math.hypot(*spread), kind="T")
+for key, value in of.items():
+    quote(f"large.{key}", f"{value:.2f}".replace("-", "−"))
 
 # %% [markdown] rlhf={"part": "exercises"}
-# What carries over: the random copy ends at <!-- out large.random --> and gains nothing over the start, <!-- out large.start -->; the copy trained on the best ends at <!-- out large.best -->, far below the <!-- out large.kept --> of its own training rows. Most of its gain is refusals of harm.
+# What carries over: the random copy ends at <!-- out large.random --> and gains nothing over the start, <!-- out large.before -->; the copy trained on the best ends at <!-- out large.after -->, far below the <!-- out large.kept --> of its own training rows. Most of its gain is refusals of harm.
 #
 # ## Exercises
 #

@@ -8,6 +8,7 @@ from datetime import date
 from types import SimpleNamespace
 
 from .. import SHIPPED
+from .quote import quote
 
 
 def mean_and_range(values, digits: int = 2) -> str:
@@ -46,6 +47,18 @@ def over_runs(values) -> tuple[float, float]:
     mean = sum(values) / len(values)
     variance = sum((v - mean) ** 2 for v in values) / (len(values) - 1)
     return mean, STUDENT[len(values)] * (variance / len(values)) ** 0.5
+
+
+def quote_runs(found: dict, *, digits: int = 2, sign: bool = False, percent: bool = False) -> None:
+    """`quote` the mean of each {name: one value for each run} with half of its 95 % interval over runs: "1.50 ± 0.25".
+
+    sign: with a plus where it is above 0. percent: shares as "14 ± 9 %".
+    """
+    for name, values in found.items():
+        mean, half = over_runs(values)
+        form = "{:.0f} ± {:.0f} %" if percent else f"{{:{'+' if sign else ''}.{digits}f}} ± {{:.{digits}f}}"
+        factor = 100 if percent else 1
+        quote(name, form.format(factor * mean, factor * half).replace("-", "−"))
 
 
 class Recorded(SimpleNamespace):
@@ -154,6 +167,20 @@ class Recorded(SimpleNamespace):
                 rows[label][f"{families[refused]} refused"] = self.arm(name, [refused], "refuses").mean().item()
             measured = name != start and all("kl" in one[family] for family in families)
             rows[label]["KL, nats"] = over_runs(self.arm(name, families, "kl").mean(0)) if measured else None
+        return rows
+
+    def selection_rows(self, arms: dict, families) -> dict:
+        """Rows {label: {"kept rows", "the model", "KL"}} of arms {label: name} that learned from kept answers, over runs.
+
+        True reward of what an arm kept and of its model's answers, and KL in nats; each with half of its 95 % interval, None
+        where an arm has no such number. Families count alike.
+        """
+        rows = {}
+        for label, name in arms.items():
+            kept = all(name in one for one in self.kept.values())
+            trained = kept and self.arm(name, families, "kl").mean(0)
+            rows[label] = {"kept rows": over_runs(self.values("kept", name, "mean")) if kept else None,
+                           "the model": over_runs(self.arm(name, families).mean(0)), "KL": over_runs(trained) if kept else None}
         return rows
 
     def frontier(self, arms, families) -> tuple[list, list]:

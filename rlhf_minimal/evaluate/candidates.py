@@ -89,10 +89,13 @@ class Candidates:
         read = torch.cat([torch.stack([total, total / length, length], 1), state], 1).double()
         return ((read - self.centre) / self.spread) @ weight
 
-    def count(self, kept: Tensor) -> dict[str, int]:
-        """How many of the kept answers (places among the M * N) belong to each family, in the order of the families."""
+    def count(self, kept: Tensor, names: dict | None = None) -> dict[str, int]:
+        """How many of the kept answers (places among the M * N) belong to each family, in the order of the families.
+
+        names {family: what it is called in the answer}.
+        """
         found = Counter(self.families[i] for i in (kept // self.shape[1]).tolist())
-        return {name: found[name] for name in dict.fromkeys(self.families)}
+        return {(names or {}).get(name, name): found[name] for name in dict.fromkeys(self.families)}
 
     def unheard(self, kept: Tensor) -> int:
         """How many of the M prompts have no answer among the kept ones."""
@@ -102,6 +105,17 @@ class Candidates:
         """(prompt, answer) at one of the M * N places."""
         place = int(place)
         return self.prompts[place // self.shape[1]], self.answers.texts([self.rows.flatten()[place]], tokenizer)[0]
+
+    def highest(self, score: Tensor, among: Tensor, tokenizer) -> tuple[str, str, str]:
+        """The answer with the highest score (M * N,) among some of them (M * N,) bool -> (prompt, text, its score and true reward).
+
+        ValueError where there is none among them.
+        """
+        if not among.any():
+            raise ValueError("no answer to choose from: `among` is False everywhere")
+        at = int(torch.where(among, score, -torch.inf).argmax())
+        words = f"score {score[at]:.1f} · true reward {self.gold[at]:.1f}".replace("-", "−")
+        return *self.text(at, tokenizer), words
 
     def demonstrations(self, kept: Tensor, tokenizer) -> list[dict]:
         """The kept answers as rows for supervised finetuning: prompt, completion, family."""

@@ -71,6 +71,18 @@ def test_counts_of_what_is_kept(some):
     assert [row["family"] for row in rows] == ["harmful"] * 2 and rows[0]["prompt"] == some.prompts[9]
 
 
+def test_the_highest_score_among_some(some):
+    tokenizer = models.load("village-3m-sft")[1]
+    among = torch.zeros(40, dtype=torch.bool)
+    among[[3, 17, 30]] = True
+    prompt, text, words = some.highest(torch.arange(40.0) - 20, among, tokenizer)
+    assert (prompt, text) == some.text(30, tokenizer) and words.startswith("score 10.0 · true reward ")
+    assert "score −3.0" in some.highest(torch.arange(40.0) - 20, among & (torch.arange(40) == 17), tokenizer)[2]
+    with pytest.raises(ValueError, match="no answer"):
+        some.highest(torch.arange(40.0), ~among & among, tokenizer)
+    assert some.count(torch.tensor([0, 39]), {"story": "stories"}) == {"stories": 1, "harmful": 1}
+
+
 def test_what_is_refused(some):
     with pytest.raises(ValueError, match="4 or 64"):
         candidates.candidates(n=5)
