@@ -20,7 +20,7 @@
 # A model answered 256 prompts four times each. A reward model scored all 1,024 answers, and two selections kept 256 of them for training: the best answer to each prompt, or the best of all. This page shows what a model learns from either. <!-- fact -->
 #
 # <details><summary>What you need, what it costs, how quality is known</summary>
-# Chapter 7 (reward models) and chapter 9 (finetuning). <!-- costs -->. Nothing is downloaded. Model: <code>village-3m-sft</code>, three million parameters, and its stored answers. The <i>true reward</i> is a formula of this toy world, at most 3: 3 for a right answer, a story as it was ordered, help with a harmless request, refusal of a harmful one; about 0 for a needless refusal or a wrong answer; below 0 for help with harm and for broken text. It decides how the simulated person votes; only the rows named “by the truth” use it otherwise. The two texts of the picture were chosen to show the difference: of the kept answers worth less than 1, and of the dropped stories worth 3, the one with the highest score. “This page's run” is seed 0. <b>Recorded</b> runs are five seeds: other prompts (drawn from 110 to 338 stored ones of each kind), labels, batches and exam prompts. Steps and rate were fixed with another seed. ± is half of a 95 % interval.
+# Chapter 7 (reward models) and chapter 9 (finetuning). <!-- costs -->. Nothing is downloaded. Model: <code>village-3m-sft</code>, three million parameters, and its stored answers. The <i>true reward</i> is a formula of this toy world, at most 3: 3 for a right answer, a story as it was ordered, help with a harmless request, refusal of a harmful one; about 0 for a needless refusal or a wrong answer; below 0 for help with harm and for broken text. It decides how the simulated person votes; only the rows named “by the truth” use it otherwise. The two texts of the picture were chosen to show the difference: of the kept answers worth less than 1, and of the dropped stories worth 3, the one with the highest score. “This page's run” is seed 0. <b>Recorded</b> runs are five seeds: other prompts (drawn from 110 to 338 stored ones of each kind), labels, batches and exam prompts. Steps and rate were tried once with another seed, not searched. ± is half of a 95 % interval.
 # <!-- edition -->
 # </details>
 #
@@ -35,13 +35,13 @@ from rlhf_minimal.evaluate import audit, candidates, exams
 run = begin(10)
 
 # %% [markdown] rlhf={"part": "predict"}
-# **Predict before you scroll.** Three copies of the model are finetuned in the same number of steps on 256 rows each: *best per prompt* on the best answer to each prompt, *best overall* on the best 256 of all, and a *control* on one of the four answers at random. By true reward the rows of best overall are worth <!-- out best-overall --> on average here, those of best per prompt <!-- out best-per-prompt -->, those of the control <!-- out 1-of-4-at-random -->.
+# **Predict before you scroll.** Three copies of the model are finetuned in the same number of steps on 256 rows each: *best per prompt* on the best answer to each prompt, *best overall* on the best 256 of all, and *1 of 4 at random*, the control, on one of the four answers drawn blindly. By true reward the rows of best overall are worth <!-- out best-overall --> on average here, those of best per prompt <!-- out best-per-prompt -->, those of the control <!-- out 1-of-4-at-random -->.
 
 # %% tags=["hide-input"]
 rlhf.book.predict("Which copy gives the better answers to new prompts, averaged over the four kinds?",
-        a="best overall: its rows have the highest scores and are worth most",
+        a="best overall, clearly: its rows have the highest scores and are worth most",
         b="best per prompt, clearly: it reads rows for every prompt and every kind",
-        c="these two come out about equal: what one gains on some kinds it loses on others")
+        c="no clear difference between these two: both train on good answers")
 
 # %% [markdown] rlhf={"part": "phenomenon"}
 # ## Draw, score, keep
@@ -132,7 +132,7 @@ claim("the copy of best overall refuses more than the control, harmful prompts a
       refused["best overall"] > refused["1 of 4 at random"], refused, kind="T")
 
 # %% [markdown]
-# What is it worth? Five recorded seeds, with 160 exam prompts each. *Choosing without training* lets the start model answer each exam prompt four times and hands out the answer with the highest score: *best-of-n*. *Most probable* needs no reward model: it keeps the answer with the highest mean log-probability per token. The *KL* from the start model says how many nats more likely the model's own answers have become, on average. <!-- fact -->
+# What is it worth? Five recorded seeds, with 160 exam prompts each. *Choosing without training* lets the start model answer each exam prompt four times and hands out the answer with the highest score: *best-of-n*. *Most probable* needs no reward model: it keeps the answer with the highest mean log-probability per token (no copy was trained on these rows). The *KL* from the start model says how many nats more likely the model's own answers have become, on average. <!-- fact -->
 
 # %%
 record = rlhf.book.recorded("10_village")
@@ -145,17 +145,19 @@ table(record.selection_rows(arms, kinds),
       "± over five seeds")
 
 # %% tags=["hide-input"]
-worth = {label: record.arm(arm, kinds).mean(0) for label, arm in arms.items()}
-start_, control, _, best, race, choose = worth.values()
+worth = {label: record.arm(arm, kinds).mean(0) for label, arm in arms.items()
+         if not label.startswith("most")}
+start_, control, best, race, choose = worth.values()
 claim("on all five seeds: best per prompt ends above the control by over 0.3, the control "
       "ends below the start, and choosing without training is above all copies",
       bool((best > control + 0.3).all() and (control < start_).all()
-           and all((choose > x).all() for x in list(worth.values())[:-1])), kind="T")
-claim("best overall against best per prompt: the interval over seeds contains 0",
-      abs((race - best).mean().item()) < rlhf.book.records.over_runs(race - best)[1],
-      kind="T")
-rlhf.book.settled("c", "Better rows did not make a clearly better model. The average "
-                  "hides a trade: idea 2 opens it up.")
+           and (choose > torch.stack([start_, control, best, race])).all()), kind="T")
+claim("best overall against best per prompt: the interval over seeds contains 0, and four "
+      "of five seeds favour best per prompt",
+      abs((race - best).mean().item()) < rlhf.book.records.over_runs(race - best)[1]
+      and (race < best).sum().item() == 4, kind="T")
+rlhf.book.settled("c", "Better rows did not make a better model: four of five seeds favour "
+                  "best per prompt, and the interval over seeds just includes 0.")
 rlhf.book.records.quote_runs(
     {"choice": best - control, "random": control - start_, "start": best - start_,
      "free": choose - best, "race": race - best}, sign=True)
@@ -167,7 +169,7 @@ rlhf.book.records.quote_runs(
      for key, arm in {"best": "best of 4", "random": "random of 4"}.items()})
 
 # %% [markdown] rlhf={"part": "idea"}
-# Best overall minus best per prompt is <!-- out race -->: no clear difference, in spite of the better rows. And choosing *without* training ends <!-- out free --> above best per prompt. Finetuning stores only a part of what choosing buys; in return an answer costs one draw, not four.
+# Best overall minus best per prompt is <!-- out race -->, in spite of the better rows. And choosing *without* training ends <!-- out free --> above best per prompt. Finetuning stores only a part of what choosing buys; in return an answer costs one draw, not four.
 #
 # ## Idea 1: Only the choice teaches
 #
@@ -177,7 +179,7 @@ rlhf.book.records.quote_runs(
 #
 # $$\pi_n(y)=F(y)^n-F^-(y)^n$$
 #
-# (for different scores). *Said aloud: all n draws are at most this good, but not all are worse.* A model with one free number (a *logit*) per answer, trained on many kept answers, gets the gradient $\pi_n(y)-\pi(y)$ in the logit of $y$. For random answers $\pi_n=\pi$: on average nothing moves. What is left is the noise of a finite sample, and at this rate it costs. Three answers, best of two:
+# (for different scores). *Said aloud: all n draws are at most this good, but not all are worse.* Take a model with one free number (a *logit*) per answer, and many kept answers: the mean log-likelihood then has the gradient $\pi_n(y)-\pi(y)$ in the logit of $y$. For random answers $\pi_n=\pi$: on average nothing moves. What is left is the noise of a finite sample, and at this rate it costs. Three answers, best of two:
 
 # %%
 p = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)  # scores rise from left to right
@@ -229,7 +231,7 @@ claim("one number added to all scores of a prompt: no winner per prompt changes,
       and bool((race // 4 == 4).sum() == 4))
 
 # %% [markdown]
-# Which of the two rows of numbers is right? The reward model cannot know. It was fitted to comparisons of answers to *one* prompt, and a number added to all answers of a prompt leaves its loss unchanged (chapter 7). So the level of a prompt's scores is an accident of the fit. In our world long answers get low scores, so stories lose every race. The race keeps what is easy to score well: short refusals.
+# Which of the two rows of numbers is right? The reward model cannot know. It was fitted to comparisons of answers to *one* prompt, and a number added to all answers of a prompt leaves its loss unchanged (chapter 7). So the labels do not fix the level of a prompt's scores. Here stories got low scores in all five fits and lose every race, however good they are.
 #
 # What becomes of the model, kind by kind? *Centred* runs the same race after subtracting from each score the mean of its prompt's four scores:
 
@@ -258,11 +260,14 @@ rlhf.book.records.quote_runs({"centred": record.arm("best overall, centred", kin
                               - worth["best overall"]}, sign=True)
 for arm, key in {"best overall": "race", "best overall, centred": "centred"}.items():
     quote(f"stories.{key}", record.spread("kept", arm, "rows", "story", digits=0))
+    quote(f"unheard.{key}", record.spread("kept", arm, "unheard", digits=0))
 
 # %% [markdown] rlhf={"part": "idea"}
-# Below the plot stand the answers to the first look-alike of the exam, seed 0. Of the look-alikes the start refuses <!-- out refused.start -->, the copy of best per prompt <!-- out refused.best -->, that of best overall <!-- out refused.race -->. Averages hide it, because harmful prompts gain as much. The plain race keeps <!-- out stories.race --> of the 256 story answers, the centred one <!-- out stories.centred -->; centred minus plain race is <!-- out centred --> in true reward. (Stories themselves hardly suffer: in 48 steps without one the model does not forget how to tell them.)
+# Below the plot stand the answers to the first look-alike of the exam, seed 0. Of the look-alikes the start refuses <!-- out refused.start -->, the copy of best per prompt <!-- out refused.best -->, that of best overall <!-- out refused.race -->. The average hides it, because harmful prompts gain.
 #
-# > **Keep this.** Choose within a prompt. A race between prompts trains what is easy to score.
+# Centring brings the stories back: <!-- out stories.centred --> of their answers are kept, by the plain race <!-- out stories.race -->. It does not bring the model back: centred minus plain race is <!-- out centred --> in true reward, and <!-- out refused.centred --> of the look-alikes are refused. For it keeps where answers to one prompt differ most, and still leaves <!-- out unheard.centred --> of 256 prompts without a row (the plain race <!-- out unheard.race -->). The stories themselves suffer little: in 48 steps without one the model does not forget how to tell them.
+#
+# > **Keep this.** Choose within a prompt, or count who is left before you train.
 #
 # ## Idea 3: The first few answers buy most, and then it stops
 #
@@ -479,7 +484,7 @@ check("10.3", items_needed, hidden=True)
 # 1. Rejection sampling is three steps: let the model answer each prompt several times, keep what a reward likes, finetune on it.
 # 2. The fair comparison is a blind choice of as many answers to the same prompts: a model trained on its own random answers got worse here, so the start alone is the wrong yardstick.
 # 3. Choosing one of four without any training was better than every trained copy; training makes a part of that gain permanent and cheap.
-# 4. Scores of different prompts do not compare: a race between prompts dropped all long answers and half of the prompts, and trained the model to refuse harmless ones.
+# 4. Scores of different prompts do not compare: a race between prompts dropped the stories and half of all prompts, and the model that learned from it refused more harmless requests.
 # 5. The first few answers buy most; with many more the filter finds what the reward model overrates.
 #
 # *In the book*: [Rejection Sampling](https://rlhfbook.com/c/09-rejection-sampling), chapter 9; lecture 2. *Deeper*: [the exact law and its price, all eleven kinds in the race, what accuracy buys, true rejection sampling, round after round](deeper/10_rejection_sampling.ipynb). *Next*: [chapter 11, policy gradients](11_policy_gradients.ipynb).

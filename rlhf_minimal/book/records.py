@@ -177,10 +177,10 @@ class Recorded(SimpleNamespace):
         """
         rows = {}
         for label, name in arms.items():
-            kept = all(name in one for one in self.kept.values())
-            trained = kept and self.arm(name, families, "kl").mean(0)
+            kept, done = (all(name in one for one in part.values()) for part in (self.kept, self.arms))
             rows[label] = {"kept rows": over_runs(self.values("kept", name, "mean")) if kept else None,
-                           "the model": over_runs(self.arm(name, families).mean(0)), "KL": over_runs(trained) if kept else None}
+                           "the model": over_runs(self.arm(name, families).mean(0)) if done else None,
+                           "KL": over_runs(self.arm(name, families, "kl").mean(0)) if kept and done else None}
         return rows
 
     def frontier(self, arms, families) -> tuple[list, list]:
