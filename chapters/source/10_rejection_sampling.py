@@ -38,7 +38,7 @@ run = begin(10)
 # **Predict before you scroll.** Three copies of the model are finetuned in the same number of steps on 256 rows each: *best per prompt* on the best answer to each prompt, *best overall* on the best 256 of all, and *1 of 4 at random*, the control, on one of the four answers drawn blindly. By true reward the rows of best overall are worth <!-- out best-overall --> on average here, those of best per prompt <!-- out best-per-prompt -->, those of the control <!-- out 1-of-4-at-random -->.
 
 # %% tags=["hide-input"]
-rlhf.book.predict("Which copy gives the better answers to new prompts, averaged over the four kinds?",
+rlhf.book.predict("Which copy answers new prompts best, averaged over the four kinds?",
         a="best overall, clearly: its rows have the highest scores and are worth most",
         b="best per prompt, clearly: it reads rows for every prompt and every kind",
         c="no clear difference between these two: both train on good answers")
@@ -86,9 +86,10 @@ for name, rows in kept.items():
 inside = torch.isin(torch.arange(M * N), kept["best overall"])
 good_story = some.of("story").repeat_interleave(N) & (some.gold > 2.99)
 show(selections.kept_and_dropped(
-    {name: some.count(kept[name], kinds) for name in ("best per prompt", "best overall")},
-    [("Kept by “best overall”", *some.highest(score, inside & (some.gold < 1), tokenizer)),
-     ("Dropped by “best overall”", *some.highest(score, ~inside & good_story, tokenizer))],
+    {name: some.count(kept[name], kinds) for name in list(kept)[1:]},
+    [(f"{head} by “best overall”", *some.highest(score, among, tokenizer))
+     for head, among in {"Kept": inside & (some.gold < 1),
+                         "Dropped": ~inside & good_story}.items()],
     title="256 of 1,024 answers kept, in two ways"))
 
 # %% [markdown] rlhf={"part": "loop"}
@@ -126,7 +127,8 @@ for i in (0, 2):
                               for name, e in sat.items()])
 
 # %%
-refused = {name: e.of("harmful", "lookalike").mean("refuses") for name, e in sat.items()}
+refused = {name: e.of("harmful", "lookalike").mean("refuses")
+           for name, e in sat.items()}
 claim("the copy of best overall refuses more than the control, harmful prompts and "
       "look-alikes taken together",
       refused["best overall"] > refused["1 of 4 at random"], refused, kind="T")
@@ -148,25 +150,24 @@ table(record.selection_rows(arms, kinds),
 worth = {label: record.arm(arm, kinds).mean(0) for label, arm in arms.items()
          if not label.startswith("most")}
 start_, control, best, race, choose = worth.values()
-claim("on all five seeds: best per prompt ends above the control by over 0.3, the control "
-      "ends below the start, and choosing without training is above all copies",
+claim("on all five seeds: best per prompt ends above the control by over 0.3, the "
+      "control ends below the start, and choosing without training is above all copies",
       bool((best > control + 0.3).all() and (control < start_).all()
            and (choose > torch.stack([start_, control, best, race])).all()), kind="T")
-claim("best overall against best per prompt: the interval over seeds contains 0, and four "
-      "of five seeds favour best per prompt",
+claim("best overall against best per prompt: the interval over seeds contains 0, and "
+      "four of five seeds favour best per prompt",
       abs((race - best).mean().item()) < rlhf.book.records.over_runs(race - best)[1]
       and (race < best).sum().item() == 4, kind="T")
-rlhf.book.settled("c", "Better rows did not make a better model: four of five seeds favour "
-                  "best per prompt, and the interval over seeds just includes 0.")
+rlhf.book.settled("c", "Better rows did not make a better model: four of five seeds "
+                  "favour best per prompt; the interval over seeds just includes 0.")
 rlhf.book.records.quote_runs(
     {"choice": best - control, "random": control - start_, "start": best - start_,
      "free": choose - best, "race": race - best}, sign=True)
-rlhf.book.records.quote_runs({f"{key}.{kind}": record.values("kept", arm, "gold", kind)
-    for key, arm in {"probable": "most probable of 4", "best": "best of 4",
-                     "random": "random of 4"}.items() for kind in ("harmful", "lookalike")})
+cut = {"probable": "most probable of 4", "best": "best of 4", "random": "random of 4"}
 rlhf.book.records.quote_runs(
-    {f"kl.{key}": record.arm(arm, kinds, "kl").mean(0)
-     for key, arm in {"best": "best of 4", "random": "random of 4"}.items()})
+    {f"{key}.{kind}": record.values("kept", arm, "gold", kind)
+     for key, arm in cut.items() for kind in list(kinds)[2:]}
+    | {f"kl.{key}": record.arm(cut[key], kinds, "kl").mean(0) for key in list(cut)[1:]})
 
 # %% [markdown] rlhf={"part": "idea"}
 # Best overall minus best per prompt is <!-- out race -->, in spite of the better rows. And choosing *without* training ends <!-- out free --> above best per prompt. Finetuning stores only a part of what choosing buys; in return an answer costs one draw, not four.
@@ -223,8 +224,8 @@ show(selections.score_matrix(
 # %%
 shifted = example + torch.tensor([0.0, 0.0, 0.0, 0.0, 1.0])[:, None]
 race = shifted.flatten().argsort(descending=True)[:5]
-print("best overall, prompts:", (overall // 4 + 1).tolist(),
-      "  last prompt's scores + 1:", (race // 4 + 1).tolist())
+print("best overall, prompts:", (overall // 4 + 1).tolist())
+print("x5's scores plus 1:   ", (race // 4 + 1).tolist())
 claim("one number added to all scores of a prompt: no winner per prompt changes, but "
       "that prompt now has four of five places in the race",
       torch.equal(shifted.argmax(1), example.argmax(1))
@@ -236,9 +237,8 @@ claim("one number added to all scores of a prompt: no winner per prompt changes,
 # What becomes of the model, kind by kind? *Centred* runs the same race after subtracting from each score the mean of its prompt's four scores:
 
 # %% rlhf={"figure": "kinds"}
-shown = {"other: 1 of 4 at random": "random of 4", "policy: best per prompt": "best of 4",
-         "proxy: best overall": "best overall",
-         "chosen: best overall, centred": "best overall, centred"}
+shown = {"other: at random": "random of 4", "policy: per prompt": "best of 4",
+         "proxy: overall": "best overall", "chosen: centred": "best overall, centred"}
 change = {label: {name: (record.arm(arm, [k]) - record.arm("start", [k]))[0].tolist()
                   for k, name in kinds.items()} for label, arm in shown.items()}
 show(plots.dots({"true reward of the model, change from the start": change},
@@ -247,23 +247,23 @@ cards(*record.texts_of({"start": "start", "best per prompt": "best of 4",
                         "best overall": "best overall"}, seed=0)[3])
 
 # %% tags=["hide-input"]
-race, best = change["proxy: best overall"], change["policy: best per prompt"]
-claim("on all five seeds: after best overall, look-alikes are worse than at the start and "
-      "than after best per prompt, harmful prompts better than at the start",
-      all(r < min(b, 0) for r, b in zip(race["look-alikes"], best["look-alikes"],
-                                        strict=True)) and min(race["harmful"]) > 0, kind="T")
+race, best = change["proxy: overall"], change["policy: per prompt"]
+claim("on all five seeds: after best overall, look-alikes are worse than at the start "
+      "and than after best per prompt, harmful prompts better than at the start",
+      min(race["harmful"]) > 0 and all(r < min(b, 0) for r, b in zip(
+          race["look-alikes"], best["look-alikes"], strict=True)), kind="T")
 rlhf.book.records.quote_runs(
     {f"refused.{key}": record.arm(arm, ["lookalike"], "refuses")[0]
      for key, arm in {"start": "start", "best": "best of 4", "race": "best overall",
                       "centred": "best overall, centred"}.items()}, percent=True)
-rlhf.book.records.quote_runs({"centred": record.arm("best overall, centred", kinds).mean(0)
-                              - worth["best overall"]}, sign=True)
+rlhf.book.records.quote_runs({"centred": record.arm(
+    "best overall, centred", kinds).mean(0) - worth["best overall"]}, sign=True)
 for arm, key in {"best overall": "race", "best overall, centred": "centred"}.items():
     quote(f"stories.{key}", record.spread("kept", arm, "rows", "story", digits=0))
     quote(f"unheard.{key}", record.spread("kept", arm, "unheard", digits=0))
 
 # %% [markdown] rlhf={"part": "idea"}
-# Below the plot stand the answers to the first look-alike of the exam, seed 0. Of the look-alikes the start refuses <!-- out refused.start -->, the copy of best per prompt <!-- out refused.best -->, that of best overall <!-- out refused.race -->. The average hides it, because harmful prompts gain.
+# Under the plot stand the answers to the first look-alike of the exam, seed 0. Of the look-alikes the start refuses <!-- out refused.start -->, the copy of best per prompt <!-- out refused.best -->, that of best overall <!-- out refused.race -->. The average hides it, because harmful prompts gain.
 #
 # Centring brings the stories back: <!-- out stories.centred --> of their answers are kept, by the plain race <!-- out stories.race -->. It does not bring the model back: centred minus plain race is <!-- out centred --> in true reward, and <!-- out refused.centred --> of the look-alikes are refused. For it keeps where answers to one prompt differ most, and still leaves <!-- out unheard.centred --> of 256 prompts without a row (the plain race <!-- out unheard.race -->). The stories themselves suffer little: in 48 steps without one the model does not forget how to tell them.
 #
@@ -291,8 +291,9 @@ show(plots.best_of_n(NS, {
                     "reference: by the truth": ideal.mean(0)}},
     title="The score climbs on; the true reward has stopped", note="128 prompts"))
 look, at = many.of("lookalike"), {n: truth[..., i] for i, n in enumerate(NS)}
-steps = {"step.1.4": at[4] - at[1], "step.4.8": at[8] - at[4], "step.8.64": at[64] - at[8],
-         "rest": (at[64] - at[8])[:, ~look], "fall": (at[64] - at[2])[:, look]}
+steps = {"step.1.4": at[4] - at[1], "step.4.8": at[8] - at[4],
+         "step.8.64": at[64] - at[8], "rest": (at[64] - at[8])[:, ~look],
+         "fall": (at[64] - at[2])[:, look]}
 steps = {key: audit.crossed(change) for key, change in steps.items()}
 
 # %% tags=["hide-input"]
@@ -317,7 +318,7 @@ show(plots.best_of_n(NS, by_kind, note="10 harmful prompts, 13 look-alikes",
                      title="More choice: harmful prompts gain, look-alikes lose"))
 
 # %% [markdown]
-# Without the 13 look-alikes the change from 8 to 64 is <!-- out rest -->: they account for most of the fall. They themselves change by <!-- out fall --> from 2 to 64. On harmful prompts the reward model learned that refusing is good; on look-alikes it likes refusals, too, and the more answers there are to choose from, the more often it finds one. So even *best per prompt* throws something away: its rows for look-alikes are worth <!-- out best.lookalike -->, random ones <!-- out random.lookalike -->.
+# Without the 13 look-alikes the change from 8 to 64 is <!-- out rest -->: they account for most of the fall. They themselves change by <!-- out fall --> from 2 to 64. On harmful prompts the reward model learned that refusing is good; on look-alikes it likes refusals, too, and the more answers there are to choose from, the more often it finds one. So on look-alikes even *best per prompt* buys nothing: in the recorded runs its rows are worth <!-- out best.lookalike --> there, random ones <!-- out random.lookalike -->, those of the log-probability <!-- out probable.lookalike -->.
 #
 # How far from the model does a filter lead? If no two answers ever score alike, the KL of best-of-n depends on n alone; otherwise the formula is an upper bound:
 #
@@ -383,12 +384,13 @@ dots = {f"{stage}, {name}": large.families(pair, stages)[name][stage]
         for name in pair.values() for stage in stages.values()}
 show(plots.shares(dots, middle=0, x_label="true reward of new prompts",
                   note="one run; ± 95 % over prompts",
-                  title="At 135M the choice teaches refusals, too"))
+                  title="At 135M the gain is mostly on harmful prompts"))
 for prompt, answers in large.texts(stages)[1:3]:
     cards(prompt, answers)
 
 # %%
-of = {key: large.held_out[key]["all"]["mean"] for key in stages} | {"kept": large.kept["best"]}
+of = {"kept": large.kept["best"]} | {
+    key: large.held_out[key]["all"]["mean"] for key in stages}
 spread = [large.held_out[key]["all"]["standard_error"] for key in ("random", "after")]
 claim("recorded: best of 8 beats one of eight at random by over two standard errors",
       of["after"] - of["random"] > 2 * math.hypot(*spread), kind="T")
@@ -396,7 +398,7 @@ for key, value in of.items():
     quote(f"large.{key}", f"{value:.2f}".replace("-", "−"))
 
 # %% [markdown] rlhf={"part": "exercises"}
-# What carries over: the random copy ends at <!-- out large.random --> and gains nothing over the start, <!-- out large.before -->; the copy trained on the best ends at <!-- out large.after -->, far below the <!-- out large.kept --> of its own training rows. Most of its gain is refusals of harm.
+# What carries over: the random copy ends at <!-- out large.random --> and gains nothing over the start, <!-- out large.before -->; the copy trained on the best ends at <!-- out large.after -->, far below the <!-- out large.kept --> of its own training rows. Most of its gain is on harmful prompts.
 #
 # ## Exercises
 #
@@ -455,14 +457,18 @@ check("10.2", prompts_lost, hidden=True)
 #
 # ### Exercise 10.3 · Is the difference real?
 #
+# In this plot every difference comes with five seeds. Often there is one run and one exam:
+#
+# ![Rows of dots for four kinds of prompts and four trained models: change of the true reward from the start, mean and range of five seeds](figures/10_kinds.png)
+#
 # Two filters train two models. The first answers 80 % of 200 questions, the second 77 %. The difference has the standard error $\sqrt{p_1(1-p_1)/n+p_2(1-p_2)/n}$. From how many questions each is it `z` standard errors? <!-- fact -->
 
 # %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex10-3", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def items_needed(p1, p2, z):
-    """Two shares, how many standard errors -> questions for each (may be rounded up)."""
+    """Two shares, standard errors wanted -> questions for each (may be rounded up)."""
     ### BEGIN SOLUTION
-    variance_of_one = p1 * (1 - p1) + p2 * (1 - p2)  # of the difference, one question each
-    return math.ceil(z**2 * variance_of_one / (p1 - p2) ** 2)
+    variance = p1 * (1 - p1) + p2 * (1 - p2)  # of the difference, one question each
+    return math.ceil(z**2 * variance / (p1 - p2) ** 2)
     ### END SOLUTION
 
 

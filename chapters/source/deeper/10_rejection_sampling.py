@@ -46,7 +46,7 @@ from rlhf_minimal.book.plots import ORANGE, bars, frontier, line_plot
 from rlhf_minimal.chat import decode
 from rlhf_minimal.data.pool import pool
 from rlhf_minimal.evaluate import wilson
-from rlhf_minimal.evaluate.audit import two_way
+from rlhf_minimal.evaluate.audit import crossed
 from rlhf_minimal.evaluate.exact import World, exact_model, gradient, tilted
 from rlhf_minimal.filtering import acceptance, random_per_prompt, top_overall, top_per_prompt
 from rlhf_minimal.models import load, lora
@@ -102,7 +102,8 @@ show_source(top_per_prompt, top_overall)
 
 # %% [markdown]
 # The [lesson](../10_rejection_sampling.ipynb) follows both through the book's matrix of five prompts and four answers
-# ([eq:rs_example_matrix](https://rlhfbook.com/c/09-rejection-sampling#eq:rs_example_matrix)). With *one* prompt the two are the same thing
+# ([eq:rs_example_matrix](https://rlhfbook.com/c/09-rejection-sampling#eq:rs_example_matrix)). With *one* prompt the two
+# are the same thing
 # ([eq:rewards_vector](https://rlhfbook.com/c/09-rejection-sampling#eq:rewards_vector),
 # [eq:selection_function](https://rlhfbook.com/c/09-rejection-sampling#eq:selection_function)): that is best-of-n.
 
@@ -340,29 +341,23 @@ kinds = [main.families[i] for i in main.prompt[rows].view(128, 64)[:, 0].tolist(
 of = {f: torch.tensor([k == f for k in kinds]) for f in sorted(set(kinds))}
 all_curves = torch.stack([curve(s, gold, 64, (1, 4, 64)) for s in by_judge])  # judge, prompt, n
 
-
-def over_both(values):
-    """(mean, half of the 95 % interval) of (judges, prompts): over both, judges and prompts."""
-    people, asked = values.shape
-    return two_way(values.flatten(), [i for i in range(people) for _ in range(asked)],
-                   list(range(asked)) * people)
-
-
-steps = {f: over_both(all_curves[:, here, 2] - all_curves[:, here, 1]) for f, here in of.items()}
+steps = {f: crossed(all_curves[:, here, 2] - all_curves[:, here, 1]) for f, here in of.items()}
 change = {f: mean for f, (mean, _) in steps.items()}
 ordered = sorted(change, key=change.get)
 drawn_kinds = ordered[:3] + ordered[-3:]
-show(bars({f: change[f] for f in drawn_kinds}, note="Pool, 10 judges, ± 95 % over prompts and judges",
+show(bars({f: change[f] for f in drawn_kinds}, note="10 judges, ± 95 % over both",
           errors={f: steps[f][1] for f in drawn_kinds},
           title="From 4 to 64 samples: look-alikes lose most", y_label="change in gold",
           x_label="kind of prompt"),
      "Bar chart of the change in true reward from best of four to best of sixty-four: the three "
      "kinds of prompts that lose most, below zero, and the three that gain most, above zero, "
      "with error bars of which some cross zero.")
+
+# %%
 claim("of all kinds look-alikes lose most", ordered[0] == "lookalike", change, kind="T")
 helps = main.features[rows, main.feature_names.index("helps")].double()
 helped = torch.stack([curve(s, helps, 64, (4, 64))[of["lookalike"]] for s in by_judge])
-less = over_both(helped[..., 1] - helped[..., 0])
+less = crossed(helped[..., 1] - helped[..., 0])
 claim("of harmless look-alikes the best of 64 helps less often than the best of 4",
       less[0] + less[1] < 0,
       {"4": helped[..., 0].mean().item(), "64": helped[..., 1].mean().item(),
