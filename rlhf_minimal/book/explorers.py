@@ -347,3 +347,35 @@ def majority(right=(0.2, 0.35, 0.5), rival=(0.1, 0.4), most=33) -> Explorer:
                     rival=list(rival), start={"right": right[0], "rival": rival[-1]},
                     alt="Line plots at three settings: how often the majority is right against the number of votes. It rises where "
                         "the right result is more likely than its rival, and falls where it is not.")
+
+
+def best_of(curves: dict, ns: list, groups: dict, *, title="choose n, and who chooses", most=3.0) -> Explorer:
+    """Move n, and choose the score that selects: what the best of n is worth in each group of prompts.
+
+    curves {who selects: (P, len(ns))}, as `best_of_n.curve` gives them; groups {name: (P,) bool}; ns begins with 1, which is
+    one answer drawn blindly. `most`: the largest true reward there is.
+    """
+    means = {who: {name: values[here].mean(0).tolist() for name, here in groups.items()} for who, values in curves.items()}
+    if wrong := [who for who, values in curves.items() if values.shape[1] != len(ns)]:
+        raise ValueError(f"{wrong[0]!r} has {curves[wrong[0]].shape[1]} columns for {len(ns)} values of n; give one for each")
+
+    def compute(n, by):
+        at = ns.index(n)
+        return {"n": n, "by": by, "worth": {name: values[at] for name, values in means[by].items()},
+                "blind": {name: values[0] for name, values in means[by].items()}}
+
+    def draw(data, ax):
+        rows = range(len(groups))[::-1]
+        ax.barh(rows, list(data["worth"].values()), color=BLUE, height=0.55)
+        ax.plot(list(data["blind"].values()), rows, "|", color=GREY, markersize=20, markeredgewidth=2.5)
+        for y, v in zip(rows, data["worth"].values(), strict=True):
+            ax.text(max(v, 0) + 0.05, y, number(v), va="center", color=BLACK)
+        ax.set(xlim=(min(0, *data["worth"].values(), *data["blind"].values()), 1.15 * most),
+               xlabel="true reward (grey mark: one answer)")
+        ax.set_yticks(rows, list(groups))
+        ax.set_title(f"best of {data['n']} by {data['by']}", fontsize=12)
+
+    return Explorer(compute, draw, title=title, size=(6.2, 1.1 + 0.42 * len(groups)), n=list(ns), by=list(curves),
+                    start={"n": ns[len(ns) // 2], "by": list(curves)[-2 if len(curves) > 1 else -1]},
+                    alt=f"Bars of the true reward of the best of n at three settings of n and of who selects, for "
+                    f"{', '.join(groups)}: {', '.join(curves)}")

@@ -244,7 +244,8 @@ def dots(parts, *, title, note="", alt="", roles=None):
         ax.tick_params(axis="y", length=0)
         ax.set_title(unit, fontsize=11.5, fontweight="normal", color="#444b57", loc="center")
     fig.suptitle(title, x=0.01, ha="left", fontsize=12.5, fontweight="bold")
-    fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower left", ncols=len(looks), frameon=False, fontsize=11)
+    fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower left", ncols=min(len(looks), 2 if len(looks) > 3 else 3),
+               frameon=False, fontsize=11)
     if seeds > 1 or note:
         axes[-1, 0].set_xlabel(note or f"mark: mean, line: range of {seeds} seeds", fontsize=10.5, color=GREY)
     fig.alt = alt or short(f"Rows of dots for {', '.join(names)}: {'; '.join(parts)}. {title}.")

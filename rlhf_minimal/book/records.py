@@ -8,6 +8,7 @@ from datetime import date
 from types import SimpleNamespace
 
 from .. import SHIPPED
+from .quote import quote
 
 
 def mean_and_range(values, digits: int = 2) -> str:
@@ -55,6 +56,18 @@ def interval(values, digits: int = 2) -> str:
     '1.00 ± 3.44'
     """
     return " ± ".join(f"{v:.{digits}f}" for v in over_runs(values)).replace("-", "−")
+
+
+def quote_runs(found: dict, *, digits: int = 2, sign: bool = False, percent: bool = False) -> None:
+    """`quote` the mean of each {name: one value for each run} with half of its 95 % interval over runs: "1.50 ± 0.25".
+
+    sign: with a plus where it is above 0. percent: shares as "14 ± 9 %".
+    """
+    for name, values in found.items():
+        mean, half = over_runs(values)
+        form = "{:.0f} ± {:.0f} %" if percent else f"{{:{'+' if sign else ''}.{digits}f}} ± {{:.{digits}f}}"
+        factor = 100 if percent else 1
+        quote(name, form.format(factor * mean, factor * half).replace("-", "−"))
 
 
 class Recorded(SimpleNamespace):
@@ -182,6 +195,20 @@ class Recorded(SimpleNamespace):
         return {label: {column: over_runs(self.values("arms", name, *path)) for column, path in columns.items()}
                 for label, name in arms.items()}
 
+    def selection_rows(self, arms: dict, families) -> dict:
+        """Rows {label: {"kept rows", "the model", "KL"}} of arms {label: name} that learned from kept answers, over runs.
+
+        True reward of what an arm kept and of its model's answers, and KL in nats; each with half of its 95 % interval, None
+        where an arm has no such number. Families count alike.
+        """
+        rows = {}
+        for label, name in arms.items():
+            kept, done = (all(name in one for one in part.values()) for part in (self.kept, self.arms))
+            rows[label] = {"kept rows": over_runs(self.values("kept", name, "mean")) if kept else None,
+                           "the model": over_runs(self.arm(name, families).mean(0)) if done else None,
+                           "KL": over_runs(self.arm(name, families, "kl").mean(0)) if kept and done else None}
+        return rows
+
     def frontier(self, arms, families) -> tuple[list, list]:
         """(KL in nats, true reward), means over seeds and families, one of each for an arm: a curve for a plot."""
         kl, gold = ([self.arm(arm, families, what).mean().item() for arm in arms] for what in ("kl", "gold"))
@@ -261,6 +288,18 @@ class Recorded(SimpleNamespace):
         stages = stages or {"before": "before", "after": "after"}
         rows = zip(*(self.held_out[key]["texts"] for key in stages), strict=True)
         return [(row[0]["prompt"], [(name, x["completion"], x["gold"]) for name, x in zip(stages.values(), row, strict=True)])
+                for row in rows]
+
+    def texts_of(self, arms: dict, seed: int) -> list:
+        """[(prompt, [(label, text, gold)])] of the answers kept in the part `texts`, for arms {label: name} of one seed.
+
+        Each fits `cards(prompt, answers)`. ValueError for an arm that kept none.
+        """
+        kept = self.texts[str(seed)] if isinstance(self.texts, dict) else {}
+        if lacks := [name for name in arms.values() if name not in kept]:
+            raise ValueError(f"run {self.name}, seed {seed}: no texts of {lacks[0]!r}; there are {', '.join(kept)}")
+        rows = zip(*(kept[name] for name in arms.values()), strict=True)
+        return [(row[0]["prompt"], [(label, x["completion"], x["gold"]) for label, x in zip(arms, row, strict=True)])
                 for row in rows]
 
     def before_after(self) -> tuple[float, float]:

@@ -59,6 +59,16 @@ def two_way(values: Tensor, raters: Sequence, prompts: Sequence) -> tuple[float,
     return values.double().mean().item(), 1.96 * max(both, over_raters, over_prompts) ** 0.5
 
 
+def crossed(values: Tensor) -> tuple[float, float]:
+    """(mean, half width of the 95 % interval) of a matrix (R, P): a row for each rater, a column for each prompt. As `two_way`.
+
+    >>> crossed(torch.tensor([[1.0, 1.0], [0.0, 0.0]]))[0]
+    0.5
+    """
+    raters, prompts = values.shape
+    return two_way(values.flatten(), [i for i in range(raters) for _ in range(prompts)], list(range(prompts)) * raters)
+
+
 def many_way(values: Tensor, *clusterings: Sequence) -> tuple[float, float]:
     """(mean, half width of the 95 % interval) of values (N,), clustered in several ways at once.
 

@@ -10,6 +10,7 @@ import matplotlib
 
 matplotlib.use("Agg")
 import pytest  # noqa: E402
+import torch  # noqa: E402
 
 from rlhf_minimal.book import explorers, recorded  # noqa: E402
 from rlhf_minimal.book.explorers import Explorer  # noqa: E402
@@ -21,6 +22,9 @@ STORED = {"Who is Ada?": {"base": "Who is Ben?", "SFT": ("A fox.", 3.0)}, "Tell 
 SAMPLES = {0: [("Who?", "A fox.", 1.0)], 40: [("Who?", "Fox fox.", -1.0)], 80: [("Who?", "", None)]}
 
 
+FOUR = {"coin": torch.tensor([[1.0, 1.0], [0.0, 0.0]]), "truth": torch.tensor([[1.0, 3.0], [0.0, 2.0]])}
+
+
 def made():
     run = recorded("overoptimization_seeds")
     return {"beta": explorers.beta_frontier(P, REWARD, GOLD, NAMES), "answers": explorers.answers(STORED),
@@ -29,6 +33,7 @@ def made():
             "recorded": explorers.scrubber(recorded("smollm2_dpo"), {"loss": {"policy": "loss"}}),
             "columns": explorers.scrubber({"step": [1, 2, 4], "gold": [0.5, 0.7, 0.2]}, {"true reward": {"gold": "gold"}},
                                           along="n", over=1, place=lambda n: n ** 0.5),
+            "best": explorers.best_of(FOUR, [1, 2], {"all": torch.tensor([True, True]), "one": torch.tensor([False, True])}),
             "shares": explorers.shares(lambda θ: [1 / (1 + 2 * θ)] + [θ / (1 + 2 * θ)] * 2, ["chosen", "rejected", "third"],
                                        ["chosen", "rejected", "other"], title="three", θ=[0.5, 1.0, 2.0]),
             "majority": explorers.majority()}
@@ -41,7 +46,7 @@ def test_one_beta_moves_the_kind_with_the_larger_gap_further():
     assert found["gold"] == pytest.approx((found["kinds"]["far"]["gold"] + found["kinds"]["near"]["gold"]) / 2)
 
 
-@pytest.mark.parametrize("name", ["beta", "kinds", "answers", "scrub", "recorded", "columns", "majority"])
+@pytest.mark.parametrize("name", ["beta", "kinds", "best", "answers", "scrub", "recorded", "columns", "majority"])
 def test_every_corner_is_computed_fast_twice_the_same_and_painted(name):
     explorer = made()[name]
     assert explorer.corners() and len(explorer.settings()) <= explorers.MOST
@@ -53,6 +58,13 @@ def test_every_corner_is_computed_fast_twice_the_same_and_painted(name):
         assert json.dumps(explorer.frame(values))
         if explorer.draw:
             assert explorer.paint(**values)[:4] == b"\x89PNG"
+
+
+def test_the_best_of_n_is_the_mean_of_a_group_for_the_score_that_selects():
+    found = made()["best"].compute(n=2, by="truth")
+    assert found["worth"] == {"all": 2.5, "one": 2.0} and found["blind"] == {"all": 0.5, "one": 0.0}
+    with pytest.raises(ValueError, match="2 columns for 3"):
+        explorers.best_of(FOUR, [1, 2, 4], {"all": torch.tensor([True, True])})
 
 
 def test_corners_are_all_first_and_last_values():

@@ -1,11 +1,23 @@
 """Answers to the exercises of chapter 10: right ones, written in two ways, and wrong ones with the message they earn."""
 
+import itertools
 import math
 
 import torch
 
-from rlhf_minimal.best_of_n import kl_bound, law, select
+from rlhf_minimal.best_of_n import curve, kl_bound, law, select
 from rlhf_minimal.filtering import top_overall
+
+
+def sets(scores, n, of=max):
+    """The mean of `of` over all sets of n scores."""
+    some = list(itertools.combinations(scores.tolist(), n))
+    return sum(map(of, some)) / len(some)
+
+
+def ranks(weight):
+    """A sum over the sorted scores with weight(rank from 0, how many, n)."""
+    return lambda s, n: sum(weight(i, len(s), n) * x for i, x in enumerate(sorted(s.tolist())))
 
 
 def lost_package(R, k):
@@ -86,16 +98,29 @@ def drift_loop(score, feature, size):
 
 
 RIGHT = {
-    "10.1": [lost_package, lost_loop],
-    "10.2": [lambda p, q, zs: zs**2 * variances(p, q) / (p - q) ** 2,
+    "10.1": [sets, lambda s, n: curve(s, s, len(s), [n]).item()],
+    "10.2": [lost_package, lost_loop],
+    "10.3": [lambda p, q, zs: zs**2 * variances(p, q) / (p - q) ** 2,
              lambda p, q, zs: math.ceil((zs * math.sqrt(p - p * p + q - q * q) / (p - q)) ** 2)],
-    "10.3": [slack_package, slack_levels],
-    "10.4": [heat(lambda p, r, n: law(p, r, n) @ r), heat_loop],
-    "10.5": [lambda s, f, size: z(shift(s, f, size)), drift_loop],
+    "10.4": [slack_package, slack_levels],
+    "10.5": [heat(lambda p, r, n: law(p, r, n) @ r), heat_loop],
+    "10.6": [lambda s, f, size: z(shift(s, f, size)), drift_loop],
 }
 
 WRONG = {  # {exercise: {the misconception's name: answer}}
     "10.1": {
+        "n does not matter": lambda s, n: s.max(),
+        "the first n will do": lambda s, n: s[:n].max(),
+        "the mean of the set": lambda s, n: s.mean(),
+        "the order is upside down": lambda s, n: sets(s, n, min),
+        "with replacement": ranks(lambda i, g, n: ((i + 1) ** n - i**n) / g**n),
+        "the mean over n": ranks(lambda i, g, n: math.comb(i, n - 1) / math.comb(g, n) / n),
+        "a sum for a mean": ranks(lambda i, g, n: math.comb(i, n - 1)),
+        "n others from below": ranks(lambda i, g, n: math.comb(i, n) / math.comb(g, n)),
+        "another mean": lambda s, n: s.median(),
+        "the wrong kind of answer": lambda s, n: s,
+    },
+    "10.2": {
         "the two selections differ only in size": lambda R, k: 0,
         "the complement": lambda R, k: len(R) - lost_package(R, k),
         "a rising sort puts the best first": lost_rising,
@@ -104,7 +129,7 @@ WRONG = {  # {exercise: {the misconception's name: answer}}
         "another count": lambda R, k: k,
         "the wrong kind of answer": lambda R, k: R,
     },
-    "10.2": {
+    "10.3": {
         "the higher mean works": lambda p, q, zs: 1,
         "the rival has no noise": lambda p, q, zs: zs**2 * p * (1 - p) / (p - q) ** 2,
         "standard errors add":
@@ -115,7 +140,7 @@ WRONG = {  # {exercise: {the misconception's name: answer}}
         "another number of questions": lambda p, q, zs: zs / (p - q),
         "the wrong kind of answer": lambda p, q, zs: "many",
     },
-    "10.3": {
+    "10.4": {
         "the formula is an equality": lambda p, r, n: 0.0,
         "the bound is below": lambda p, r, n: -slack_package(p, r, n),
         "best-of-n costs log n": lambda p, r, n: math.log(n) - kl(law(p, r, n), p),
@@ -125,7 +150,7 @@ WRONG = {  # {exercise: {the misconception's name: answer}}
         "another difference": lambda p, r, n: kl_bound(n),
         "the wrong kind of answer": lambda p, r, n: p,
     },
-    "10.4": {
+    "10.5": {
         "hotter is always better": lambda logp, r, n, temperatures: temperatures[-1],
         "colder is always better": lambda logp, r, n, temperatures: temperatures[0],
         "n does not matter": heat(lambda p, r, n: p @ r),
@@ -133,7 +158,7 @@ WRONG = {  # {exercise: {the misconception's name: answer}}
         "another temperature": lambda logp, r, n, temperatures: 1.0,
         "the wrong kind of answer": lambda logp, r, n, temperatures: 0.123,
     },
-    "10.5": {
+    "10.6": {
         "filtering cannot be hacked": lambda s, f, size: 0.0,
         "a difference needs no interval": lambda s, f, size: shift(s, f, size).mean(),
         "a standard deviation is a standard error":

@@ -11,11 +11,11 @@
 # ---
 
 # %% [markdown]
-# # 10 · Rejection sampling
+# # 10 · Rejection sampling, deeper
 #
-# **Promise.** The simplest method that learns from a reward needs no reinforcement learning code: draw several answers,
-# keep the good ones, and do ordinary finetuning on them. You will see what each extra sample buys, what it
-# costs in KL, and what the filter quietly throws away.
+# The [lesson](../10_rejection_sampling.ipynb) trains on the best answers, compares two selections, and shows where best-of-n
+# stops. This notebook adds the exact law and its price in KL, the unbiased curve, all eleven kinds of prompts in the race,
+# what accuracy buys, true rejection sampling, and several rounds.
 #
 # Companion to [Rejection Sampling](https://rlhfbook.com/c/09-rejection-sampling) (chapter 9 of today's book) in
 # Nathan Lambert's *Reinforcement Learning from Human Feedback*.
@@ -25,18 +25,16 @@
 # <!-- nav -->
 
 # %% [markdown]
-# > **You need** chapter 4 (the leash, the frontier) and chapter 7 (what a reward model is and how it errs).
+# > **You need** the lesson, chapter 4 (the leash, the frontier) and chapter 7 (what a reward model is and how it errs).
 # >
 # > **You will be able to** select per prompt and over a whole batch, and say who is lost · compute the exact law
 # > and KL of best-of-n and judge its famous bound · measure a best-of-n curve without wasting samples · filter
-# > so that an *exact* target distribution comes out · run a round of finetuning on selected answers with a fair
-# > control · tell a difference from noise.
+# > so that an *exact* target distribution comes out · follow several rounds of it · tell a difference from noise.
 # >
 # > **Costs**: <!-- costs -->. **Models** behind the stored outputs: `village-3m-sft` and its stored samples, the
 # > Pool, made by `make models`; `smollm2-135m` in the section [At GPT-2 size](#At-GPT-2-size).
 
 # %%
-import copy
 import math
 
 import torch
@@ -47,11 +45,10 @@ from rlhf_minimal.book import available, begin, check, claim, every, recorded, s
 from rlhf_minimal.book.plots import ORANGE, bars, frontier, line_plot
 from rlhf_minimal.chat import decode
 from rlhf_minimal.data.pool import pool
-from rlhf_minimal.evaluate import paired_bootstrap, wilson
+from rlhf_minimal.evaluate import wilson
+from rlhf_minimal.evaluate.audit import crossed
 from rlhf_minimal.evaluate.exact import World, exact_model, gradient, tilted
 from rlhf_minimal.filtering import acceptance, random_per_prompt, top_overall, top_per_prompt
-from rlhf_minimal.kl import k1
-from rlhf_minimal.logprobs import token_logps
 from rlhf_minimal.models import load, lora
 from rlhf_minimal.reinforce import reinforce_loss
 from rlhf_minimal.reward_model import fit_head
@@ -66,18 +63,9 @@ f64 = {"dtype": torch.float64}
 # **How much does filtering by a reward buy per sample, and what does it quietly throw away?**
 #
 # *Best-of-n* is the method without the training: draw n answers, hand out the one that the reward likes most.
-# *Rejection sampling*, as the word is used for language models, goes one step further and finetunes on what was
-# kept: sample → score → select → SFT. Here the reward is a model (the *proxy*) fitted on noisy comparisons; it
-# orders about four of five pairs of unseen answers correctly. *Gold* is the village's true reward, at most 3 points.
-#
-# **Predict before you scroll.** We keep the best of n by this reward model, and let n grow. The model's own score must
-# rise. What will the *true* reward of the kept answer do?
-#
-# - **(a)** rise all the way: more choice never hurts
-# - **(b)** rise at first, then stop, or even give some back
-# - **(c)** stay where it was: a reward that is wrong one time in five is useless as a filter
-#
-# Section 10.3 settles it.
+# *Rejection sampling*, as the word is used for language models, finetunes on what was kept. Here the reward is a model (the
+# *proxy*) fitted on noisy comparisons; it orders about four of five pairs of unseen answers correctly. *Gold* is the
+# village's true reward, at most 3 points.
 
 # %% [markdown]
 # ## 10.1 Two ways to be selected
@@ -113,42 +101,16 @@ f64 = {"dtype": torch.float64}
 show_source(top_per_prompt, top_overall)
 
 # %% [markdown]
-# **By hand**, on the book's matrix of five prompts and four answers
-# ([eq:rs_example_matrix](https://rlhfbook.com/c/09-rejection-sampling#eq:rs_example_matrix)). Find both selections
-# with your finger first. Two answers score 0.8 and two score 0.7; of equal ones we take the one that stands first.
-
-# %%
-R = torch.tensor([[0.7, 0.3, 0.5, 0.2], [0.4, 0.8, 0.6, 0.5], [0.9, 0.3, 0.4, 0.7],
-                  [0.2, 0.5, 0.8, 0.6], [0.5, 0.4, 0.3, 0.6]])
-winners, race = top_per_prompt(R.flatten(), 4), top_overall(R.flatten(), 5)
-print("per prompt, columns from 0:", (winners % 4).tolist(),
-      "  from 1:", (winners % 4 + 1).tolist())
-print("overall, flat positions:   ", race.tolist())
-print("overall, (prompt, answer): ", [(k // 4, k % 4) for k in race.tolist()], "from 0")
-claim("the best of each prompt stand in columns 0, 1, 0, 2, 3, counted from zero",
-      (winners % 4).tolist() == [0, 1, 0, 2, 3])
-claim("the five best of all are the flat positions 8, 5, 14, 0, 11, best first, ties by position",
-      race.tolist() == [8, 5, 14, 0, 11])
-claim("ties: two answers score 0.8, two score 0.7",
-      all((R == value).sum() == 2 for value in (0.8, 0.7)))
-
-# %% [markdown]
-# The selections differ in one answer, and that one answer is a whole prompt: the last row has none among the five
-# best, the third row has two. With *one* prompt the two are the same thing
+# The [lesson](../10_rejection_sampling.ipynb) follows both through the book's matrix of five prompts and four answers
+# ([eq:rs_example_matrix](https://rlhfbook.com/c/09-rejection-sampling#eq:rs_example_matrix)). With *one* prompt the two
+# are the same thing
 # ([eq:rewards_vector](https://rlhfbook.com/c/09-rejection-sampling#eq:rewards_vector),
 # [eq:selection_function](https://rlhfbook.com/c/09-rejection-sampling#eq:selection_function)): that is best-of-n.
-#
-# **What if** the reward model likes one prompt more than another for no reason? It learned from comparisons *within*
-# prompts: add any number to all scores of one prompt, and its training loss is the same. Per-prompt selection cannot
-# see such a shift. The race can.
 
 # %%
-shifted = R + torch.tensor([0.0, 0.0, 0.0, 0.0, 1.0])[:, None]  # the last prompt's scores, plus one
-print("per prompt:", top_per_prompt(shifted.flatten(), 4).tolist(), "as before")
-print("overall:   ", top_overall(shifted.flatten(), 5).tolist())
-claim("a constant added to one prompt's scores: no winner changes, four places of the race do",
-      top_per_prompt(shifted.flatten(), 4).tolist() == winners.tolist()
-      and (top_overall(shifted.flatten(), 5) // 4 == 4).sum() == 4)
+one = torch.tensor([0.3, 0.9, 0.1])
+claim("with one prompt the best per prompt is the best overall",
+      top_per_prompt(one, 3).tolist() == top_overall(one, 1).tolist() == [1])
 
 # %% [markdown]
 # ## 10.2 What n samples cost: the exact law
@@ -177,33 +139,17 @@ claim("a constant added to one prompt's scores: no winner changes, four places o
 show_source(law, kl_bound)
 
 # %% [markdown]
-# **By hand.** A fair coin, tails scores 0, heads 1, two draws. Best-of-2 is tails only if both are: probability
-# ¼. So the KL is $\tfrac14\log\tfrac{1/4}{1/2}+\tfrac34\log\tfrac{3/4}{1/2}$.
-
-# %%
-coin, zero_one = torch.tensor([0.5, 0.5], **f64), torch.tensor([0.0, 1.0], **f64)
-
-
-def kl(q, p):
-    """KL(q || p) in nats, two lists of probabilities."""
-    return max(torch.special.xlogy(q, q / p).sum().item(), 0.0)
-
-
-best_of_two = law(coin, zero_one, 2)
-by_hand = 0.25 * math.log(0.5) + 0.75 * math.log(1.5)
-print("best of two:", best_of_two.tolist())
-print(f"KL {kl(best_of_two, coin):.6f}   by hand {by_hand:.6f}   the formula {kl_bound(2):.6f}")
-claim("law and KL by hand: a quarter tails; for a coin the formula is a bound and not the KL",
-      best_of_two.tolist() == [0.25, 0.75] and abs(kl(best_of_two, coin) - by_hand) < 1e-12
-      and kl(best_of_two, coin) < kl_bound(2) - 0.05)
-
-# %% [markdown]
 # Now the *exact world* of chapter 4: a real GPT-2 with three tokens, at most three of them, 15 answers in all.
 # The reward likes the letter *b*, dislikes *a*, and likes an answer that ends. For every n we know the law, its
 # KL, its reward and its *entropy* (nats of surprise in one answer; e to the entropy is "how many answers" it
 # still has).
 
 # %%
+def kl(q, p):
+    """KL(q || p) in nats, two lists of probabilities."""
+    return max(torch.special.xlogy(q, q / p).sum().item(), 0.0)
+
+
 world, model = World(), exact_model(run.seed)  # token 0 ends the text, 1 is "a", 2 is "b"
 n_a, n_b, n_end = (((world.completions == t) * world.mask).sum(1) for t in (1, 2, 0))
 liking = (n_b - n_a + 0.5 * n_end).double()
@@ -265,7 +211,7 @@ claim("close is not equal: best-of-4 and the tilted policy of the same KL are di
       {"total variation": ((q - optimum).abs().sum() / 2).item()})
 
 # %% [markdown]
-# ## 10.3 The curve, and where it turns
+# ## 10.3 The curve, and where it stops
 #
 # Back to the village, where rewards are learned. This section works on the **Pool**: stored answers of
 # `village-3m-sft` with their true reward. It has 128 prompts with 64 answers each, 16 with 512, and a wide part of
@@ -355,6 +301,7 @@ of_16 = liking[draws]  # two thousand groups of sixteen answers
 estimates = {"all subsets": curve(of_16, of_16, 16, [4])[:, 0],
              "first four": of_16.view(-1, 16)[:, :4].amax(1)}
 truth = (law(p, liking, 4) @ liking).item()
+zero_one = torch.tensor([0.0, 1.0], **f64)
 claim("by hand: scores 0, 1 with values 0, 1 give a half for one draw and one for two",
       curve(zero_one, zero_one, 2, [1, 2]).tolist() == [[0.5, 1.0]])
 claim("both estimates of best-of-4 are right on average, within three standard errors",
@@ -365,36 +312,14 @@ claim("the one that uses all subsets scatters far less than the one that takes t
       {f"deviation, {name}": e.std().item() for name, e in estimates.items()}, kind="S")
 
 # %% [markdown]
-# Ten reward models, from ten noisy people, on the same answers: the *judges* from here on. Two scales share the axis,
-# so compare shapes: the proxy is in units of its own standard deviation, gold in points. Beside them: the gold that a
-# *perfect* reward would have kept. (That a score rises when it selects *itself* is arithmetic.)
+# Ten reward models, from ten noisy people, on the same answers: the *judges* from here on. The lesson draws the curve up to
+# 64 answers for five such judges, with intervals over prompts and judges. Here are 16 prompts with 512 answers each.
 
 # %%
 rows, big = in_groups(main, 64), in_groups(main, 512)
 gold, score = main.gold[rows].double(), x_main[rows] @ judges[0]
 by_judge = [x_main[rows] @ w for w in judges]
 gold_curves = torch.stack([curve(s, gold, 64, NS).mean(0) for s in by_judge])
-proxy_curves = torch.stack([curve(s, s, 64, NS).mean(0) / s.std() for s in by_judge])
-ideal = curve(gold, gold, 64, NS).mean(0)
-early, late = gold_curves[:, 2] - gold_curves[:, 0], gold_curves[:, 6] - gold_curves[:, 3]
-early_low, late_high = ends(early)[0], ends(late)[1]
-claim("the first three extra samples raise the true reward", early_low > 0.2,
-      {"gain": early.mean().item(), "lower end": early_low}, kind="S")
-claim("from 8 to 64 samples it gains less than a tenth of that", late_high < early_low / 10,
-      {"gain": late.mean().item(), "upper end": late_high}, kind="S")
-
-# %%
-doublings = [math.log2(n) for n in NS]
-shown = {"proxy, in std": proxy_curves.mean(0), "gold": gold_curves.mean(0),
-         "perfect filter": ideal}
-show(line_plot({name: (doublings, y) for name, y in shown.items()},
-               title="The proxy climbs on; the truth has had enough",
-               x_label="doublings of n (0: one answer, 6: best of 64)",
-               y_label="mean reward of the kept answer", note="Pool, 128 prompts, 10 judges",
-               roles={"perfect filter": "reference"}),
-     "Line plot of rewards against doublings of n: the proxy rises at every doubling, gold rises "
-     "for two or three and then sinks a little; with a perfect filter it would rise far higher.",
-     data=shown)
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "sampled"}
 deep = (1, 4, 16, 64, 256, 512)
@@ -406,14 +331,7 @@ for n, g, most in zip(deep, deep_curves.mean(0), deep_ideal, strict=True):
     print(f"best of {n:<4} gold {g:.2f}   with a perfect reward {most:.2f}")
 
 # %% [markdown]
-# <details><summary>The prediction settled</summary>
-#
-# **(b)**. Nearly all of the gain comes with the first few samples. After that the filter finds answers that the reward
-# model *overrates*: the more you draw, the more of those there are to pick. **(c)** is wrong too: four of five is
-# plenty for choosing among four. Two cautions: the intervals are over ten labellers, on the same prompts; and with
-# sixteen prompts the table above is an anecdote.
-#
-# </details>
+# With sixteen prompts that table is an anecdote.
 #
 # **What if** we look at kinds of prompts instead of the mean? Here are the three that lose most and the three that
 # gain most.
@@ -422,27 +340,28 @@ for n, g, most in zip(deep, deep_curves.mean(0), deep_ideal, strict=True):
 kinds = [main.families[i] for i in main.prompt[rows].view(128, 64)[:, 0].tolist()]
 of = {f: torch.tensor([k == f for k in kinds]) for f in sorted(set(kinds))}
 all_curves = torch.stack([curve(s, gold, 64, (1, 4, 64)) for s in by_judge])  # judge, prompt, n
-steps = {f: (all_curves[:, here, 2] - all_curves[:, here, 1]).mean(1) for f, here in of.items()}
-change = {f: v.mean().item() for f, v in steps.items()}
+
+steps = {f: crossed(all_curves[:, here, 2] - all_curves[:, here, 1]) for f, here in of.items()}
+change = {f: mean for f, (mean, _) in steps.items()}
 ordered = sorted(change, key=change.get)
 drawn_kinds = ordered[:3] + ordered[-3:]
-show(bars({f: change[f] for f in drawn_kinds}, note="Pool, mean of 10 judges, ± 3 SE",
-          errors={f: change[f] - ends(steps[f])[0] for f in drawn_kinds},
-          title="From 4 to 64 samples: some kinds gain, others lose", y_label="change in gold",
+show(bars({f: change[f] for f in drawn_kinds}, note="10 judges, ± 95 % over both",
+          errors={f: steps[f][1] for f in drawn_kinds},
+          title="From 4 to 64 samples: look-alikes lose most", y_label="change in gold",
           x_label="kind of prompt"),
      "Bar chart of the change in true reward from best of four to best of sixty-four: the three "
      "kinds of prompts that lose most, below zero, and the three that gain most, above zero, "
      "with error bars of which some cross zero.")
-claim("behind the flat mean look-alikes lose while stories gain",
-      ends(steps["lookalike"])[1] < 0 < ends(steps["story"])[0],
-      {"look-alikes, upper end": ends(steps["lookalike"])[1],
-       "stories, lower end": ends(steps["story"])[0]}, kind="S")
+
+# %%
+claim("of all kinds look-alikes lose most", ordered[0] == "lookalike", change, kind="T")
 helps = main.features[rows, main.feature_names.index("helps")].double()
-helped = torch.stack([curve(s, helps, 64, (4, 64))[of["lookalike"]].mean(0) for s in by_judge])
+helped = torch.stack([curve(s, helps, 64, (4, 64))[of["lookalike"]] for s in by_judge])
+less = crossed(helped[..., 1] - helped[..., 0])
 claim("of harmless look-alikes the best of 64 helps less often than the best of 4",
-      ends(helped[:, 1] - helped[:, 0])[1] < -0.05,
-      {"4": helped[:, 0].mean().item(), "64": helped[:, 1].mean().item(),
-       "upper end": ends(helped[:, 1] - helped[:, 0])[1]}, kind="S")
+      less[0] + less[1] < 0,
+      {"4": helped[..., 0].mean().item(), "64": helped[..., 1].mean().item(),
+       "upper end": less[0] + less[1]}, kind="S")
 
 # %% [markdown]
 # Look-alikes are requests that sound harmful and are not. A likely reason: the judges learned from the harmful ones that
@@ -707,7 +626,62 @@ claim("rounds without end leave only the best answers, in their old proportions"
 # %% [markdown]
 # That is the collapse of diversity in its pure form. No term pulls back; the leash of the tilted policy is missing.
 #
-# **What if finetuning is not perfect?** A recorded run did it on the village: four rounds, from `village-3m-sft`, with
+# ## Once, by hand, on one batch
+#
+# Two prompts, three answers each, of three tokens at most. First the selection, then the loss, then the surprise: *SFT
+# on selected samples is a policy gradient with a reward of one and zero.*
+
+# %%
+hand_logp = torch.tensor([[-0.5, -1.0, -0.1], [-2.0, -0.3, 0.0], [-0.7, 0.0, 0.0],
+                          [-1.2, -0.4, -0.6], [-0.2, -0.9, 0.0], [-1.5, -0.1, -0.3]], **f64)
+hand_mask = torch.tensor([[1, 1, 1], [1, 1, 0], [1, 0, 0], [1, 1, 1], [1, 1, 0], [1, 1, 1]], **f64)
+hand_score = torch.tensor([0.2, 1.5, 0.9, -1.0, -0.3, -0.4], **f64)
+chosen = select(hand_score, 3)
+print("scores", hand_score.view(2, 3).tolist(), " shape (2 prompts, 3 answers)")
+print("chosen rows", chosen.tolist(), " shape", tuple(chosen.shape))
+print("their tokens", hand_mask[chosen].sum(1).int().tolist(), " log-probs",
+      hand_logp[chosen].tolist())
+loss, _ = sft.sft_loss(hand_logp[chosen], hand_mask[chosen])
+print(f"loss: ({2.0} + {0.3} + {0.2} + {0.9}) / 4 tokens = {loss.item():.4f}")
+claim("by hand: rows one and four are chosen, and their loss is 3.4 nats over four tokens",
+      chosen.tolist() == [1, 4] and abs(loss.item() - 3.4 / 4) < 1e-12)
+
+# %%
+slope = {}
+for name in ("SFT on the selected", "REINFORCE, reward 0 or 1"):
+    leaf = hand_logp.clone().requires_grad_()
+    if name.startswith("SFT"):
+        value, _ = sft.sft_loss(leaf[chosen], hand_mask[chosen], denominator=6)
+    else:
+        taken = torch.zeros(6, **f64)
+        taken[chosen] = 1.0
+        value, _ = reinforce_loss(leaf, taken, hand_mask)
+    slope[name] = torch.autograd.grad(value, leaf)[0]
+    print(f"{name:<26} gradient of row 1: {[round(v, 4) for v in slope[name][1].tolist()]}")
+claim("SFT on the selected rows, divided by all rows, is REINFORCE with reward one for selected",
+      (slope["SFT on the selected"] - slope["REINFORCE, reward 0 or 1"]).abs().max() < 1e-12)
+
+# %% [markdown]
+# No baseline, no negative examples: a rejected answer is not pushed down, it is only missing. Chapter 11 adds both. The
+# lesson's loop divides by kept tokens instead of all rows: the same direction within a batch, another step size.
+#
+# And the control? SFT on a model's own *random* answers has, at the first step and summed over tokens, the expected
+# gradient $\sum_y\pi(y)\nabla\log\pi(y)=\nabla\sum_y\pi(y)=0$: on average, one's own answers teach nothing. What a
+# random arm does in practice is mostly the noise of finite samples.
+
+# %%
+own = gradient((p * world.seq_logp(model)).sum(), model)
+selected = gradient((law(p, liking, 4) * world.seq_logp(model)).sum(), model)
+print("size of the expected gradient:",
+      f"own answers {own.norm():.6f}, best of four {selected.norm():.6f}")
+claim("SFT on one's own random answers has expected gradient zero; on the best of four it has not",
+      own.norm() < 1e-12 < 0.01 < selected.norm())
+
+# %% [markdown]
+# ## The loop, round after round
+#
+# One round stands in the [lesson](../10_rejection_sampling.ipynb), line by line and with a matched control. What do four of them
+# do, where finetuning is not perfect? A recorded run did it on the village: four rounds, from `village-3m-sft`, with
 # fresh prompts each round; best of 8 by the *true* reward in one arm, a *random* one of the 8 in the other. Whatever
 # happens to the random arm is the effect of training on oneself, not of selecting. The columns are the rounds, from
 # 0 to 4: *gold* of a single answer, gold of the *best of n* = 8, how many of 8 answers to a prompt are *different*,
@@ -758,156 +732,6 @@ claim("recorded: the second round gained less than the first", steps_up[1] < ste
 # Read the row *best of n* of the selecting arm too: what a perfect judge could pick among eight answers. The mean climbs
 # towards this ceiling, the ceiling itself hardly moves: training re-weighs what the model already says. So few seeds
 # are an anecdote, and nats an answer depend on length as well; the exact world is the proof.
-#
-# ## Once, by hand, on one batch
-#
-# Two prompts, three answers each, of three tokens at most. First the selection, then the loss, then the surprise: *SFT
-# on selected samples is a policy gradient with a reward of one and zero.*
-
-# %%
-hand_logp = torch.tensor([[-0.5, -1.0, -0.1], [-2.0, -0.3, 0.0], [-0.7, 0.0, 0.0],
-                          [-1.2, -0.4, -0.6], [-0.2, -0.9, 0.0], [-1.5, -0.1, -0.3]], **f64)
-hand_mask = torch.tensor([[1, 1, 1], [1, 1, 0], [1, 0, 0], [1, 1, 1], [1, 1, 0], [1, 1, 1]], **f64)
-hand_score = torch.tensor([0.2, 1.5, 0.9, -1.0, -0.3, -0.4], **f64)
-chosen = select(hand_score, 3)
-print("scores", hand_score.view(2, 3).tolist(), " shape (2 prompts, 3 answers)")
-print("chosen rows", chosen.tolist(), " shape", tuple(chosen.shape))
-print("their tokens", hand_mask[chosen].sum(1).int().tolist(), " log-probs",
-      hand_logp[chosen].tolist())
-loss, _ = sft.sft_loss(hand_logp[chosen], hand_mask[chosen])
-print(f"loss: ({2.0} + {0.3} + {0.2} + {0.9}) / 4 tokens = {loss.item():.4f}")
-claim("by hand: rows one and four are chosen, and their loss is 3.4 nats over four tokens",
-      chosen.tolist() == [1, 4] and abs(loss.item() - 3.4 / 4) < 1e-12)
-
-# %%
-slope = {}
-for name in ("SFT on the selected", "REINFORCE, reward 0 or 1"):
-    leaf = hand_logp.clone().requires_grad_()
-    if name.startswith("SFT"):
-        value, _ = sft.sft_loss(leaf[chosen], hand_mask[chosen], denominator=6)
-    else:
-        taken = torch.zeros(6, **f64)
-        taken[chosen] = 1.0
-        value, _ = reinforce_loss(leaf, taken, hand_mask)
-    slope[name] = torch.autograd.grad(value, leaf)[0]
-    print(f"{name:<26} gradient of row 1: {[round(v, 4) for v in slope[name][1].tolist()]}")
-claim("SFT on the selected rows, divided by all rows, is REINFORCE with reward one for selected",
-      (slope["SFT on the selected"] - slope["REINFORCE, reward 0 or 1"]).abs().max() < 1e-12)
-
-# %% [markdown]
-# No baseline, no negative examples: a rejected answer is not pushed down, it is only missing. Chapter 11 adds both. The
-# loop below divides by kept tokens instead of all rows: the same direction within a batch, another step size.
-#
-# And the control? SFT on a model's own *random* answers has, at the first step and summed over tokens, the expected
-# gradient $\sum_y\pi(y)\nabla\log\pi(y)=\nabla\sum_y\pi(y)=0$: on average, one's own answers teach nothing. What a
-# random arm does in practice is mostly the noise of finite samples.
-
-# %%
-own = gradient((p * world.seq_logp(model)).sum(), model)
-selected = gradient((law(p, liking, 4) * world.seq_logp(model)).sum(), model)
-print("size of the expected gradient:",
-      f"own answers {own.norm():.6f}, best of four {selected.norm():.6f}")
-claim("SFT on one's own random answers has expected gradient zero; on the best of four it has not",
-      own.norm() < 1e-12 < 0.01 < selected.norm())
-
-# %% [markdown]
-# ## The loop: train on the best
-#
-# Four kinds of prompts from the wide part of the Pool, four stored answers each. Arm one finetunes `village-3m-sft` on
-# the best of the four, arm two on a random one: same prompts, number of lessons, order and learning rate. The filter
-# is the *true* reward, so this is the best case. The intervals below are over prompts; each arm is trained once.
-
-# %%
-start, tokenizer = load("village-3m-sft")
-FAMILIES = ("story", "opinion", "harmful", "lookalike")
-candidates = torch.cat([r for i, r in wide.groups().items() if wide.families[i] in FAMILIES])
-lucky = random_per_prompt(len(candidates), 4, generator=run.fresh("arm"))
-picked = {"best of 4": candidates[select(wide.gold[candidates], 4)],
-          "random of 4": candidates[lucky]}
-
-
-def finetune(chosen, batch=24):
-    """One pass of SFT over some rows of the wide Pool -> (model, tokens learned)."""
-    lessons = [{"prompt": wide.prompts[wide.prompt[i]], "completion": text}
-               for i, text in zip(chosen.tolist(), wide.texts(chosen, tokenizer), strict=True)]
-    pupil, tokens, steps = copy.deepcopy(start), 0, len(lessons) // batch
-    optimizer = torch.optim.AdamW(pupil.parameters(), weight_decay=0.0)
-    shuffled = data.batches(lessons, batch, generator=run.fresh("order"))
-    for step, some in zip(every(10, steps), shuffled, strict=False):
-        optimizer.param_groups[0]["lr"] = 3e-4 * min(1, (step + 1) / 4) * (1 - step / steps)
-        stats = sft.step(pupil, optimizer, data.collate_demonstrations(some, tokenizer))
-        tokens += stats["tokens"].item()
-    return pupil, tokens
-
-
-show_source(sft.step)
-
-# %%
-pupils, tokens_read = {}, {}
-for name, chosen in picked.items():
-    pupils[name], tokens_read[name] = finetune(chosen)
-offered = {name: wide.gold[chosen].mean().item() for name, chosen in picked.items()}
-claim("the lessons differ in quality as intended",
-      offered["best of 4"] > offered["random of 4"] + 0.3,
-      offered | {f"tokens, {k}": v for k, v in tokens_read.items()}, kind="T")
-
-# %%
-test = [row for f in FAMILIES
-        for row in village.prompts(24, split="test", families=(f,), seed=run.seed, distinct=False)]
-
-
-def report(policy):
-    """Two answers to each prompt of the test split -> per-answer tensors and texts."""
-    out = sample(policy, data.prompts_ids(test, tokenizer), n=2, max_new_tokens=56,
-                 eos_id=tokenizer.eos_token_id, generator=run.fresh("report"))
-    asked, texts = [row["prompt"] for row in test for _ in range(2)], out.texts(tokenizer)
-    with torch.no_grad():
-        ref = out.on_completion(token_logps(start, out.ids, out.attention))
-    golds = [village.gold(q, t) for q, t in zip(asked, texts, strict=True)]
-    return {"gold": torch.tensor(golds, **f64), "entropy": -(out.logp_old * out.mask).sum(1),
-            "KL": (k1(out.logp_old, ref) * out.mask).sum(1)}, texts
-
-
-reports = {"start": report(start)} | {name: report(pupil) for name, pupil in pupils.items()}
-
-# %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
-print(f"{'model':<14}{'gold':>7}{'entropy':>9}{'KL, nats':>10}")
-for name, (numbers, _) in reports.items():
-    print(f"{name:<14}" + "".join(f"{numbers[k].mean():>{w}.2f}" for k, w in
-                                  (("gold", 7), ("entropy", 9), ("KL", 10))))
-apart = reports["best of 4"][0]["gold"] != reports["random of 4"][0]["gold"]
-for i in apart.nonzero()[[0, -1], 0].tolist():  # first and last where the arms differ
-    print(f"PROMPT  {test[i // 2]['prompt']}")
-    for name, (numbers, texts) in reports.items():
-        text = " / ".join(texts[i].split(chr(10)))[:130]
-        print(f"  {name:<12} gold {numbers['gold'][i]:5.2f}  {text}")
-
-# %%
-def of_prompts(name, key="gold"):
-    """Mean of a model's two answers for each prompt -> (96,)."""
-    return reports[name][0][key].double().view(-1, 2).mean(1)
-
-
-trained_gain = paired_bootstrap(of_prompts("best of 4"), of_prompts("random of 4"),
-                                seed=run.seed, level=0.997)  # as wide as three standard errors
-claim("one pass over the best answers beats one pass over random ones: the interval excludes zero",
-      trained_gain[1] > 0, dict(zip(("gain", "low", "high"), trained_gain, strict=True)), kind="S")
-surprise = {name: of_prompts(name, "entropy").mean().item() for name in reports}
-claim("and its answers are less diverse than those of the random arm",
-      surprise["best of 4"] < surprise["random of 4"], surprise, kind="T")
-
-# %%
-moves = {name: of_prompts(name) - of_prompts("start") for name in ("best of 4", "random of 4")}
-show(bars({name: d.mean() for name, d in moves.items()}, y_label="change in gold",
-          errors={name: 2 * d.std() / len(d) ** 0.5 for name, d in moves.items()},
-          title="The control says how much of the gain is selection",
-          note="village-3m, prompts of the test split, ± 2 SE",
-          roles={"best of 4": "policy", "random of 4": "reference"}),
-     "Bar chart of the change in true reward against the start, with error bars: finetuning on the "
-     "best answers raises it, finetuning on random ones does not, and may lower it.")
-
-# %% [markdown]
-# Where the control sinks, a comparison with the start alone books the effect of selection too small.
 #
 # ## 10.8 Is the difference real?
 #
@@ -1034,6 +858,7 @@ claim("detector: the ratio of tokens gives the lover of length away", ratio["lov
 # ```
 
 # %%
+tokenizer = load("village-3m-sft")[1]
 few = rows.view(128, 64)[:, :8].flatten().tolist()  # eight answers a prompt
 ends_at = main.lengths[few].clamp(max=8)
 cut_texts = [decode(tokenizer, main.ids[i, :at].tolist())
@@ -1109,128 +934,19 @@ if available("smollm2-135m"):
 
 # %% [markdown]
 # The kept answers are learned. Whether *new* questions get shorter words, three steps and twelve answers cannot say; the
-# seeds disagree.
-#
-# **Longer.** A recorded run of one round: the SmolLM2 of chapter 9's recorded run answers 48 requests eight times;
-# the best by the true reward, or any one of the eight, is learned from in 24 steps (`data/runs/ch10_smollm2.py`).
-# Before you look: how much of the kept answers' advantage will the *model* have afterwards?
-
-# %%
-long = recorded("ch10_smollm2")
-gain, error = long.before_after()
-had, got, chance = (long.held_out[k]["all"] for k in ("before", "after", "random"))
-print(f"mean true reward of the kept answers: best {long.kept['best']:.2f}, "
-      f"random {long.kept['random']:.2f}, of all {long.kept['all']:.2f}")
-show(bars({"start": had["mean"], "random of 8": chance["mean"], "best of 8": got["mean"]},
-          title="Recorded: the gain comes from choosing",
-          y_label="true reward, held-out requests", note="smollm2-135m, LoRA, ± 2 standard errors",
-          errors={name: 2 * x["standard_error"] for name, x in
-                  (("start", had), ("random of 8", chance), ("best of 8", got))},
-          roles={"start": "reference", "random of 8": "other", "best of 8": "policy"}),
-     "Bar chart of the true reward of held-out answers for the start model, a model trained on "
-     "random answers and one trained on the best of eight: below zero for the first two, above "
-     "zero for the last.")
-apart = (chance["standard_error"] ** 2 + got["standard_error"] ** 2) ** 0.5
-claim("recorded: after the best of eight the true reward is higher by over two standard errors",
-      gain > 2 * error, {"gain": gain, "standard error": error}, kind="T")
-claim("recorded: and higher than after as many random answers, by more than two standard errors",
-      got["mean"] - chance["mean"] > 2 * apart,
-      {"best": got["mean"], "random": chance["mean"], "standard error": apart}, kind="T")
-
-# %%
-arrives = gain / (long.kept["best"] - long.kept["all"])
-was, now = (long.held_out[k]["harmful"] for k in ("before", "after"))
-on_harmful = (now["mean"] - was["mean"]) * now["n"] / (gain * got["n"])
-claim("recorded: less than half of the advantage arrives, and most of that on harmful requests",
-      arrives < 0.5 < on_harmful,
-      {"share that arrives": arrives, "of that on harmful ones": on_harmful}, kind="T")
-
-# %% [markdown]
-# Under half of the advantage arrives, and most of that on harmful requests: the samples have learned to refuse.
+# seeds disagree. A longer recorded run, with its random control, stands in the lesson.
 
 # %% [markdown]
 # ## Exercises
 #
 # Each check says *which* idea was behind a wrong answer.
 #
-# ### Exercise 10.1 · Who is left out? · difficulty 2 of 5 · 10 minutes (estimated) · needs: 10.1
-#
-# On paper first: of the book's five prompts, how many have no answer among the best *four* of all? Then write the
-# function that counts the prompts without a single answer among the k best. Ties go to the answer that stands first.
-
-# %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex10-1", "locked": false, "schema_version": 3, "solution": true, "task": false}
-def prompts_lost(R, k):
-    """(M, N) scores, places -> number of prompts of which nothing is kept."""
-    ### BEGIN SOLUTION
-    kept_rows = top_overall(R.flatten(), k)
-    return len(R) - (kept_rows // R.shape[1]).unique().numel()
-    ### END SOLUTION
-
-
-# %% nbgrader={"grade": true, "grade_id": "ex10-1-check", "locked": true, "points": 2, "schema_version": 3, "solution": false, "task": false}
-check("10.1", prompts_lost)
-### BEGIN HIDDEN TESTS
-check("10.1", prompts_lost, hidden=True)
-### END HIDDEN TESTS
-
-# %% [markdown]
-# <details><summary>Hint 1: where to look</summary>
-#
-# A flat position hides the prompt and the answer. Which of them is the quotient?
-#
-# </details>
-# <details><summary>Hint 2: the step</summary>
-#
-# The different values of `position // N` are the prompts that are still there; on paper, all but the last one.
-#
-# </details>
-#
-# *You should now be able to say* in what, besides their size, the two selections differ.
-#
-# <!-- solution 10.1 -->
-#
-# ### Exercise 10.2 · How many questions? · difficulty 2 of 5 · 10 minutes (estimated) · needs: 10.8
-#
-# Two filters have the accuracies p1 > p2. From how many questions each is the difference `z` standard errors? Try
-# your function on 80 % against 77 %<!-- fact --> with z = 2, and compare with the two hundred of section 10.8.
-
-# %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex10-2", "locked": false, "schema_version": 3, "solution": true, "task": false}
-def items_needed(p1, p2, z):
-    """Two shares, how many standard errors -> questions for each filter (may be rounded up)."""
-    ### BEGIN SOLUTION
-    variance_of_one = p1 * (1 - p1) + p2 * (1 - p2)  # of the difference, with one question each
-    return math.ceil(z**2 * variance_of_one / (p1 - p2) ** 2)
-    ### END SOLUTION
-
-
-# %% nbgrader={"grade": true, "grade_id": "ex10-2-check", "locked": true, "points": 2, "schema_version": 3, "solution": false, "task": false}
-check("10.2", items_needed)
-### BEGIN HIDDEN TESTS
-check("10.2", items_needed, hidden=True)
-### END HIDDEN TESTS
-
-# %% [markdown]
-# <details><summary>Hint 1: where to look</summary>
-#
-# Set the difference equal to z times the standard error of section 10.8, and solve for n.
-#
-# </details>
-# <details><summary>Hint 2: the step</summary>
-#
-# Square both sides. The difference ends up squared in the denominator.
-#
-# </details>
-#
-# *You should now be able to say* why "the higher mean" is not a result.
-#
-# <!-- solution 10.2 -->
-#
-# ### Exercise 10.3 · How loose is the bound? · difficulty 3 of 5 · 15 minutes (estimated) · needs: 10.2
+# ### Exercise 10.4 · How loose is the bound? · difficulty 3 of 5 · 15 minutes (estimated) · needs: 10.2
 #
 # First derive the formula, for a reward without ties and very many answers: what is $\pi_n/\pi$, in terms of $F$? Then
 # return bound minus exact KL, in nats. Is it looser for many rare answers, or for a few frequent ones?
 
-# %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex10-3", "locked": false, "schema_version": 3, "solution": true, "task": false}
+# %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex10-4", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def slack(probability, reward, n):
     """(N,), (N,) float64, samples -> bound minus exact KL, nats."""
     ### BEGIN SOLUTION
@@ -1242,10 +958,10 @@ def slack(probability, reward, n):
     ### END SOLUTION
 
 
-# %% nbgrader={"grade": true, "grade_id": "ex10-3-check", "locked": true, "points": 2, "schema_version": 3, "solution": false, "task": false}
-check("10.3", slack)
+# %% nbgrader={"grade": true, "grade_id": "ex10-4-check", "locked": true, "points": 2, "schema_version": 3, "solution": false, "task": false}
+check("10.4", slack)
 ### BEGIN HIDDEN TESTS
-check("10.3", slack, hidden=True)
+check("10.4", slack, hidden=True)
 ### END HIDDEN TESTS
 
 # %% [markdown]
@@ -1262,15 +978,15 @@ check("10.3", slack, hidden=True)
 #
 # *You should now be able to say* when the formula is an equality.
 #
-# <!-- solution 10.3 -->
+# <!-- solution 10.4 -->
 #
-# ### Exercise 10.4 · How hot? · difficulty 3 of 5 · 15 minutes (estimated) · needs: 10.2
+# ### Exercise 10.5 · How hot? · difficulty 3 of 5 · 15 minutes (estimated) · needs: 10.2
 #
 # Sampling at temperature T means probabilities proportional to $e^{\log\pi/T}$. Which of the offered temperatures
 # gives the kept answer of best-of-n the highest expected reward? Guess first, for a reward that on the whole prefers
 # likely answers: is it hotter or colder than for a single answer?
 
-# %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex10-4", "locked": false, "schema_version": 3, "solution": true, "task": false}
+# %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex10-5", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def best_temperature(logp, reward, n, temperatures):
     """(N,), (N,) float64, samples, a list -> the best of these temperatures for best-of-n."""
     ### BEGIN SOLUTION
@@ -1281,10 +997,10 @@ def best_temperature(logp, reward, n, temperatures):
     ### END SOLUTION
 
 
-# %% nbgrader={"grade": true, "grade_id": "ex10-4-check", "locked": true, "points": 2, "schema_version": 3, "solution": false, "task": false}
-check("10.4", best_temperature)
+# %% nbgrader={"grade": true, "grade_id": "ex10-5-check", "locked": true, "points": 2, "schema_version": 3, "solution": false, "task": false}
+check("10.5", best_temperature)
 ### BEGIN HIDDEN TESTS
-check("10.4", best_temperature, hidden=True)
+check("10.5", best_temperature, hidden=True)
 ### END HIDDEN TESTS
 
 # %% [markdown]
@@ -1301,15 +1017,15 @@ check("10.4", best_temperature, hidden=True)
 #
 # *You should now be able to say* why a choice among many pays for more heat, and what is lost at both ends.
 #
-# <!-- solution 10.4 -->
+# <!-- solution 10.5 -->
 #
-# ### Exercise 10.5 · A detector for levers · difficulty 4 of 5 · 20 minutes (estimated) · needs: 10.3, 10.8
+# ### Exercise 10.6 · A detector for levers · difficulty 4 of 5 · 20 minutes (estimated) · needs: 10.3, 10.8
 #
 # A filter can be hacked without any optimiser: whatever the score loves, it selects. Write the detector. For each
 # prompt take a feature (length, say) of the answer with the best score, minus the mean of that feature over all
 # answers of the *same* prompt. Return the mean of these shifts divided by its standard error.
 
-# %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex10-5", "locked": false, "schema_version": 3, "solution": true, "task": false}
+# %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex10-6", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def drift(score, feature, group_size):
     """(B,), (B,) prompt-major, answers a prompt -> mean shift in units of its standard error."""
     ### BEGIN SOLUTION
@@ -1318,10 +1034,10 @@ def drift(score, feature, group_size):
     ### END SOLUTION
 
 
-# %% nbgrader={"grade": true, "grade_id": "ex10-5-check", "locked": true, "points": 3, "schema_version": 3, "solution": false, "task": false}
-check("10.5", drift)
+# %% nbgrader={"grade": true, "grade_id": "ex10-6-check", "locked": true, "points": 3, "schema_version": 3, "solution": false, "task": false}
+check("10.6", drift)
 ### BEGIN HIDDEN TESTS
-check("10.5", drift, hidden=True)
+check("10.6", drift, hidden=True)
 ### END HIDDEN TESTS
 
 # %% [markdown]
@@ -1338,7 +1054,7 @@ check("10.5", drift, hidden=True)
 #
 # *You should now be able to say* how a filter can be hacked although nothing was trained.
 #
-# <!-- solution 10.5 -->
+# <!-- solution 10.6 -->
 #
 # ## Questionnaire
 #
@@ -1376,13 +1092,13 @@ check("10.5", drift, hidden=True)
 #   takes the last K of a rising sort, so its best answer comes *last*; the list in the example begins with the best.
 # - **The snippet after the example** sorts and undoes the sort: [failure 2](#Failure-gallery). **The name** is that of
 #   another method: [section 10.6](#10.6-What-the-name-used-to-mean).
-# - **The reference runs** of the book's code come with matched random controls, as they should. Its README reports
-#   .800 against .770 on two hundred questions (PR #357), the two numbers of section 10.8.<!-- fact -->
+# - **The reference runs** of the book's code come with matched random controls, as they should; its README calls their small
+#   gaps slice noise. (The two numbers of section 10.8 are from the description of PR #357, which was closed as superseded.)<!-- fact -->
 #
 # ## Summary
 #
 # Rejection sampling keeps the best of what a model already says and finetunes on it. The first few samples buy most; a
-# learned reward then starts to select its own mistakes; a perfect one gains ever less, but never turns. The cost in KL
+# learned reward then stops, because it selects its own mistakes as well; a perfect one gains ever less, but goes on. The cost in KL
 # is known exactly where the answers can be listed, the famous formula is a bound, and best-of-n came close to the
 # frontier. What is thrown away quietly is diversity, round after round, and whole prompts, if one races all answers
 # against each other. Every such statement needs a matched random control and a standard error.

@@ -1,5 +1,6 @@
-"""Checks of chapter 10: who is lost in the race, how many questions, the slack of the bound, heat, and a lever found."""
+"""Checks of chapter 10: best of n, who is lost, how many questions; the slack of the bound, heat, and a lever found."""
 
+import itertools
 import math
 
 import numpy
@@ -25,8 +26,48 @@ def _race(R, k, order=None):
     return numpy.argsort(-R.flatten() if order is None else order, kind="stable")[:k]
 
 
+def best_of(answer, rng):
+    """10.1: the mean of the best over all sets of n of G scores."""
+    cases = []
+    for k in range(28):
+        size = (3, 4, 5, 7)[k % 4]
+        n = int(rng.integers(1, size + 1)) if k > 8 else 2
+        scores = rng.normal(0, 2, size) if k % 3 else rng.integers(0, 3, size) / 1.0  # with ties, and not sorted
+        cases.append(((scores, n), number(answer(_tensor(scores), n), "the mean of the best")))
+
+    def over(scores, n, of):
+        return float(numpy.mean([of(scores[list(some)]) for some in itertools.combinations(range(len(scores)), n)]))
+
+    def ranked(scores, weight, rising=True):
+        order = numpy.sort(scores) if rising else numpy.sort(scores)[::-1]
+        return float(sum(weight(i, len(scores)) * s for i, s in enumerate(order)))
+
+    if _matches(cases, lambda s, n: over(s, n, numpy.max)):
+        return
+    if _matches(cases, lambda s, n: s.max()):
+        raise Misconception("this is the best of all G scores, whatever n is", "n does not matter")
+    if _matches(cases, lambda s, n: s[:n].max()):
+        raise Misconception("only the first n scores are used; every set of n is as good as that one", "the first n will do")
+    if _matches(cases, lambda s, n: over(s, n, numpy.mean)) or _matches(cases, lambda s, n: s.mean()):
+        raise Misconception("the mean of the scores comes out; of each set only the highest one counts", "the mean of the set")
+    if _matches(cases, lambda s, n: over(s, n, numpy.min)) or _matches(cases, lambda s, n: ranked(
+            s, lambda i, g: math.comb(i, n - 1) / math.comb(g, n), rising=False)):
+        raise Misconception("the lowest score of each set counts, not the highest: sort from low to high",
+                            "the order is upside down")
+    if _matches(cases, lambda s, n: ranked(s, lambda i, g: ((i + 1) ** n - i**n) / g**n)):
+        raise Misconception("this draws with replacement: a set of n answers never holds one answer twice", "with replacement")
+    if _matches(cases, lambda s, n: ranked(s, lambda i, g: math.comb(i, n - 1) / math.comb(g, n)) / n):
+        raise Misconception("divided by n once more; the weights add up to 1 already", "the mean over n")
+    if _matches(cases, lambda s, n: ranked(s, lambda i, g: math.comb(i, n - 1))):
+        raise Misconception("the sum over all sets: divide by how many there are", "a sum for a mean")
+    if _matches(cases, lambda s, n: ranked(s, lambda i, g: math.comb(i, n) / math.comb(g, n))):
+        raise Misconception("the highest answer is in the set itself: only n - 1 others are chosen from those below",
+                            "n others from below")
+    raise Misconception("the mean over all sets of n is another number", "another mean")
+
+
 def prompts_lost(answer, rng):
-    """10.1: how many prompts have no answer among the k best of all?"""
+    """10.2: how many prompts have no answer among the k best of all?"""
     cases = []
     for i in range(30):
         rows, width = int(rng.integers(3, 9)), int(rng.integers(2, 7))
@@ -61,7 +102,7 @@ def prompts_lost(answer, rng):
 
 
 def items_needed(answer, rng):
-    """10.2: questions for each of two filters until their difference is z standard errors."""
+    """10.3: questions for each of two filters until their difference is z standard errors."""
     cases = []
     for _ in range(30):
         p1 = float(rng.uniform(0.3, 0.95))
@@ -113,7 +154,7 @@ def _bound(n):
 
 
 def slack(answer, rng):
-    """10.3: the bound minus the exact KL of best-of-n."""
+    """10.4: the bound minus the exact KL of best-of-n."""
     cases = []
     for k in range(30):
         size = (3, 5, 8, 13)[k % 4]
@@ -149,7 +190,7 @@ def _heated(logp, t):
 
 
 def best_heat(answer, rng):
-    """10.4: the temperature at which best-of-n has the highest expected reward."""
+    """10.5: the temperature at which best-of-n has the highest expected reward."""
     cases = []
     heats = [0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0]
     while len(cases) < 40:
@@ -186,7 +227,7 @@ def best_heat(answer, rng):
 
 
 def drift(answer, rng):
-    """10.5: how many standard errors does a selection shift a feature, within prompts?"""
+    """10.6: how many standard errors does a selection shift a feature, within prompts?"""
     cases = []
     for _ in range(30):
         prompts, size = int(rng.integers(5, 20)), int(rng.integers(2, 7))
@@ -225,4 +266,4 @@ def drift(answer, rng):
     raise Misconception("the mean within-prompt shift over its standard error is another number", "another statistic")
 
 
-CHECKS = {"10.1": prompts_lost, "10.2": items_needed, "10.3": slack, "10.4": best_heat, "10.5": drift}
+CHECKS = {"10.1": best_of, "10.2": prompts_lost, "10.3": items_needed, "10.4": slack, "10.5": best_heat, "10.6": drift}
