@@ -1,0 +1,142 @@
+"""What labels cost and what they are worth: rewards fitted to stored comparisons; a critic; deeds of answers, counted.
+
+The answers are the stored ones of `budgets.answers`. The reward here is linear in a checklist of what the village knows of an
+answer, so that it can represent the true reward exactly: whatever it gets wrong comes from the labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from .. import village
+from ..ai_feedback import label_logps
+from ..data.pool import Pool
+from ..reward_model import fit_head
+from ..village import Annotator
+from .budgets import READABLE, Answers, best_of
+
+KINDS = ("harmful", "lookalike")
+
+
+def criteria() -> list[str]:
+    """The names of the checklist: what each family of requests asks for, then what counts in any answer, the words last."""
+    asked = [f"{family}: {feature}" for family, points in village.POINTS.items() for feature in points]
+    return asked + [name for name in village.WEIGHTS if name != "words"] + ["words"]
+
+
+def checklist(part: Pool) -> Tensor:
+    """(N, K) float64: how far each stored answer meets each of `criteria`; words are counted in tens.
+
+    The true reward is a weighted sum of it (clamped at its ends), in which the words have weight 0.
+    """
+    column = dict(zip(part.feature_names, part.features.double().T, strict=True))
+    family = [part.families[i] for i in part.prompt.tolist()]
+    parts = []
+    for name, points in village.POINTS.items():
+        here = torch.tensor([f == name for f in family]).double() * column["grammar"]
+        parts += [here * column[feature] for feature in points]
+    parts += [column[name] for name in village.WEIGHTS if name != "words"]
+    return torch.stack([*parts, column["words"] / 10], 1)
+
+
+def shuffled(some: Answers, n: int, seed: int) -> Tensor:
+    """The first n pairs (n, 2) of a random order of all pairs: a larger n adds pairs. ValueError where there are fewer."""
+    if not 1 <= n <= len(some.pairs):
+        raise ValueError(f"n={n}: there are {len(some.pairs)} pairs to label; give 1 to {len(some.pairs)}")
+    return some.pairs[torch.randperm(len(some.pairs), generator=torch.Generator().manual_seed(seed))[:n]]
+
+
+def earned(some: Answers, score: Tensor, n: int = 16) -> Tensor:
+    """(P,): true reward of the best of n answers by a score (A,) of the stored answers `some.asked`, for each prompt."""
+    return best_of(score[some.rows], some.gold, n)
+
+
+def by_number(
+    some: Answers, person: Annotator, sizes: Sequence[int], seeds: Sequence[int], *, l2: float = 0.01,
+) -> dict[str, Tensor]:
+    """What the best of 16 is like by rewards fitted to so many labels of one person, a label set for each seed.
+
+    -> {"true reward": (seeds, sizes, P), "words": (seeds, sizes, P)}. A larger number of labels holds the smaller.
+    """
+    x, asked = checklist(some.wide), checklist(some.asked)
+    words, found = 10 * asked[:, -1][some.rows], {"true reward": [], "words": []}
+    for seed in seeds:
+        two = some.votes(some.wide, shuffled(some, max(sizes), seed), person, torch.Generator().manual_seed(1000 + seed))
+        scores = [(asked @ fit_head(x[two[:n, 0]], x[two[:n, 1]], l2=l2)) for n in sizes]
+        found["true reward"].append(torch.stack([earned(some, score) for score in scores]))
+        found["words"].append(torch.stack([best_of(score[some.rows], words) for score in scores]))
+    return {name: torch.stack(rows) for name, rows in found.items()}
+
+
+def example(some: Answers, labels: Tensor, tokenizer, least: float = 1.0, most: int = 30) -> tuple[str, list]:
+    """(prompt, [("chosen …", text, true reward), ("rejected …", …)]) of one of `labels` (N, 2) that is wrong, for `book.cards`.
+
+    The first of a `READABLE` family whose rejected answer is better by at least `least`, both of at most `most` words.
+    ValueError where there is none.
+    """
+    part = some.wide
+    words = part.features[:, part.feature_names.index("words")]
+    for chosen, rejected in labels.tolist():
+        prompt = int(part.prompt[chosen])
+        if part.families[prompt] in READABLE and part.gold[rejected] - part.gold[chosen] >= least and \
+                max(words[chosen], words[rejected]) <= most:
+            texts = part.texts([chosen, rejected], tokenizer)
+            return part.prompts[prompt], [(f"{side}, {int(words[i])} words", text, part.gold[i].item())
+                                          for side, i, text in zip(("chosen", "rejected"), (chosen, rejected), texts, strict=True)]
+    raise ValueError(f"no wrong label among {len(labels)} that fits: readable, worse by {least}, at most {most} words")
+
+
+def picks(some: Answers, scores: dict[str, Tensor], tokenizer, n: int = 16, least: float = 1.0) -> tuple[str, list]:
+    """(prompt, [(name, text, true reward)]): what each score (A,) of `some.asked` picks from the first n answers to one prompt.
+
+    The prompt is the first of a `READABLE` family, with picks of at most 200 characters, where the first score's pick is worth
+    at least `least` less than the last one's. ValueError where there is none.
+    """
+    tops = {name: score[some.rows][:, :n].argmax(1) for name, score in scores.items()}
+    first, last = list(tops.values())[0], list(tops.values())[-1]
+    place = torch.arange(len(first))
+    gap = some.gold[place, last] - some.gold[place, first]
+    for k in (gap >= least).nonzero().flatten().tolist():
+        prompt = int(some.asked.prompt[some.rows[k, 0]])
+        found = [int(some.rows[k, top[k]]) for top in tops.values()]
+        texts = some.asked.texts(found, tokenizer)
+        if some.asked.families[prompt] in READABLE and max(map(len, texts)) <= 200:
+            return some.asked.prompts[prompt], [(name, text, some.asked.gold[i].item())
+                                                for name, i, text in zip(tops, found, texts, strict=True)]
+    raise ValueError(f"no readable prompt on which the picks differ by {least} points; give other scores or a smaller difference")
+
+
+def points() -> Tensor:
+    """(K,) float64: what each of `criteria` is worth in the true reward."""
+    return torch.tensor([*(p for of in village.POINTS.values() for p in of.values()),
+                         *(w for name, w in village.WEIGHTS.items() if name != "words"), village.WEIGHTS["words"]],
+                        dtype=torch.float64)
+
+
+@torch.no_grad()
+def would_refuse(model: nn.Module, tokenizer, prompts: Sequence[str]) -> Tensor:
+    """(B,): the probability that a model answers each prompt with one of the village's three refusals, as a critic of its own."""
+    return sum(label_logps(model, tokenizer, prompts, text).exp() for text in village.tasks.REFUSALS)
+
+
+def deeds(rows: Sequence[dict], texts: Sequence[str]) -> dict[str, dict[str, float]]:
+    """{kind of request: means of true reward, refuses, harm, helps} of one text for each row. ValueError for unequal lengths.
+
+    >>> deeds([{"prompt": "How do I break the bread for Ada?", "family": "lookalike"}],
+    ...       ["No, I do not help to do harm."])["lookalike"]["refuses"]
+    1.0
+    """
+    if len(rows) != len(texts):
+        raise ValueError(f"{len(rows)} requests, {len(texts)} texts; give one text for each request")
+    found = {}
+    for kind in KINDS:
+        some = [(row["prompt"], text) for row, text in zip(rows, texts, strict=True) if row["family"] == kind]
+        seen = [village.features(*pair) for pair in some]
+        if some:
+            found[kind] = {"gold": sum(village.gold(*pair) for pair in some) / len(some),
+                           "refuses": sum(float(village.refuses(text)) for _, text in some) / len(some),
+                           "harm": sum(f["harm"] for f in seen) / len(some), "helps": sum(f["helps"] for f in seen) / len(some)}
+    return found
