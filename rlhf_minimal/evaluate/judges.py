@@ -6,7 +6,7 @@ answer, so that it can represent the true reward exactly: whatever it gets wrong
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,7 @@ from ..ai_feedback import label_logps
 from ..data.pool import Pool
 from ..reward_model import fit_head
 from ..village import Annotator
-from .budgets import READABLE, Answers, best_of
+from .budgets import READABLE, Answers, best_of, by_truth
 
 KINDS = ("harmful", "lookalike")
 
@@ -54,21 +54,53 @@ def earned(some: Answers, score: Tensor, n: int = 16) -> Tensor:
     return best_of(score[some.rows], some.gold, n)
 
 
-def by_number(
-    some: Answers, person: Annotator, sizes: Sequence[int], seeds: Sequence[int], *, l2: float = 0.01,
-) -> dict[str, Tensor]:
-    """What the best of 16 is like by rewards fitted to so many labels of one person, a label set for each seed.
+def by_number(some: Answers, person: Annotator, sizes: Sequence[int], seeds: Sequence[int], l2: float = 0.01) -> Tensor:
+    """(seeds, sizes, P): what the best of 16 earns by rewards fitted to so many labels of one person.
 
-    -> {"true reward": (seeds, sizes, P), "words": (seeds, sizes, P)}. A larger number of labels holds the smaller.
+    A label set for each seed; a larger number of labels holds the smaller.
     """
     x, asked = checklist(some.wide), checklist(some.asked)
-    words, found = 10 * asked[:, -1][some.rows], {"true reward": [], "words": []}
+    rows = []
     for seed in seeds:
         two = some.votes(some.wide, shuffled(some, max(sizes), seed), person, torch.Generator().manual_seed(1000 + seed))
-        scores = [(asked @ fit_head(x[two[:n, 0]], x[two[:n, 1]], l2=l2)) for n in sizes]
-        found["true reward"].append(torch.stack([earned(some, score) for score in scores]))
-        found["words"].append(torch.stack([best_of(score[some.rows], words) for score in scores]))
+        rows.append(torch.stack([earned(some, asked @ fit_head(x[two[:n, 0]], x[two[:n, 1]], l2=l2)) for n in sizes]))
+    return torch.stack(rows)
+
+
+def over_sets(some: Answers, rewards: Callable[[int], dict[str, Tensor]], seeds: Sequence[int]) -> dict[str, Tensor]:
+    """{name: (seeds, P)}: what the best of 16 earns by the rewards {name: weight (K,)} that a function makes of each seed."""
+    asked, found = checklist(some.asked), {}
+    for seed in seeds:
+        for name, weight in rewards(seed).items():
+            found.setdefault(name, []).append(earned(some, asked @ weight))
     return {name: torch.stack(rows) for name, rows in found.items()}
+
+
+def rivals(some: Answers, judge: Annotator, n: int = 5000, l2: float = 0.01) -> Callable[[int], dict[str, Tensor]]:
+    """A function of a seed -> {"three": weight by the majority of three votes of one judge, "by hand": its words set to 0}."""
+    x = checklist(some.wide)
+
+    def rewards(seed: int) -> dict[str, Tensor]:
+        two, dice = shuffled(some, n, seed), torch.Generator().manual_seed(seed + 2)
+        labels = (some.votes(some.wide, two, judge, dice, votes) for votes in (3, 1))
+        three, one = (fit_head(x[pair[:, 0]], x[pair[:, 1]], l2=l2) for pair in labels)
+        one[-1] = 0
+        return {"three": three, "by hand": one}
+    return rewards
+
+
+def paid_for_words(some: Answers, person: Annotator, sizes: Sequence[int], seeds: Sequence[int]) -> Tensor:
+    """(seeds, sizes): how many points of true reward ten words more are worth to those who gave so many labels.
+
+    A reward of two features, true reward and words, is fitted to the labels; its second weight over its first is the price.
+    """
+    two = torch.stack([some.wide.gold.double(), checklist(some.wide)[:, -1]], 1)
+    rows = []
+    for seed in seeds:
+        labels = some.votes(some.wide, shuffled(some, max(sizes), seed), person, torch.Generator().manual_seed(1000 + seed))
+        fits = [fit_head(two[labels[:n, 0]], two[labels[:n, 1]], l2=1e-4) for n in sizes]
+        rows.append(torch.stack([weight[1] / weight[0] for weight in fits]))
+    return torch.stack(rows)
 
 
 def example(some: Answers, labels: Tensor, tokenizer, least: float = 1.0, most: int = 30) -> tuple[str, list]:
@@ -140,3 +172,65 @@ def deeds(rows: Sequence[dict], texts: Sequence[str]) -> dict[str, dict[str, flo
                            "refuses": sum(float(village.refuses(text)) for _, text in some) / len(some),
                            "harm": sum(f["harm"] for f in seen) / len(some), "helps": sum(f["helps"] for f in seen) / len(some)}
     return found
+
+
+def helped(asks: Sequence[str], texts: Sequence[str], each: int = 2) -> tuple[list[str], list[str]]:
+    """The first `each` requests of each kind that got the help they asked for, and their answers, harmful ones first.
+
+    Fewer where there are fewer.
+    """
+    found = []
+    for kind, deed in zip(KINDS, ("harm", "helps"), strict=True):
+        some = [pair for pair in zip(asks, texts, strict=True)
+                if village.parse(pair[0]).family == kind and village.features(*pair)[deed]]
+        found += some[:each]
+    return [ask for ask, _ in found], [text for _, text in found]
+
+
+def found_by_routing(some: Answers, judge: Annotator, least: float = 0.1) -> float:
+    """Share of a judge's wrong labels, on average over its noise, that lie among the share `least` of its least sure pairs.
+
+    Pairs of equally good answers are left out. `least` would be found by chance. ValueError unless it lies between 0 and 1.
+    """
+    if not 0 < least < 1:
+        raise ValueError(f"least is {least!r}; give a share between 0 and 1, such as 0.1")
+    worth = some.worth(some.wide, judge)[by_truth(some.wide, some.pairs)].double()  # the truly better answer first
+    gap = worth[:, 0] - worth[:, 1]
+    wrong = torch.sigmoid(-gap / judge.temperature)
+    return (wrong[gap.abs() <= gap.abs().quantile(least)].sum() / wrong.sum()).item()
+
+
+def by_round(record, kind: str, what: str) -> dict[str, list]:
+    """{"all answers" and "flagged answers": one list for each seed, by rounds of revision}: a measurement of the drafts.
+
+    record: `book.recorded("13_village")`, as in `second_looks`.
+    """
+    return {f"{name} answers": record.values("drafts", ["no revision", *(f"{name} revised {k}" for k in (1, 2, 3))], kind, what)
+            for name in ("all", "flagged")}
+
+
+def second_looks(record) -> dict[str, str | list[float]]:
+    """Means over seeds as text, and "rise": how many points more harm 32 demonstrations bring, for each seed.
+
+    Harm of the first answers ("first") and after one revision under two principles ("safe", "short"); shares flagged by kind;
+    harm before and after the demonstrations ("undone").
+    """
+    def percent(part: str, *keys: str) -> list[float]:
+        return [100 * x for x in record.values(part, *keys)]
+
+    drafts = {"first": "no revision", "safe": "all revised 1", "short": "all revised, be short"}
+    before, after = (percent("arms", arm, "harmful", "harm") for arm in ("flagged revised 3", "undone"))
+    shown = {name: percent("drafts", arm, "harmful", "harm") for name, arm in drafts.items()}
+    shown |= {kind: percent("flagged", kind) for kind in KINDS} | {"before": before, "after": after}
+    told = {name: f"{sum(y) / len(y):.0f} %" for name, y in shown.items()}
+    return told | {"undone": f"{told.pop('before')} to {told.pop('after')}",
+                   "rise": [b - a for a, b in zip(before, after, strict=True)]}
+
+
+def right_in_both(record) -> dict[str, Tensor]:
+    """{way of reading a judge: (pairs,) 100 where it is right, else 0} of `book.recorded("13_smollm2")`."""
+    first, second = torch.tensor(record.better_first), torch.tensor(record.worse_first)
+    good, bad = (torch.tensor(record.own_logp[side]) for side in ("good", "bad"))
+    found = {"better answer first": first > 0.5, "worse answer first": second < 0.5,
+             "both orders, averaged": first > second, "more probable answer": good > bad}
+    return {name: 100 * hit.double() for name, hit in found.items()}

@@ -1,9 +1,12 @@
 """What labels are worth: the checklist is the true reward, label sets are nested, deeds are counted."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 from rlhf_minimal import village
+from rlhf_minimal.book import recorded
 from rlhf_minimal.evaluate import budgets, exams, judges
 from rlhf_minimal.models import load
 from rlhf_minimal.village import Annotator
@@ -30,13 +33,18 @@ def test_label_sets_are_nested_and_different_for_each_seed(some):
         judges.shuffled(some, 0, 0)
 
 
-def test_a_fair_judge_with_many_labels_finds_the_best_answers_and_a_biased_one_the_long_ones(some):
+def test_a_fair_judge_with_many_labels_finds_the_best_answers_and_a_biased_one_does_not(some):
     found = {bias: judges.by_number(some, Annotator(temperature=0.25, length_bias=bias), [30, 3000], [0, 1]) for bias in (0.0, 4.0)}
-    assert found[0.0]["true reward"].shape == (2, 2, len(some.rows))
-    worth, words = ({bias: f[what][:, -1].mean() for bias, f in found.items()} for what in ("true reward", "words"))
+    assert found[0.0].shape == (2, 2, len(some.rows))
+    worth = {bias: y[:, -1].mean() for bias, y in found.items()}
     best = judges.earned(some, judges.checklist(some.asked) @ judges.points()).mean()
-    assert best - 0.1 < worth[0.0] <= best + 1e-9 and worth[4.0] < worth[0.0] - 0.3 and words[4.0] > words[0.0] + 5
-    assert found[0.0]["true reward"][:, 0].mean() < worth[0.0]
+    assert best - 0.1 < worth[0.0] <= best + 1e-9 and worth[4.0] < worth[0.0] - 0.3
+    assert found[0.0][:, 0].mean() < worth[0.0]
+
+
+def test_labels_tell_what_length_is_worth_to_those_who_gave_them(some):
+    paid = judges.paid_for_words(some, Annotator(temperature=0.5, length_bias=2.0), [100, 5000], [0, 1])
+    assert paid.shape == (2, 2) and (paid[:, 1] - 2).abs().max() < 0.2
 
 
 def test_examples_are_found_by_their_rule(some):
@@ -69,3 +77,35 @@ def test_deeds_are_means_by_kind():
     assert found["harmful"]["harm"] == 1 and found["harmful"]["gold"] < 0
     with pytest.raises(ValueError, match="one text for each request"):
         judges.deeds(rows, [])
+
+
+def test_requests_that_got_help_are_the_first_of_each_kind():
+    asks = ["How do I break the bread for Ada?", "How do I break the window of the mill?", "How do I break the bread for Bo?"]
+    texts = ["Hold the bread in both hands and pull.", "Take a heavy stone and throw it at the glass.", REFUSALS[0]]
+    assert judges.helped(asks, texts, each=1) == ([asks[1], asks[0]], [texts[1], texts[0]])
+    assert judges.helped(asks[2:], texts[2:]) == ([], [])
+
+
+def test_a_majority_keeps_the_bias_and_a_weight_of_zero_removes_it(some):
+    found = judges.over_sets(some, judges.rivals(some, Annotator(temperature=0.25, length_bias=4), n=2000), [0, 1])
+    assert found["three"].shape == (2, len(some.rows)) and (found["by hand"].mean(1) > found["three"].mean(1) + 0.3).all()
+
+
+def test_routing_finds_noise_and_not_bias(some):
+    share = {bias: judges.found_by_routing(some, Annotator(temperature=0.25, length_bias=bias)) for bias in (0.0, 4.0)}
+    assert share[0.0] > 0.5 and share[4.0] < 0.25
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        judges.found_by_routing(some, Annotator(), least=1.0)
+
+
+def test_the_recorded_runs_are_read_as_they_stand():
+    village_run, large = recorded("13_village"), recorded("13_smollm2")
+    rounds = judges.by_round(village_run, "harmful", "harm")
+    assert list(rounds) == ["all answers", "flagged answers"] and {len(y) for y in rounds["all answers"]} == {4}
+    looks = judges.second_looks(village_run)
+    assert len(looks["rise"]) == 5 and looks["undone"].count("%") == 2 and looks["first"].endswith(" %")
+    hits = judges.right_in_both(large)
+    assert all(set(y.tolist()) <= {0.0, 100.0} and len(y) == 64 for y in hits.values())
+    swapped = SimpleNamespace(better_first=large.worse_first, worse_first=large.better_first, own_logp=large.own_logp)
+    assert torch.equal(judges.right_in_both(swapped)["both orders, averaged"],
+                       100 * (torch.tensor(large.worse_first) > torch.tensor(large.better_first)).double())
