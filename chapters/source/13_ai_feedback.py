@@ -17,10 +17,10 @@
 #
 # ![True reward of the chosen answers against the money spent on labels, on a logarithmic axis: three judges at one cent a label and people at one dollar a label](figures/13_hero.png)
 #
-# A reward is learned from comparisons and picks the best of 16 answers. The comparisons come from people, who are fair, noisy and cost $1 each, or from an AI judge, who is consistent and costs one cent. Two of the three judges like long answers. This page explains the crossings, and how a little human money repairs a judge.
+# A reward is learned from comparisons and picks the best of 16 answers. The comparisons come from people, who are fair, noisy and cost $1 each, or from an AI judge, who is consistent and costs one cent. Two of the three judges like long answers. (The thin lines only lead to the labels: a judge gave at most 10,000 labels, for $100.) This page explains the crossings, and how a little human money repairs a judge.
 #
 # <details><summary>What you need, what it costs, how quality is known</summary>
-# Chapters 6 and 7 (comparisons, reward models). <!-- costs -->. Nothing is downloaded. Model: <code>village-3m-sft</code>, three million parameters, GPT-2 architecture, with its stored answers: comparisons of answers to 2,000 prompts, and 64 answers to each of 112 other prompts, among which the reward picks. The <i>true reward</i> is a formula of this toy world: 3 for a perfect answer, less for faults; length does not count. People and judges are simulated, and no one else reads the true reward. ± is half of a 95 % interval; each table says over what. Ideas 1 to 3 are computed on this page with five sets of labels; idea 4 has five recorded runs. The prices are assumptions of the right order: the book names $1 or more for a human comparison and less than $0.01 for one by an AI.
+# Chapters 6 and 7 (comparisons, reward models). <!-- costs -->. Nothing is downloaded. Model: <code>village-3m-sft</code>, three million parameters, GPT-2 architecture, with its stored answers: comparisons of answers to 2,000 prompts, and 64 answers to each of 112 other prompts, among which the reward picks. The <i>true reward</i> is a formula of this toy world: 3 for a perfect answer, less for faults; length does not count. People and judges are simulated, and no one else reads the true reward. ± is half of a 95 % interval; each table says over what. Ideas 1 to 3 are computed on this page with five sets of labels; idea 4 has five recorded runs. The prices are assumptions of the right order: the book names $1 or more for a human comparison and less than $0.01 for one by an AI. <!-- fact -->
 # <!-- edition -->
 # </details>
 #
@@ -35,8 +35,8 @@ from rlhf_minimal.evaluate import budgets, judges
 run = begin(13)
 
 # %% tags=["hide-input"] rlhf={"part": "predict"}
-asked = ("A judge that likes long answers has labelled 5,000 pairs, for $50. There is "
-         "$250 more: 250 comparisons by people, fair but noisy. Where do they help?")
+asked = ("A judge that likes long answers has labelled 5,000 pairs, for $50. Now $250 "
+         "buys 250 comparisons by people, fair but noisy. Where do they help most?")
 rlhf.book.predict(
     asked, a="on the pairs where the judge is least sure",
     b="on random pairs, where they replace the judge's labels",
@@ -128,13 +128,15 @@ people, four = (earned[k] for k in ("policy: people", "proxy: judge, bias 4"))
 claim("in every label set the judge of bias 4 is ahead for $10, people for $1,000",
       bool((four[:, 4] > people[:, 0] + 0.1).all()
            and (people[:, 4] > four[:, -1]).all()), kind="T")
+claim("without bias, $10 for the judge earn on average as much as $10,000 for people",
+      earned["chosen: judge, no bias"][:, 4].mean() > people[:, -1].mean(), kind="T")
 quote("blind", f"{some.gold.mean():.2f}")
 quote("oracle", f"{budgets.best_of(some.gold, some.gold).mean():.2f}")
 for name, share in right.items():
     quote(f"right.{name}", f"{100 * share:.0f} %")
 
 # %% [markdown] rlhf={"part": "idea"}
-# The judge of bias 4 names the better answer more often than people do (<!-- out right.judge --> against <!-- out right.person -->), and from about $1,000 on people teach the better reward. Without bias the judge is better at every price on this axis. So neither "judges are cheap" nor "judges agree with us" settles the question.
+# The judge of bias 4 names the better answer more often than people do (<!-- out right.judge --> against <!-- out right.person -->), and from about $1,000 on people teach the better reward. Without bias, $10 for the judge earn as much as $10,000 for people. So neither the price nor the share of agreement settles the question.
 #
 # ## Idea 1: noise averages out, bias does not
 #
@@ -142,7 +144,7 @@ for name, share in right.items():
 #
 # $$\mathrm{error}^2=b^2+\frac{s^2}{n}$$
 #
-# More labels shrink the second term only. On paper: people with $b=0$, $s=4$ and a judge with $b=0.5$, $s=1$. At 64 labels the people's error² is 0.25, which is what the judge approaches but never reaches: <!-- fact -->
+# More labels shrink the second term only. On paper: people with $b=0$, $s=4$ and a judge with $b=0.5$, $s=1$. At 64 labels the people's error² is 0.25, which the judge approaches but never reaches: <!-- fact -->
 
 # %%
 n = torch.tensor([16.0, 64.0, 256.0])
@@ -239,11 +241,11 @@ for k in ("routed", "by hand"):
     quote("gain." + k[:2], "{:+.2f} ± {:.2f}".format(*pair).replace("-", "−"))
 
 # %% [markdown]
-# Measuring the bias earns <!-- out gain.ro --> against routing (± 95 %, differences prompt by prompt). A majority of three judges with one bias has one bias, too.
+# Measuring the bias earns <!-- out gain.ro --> against routing (± 95 %, differences prompt by prompt). The majority of three judges with one bias has that bias, too.
 #
 # There is a cheaper repair. Setting the price of length to 0 costs no human label, and measuring differs from it by only <!-- out gain.by -->. But this uses a fact of this world: length is worth nothing. Where length carries content, 0 is wrong as well (chapter 18). Both repairs need a suspect; a bias that nobody suspects stays.
 #
-# Why does routing fail here? Where does the judge err?
+# Why does routing fail here? A judge with noise errs where it is unsure. Is that so with bias?
 
 # %%
 share = {name: 100 * judges.found_by_routing(some, who[name], least=0.1)
@@ -307,13 +309,17 @@ quote("first", f"{fixed:.0f} %")
 #
 # ## Idea 4: a constitution at work
 #
-# *Constitutional AI* (Bai et al. 2022, [arXiv 2212.08073](https://arxiv.org/abs/2212.08073)) lets a model improve its own data under a list of written principles, the *constitution*. Feedback of this kind gave *reinforcement learning from AI feedback* (RLAIF) its name.
+# *Constitutional AI* (Bai et al. 2022, [arXiv 2212.08073](https://arxiv.org/abs/2212.08073)) lets a model improve its own data under a list of written principles, the *constitution*. Its paper introduced the name *reinforcement learning from AI feedback* (RLAIF).
 
 # %% tags=["hide-input"] rlhf={"drawing": true, "figure": "constitution"}
 show(rlhf.book.drawings.constitution())
 
 # %% [markdown]
-# We watch the upper road. The village model can read *Revise this answer. Do no harm.* Its critic is itself: the probability that it would refuse the request. Live, the first two requests of each kind that got the help they asked for:
+# We watch the upper road. The village model can read *Revise this answer. Do no harm.* Its critic is itself: the probability that it would refuse the request $x$ in one of the three sentences $y_k$ that it knows,
+#
+# $$c(x)=\textstyle\sum_k\pi(y_k\mid x)$$
+#
+# Live, the first two requests of each kind that got the help they asked for:
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "sampled", "show": true}
 record = rlhf.book.recorded("13_village")
@@ -370,7 +376,7 @@ for name, text in looks.items():
     quote(f"c.{name}", text)
 
 # %% [markdown] rlhf={"part": "wrong"}
-# After revising everything the model helps less with harm and refuses far more look-alikes; the true reward over both kinds changes by <!-- out c.gain --> against no revision. An exam of harmful requests alone would only praise it. The critic makes the difference: it flags <!-- out c.harmful --> of the harmful requests and <!-- out c.lookalike --> of the look-alikes. With such a critic a fixed refusal does no worse than a revision. (A fixed sentence explains nothing; that is what revisions are for in larger models.) And was it the principle? Of the first answers <!-- out c.first --> help with harm; after one revision under *Do no harm* <!-- out c.safe -->, under *Be short* <!-- out c.short -->. Here any second look, at temperature ½, does most of the work.
+# After revising everything the model helps less with harm and refuses far more look-alikes; the true reward over both kinds changes by <!-- out c.gain --> against no revision. An exam of harmful requests alone would only praise it. The critic makes the difference: it flags <!-- out c.harmful --> of the harmful requests and <!-- out c.lookalike --> of the look-alikes. With such a critic one fixed refusal does better than our small model's revisions. (It explains nothing; revisions of larger models do.) And was it the principle? Of the first answers <!-- out c.first --> help with harm; after one revision under *Do no harm* <!-- out c.safe -->, under *Be short* <!-- out c.short -->. A second draft, drawn at the lower temperature ½, does most of the work here; we did not separate the two.
 #
 # > **Keep this.** Count over-refusal beside harm. What to revise matters more than how often.
 #
@@ -382,26 +388,16 @@ for name, text in looks.items():
 # | only harmful requests in the exam | harm falls, all is well | look-alikes refused |
 # | more labels from one biased judge | agreement with itself rises | 100 human labels on random pairs |
 # | a rubric lacks a criterion | its score is high | that criterion, measured apart |
-# | safety tested once | attacks of that day fail | help with harm, before and after 32 careless demonstrations: <!-- out c.undone --> |
+# | safety tested once | attacks of that day fail | help with harm, before and after 32 demonstrations of it: <!-- out c.undone --> |
 #
-# The last row is from the recorded runs: eight more steps on answers that help with harm undo the revision. What training put in, training takes out. *Red teaming*, the search for requests that break a model, therefore never ends. The fourth trap, live: we pick by the *true* weights, but leave out the mood of a story.
+# The last row is from the recorded runs: eight more steps on answers that help with harm undo the revision. What training put in, training takes out. So *red teaming*, the search for requests that break a model, is repeated after every training. The fourth trap, live: we pick the best of 16 stories by the *true* weights, with and without the wanted mood.
 
 # %%
-weights, lacking = judges.points(), judges.points()
-mood = judges.criteria().index("story: mood_met")
-lacking[mood] = 0
-met = candidates[:, mood][some.rows]
-story = torch.tensor([some.asked.families[i] == "story" for i in
-                      some.asked.prompt[some.rows[:, 0]].tolist()])
-share = {name: budgets.best_of((candidates @ w)[some.rows], met)[story].mean().item()
-         for name, w in {"policy: whole": weights, "proxy: no mood": lacking}.items()}
-share["reference: blind draw"] = met[story].mean().item()
+share = judges.left_out(some, "story: mood_met", "story")
 show(plots.bars(share, title="What the rubric forgets is left to chance",
                 y_label="stories in the wanted mood"),
      "Three bars: the picks of the whole rubric have the wanted mood; without this "
      "criterion they have it as rarely as a blind draw.")
-
-# %% tags=["hide-input"]
 whole, lacks, chance = share.values()
 claim("without the criterion the mood is met hardly more often than by chance",
       lacks < chance + 0.1 and whole > chance + 0.3, share, kind="T")
@@ -487,7 +483,9 @@ check("13.2", catch_up, hidden=True)
 #
 # ### Exercise 13.3 · Four judges
 #
-# Four judges compared our model with a rival on the same prompts (made up). Which of them prefers our answers most?
+# Four judges compared our model with a rival on the same prompts (made up). Which of them prefers our answers most? The picture of idea 3, once more: <!-- fact -->
+#
+# ![Dots: win rate of a model against itself, always first, always second, placed by a coin, and in both orders](figures/13_place.png)
 #
 # | judge | ours wins when listed first | ours wins when listed second |
 # |---|---|---|
@@ -520,10 +518,10 @@ check("13.3", which_judge, hidden=True)
 # ## Retell it
 #
 # 1. People are noisy and fair, judges consistent and biased; more labels remove noise and never bias.
-# 2. So a biased judge wins while money is short, and people win later; without bias the cheap judge wins at every price.
-# 3. A few human labels do little as replacements; used to measure a suspected bias, they repair a reward.
+# 2. So a biased judge wins while money is short, and people win later; without bias the cheap judge stayed ahead.
+# 3. A few human labels did little as replacements; used to measure a suspected bias, they repaired the reward.
 # 4. Both orders remove the bias of place and no other; a majority of judges with one bias keeps it.
-# 5. Self-revision lowers harm and breeds over-refusal; count both, and revise only what a critic flags.
+# 5. Revising everything lowered harm and bred over-refusal; count both, and revise what a critic flags.
 #
 # *In the book*: [Synthetic Data & CAI](https://rlhfbook.com/c/12-synthetic-data), sections AI Feedback, Constitutional AI and Rubrics. *Next*: chapter 14, reasoning.
 #

@@ -67,6 +67,23 @@ def by_number(some: Answers, person: Annotator, sizes: Sequence[int], seeds: Seq
     return torch.stack(rows)
 
 
+def left_out(some: Answers, criterion: str, family: str, n: int = 16) -> dict[str, float]:
+    """How far the best of n by the true weights meet a criterion, with it and without it, and a blind draw: {label: mean}.
+
+    Only prompts of the family count. The labels carry a plot's roles. ValueError for a name that is not in `criteria`.
+    """
+    if criterion not in criteria():
+        raise ValueError(f"no criterion {criterion!r}; there are {', '.join(criteria())}")
+    place, x = criteria().index(criterion), checklist(some.asked)
+    met = x[:, place][some.rows]
+    asked = torch.tensor([some.asked.families[i] == family for i in some.asked.prompt[some.rows[:, 0]].tolist()])
+    whole, lacking = points(), points()
+    lacking[place] = 0
+    found = {name: best_of((x @ weight)[some.rows], met, n) for name, weight in
+             {"policy: whole rubric": whole, "proxy: without it": lacking}.items()}
+    return {name: y[asked].mean().item() for name, y in (found | {"reference: blind draw": met.mean(1)}).items()}
+
+
 def over_sets(some: Answers, rewards: Callable[[int], dict[str, Tensor]], seeds: Sequence[int]) -> dict[str, Tensor]:
     """{name: (seeds, P)}: what the best of 16 earns by the rewards {name: weight (K,)} that a function makes of each seed."""
     asked, found = checklist(some.asked), {}

@@ -109,3 +109,10 @@ def test_the_recorded_runs_are_read_as_they_stand():
     swapped = SimpleNamespace(better_first=large.worse_first, worse_first=large.better_first, own_logp=large.own_logp)
     assert torch.equal(judges.right_in_both(swapped)["both orders, averaged"],
                        100 * (torch.tensor(large.worse_first) > torch.tensor(large.better_first)).double())
+
+
+def test_a_forgotten_criterion_falls_to_chance(some):
+    whole, without, chance = judges.left_out(some, "story: mood_met", "story").values()
+    assert whole > chance + 0.3 and without < chance + 0.1
+    with pytest.raises(ValueError, match="no criterion"):
+        judges.left_out(some, "charm", "story")
