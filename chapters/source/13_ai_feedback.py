@@ -17,10 +17,10 @@
 #
 # ![True reward of the chosen answers against the money spent on labels, on a logarithmic axis: three judges at one cent a label and people at one dollar a label](figures/13_hero.png)
 #
-# A reward is learned from comparisons and picks the best of 16 answers. The comparisons come from people, who are fair, noisy and cost $1 each, or from an AI judge, who is consistent and costs one cent. Two of the three judges like long answers. (The thin lines only lead to the labels: a judge gave at most 10,000 labels, for $100.) This page explains the crossings, and how a little human money repairs a judge.
+# A reward is learned from comparisons and picks the best of 16 answers. The comparisons come from people, who are fair, noisy and cost one dollar each, or from an AI judge, who is consistent and costs one cent. Two of the three judges like long answers. (The thin lines only lead to the labels: a judge gave at most 10,000 labels, for 100 dollars.) This page explains the crossings, and how a little human money repairs a judge.
 #
 # <details><summary>What you need, what it costs, how quality is known</summary>
-# Chapters 6 and 7 (comparisons, reward models). <!-- costs -->. Nothing is downloaded. Model: <code>village-3m-sft</code>, three million parameters, GPT-2 architecture, with its stored answers: comparisons of answers to 2,000 prompts, and 64 answers to each of 112 other prompts, among which the reward picks. The <i>true reward</i> is a formula of this toy world: 3 for a perfect answer, less for faults; length does not count. People and judges are simulated, and no one else reads the true reward. ± is half of a 95 % interval; each table says over what. Ideas 1 to 3 are computed on this page with five sets of labels; idea 4 has five recorded runs. The prices are assumptions of the right order: the book names $1 or more for a human comparison and less than $0.01 for one by an AI. <!-- fact -->
+# Chapters 6 and 7 (comparisons, reward models). <!-- costs -->. Nothing is downloaded. Model: <code>village-3m-sft</code>, three million parameters, GPT-2 architecture, with its stored answers: comparisons of answers to 2,000 prompts, and 64 answers to each of 112 other prompts, among which the reward picks. The <i>true reward</i> is a formula of this toy world: 3 for a perfect answer, less for faults; length does not count. People and judges are simulated: they see it through their noise and bias, and the fitted rewards see only their choices. ± is half of a 95 % interval; each table says over what. Ideas 1 to 3 are computed on this page with five sets of labels; idea 4 has five recorded runs. The prices are assumptions of the right order: the book names one dollar or more for a human comparison and less than one cent for one by an AI. <!-- fact -->
 # <!-- edition -->
 # </details>
 #
@@ -35,8 +35,8 @@ from rlhf_minimal.evaluate import budgets, judges
 run = begin(13)
 
 # %% tags=["hide-input"] rlhf={"part": "predict"}
-asked = ("A judge that likes long answers has labelled 5,000 pairs, for $50. Now $250 "
-         "buys 250 comparisons by people, fair but noisy. Where do they help most?")
+asked = ("A judge that likes long answers has labelled 5,000 pairs. There is money for "
+         "250 comparisons by people, fair but noisy. Where do they help most?")
 rlhf.book.predict(
     asked, a="on the pairs where the judge is least sure",
     b="on random pairs, where they replace the judge's labels",
@@ -125,10 +125,10 @@ show(plots.panels({"true reward of the best of 16": lines}, zero=False,
 
 # %% tags=["hide-input"]
 people, four = (earned[k] for k in ("policy: people", "proxy: judge, bias 4"))
-claim("in every label set the judge of bias 4 is ahead for $10, people for $1,000",
+claim("in every label set: the judge of bias 4 leads at 10 dollars, people at 1,000",
       bool((four[:, 4] > people[:, 0] + 0.1).all()
            and (people[:, 4] > four[:, -1]).all()), kind="T")
-claim("without bias, $10 for the judge earn on average as much as $10,000 for people",
+claim("without bias, 10 dollars for the judge earn as much as 10,000 for people",
       earned["chosen: judge, no bias"][:, 4].mean() > people[:, -1].mean(), kind="T")
 quote("blind", f"{some.gold.mean():.2f}")
 quote("oracle", f"{budgets.best_of(some.gold, some.gold).mean():.2f}")
@@ -136,7 +136,7 @@ for name, share in right.items():
     quote(f"right.{name}", f"{100 * share:.0f} %")
 
 # %% [markdown] rlhf={"part": "idea"}
-# The judge of bias 4 names the better answer more often than people do (<!-- out right.judge --> against <!-- out right.person -->), and from about $1,000 on people teach the better reward. Without bias, $10 for the judge earn as much as $10,000 for people. So neither the price nor the share of agreement settles the question.
+# The judge of bias 4 names the better answer more often than people do (<!-- out right.judge --> against <!-- out right.person -->), and from about 1,000 dollars on people teach the better reward. Without bias, 10 dollars for the judge earn as much as 10,000 dollars for people. So neither the price nor the share of agreement settles the question.
 #
 # ## Idea 1: noise averages out, bias does not
 #
@@ -179,7 +179,7 @@ claim("with 10,000 labels people's estimates lie closer together than with 100, 
 #
 # ## Idea 2: spend human labels on the bias
 #
-# Nobody has to choose. The judge labels 5,000 pairs for $50, and people compare 250 for $250. The usual proposal is *routing*: people get the pairs on which the judge is least sure (smallest *margin*). Another use: people's labels correct the judge's reward $r_J$ in a suspected direction, here the number of words $w$:
+# Nobody has to choose. The judge labels 5,000 pairs for 50 dollars, and people compare 250 for 250 dollars. The usual proposal is *routing*: people get the pairs on which the judge is least sure (smallest *margin*). Another use: people's labels correct the judge's reward $r_J$ in a suspected direction, here the number of words $w$:
 #
 # $$r(y)=a\,r_J(y)+b\,w(y)$$
 #
@@ -218,13 +218,13 @@ def spend(seed, few=250):
 # %%
 spent = judges.over_sets(some, spend, sets)        # {name: (5 label sets, 112 prompts)}
 spent |= judges.over_sets(some, judges.rivals(some, judge), sets)
-rows = {"judge alone": ("judge", "$50"), "three such judges": ("three", "$150"),
-        "people alone": ("people", "$300"),
-        "unsure pairs to people": ("routed", "$300"),
-        "random pairs to people": ("mixed", "$300"),
-        "people measure the bias": ("measured", "$300"),
-        "length set to 0 by hand": ("by hand", "$50")}
-table({label: {"true reward": budgets.over_both(spent[name]), "cost": cost}
+rows = {"judge alone": ("judge", "50"), "three such judges": ("three", "150"),
+        "people alone": ("people", "300"),
+        "unsure pairs to people": ("routed", "300"),
+        "random pairs to people": ("mixed", "300"),
+        "people measure the bias": ("measured", "300"),
+        "length set to 0 by hand": ("by hand", "50")}
+table({label: {"true reward": budgets.over_both(spent[name]), "dollars": cost}
        for label, (name, cost) in rows.items()}, corner="how the money is spent",
       note="best of 16; ± 95 % over five label sets and 112 prompts; bias 4")
 
@@ -457,7 +457,7 @@ check("13.1", verdict, hidden=True)
 #
 # ### Exercise 13.2 · The price of the crossing
 #
-# Set the errors of idea 1 equal, with $n$ = money ÷ price for each kind of label. At how much money do people catch up with the judge? On paper first: bias 0.5, noise 4 and 1, prices $1 and $0.01. <!-- fact -->
+# Set the errors of idea 1 equal, with $n$ = money ÷ price for each kind of label. At how much money do people catch up with the judge? On paper first: bias 0.5, noise 4 and 1, prices one dollar and one cent. <!-- fact -->
 
 # %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex13-2", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def catch_up(bias, noise_people, noise_judge, price_people, price_judge):
