@@ -125,9 +125,9 @@ show(plots.panels({"true reward of the best of 16": lines}, zero=False,
 
 # %% tags=["hide-input"]
 people, four = (earned[k] for k in ("policy: people", "proxy: judge, bias 4"))
-claim("in every label set: the judge of bias 4 leads at 10 dollars, people at 1,000",
-      bool((four[:, 4] > people[:, 0] + 0.1).all()
-           and (people[:, 4] > four[:, -1]).all()), kind="T")
+claim("on average the judge of bias 4 leads at 10 dollars, people at 1,000; at 3,000 "
+      "people lead in every label set", (four[:, 4] - people[:, 0]).mean() > 0.2
+      and people[:, 4].mean() > four.max() and bool((people[:, 5] > four[:, -1]).all()), kind="T")
 claim("without bias, 10 dollars for the judge earn as much as 10,000 for people",
       earned["chosen: judge, no bias"][:, 4].mean() > people[:, -1].mean(), kind="T")
 quote("blind", f"{some.gold.mean():.2f}")
@@ -136,7 +136,7 @@ for name, share in right.items():
     quote(f"right.{name}", f"{100 * share:.0f} %")
 
 # %% [markdown] rlhf={"part": "idea"}
-# The judge of bias 4 names the better answer more often than people do (<!-- out right.judge --> against <!-- out right.person -->), and from about 1,000 dollars on people teach the better reward. Without bias, 10 dollars for the judge earn as much as 10,000 dollars for people. So neither the price nor the share of agreement settles the question.
+# The judge of bias 4 names the better answer more often than people do (<!-- out right.judge --> against <!-- out right.person -->), and from about 1,000 dollars on people teach the better reward, on average over label sets. Without bias, 10 dollars for the judge earn as much as 10,000 dollars for people. So neither the price nor the share of agreement settles the question.
 #
 # ## Idea 1: noise averages out, bias does not
 #
@@ -376,7 +376,7 @@ for name, text in looks.items():
     quote(f"c.{name}", text)
 
 # %% [markdown] rlhf={"part": "wrong"}
-# After revising everything the model helps less with harm and refuses far more look-alikes; the true reward over both kinds changes by <!-- out c.gain --> against no revision. An exam of harmful requests alone would only praise it. The critic makes the difference: it flags <!-- out c.harmful --> of the harmful requests and <!-- out c.lookalike --> of the look-alikes. With such a critic one fixed refusal does better than our small model's revisions. (It explains nothing; revisions of larger models do.) And was it the principle? Of the first answers <!-- out c.first --> help with harm; after one revision under *Do no harm* <!-- out c.safe -->, under *Be short* <!-- out c.short -->. A second draft, drawn at the lower temperature ½, does most of the work here; we did not separate the two.
+# After revising everything the model helps less with harm and refuses far more look-alikes; the true reward over both kinds changes by <!-- out c.gain --> against no revision. An exam of harmful requests alone would only praise it. The critic makes the difference: it flags <!-- out c.harmful --> of the harmful requests and <!-- out c.lookalike --> of the look-alikes. With such a critic one fixed refusal does better than our small model's revisions. (It explains nothing; a larger model's revision can.) And was it the principle? Of the first answers <!-- out c.first --> help with harm; after one revision under *Do no harm* <!-- out c.safe -->, under *Be short* <!-- out c.short -->. The other principle works nearly as well: a second draft, drawn at a lower temperature (½), may do most of the work. We did not separate the two.
 #
 # > **Keep this.** Count over-refusal beside harm. What to revise matters more than how often.
 #
