@@ -127,7 +127,8 @@ show(plots.panels({"true reward of the best of 16": lines}, zero=False,
 people, four = (earned[k] for k in ("policy: people", "proxy: judge, bias 4"))
 claim("on average the judge of bias 4 leads at 10 dollars, people at 1,000; at 3,000 "
       "people lead in every label set", (four[:, 4] - people[:, 0]).mean() > 0.2
-      and people[:, 4].mean() > four.max() and bool((people[:, 5] > four[:, -1]).all()), kind="T")
+      and people[:, 4].mean() > four.max()
+      and bool((people[:, 5] > four[:, -1]).all()), kind="T")
 claim("without bias, 10 dollars for the judge earn as much as 10,000 for people",
       earned["chosen: judge, no bias"][:, 4].mean() > people[:, -1].mean(), kind="T")
 quote("blind", f"{some.gold.mean():.2f}")
