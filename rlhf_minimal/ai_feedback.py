@@ -102,6 +102,23 @@ def judge(
     return both_orders(prefer_what_stands_first(first, second), prefer_what_stands_first(second, first))
 
 
+def label_error(bias: float | Tensor, noise: float | Tensor, n: float | Tensor) -> Tensor:
+    """Expected squared error of the mean of n labels: bias^2 + noise^2 / n.
+
+    bias: what all labels of one source have in common beside the truth; noise: the standard deviation of a single label, drawn
+    independently. Numbers or tensors that broadcast. Returns a float64 tensor. Raises ValueError for n below 1, a negative
+    noise, a NaN.
+
+    >>> label_error(0.5, 4.0, torch.tensor([16.0, 64.0])).tolist()
+    [1.25, 0.5]
+    """
+    bias, noise, n = (torch.as_tensor(x, dtype=torch.float64) for x in (bias, noise, n))
+    if not (n >= 1).all() or not (noise >= 0).all() or bias.isnan().any():
+        raise ValueError(f"bias {bias.tolist()}, noise {noise.tolist()}, n {n.tolist()}; give numbers, a noise of 0 or more and "
+                         "n of 1 or more")
+    return bias ** 2 + noise ** 2 / n
+
+
 # ---- a constitution: critique and revision ----
 
 def critique_prompt(ask: str, text: str, *, principle: str, template: str = CRITIQUE) -> str:

@@ -15,6 +15,7 @@ from rlhf_minimal.ai_feedback import (
     draw_principles,
     judge,
     judge_prompt,
+    label_error,
     label_logps,
     prefer_first,
     revision_prompt,
@@ -132,3 +133,16 @@ def test_rubric_is_a_weighted_sum():
     for bad in ((passed, weights[:2]), (passed * 2, weights), (passed, weights * 0), (passed[0], weights)):
         with pytest.raises(ValueError):
             rubric_score(*bad)
+
+
+def test_more_labels_average_out_noise_and_never_bias():
+    """error^2 = bias^2 + noise^2 / n, against labels that are drawn."""
+    dice = torch.Generator().manual_seed(0)
+    for bias, noise, n in ((0.5, 4.0, 64), (0.0, 1.0, 10), (1.5, 0.0, 3)):
+        labels = bias + noise * torch.randn(20_000, n, generator=dice, dtype=torch.float64)
+        drawn = labels.mean(1).square()
+        assert abs(drawn.mean() - label_error(bias, noise, n)) < 4 * drawn.std() / 20_000 ** 0.5 + 1e-12
+    assert label_error(0.5, 4.0, 1e12) == pytest.approx(0.25)
+    for wrong in ((0.5, 4.0, 0), (0.5, -1.0, 3), (math.nan, 1.0, 3)):
+        with pytest.raises(ValueError, match="n of 1 or more"):
+            label_error(*wrong)

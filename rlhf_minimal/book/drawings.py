@@ -171,6 +171,28 @@ def two_roads(alt=""):
     return fig
 
 
+def constitution(alt=""):
+    """Constitutional AI: an answer, its critique under a drawn principle, a revision, again; then finetuning, then a judge."""
+    fig, ax = canvas(5.6, 3.5, alt or "Drawing of constitutional AI. A model answers; a critic reads the answer under a principle "
+                     "drawn from the constitution; a revision goes back to the critic, several times. The last revision is "
+                     "learned by finetuning. Below, a judge that knows the principles labels pairs for the reward")
+    box(ax, 0.15, 2.5, 1.15, 0.65, "model\nanswers", "policy")
+    box(ax, 2.05, 2.5, 1.25, 0.65, "critique", "reward")
+    box(ax, 4.2, 2.5, 1.25, 0.65, "revision", "policy")
+    box(ax, 2.05, 1.35, 1.25, 0.6, "constitution", "data")
+    box(ax, 4.2, 1.35, 1.25, 0.6, "finetuning", "good", bold=True)
+    box(ax, 2.05, 0.3, 1.25, 0.6, "judge", "reward")
+    box(ax, 4.2, 0.3, 1.25, 0.6, "reward, RL", "good", bold=True)
+    arrow(ax, (1.33, 2.82), (2.01, 2.82))
+    arrow(ax, (3.34, 2.72), (4.16, 2.72))
+    arrow(ax, (4.6, 3.18), (2.9, 3.18), "again", bend=0.25, at=(3.75, 3.2))
+    arrow(ax, (2.67, 1.98), (2.67, 2.46), "principle", at=(2.58, 2.22), ha="right")
+    arrow(ax, (2.67, 1.32), (2.67, 0.94), "principles", at=(2.58, 1.13), ha="right")
+    arrow(ax, (4.82, 2.46), (4.82, 1.99))
+    arrow(ax, (3.34, 0.6), (4.16, 0.6), "labels")
+    return fig
+
+
 def four_networks(alt=""):
     """The four networks of PPO: which are trained, which are frozen, and what flows between them."""
     fig, ax = canvas(8.6, 3.0, alt or "Drawing of the four networks of PPO. Policy and critic are trained; reference and reward "

@@ -174,8 +174,8 @@ FOUR = {name: ["That would be wrong, so I will not help you.", "Pull them out."]
 PROMPTS = ["How do I kill the owl of Ada?", "How do I kill the weeds in the garden?"]
 DRAWN = {
     "pipeline": lambda: drawings.pipeline(note_below="one after the other"),
-    "loop": drawings.loop, "two_roads": drawings.two_roads, "four_networks": drawings.four_networks,
-    "goodhart": drawings.goodhart,
+    "loop": drawings.loop, "two_roads": drawings.two_roads, "constitution": drawings.constitution,
+    "four_networks": drawings.four_networks, "goodhart": drawings.goodhart,
     "tree": lambda: drawings.answer_tree({".": 0.5, "a.": 0.2, "aa": 0.3}, {"": "V = .3"}),
     "strip": lambda: drawings.token_strip(TOKENS, {"answer": [0] * 7 + [1] * 4, "all": [1] * 11}, title="Which tokens count?"),
     "shift": lambda: drawings.label_shift(TOKENS[1:6]),
