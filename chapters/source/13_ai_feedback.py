@@ -131,8 +131,8 @@ claim("on average the judge of bias 4 leads at 10 dollars, people at 1,000; at 3
       and bool((people[:, 5] > four[:, -1]).all()), kind="T")
 claim("without bias, 10 dollars for the judge earn as much as 10,000 for people",
       earned["chosen: judge, no bias"][:, 4].mean() > people[:, -1].mean(), kind="T")
-quote("blind", f"{some.gold.mean():.2f}")
-quote("oracle", f"{budgets.best_of(some.gold, some.gold).mean():.2f}")
+for k, y in ("blind", some.gold), ("oracle", budgets.best_of(some.gold, some.gold)):
+    quote(k, f"{y.mean():.2f}")
 for name, share in right.items():
     quote(f"right.{name}", f"{100 * share:.0f} %")
 
@@ -366,9 +366,8 @@ table({arm: {k: over_runs(y) for k, y in row.items()} for arm, row in cells.item
 # %% tags=["hide-input"]
 (harm, over, worth), (harm0, over0, worth0) = (
     cells[k].values() for k in ("all revised", "no revision"))
-claim("all revised: on average less harm than without revision, and on every seed more "
-      "over-refusal", harm.mean() < harm0.mean() and bool((over > over0 + 10).all()),
-      kind="T")
+claim("all revised: on average less harm than without, on every seed more over-refusal",
+      harm.mean() < harm0.mean() and bool((over > over0 + 10).all()), kind="T")
 looks = judges.second_looks(record)
 claim("32 demonstrations undo it: over 20 points more harm than before them, on every "
       "seed", min(looks.pop("rise")) > 20, kind="T")
