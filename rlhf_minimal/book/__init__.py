@@ -23,7 +23,8 @@ from .notebook import (
     table,
     texts_table,
 )
-from .quote import quote, quotes
+from .quote import quote
+from .records import quotes
 
 PICTURES = {"bars": "plots", "frontier": "plots", "line_plot": "plots", "panels": "plots", "recorded_panels": "plots",
             "recorded_plot": "plots", "two_panels": "plots", "Explorer": "explorers"}

@@ -30,23 +30,3 @@ def quote(name: str, text: object) -> None:
         raise ValueError(f"quote {name!r}: the text holds an HTML comment, which would end the marker; leave it out")
     display({"text/html": f"<!-- quote {name} -->", "text/plain": f"{name}: {text}"},
             metadata={"rlhf": {"quote": {"name": name, "text": text}}}, raw=True)
-
-
-def quotes(values: dict, digits: int = 2, *, sign: bool = False) -> None:
-    """`quote` of several: {name: text}, or {name: one number for each run}, told as mean and half of its 95 % interval.
-
-    sign=True writes the plus of a change.
-
-    >>> quotes({"kl": 3.0})
-    Traceback (most recent call last):
-        ...
-    ValueError: quotes 'kl': give a text, or one number for each run
-    """
-    from .records import over_runs
-    for name, value in values.items():
-        if not isinstance(value, str):
-            if not hasattr(value, "__len__"):
-                raise ValueError(f"quotes {name!r}: give a text, or one number for each run")
-            mean, half = over_runs(value)
-            value = f"{mean:{'+' if sign else ''}.{digits}f} ± {half:.{digits}f}"
-        quote(name, value)

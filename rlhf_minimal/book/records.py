@@ -58,6 +58,23 @@ def interval(values, digits: int = 2) -> str:
     return " ± ".join(f"{v:.{digits}f}" for v in over_runs(values)).replace("-", "−")
 
 
+def quotes(values: dict, digits: int = 2, *, sign: bool = False) -> None:
+    """`quote` of several: {name: text}, or {name: one number for each run}, told as `quote_runs` tells them.
+
+    >>> quotes({"kl": 3.0})
+    Traceback (most recent call last):
+        ...
+    ValueError: quotes 'kl': give a text, or one number for each run
+    """
+    for name, value in values.items():
+        if isinstance(value, str):
+            quote(name, value)
+        elif hasattr(value, "__len__"):
+            quote_runs({name: value}, digits=digits, sign=sign)
+        else:
+            raise ValueError(f"quotes {name!r}: give a text, or one number for each run")
+
+
 def quote_runs(found: dict, *, digits: int = 2, sign: bool = False, percent: bool = False) -> None:
     """`quote` the mean of each {name: one value for each run} with half of its 95 % interval over runs: "1.50 ± 0.25".
 

@@ -227,10 +227,8 @@ def test_available_says_how_to_get_a_model_or_raises_in_ci(tmp_path, switches, c
 
 
 def test_quotes_tell_runs_as_mean_and_interval(monkeypatch):
-    import sys
-
-    from rlhf_minimal.book import quote as module  # the function has the module's name
+    from rlhf_minimal.book import records
     found = {}
-    monkeypatch.setattr(sys.modules["rlhf_minimal.book.quote"], "quote", lambda name, text: found.update({name: text}))
-    module.__globals__["quotes"]({"gain": [1.0, 2.0, 3.0], "said": "92 %"}, 1, sign=True)
+    monkeypatch.setattr(records, "quote", lambda name, text: found.update({name: text}))
+    records.quotes({"gain": [1.0, 2.0, 3.0], "said": "92 %"}, 1, sign=True)
     assert found == {"gain": "+2.0 ± 2.5", "said": "92 %"}

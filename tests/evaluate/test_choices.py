@@ -1,9 +1,8 @@
 import pytest
 import torch
 
-from rlhf_minimal.evaluate import choices, formats, judges
+from rlhf_minimal.evaluate import choices
 from rlhf_minimal.evaluate.exact import exact_model
-from rlhf_minimal.village import FACTS, Annotator
 
 
 class Letters:
@@ -35,30 +34,11 @@ def test_rules_and_letters():
     assert choices.lettered("Which?", ["x", "y", "z"]).endswith("C. z\nAnswer:")
 
 
-def test_facts_have_one_right_sentence_each():
-    rows = formats.facts()
-    assert len(rows) == len(FACTS) == 120 and formats.facts(1) != rows
-    for row in rows:
-        assert formats.exact_match(row, row["reference"]) and row["options"][0] == row["reference"]
-        assert [formats.names_fact(row, text) for text in row["options"]] == [True, False, False, False]
-    assert not formats.exact_match(rows[0], rows[0]["reference"] + " ")
-
-
-def test_verdicts_cancel_the_order():
-    prompts = ["What does the fox eat?"] * 40
-    first = Annotator(temperature=1e-3, position_bias=1e6)
-    assert judges.verdicts(first, prompts, ["x"] * 40, ["y"] * 40).tolist() == [0.5] * 40
-    wordy = Annotator(temperature=1e-3, gold_weight=0.0, length_bias=1.0)
-    assert judges.verdicts(wordy, prompts, ["one two three"] * 40, ["one"] * 40).mean() == 1
-
-
 @pytest.mark.parametrize("call", [
     lambda: choices.option_logps(None, Letters(), ["a"], [["b"], ["a"]]),
     lambda: choices.option_logps(None, Letters(), ["a", "b"], [["b"], ["a", "b"]]),
     lambda: choices.option_logps(None, Letters(), ["a"], [["b", ""]]),
-    lambda: choices.chosen(torch.zeros(1, 2), torch.ones(1, 2), "first"), lambda: choices.lettered("Which?", ["x"]),
-    lambda: formats.ask(None, None, [], "no place"), lambda: judges.verdicts(Annotator(), ["a"], ["b"], []),
-    lambda: judges.stored_answers(None, 5000)])
+    lambda: choices.chosen(torch.zeros(1, 2), torch.ones(1, 2), "first"), lambda: choices.lettered("Which?", ["x"])])
 def test_bad_input(call):
     with pytest.raises(ValueError):
         call()

@@ -116,3 +116,18 @@ def test_a_forgotten_criterion_falls_to_chance(some):
     assert whole > chance + 0.3 and without < chance + 0.1
     with pytest.raises(ValueError, match="no criterion"):
         judges.left_out(some, "charm", "story")
+
+
+def test_verdicts_cancel_the_order():
+    prompts = ["What does the fox eat?"] * 40
+    first = Annotator(temperature=1e-3, position_bias=1e6)
+    assert judges.verdicts(first, prompts, ["x"] * 40, ["y"] * 40).tolist() == [0.5] * 40
+    wordy = Annotator(temperature=1e-3, gold_weight=0.0, length_bias=1.0)
+    assert judges.verdicts(wordy, prompts, ["one two three"] * 40, ["one"] * 40).mean() == 1
+
+
+def test_bad_calls_of_verdicts_and_stored_answers():
+    with pytest.raises(ValueError, match="one of each"):
+        judges.verdicts(Annotator(), ["a"], ["b"], [])
+    with pytest.raises(ValueError, match="5000 prompts"):
+        judges.stored_answers(None, 5000)
