@@ -137,7 +137,7 @@ claim("on all five seeds RLOO and GRPO end above the start, and copying above RL
 # | $r(y)$ | score of the answer | `score` |
 # | $\nabla\log\pi(y)$ | its *push*: the direction that makes $y$ more likely fastest | `push` |
 #
-# To check it, take a real GPT-2 with three tokens, `a`, `b` and a full stop that ends the answer, and room for three: fifteen possible answers. Each gets a random mark around 3, as a rater might give.
+# To check it, take a real GPT-2 with three tokens, `a`, `b` and a full stop that ends the answer, and room for three: fifteen possible answers. Each gets a random mark around 3.
 
 # %%
 world, policy = exact.World(), exact.exact_model(run.seed)
@@ -262,7 +262,7 @@ claim("after thirty passes the clipped policy is nearer to the old one",
 show(gradients.one_action())
 
 # %% [markdown]
-# (The numbers are made up.) With one score at the end and no discount, both readings have the same mean gradient, provided that the critic is right. A wrong critic that is believed bends the direction. Here one learns by averaging the scores of the answers that it has seen:
+# (Made-up numbers.) With one score at the end and no discount, both readings have the same mean gradient, provided that the critic is right. A wrong critic that is believed bends the direction. Here one learns by averaging the scores of the answers that it has seen:
 
 # %%
 sizes = (3, 10, 30, 100, 300, 1000)
@@ -314,7 +314,7 @@ show(gradients.clouds(clouds, true))
 # %% tags=["hide-input"]
 rlhf.book.settled(
     "b", "A is RLOO, C is REINFORCE without a baseline: exact on average, and noisy. "
-    "B is GRPO: calm here, but tilted. The standard deviation comes from the same scores "
+    "B is GRPO: calm here, but tilted. The standard deviation comes from the scores "
     "that it divides, and the mean of a quotient is not the quotient of the means. The "
     "length gives long answers less weight. More groups average out noise, not tilt.")
 worlds = [bench.measured(methods[k]) for k in ("RLOO", "GRPO", "copy the best")]
