@@ -106,7 +106,7 @@ def one_step(scores: Sequence[float] = (3, 0, 3, -2), alt: str = ""):
         arrow(ax, (2.1, middle), (2.42, y), color="#9aa0aa")
         box(ax, 2.45, y - 0.19, 1.05, 0.38, f"answer {i + 1}", "plain", 11.5)
         note(ax, 4.08, y, number(score, 0), 12.5, color=BLACK)
-        note(ax, 4.85, y, _signed(weight), 12.5, bold=True, color="#00664a" if weight > 0 else "#a34200")
+        note(ax, 4.85, y, _signed(weight, 2), 12.5, bold=True, color="#00664a" if weight > 0 else "#a34200")
         _pointer(ax, (5.78 + 0.13 * weight, y), (5.78, y), color, 2.4, 15)
         ax.plot([5.78], [y], "o", color=BLACK, markersize=3.5)
     note(ax, 6.35, 0.22, "← less · more likely →", 10.5, "right")
@@ -114,9 +114,9 @@ def one_step(scores: Sequence[float] = (3, 0, 3, -2), alt: str = ""):
     return fig
 
 
-def _signed(x):
-    """A number with its sign and one decimal."""
-    return ("+" if x >= 0 else "") + number(x, 1)
+def _signed(x, digits=1):
+    """A number with its sign."""
+    return ("+" if x >= 0 else "") + number(x, digits)
 
 
 def one_action(tokens: Sequence[str] = ("I", "will", "not", "help", "."),
@@ -224,7 +224,8 @@ def two_tilts(solved: Sequence[float], pulls: Mapping[str, Sequence[float]], cli
     below.margins(y=0.25)
     below.set_xlabel("right answers, per cent (training goes right)")
     below.set_title("mean tokens of the wrong answers", fontsize=11.5, fontweight="normal", color="#444b57")
-    fig.suptitle("÷ std re-weighs prompts;\n÷ length leaves longer mistakes", x=0.01, ha="left", fontsize=12.5, fontweight="bold")
+    fig.suptitle("÷ std re-weighs prompts; at equal success,\n÷ length leaves longer mistakes", x=0.01, ha="left", fontsize=12.5,
+                 fontweight="bold")
     fig.alt = alt or ("Two line plots. Above, pull over true gradient against success rate: flat for RLOO, a bowl for division by "
-                      "the standard deviation. Below, length of wrong answers while training: longer with division by length")
+                      "the standard deviation. Below, length of wrong answers against success: longer with division by length")
     return fig

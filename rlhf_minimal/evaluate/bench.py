@@ -7,7 +7,7 @@ groups can be listed, so mean and noise of the gradient are sums, not estimates.
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -51,12 +51,31 @@ def group_gradient(world: World, model: nn.Module, weigh: Weigh, score: Tensor, 
     return mean, (square - mean @ mean).clamp(min=0).sqrt().item()
 
 
+def measured(weigh: Weigh, seeds: Sequence[int] = range(5), *, group_size: int = 4) -> dict[str, list[float]]:
+    """In the world of each seed, `exact_model(seed)` with normal scores around 3: `degrees` between the mean gradient and
+    grad J, and `noise`, in units of the length of that mean."""
+    found = {"degrees": [], "noise": []}
+    for seed in seeds:
+        world, model = World(), exact_model(seed)
+        score = 3 + torch.randn(len(world), generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        mean, noise = group_gradient(world, model, weigh, score, group_size=group_size)
+        found["degrees"].append(compare(mean, gradient(world.expected(model, score), model))["degrees"])
+        found["noise"].append(noise / mean.norm().item())
+    return found
+
+
 def tilt(weigh: Weigh, seed: int, *, group_size: int = 4) -> float:
-    """Degrees between the mean gradient and grad J in the world of a seed: `exact_model(seed)`, normal scores around 3."""
-    world, model = World(), exact_model(seed)
-    score = 3 + torch.randn(len(world), generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    mean, _ = group_gradient(world, model, weigh, score, group_size=group_size)
-    return compare(mean, gradient(world.expected(model, score), model))["degrees"]
+    """The `degrees` of `measured` for one seed."""
+    return measured(weigh, (seed,), group_size=group_size)["degrees"][0]
+
+
+def group_average(
+    world: World, model: nn.Module, value: Callable[[Tensor], Tensor], score: Tensor, *, group_size: int = 4,
+) -> Tensor:
+    """The expected value of a group, `value(scores (groups, G)) -> (groups,)`, over all N**G groups; with a graph, so that
+    its gradient is that of the policy's choice of answers."""
+    rows = torch.cartesian_prod(*[torch.arange(len(world))] * group_size).view(-1, group_size)
+    return (world.seq_logp(model)[rows].sum(1).exp() * value(score[rows])).sum()
 
 
 def weights(weigh: Weigh, score: Tensor, length: Tensor, rows: Tensor) -> Tensor:

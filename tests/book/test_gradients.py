@@ -25,7 +25,7 @@ def test_the_fan_says_every_angle_and_who_is_straight():
 
 def test_one_step_weighs_by_the_others():
     said = words(gradients.one_step((3, 0, 3, -2)))
-    assert said.count("+2.7") == 2 and "−1.3" in said and "−4.0" in said
+    assert said.count("+2.67") == 2 and "−1.33" in said and "−4.00" in said
 
 
 def test_one_answer_as_one_action_or_as_many():

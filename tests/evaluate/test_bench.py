@@ -51,6 +51,20 @@ def test_the_mean_is_that_of_the_package_losses(setting):
 def test_the_tilt_of_a_seed_is_its_own():
     assert bench.tilt(rloo, 1) < 1e-4 and bench.tilt(grpo, 0) > 10
     assert bench.tilt(grpo, 0, group_size=3) != bench.tilt(grpo, 1, group_size=3)
+    assert bench.measured(rloo, [0], group_size=2)["noise"] < bench.measured(lambda r, n: r, [0], group_size=2)["noise"]
+
+
+def test_the_slope_of_a_group_average_is_the_push_weighted_by_it(setting):
+    world, model, score, true = setting
+    assert exact.compare(exact.gradient(bench.group_average(world, model, lambda r: r.mean(1), score, group_size=2), model),
+                         true)["error"] < 1e-10
+    marks = score.round()  # ties: the share that is best is no longer constant
+    share = exact.gradient(bench.group_average(
+        world, model, lambda r: (r == r.amax(1, keepdim=True)).double().mean(1), marks, group_size=2), model)
+    mean, _ = bench.group_gradient(
+        world, model, lambda r, n: (r == r.amax(1, keepdim=True)).double().mean(1, keepdim=True).expand_as(r), marks,
+        group_size=2)
+    assert share.norm() > 1e-3 and exact.compare(2 * mean, share)["error"] < 1e-10
 
 
 def test_mean_and_noise_against_a_loop_and_against_samples(setting):
