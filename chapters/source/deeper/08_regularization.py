@@ -1087,7 +1087,9 @@ for i in differ[:3]:
 # ```
 #
 # What one sees: in the reward, k1 *pays* for drift, and a larger β drifts faster. k3 still looks healthy, never negative,
-# and about right near the reference; far away it estimates $\chi^2-\mathrm{KL}$.
+# and about right near the reference; far away it estimates $\chi^2-\mathrm{KL}$,
+# and its $e^{\ell}$ grows without bound on answers that became likely. That fits the spikes that a reader of the book's code
+# [reports](https://github.com/natolambert/rlhf-book/issues/489); that it is their cause is our inference.
 
 # %%
 upside = {n: (p * TERMS[n](policy, reference)).sum().item()

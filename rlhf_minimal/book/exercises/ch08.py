@@ -241,8 +241,8 @@ def is_bug(answer, rng):
         raise Misconception("every run is called broken, also those with a clearly positive KL",
                             "a detector that always rings")
     if not any(said):
-        raise Misconception("a mean that lies many standard errors below zero goes through: no KL is negative, so the "
-                            "samples were not the policy's", "negative means are always noise")
+        raise Misconception("a mean that lies many standard errors below zero goes through: no KL is negative, so "
+                            "samples, mask, temperature or sign are wrong", "negative means are always noise")
     if says(lambda x: x.mean() < 0):
         raise Misconception("a true KL near zero gives a negative *estimate* half of the time; ask how many standard "
                             "errors below zero it is", "KL estimates cannot be negative")
