@@ -48,7 +48,7 @@ rlhf.book.predict(
 #
 # A person compares two answers to one prompt. Their *utilities* $u_1$ and $u_2$ say what the answers are worth to this person, the noise, or *temperature*, τ how often the person slips: the first is chosen with probability $\sigma\big((u_1-u_2)/\tau\big)$, where $\sigma(x)=1/(1+e^{-x})$.
 #
-# To our *noisy* person an answer is worth its true reward, but the noise is large. The *wordy* person has little noise, and adds a bonus: ten words more are worth 2.5 points. Here is a pair that the wordy one got wrong. <!-- fact -->
+# To our *noisy* person an answer is worth its true reward, but the noise is large. The *wordy* person has little noise, and adds a bonus: ten words more are worth 2.5 points. A pair that this one got wrong: <!-- fact -->
 
 # %% rlhf={"show": true}
 some = comparisons.stored()                        # answers, training and test pairs
@@ -188,7 +188,7 @@ claim("one number added to all answers of a prompt changes nothing",
 # %% [markdown]
 # The *push* on a pair is $\sigma(r_r-r_c)$, the probability of the other choice. A pair that the model had wrong pushes most, even where the label is the mistake.
 #
-# The last claim is the important one: only differences *within a prompt* enter. So a score of 3 does not mean "good"; it means "preferred to a score of 2 for the same prompt, with odds of $e^1\approx2.7$". (It is a utility divided by the noise τ: same taste, more noise, smaller scores.) A comparison cannot tell which prompts got good answers. Averages over *different* prompts cannot be compared; over the same prompts, as before and after filler, they can.
+# The last claim is the important one: only differences *within a prompt* enter. So a score of 3 does not mean "good"; it means "preferred to a score of 2 for the same prompt, with odds of $e^1\approx2.7$". (At best it is a utility divided by the noise τ: same taste, more noise, smaller scores.) A comparison cannot tell which prompts got good answers. Averages over *different* prompts cannot be compared; over the same prompts, as before and after filler, they can.
 
 # %% [markdown] rlhf={"part": "idea"}
 # > **Keep this.** A reward model is fitted to differences within a prompt. Compare scores within a prompt only.
@@ -254,7 +254,7 @@ claim("at sum − 1 it is worse, and on a cut answer that got no end token",
 #
 # ## Idea 3: More labels remove noise, not bias
 #
-# Both people are right in about three of four pairs. Why do their models differ? First an ideal student: it sees the very facts that the true reward is made of (is it true, is it rude, …) and the number of words, and has only to find their weights. Five sets of labels for each number of pairs: <!-- fact -->
+# Why do the models of two equally good teachers differ? First an ideal student: it sees the very facts that the true reward is made of (is it true, is it rude, …) and the number of words, and has only to find their weights. Five sets of labels for each number of pairs: <!-- fact -->
 
 # %%
 sizes = [32, 128, 512, 2048, len(some.train)]
@@ -288,7 +288,7 @@ for name, share in zip(("ideal", "ideal2", "real", "real2"), ends, strict=True):
 # %% [markdown]
 # The noisy person's slips cancel, and the ideal student becomes far better than its teacher: <!-- out ideal -->. In <!-- out same --> of the wordy person's errors the longer answer was chosen. There is little to average: the student ends where its teacher is (<!-- out ideal2 -->).
 #
-# So bias explains a ceiling near the teacher, but not why the real model stops at <!-- out real2 -->. Ask the head itself two questions, with labels that contain no error: <!-- fact -->
+# Bias explains a ceiling near the teacher, not why the real model stops at <!-- out real2 -->. Ask the head itself two questions, with labels that contain no error: <!-- fact -->
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
 exact = rlhf.village.Annotator(name="exact", temperature=0.01)
@@ -341,7 +341,7 @@ show(scores.where_labels(tokens, {
 # | process | is this step right? | each step, at its end |
 # | value | what will *this policy* still earn from here? | R, the return of this policy's own samples |
 #
-# (A *generative judge*, chapter 13, has no head: it is asked in words.) The reward model has the loss of idea 1, the value function learns by squared error, the other two by cross-entropy. The deeper notebook has these losses, and an outcome model that is calibrated on answers of its own policy only.
+# (A *generative judge*, chapter 13, has no head: it is asked in words.) The reward model has the loss of idea 1, the value function learns by squared error, the other two by cross-entropy. The deeper notebook has these losses, and an outcome model that is calibrated on its own policy's answers and not on another's.
 
 # %% [markdown] rlhf={"part": "wrong"}
 # > **Keep this.** Ask of every score: which token, which label, and whose answers was it trained on?
@@ -362,13 +362,14 @@ cured = some.states @ train(balanced)
 level = some.level(some.test)
 rows = {"noisy": (noisy, labels["noisy"], score["noisy"]),
         "wordy": (wordy, labels["wordy"], score["wordy"]),
-        "wordy, equal length only": (wordy, balanced, cured)}
+        "wordy, equal": (wordy, balanced, cured)}
 split = {name: [len(two), *(some.confirmed(s, person, some.test[on])
                             for on in (level, ~level)), some.interval(s)]
          for name, (person, two, s) in rows.items()}
-rlhf.book.table(split, ["labels", "new, equal length", "new, others", "the truth"],
-                corner="trained on", digits=dict.fromkeys(
-                    ["new, equal length", "new, others", "the truth"], "%"))
+rlhf.book.table(split, ["labels", "equal", "others", "truth"], corner="trained on",
+                digits=dict.fromkeys(["equal", "others", "truth"], "%"),
+                note="equal, others: new labels of its teacher, on test pairs of equal "
+                "length and on the others; truth: on all")
 for name, x in zip(("level", "other"), split["wordy"][1:3], strict=True):
     quote(name, f"{100 * x[0]:.0f} %")
 
@@ -379,7 +380,7 @@ claim("fewer, balanced labels of the same person make a better model; at equal l
       and split["wordy"][1][0] < split["wordy"][2][0] - 0.08, kind="T")
 
 # %% [markdown] rlhf={"part": "gpt2"}
-# At equal length the wordy person's model agrees with its own teacher in <!-- out level -->, elsewhere in <!-- out other -->. Throwing labels away made it better on the truth. That works for a bias that you have guessed; a bias that nobody thinks of stays.
+# At equal length the wordy person's model agrees with its own teacher in <!-- out level -->, elsewhere in <!-- out other -->. Throwing labels away made it better. That works for a bias that you have guessed; a bias that nobody thinks of stays.
 #
 # ## At GPT-2 size
 #
@@ -412,11 +413,11 @@ for name in ("noisy", "wordy"):
 quote("large.logp", f"{100 * large.right['log-probability']:.0f} %")
 
 # %% [markdown] rlhf={"part": "exercises"}
-# Four empty sentences raise the wordy person's score by <!-- out large.wordy --> on average, and on the truth its model is hardly better than a coin. The noisy person's model pays a little, too (<!-- out large.noisy -->); perhaps a thousand labels do not fix 576 weights. Here as well the log-probability under the model that wrote the answers agrees with the truth more often: <!-- out large.logp -->.
+# Four empty sentences raise the score of the wordy person's model by <!-- out large.wordy --> on average; on the truth it is hardly better than a coin. The noisy person's model pays a little, too (<!-- out large.noisy -->). Here as well the log-probability under the model that wrote the answers agrees with the truth more often: <!-- out large.logp -->.
 #
 # ## Exercises
 #
-# (7.1 to 7.6 are in the deeper notebook.)
+# (7.1 to 7.6: deeper notebook.)
 #
 # ### Exercise 7.7 · The pairwise loss with a margin
 #
@@ -473,7 +474,7 @@ check("7.8", words_needed, hidden=True)
 #
 # ### Exercise 7.9 · Judge a result
 #
-# A colleague reports: "Our reward model agrees with 84 % of held-out labels, and the policy's answers have become longer and longer during RL. Is it biased, or are long answers better?" Which test can tell? (a) More held-out labels of the same people. (b) Its accuracy, by trusted experts, on pairs of equal length and on the others. (c) The training loss. (d) Its mean score before and after RL. <!-- fact -->
+# A colleague reports: "Our reward model agrees with 84 % of held-out labels, and the policy's answers have become longer during RL. Is it biased, or are long answers better?" Which test can tell? (a) More held-out labels of the same people. (b) Its accuracy, by trusted experts, on pairs of equal length and on the others. (c) The training loss. (d) Its mean score before and after RL. <!-- fact -->
 
 # %% tags=["exercise"] nbgrader={"grade": false, "grade_id": "ex07-9", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def which_test():
