@@ -417,7 +417,7 @@ quote("large.logp", f"{100 * large.right['log-probability']:.0f} %")
 #
 # ## Exercises
 #
-# (7.1 to 7.6: deeper notebook.)
+# (7.1 to 7.6: deeper notebook.) <!-- fact -->
 #
 # ### Exercise 7.7 · The pairwise loss with a margin
 #
