@@ -65,8 +65,7 @@ def main():
         for k in range(SETS):
             labels = some.label(person, len(some.train), torch.Generator().manual_seed(k))
             weight = reward_model.fit_head(states[labels[:, 0]], states[labels[:, 1]], l2=L2)
-            score, unit = states @ weight, (states[rows] @ weight).std()
-            change = (longer @ weight - longer[0] @ weight) / unit
+            score, change = states @ weight, (longer - longer[0]) @ weight  # a difference of scores: log-odds
             curve[f"{name} {k}"] = [round(x, 4) for x in change.mean(1).tolist()]
             students[name][str(k)] = {"right": round(some.right(score), 4), "longer": round(some.longer(score), 4)}
             if k == 0:

@@ -14,7 +14,7 @@ from .plots import BLACK, GREEN, GREY, ORANGE, short
 def grown(prompt: str, sentences: list, scores, gold, *, note_below="", alt=""):
     """One answer that gets one more sentence in each row; at its right the change of its score, and its true reward.
 
-    sentences: the answer, then what is added; scores (changes, in standard deviations) and gold (true rewards): one number
+    sentences: the answer, then what is added; scores (changes) and gold (true rewards): one number
     for each row. Raises ValueError where the counts differ.
     """
     scores, gold = ([float(x) for x in values] for values in (scores, gold))
@@ -26,8 +26,8 @@ def grown(prompt: str, sentences: list, scores, gold, *, note_below="", alt=""):
         "model's score rises with each, while the true reward beside it stays as it was"))
     y = fig.get_figheight()
     note(ax, 0.1, y - 0.2, textwrap.shorten(prompt, 60, placeholder=" …"), 12, "left", bold=True, color=BLACK)
-    note(ax, 0.1, y - 0.55, "the answer, and what is added", 10.5, "left")
-    note(ax, left + 0.1, y - 0.55, "its score", 10.5, "left")
+    note(ax, 0.1, y - 0.55, "the answer; then, one after another:", 10.5, "left")
+    note(ax, left + 0.1, y - 0.55, "its score rises", 10.5, "left")
     note(ax, wide - 0.1, y - 0.55, "true reward", 10.5, "right")
     y -= 0.75
     most, span = max(*map(abs, scores), 1e-9), 1.15
@@ -94,6 +94,7 @@ def teacher_and_student(compute, *, bias: list, noise: list, pairs: list) -> Exp
         return f"teacher right in {100 * data[0]:.0f} %, student in {100 * data[1]:.0f} %"
 
     return Explorer(lambda **at: compute(**at), draw, say, title="the bias and the noise of the teacher, and the number of pairs",
-                    size=(6.0, 1.9), bias=bias, noise=noise, pairs=pairs, start={"bias": bias[0], "noise": noise[-1],
-                    "pairs": pairs[0]}, alt="Bars at three settings of bias, noise and number of pairs: how often the teacher "
-                    "and the student pick the truly better answer")
+                    size=(6.0, 1.9), bias=bias, noise=noise, pairs=pairs,
+                    start={"bias": bias[0], "noise": noise[len(noise) // 2], "pairs": pairs[-1]},
+                    alt="Bars at three settings of bias, noise and number of pairs: how often the teacher and the student pick "
+                    "the truly better answer")

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import village
-from ..chat import encode_prompt
+from ..chat import encode_completion, encode_prompt
 from ..data import collate_demonstrations
 from ..data.pool import Pool, pool
 from ..forward import hidden_states
@@ -95,15 +95,23 @@ class Comparisons:
         """(`right`, half width of its 95 % interval) over prompts: pairs of one prompt share answers, and are no new evidence."""
         two = self.test if two is None else two
         gap, real = (x[two[:, 0]] - x[two[:, 1]] for x in (score.double(), self.gold))
-        hit = (gap * real > 0).double() + 0.5 * (gap == 0).double()
+        return self._over_prompts((gap * real > 0).double() + 0.5 * (gap == 0).double(), two)
+
+    def _over_prompts(self, hit, two):
         _, prompt = self.answers.prompt[two[:, 0]].unique(return_inverse=True)
         off = torch.zeros(int(prompt.max()) + 1, dtype=hit.dtype).index_add_(0, prompt, hit - hit.mean())
         return hit.mean().item(), 1.96 * off.square().sum().sqrt().item() / len(hit)
 
-    def confirmed(self, score: Tensor, person) -> float:
-        """How often a score (A,) agrees with new labels of a person on the test pairs, on average over the person's noise."""
-        first, gap = self.prefers(person, self.test), score[self.test[:, 0]] - score[self.test[:, 1]]
-        return torch.where(gap > 0, first, torch.where(gap < 0, 1 - first, 0.5)).mean().item()
+    def confirmed(self, score: Tensor, person, two: Tensor | None = None) -> tuple[float, float]:
+        """How often a score (A,) agrees with new labels of a person on the test pairs (or `two`), on average over the
+        person's noise, and half the width of its 95 % interval over prompts."""
+        two = self.test if two is None else two
+        first, gap = self.prefers(person, two), score[two[:, 0]] - score[two[:, 1]]
+        return self._over_prompts(torch.where(gap > 0, first, torch.where(gap < 0, 1 - first, 0.5)), two)
+
+    def level(self, two: Tensor) -> Tensor:
+        """(N,) bool: the pairs of two answers that have the same number of words, within one."""
+        return (self.words[two[:, 0]] - self.words[two[:, 1]]).abs() <= 1
 
     def longer(self, score: Tensor) -> float:
         """Share of the test pairs of unequal length in which a score (A,) prefers the answer with more words."""
@@ -154,32 +162,42 @@ class Comparisons:
             raise ValueError(f"no pair among {len(labels)} whose chosen answer is worse by {least}")
         return found[0]
 
-    def row(self, place: int, tokenizer) -> list[int]:
-        """The ids that a reward model reads: prompt, answer and its end token."""
-        place = int(place)
+    def row(self, place: int, tokenizer, *, close: bool = True) -> list[int]:
+        """The ids that a reward model reads: prompt, text of the answer and an end token, as for the stored states.
+
+        An answer that was cut at its last token has no end token of its own; close=False leaves it so.
+        """
+        text = self.answers.texts(torch.tensor([int(place)]), tokenizer)[0]
         prompt = encode_prompt(tokenizer, self.answers.prompts[int(self.answers.prompt[place])])
-        return prompt + self.answers.ids[place, :self.answers.lengths[place]].tolist()
+        return prompt + encode_completion(tokenizer, text, eos=close or bool(self.answers.ended[place]))[0]
+
+    @property
+    def cut(self) -> Tensor:
+        """(n, 2) the test pairs in which an answer was cut at its last token, before it had ended."""
+        return self.test[(~self.answers.ended.bool())[self.test].any(1)]
 
     @torch.no_grad()
-    def read_at(self, model: nn.Module, tokenizer, two: Tensor, weight: Tensor, batch: int = 64) -> dict[str, float]:
-        """Pairs (N, 2) padded on the left, scored by one head at four places -> share right for each; a tie counts one half.
+    def read_at(self, model: nn.Module, tokenizer, two: Tensor, weight: Tensor, *, close: bool = True,
+                batch: int = 64) -> dict[str, tuple[float, float]]:
+        """Pairs (N, 2) padded on the left, scored by one head at four places -> `interval` of each; a tie counts one half.
 
         model: the one whose states the weight (H,) was fitted to. The places: the last real token; the sum of the attention
-        minus 1; the last column; the last id that is not the end token.
+        minus 1; the last column; the last id that is not the end token. close: as in `row`.
         """
         needed, place = two.unique(return_inverse=True)
         found: dict[str, list] = {}
         for some in needed.split(batch):
-            ids, on = pad_left([self.row(i, tokenizer) for i in some], tokenizer.eos_token_id)
+            ids, on = pad_left([self.row(i, tokenizer, close=close) for i in some], tokenizer.eos_token_id)
             states, rows = hidden_states(model, ids, on).double(), torch.arange(len(ids))
             for name, at in places(ids, on, tokenizer.eos_token_id).items():
                 found.setdefault(name, []).append(states[rows, at] @ weight.double())
         out = {}
         for name, parts in found.items():
             score = torch.cat(parts)
-            gap, real = (x[:, 0] - x[:, 1] for x in (score[place], self.gold[two]))
+            gap = score[place[:, 0]] - score[place[:, 1]]
             gap = torch.where(gap.abs() < 1e-5 * score.std(), 0.0, gap)  # a tie but for rounding
-            out[name] = ((gap * real > 0).double() + 0.5 * (gap == 0).double()).mean().item()
+            real = self.gold[two[:, 0]] - self.gold[two[:, 1]]
+            out[name] = self._over_prompts((gap * real > 0).double() + 0.5 * (gap == 0).double(), two)
         return out
 
     def show(self, two: Tensor, tokenizer) -> tuple[str, list[tuple[str, str, float]]]:

@@ -54,8 +54,11 @@ def test_who_sees_the_truth_is_always_right_and_a_coin_half_of_the_time(some):
     assert some.agreement(EXACT) == 1.0 and some.right(some.gold) == 1.0 and some.right(-some.gold) == 0.0
     assert some.right(torch.zeros(len(some.gold))) == 0.5
     assert 0.7 < some.agreement(NOISY) < 0.78 and 0.7 < some.agreement(WORDY) < 0.78
-    assert some.confirmed(some.gold, EXACT) == 1.0
-    assert some.confirmed(some.gold, NOISY) == pytest.approx(some.agreement(NOISY))
+    assert some.confirmed(some.gold, EXACT) == (1.0, 0.0)
+    assert some.confirmed(some.gold, NOISY)[0] == pytest.approx(some.agreement(NOISY))
+    level = some.level(some.test)
+    parts = [some.confirmed(some.words, WORDY, some.test[on]) for on in (level, ~level)]
+    assert 0 < level.sum() < len(level) and parts[0][0] < 0.6 < parts[1][0]
     assert some.longer(some.words) == 1.0
     harm = some.of("harmful")
     assert 50 < len(harm) < 300 and {some.answers.family(i) for i in harm.flatten()} == {"harmful"}
@@ -122,5 +125,24 @@ def test_four_places_and_what_they_cost(some):
     with torch.no_grad():
         score = {int(i): judge(*pad_left([some.row(i, tokenizer)])).item() for i in two.unique()}
     hits = [(score[i] - score[j]) * (some.gold[i] - some.gold[j]).item() > 0 for i, j in two.tolist()]
-    assert at["last real"] == at["last column"] == pytest.approx(sum(hits) / 8)
+    assert at["last real"] == at["last column"] and at["last real"][0] == pytest.approx(sum(hits) / 8)
     assert (comparisons.early_sums().gold < 3).any()
+
+
+def test_a_cut_answer_is_read_at_an_end_token_as_it_was_stored(some):
+    """One head has one accuracy: read again through left padding, it is that of the stored states."""
+    model, tokenizer = models.load("village-3m-sft")
+    cut = some.cut.unique()
+    cut = cut[~some.answers.ended.bool()[cut]]
+    assert len(some.cut) > 20 and len(cut) > 20
+    closed, left_open = ([some.row(i, tokenizer, close=close) for i in cut[:16]] for close in (True, False))
+    assert all(a == b + [tokenizer.eos_token_id] for a, b in zip(closed, left_open, strict=True))
+    whole = some.short(1)[0]
+    assert some.row(whole, tokenizer) == some.row(whole, tokenizer, close=False)  # it has its own end
+    read, wrong = (last_states(model, *pad_left(rows, tokenizer.eos_token_id)).double() for rows in (closed, left_open))
+    stored = some.states[cut[:16]]
+    assert (read - stored).abs().max() < 0.05 < 2 < (wrong - stored).abs().amax(1).min()
+    weight = some.head(NOISY)
+    again = some.read_at(model, tokenizer, some.cut, weight)["last real"]
+    assert again == pytest.approx(some.interval(some.states @ weight, some.cut))
+    assert some.read_at(model, tokenizer, some.cut, weight, close=False)["last real"][0] < again[0] - 0.05

@@ -45,7 +45,7 @@ from rlhf_minimal.book.plots import line_plot, recorded_plot
 from rlhf_minimal.chat import encode_completion, encode_prompt
 from rlhf_minimal.evaluate import comparisons, expected_calibration_error
 from rlhf_minimal.evaluate import spearman, sums, wilson
-from rlhf_minimal.evaluate.metrics import reliability
+from rlhf_minimal.evaluate.metrics import base_rate_shift, reliability
 from rlhf_minimal.reward_model import RewardModel, fit_head, pairwise_loss
 from rlhf_minimal.tensors import last_index, pad_right
 
@@ -416,7 +416,7 @@ claim("process_loss is the mean over all labelled steps", abs(
     process_reward.process_loss(logits, step_labels)[0].item() - by_hand) < 1e-12)
 
 # %% [markdown]
-# Now on the village's sums, as `village-3m-sft` writes them: digit by digit, with carries, and often wrong. Each sentence is a step; it is right if correct column addition has that sentence in this place. Both models are linear heads on frozen states (`sums.logistic`). Held-out and training sums share no result. The lesson shows where the outcome model is calibrated; here we ask what the *process* model knows, and what either is good for.
+# Now on the village's sums, as `village-3m-sft` writes them: digit by digit, with carries, and often wrong. Each sentence is a step; it is right if correct column addition has that sentence in this place. Both models are linear heads on frozen states (`sums.logistic`). Held-out and training sums share no result. Here we ask what the *process* model knows, and what either is good for; section 7.5 asks where the outcome model is calibrated.
 
 # %%
 start, tokenizer = rlhf.models.load("village-3m-sft")
@@ -585,6 +585,37 @@ claim("dividing the scores by a temperature fitted elsewhere lowers the calibrat
 
 # %% [markdown]
 # On average over ten label sets the calibration error falls by more than half (the line of numbers above), to about what chance alone would give bins of some hundred pairs. A single set can show much less: do not judge a temperature, or a model, by one ECE. And it repairs the *confidence* only: the order of the answers, right or wrong, stays.
+#
+# **Other answers, other base rate.** The outcome model of section 7.4 gives a probability, too. On new sums of the policy that it was trained on? On sums of an early checkpoint, which is mostly wrong? A *reliability curve* collects all tokens at which it says about 70 %, and asks whether 70 % of those answers end right. The third curve adds one constant to all logits. It is fitted to the early labels' own share of right results, and so shows what kind of error this is, not a cure that needs no labels.
+
+# %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
+early = comparisons.early_sums()
+early = early.take(~torch.isin(sums.total(early), sums.total(pool.take(~hold))))
+early = sums.read_pool(start, tokenizer, early)
+own, own_z = new.tokens(sums.logit(new.states, orm))
+far, far_z = early.tokens(sums.logit(early.states, orm))
+shift = base_rate_shift(far, far_z.mean().item())
+curves = {"policy: its own sums": (own, own_z), "rejected: early": (far, far_z),
+          "chosen: early, shifted": (far + shift, far_z)}
+found = {name: reliability(logit.sigmoid(), k) for name, (logit, k) in curves.items()}
+show(line_plot(found | {"reference: perfect": ([0, 1], [0, 1])},
+               x_label="predicted probability of a right result",
+               y_label="share that was right",
+               title="Most of the error is the base rate"),
+     "Reliability curves of an outcome model: near the diagonal on sums of its own "
+     "model, far below it on early ones, near it again after one shift.")
+
+# %%
+print(f"right results: {own_z.mean():.0%} of its own tokens, {far_z.mean():.0%} of the "
+      "early ones")
+fine, off, moved = (expected_calibration_error(logit.sigmoid(), k)
+                    for logit, k in curves.values())
+claim("the outcome model is calibrated on its own sums, not on the early ones; a "
+      "constant repairs over half", fine < 0.1 and off > fine + 0.1 and moved < off / 2,
+      {"own": fine, "early": off, "shifted": moved}, kind="T")
+
+# %% [markdown]
+# The model expects what it has seen. With so few right results among the early sums, little is left to be wrong about: one number for all of them would be calibrated as well.
 #
 # **Ensembles.** Five heads, each fitted on its own resample of the same labels. Where they disagree, the score is an accident of the sample. `ensemble` gives mean, minimum and spread; a pessimist optimises the minimum, or the mean minus the spread. Ten label sets.
 
@@ -1209,7 +1240,7 @@ check("7.6", price_of_a_word, hidden=True)
 # - **A score as a probability.** In two places the text reads a Bradley–Terry score as the probability of a good answer (chapter 5, lines 31 and 108); a third (line 56) says that only differences matter. Only σ of a *difference* is a probability.
 # - **The last token.** Text and code take the sum of the attention minus one: right for right padding only. The lesson shows what it reads under left padding.
 # - **Three ORM losses.** [eq:orm_token_loss](https://rlhfbook.com/c/05-reward-models#eq:orm_token_loss) averages within an answer, the code over all tokens of the batch, and [eq:orm_loss](https://rlhfbook.com/c/05-reward-models#eq:orm_loss) is the sigmoid of a mean logit: three numbers in section 7.4. Ours is the first.
-# - **PRM labels.** Binary and summed over steps in the equation, three classes and averaged in the code. Ours: binary, mean over labelled steps. The step data's alternatives are failure 3.
+# - **PRM labels.** A step's score depends on the steps before it ([#389](https://github.com/natolambert/rlhf-book/pull/389)). Binary and summed over steps in the equation, three classes and averaged in the code. Ours: binary, mean over labelled steps. The step data's alternatives are failure 3.
 # - **"Value or ORM."** The section after the table calls them different. On-policy, with a 0/1 reward at the end and γ = 1, they have one target: section 7.4.
 # - **Where the margin is.** Between two *answers'* ratings here, between *annotators* in the regularisation chapter. And $\binom K2^{-1}$ is a weight only while a prompt's pairs stay together.
 # - **One epoch** in the text, two in the preference configuration: see the loop.

@@ -364,7 +364,7 @@ def which_test(answer, rng):
         raise Misconception("the training loss says how well the labels are fitted, the bias included",
                             "a low loss is a true score")
     if chosen == "d":
-        raise Misconception("only differences within a prompt have a meaning; an average over prompts has none",
+        raise Misconception("the mean rises in RL whether the score is right or biased; it is the score that must be tested",
                             "the score is absolute")
     raise Misconception("give one of a, b, c, d", "no such option")
 
