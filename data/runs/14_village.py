@@ -4,7 +4,9 @@
 
 A seed draws the brief demonstrations, the training sums, the answers and the sums of the exam, which nobody has trained on.
 All arms have the same start, steps, rate and number of samples; "hole" alone starts from `village-3m-sft`, before the brief
-demonstrations, and "silent" after 24 steps of them instead of 10. An arm that is in the .json already is not run again.
+demonstrations, and "silent" after 24 steps of them instead of 10. "not The" and "digit" are the start itself, without any
+training: the first token of its answers is drawn from all tokens but "The", or from the ten digits. An arm that is in the
+.json already is not run again.
 """
 import argparse
 import json
@@ -19,7 +21,7 @@ from rlhf_minimal.advantages import leave_one_out
 from rlhf_minimal.book.records import stamp
 from rlhf_minimal.data import collate_demonstrations
 from rlhf_minimal.evaluate.exams import sums
-from rlhf_minimal.evaluate.passes import passes, ranks
+from rlhf_minimal.evaluate.passes import Passes, by_chance, passes, ranks
 from rlhf_minimal.logprobs import token_logps
 from rlhf_minimal.rollout import completion_logps
 from rlhf_minimal.sampling import answer
@@ -27,6 +29,7 @@ from rlhf_minimal.village import checkers
 
 HERE = Path(__file__).with_suffix(".json")
 STEPS, PROMPTS, GROUP, RATE, WARM, TOKENS, BRIEF, SILENT = 25, 8, 8, 1e-4, 10, 48, 10, 24
+KS = (1, 2, 4, 8, 16, 32, 64, 128)
 REWARDS = {"checker": checkers.right, "imitation": checkers.right, "format": checkers.states_a_result, "wrong": checkers.wrong,
            "coin": None, "silent": checkers.right, "hole": checkers.no_wrong_step}
 
@@ -63,20 +66,32 @@ class Village:
             optimizer.step()
         return model
 
-    def exam(self, model, n=16, reference=None):
+    def first(self, arm):
+        """The ids that the first token of an answer may have, or None where all of them may."""
+        the, = self.tokenizer.encode("The")
+        digits = [i for digit in "0123456789" for i in self.tokenizer.encode(digit)]
+        return {"not The": [i for i in range(len(self.tokenizer)) if i != the], "digit": digits}.get(arm)
+
+    def exam(self, model, n=16, reference=None, first=None):
         """What 48 new sums say: n answers at temperature 1, one at temperature 0."""
         prompts = sums(48, seed=self.seed)
-        found = passes(model, self.tokenizer, prompts, checkers.right, n=n, max_new_tokens=TOKENS, generator=self.fresh("exam"))
-        greedy = passes(model, self.tokenizer, prompts, checkers.right, n=1, max_new_tokens=TOKENS, temperature=0)
+        found = passes(model, self.tokenizer, prompts, checkers.right, n=n, max_new_tokens=TOKENS, first=first,
+                       generator=self.fresh("exam"))
+        greedy = passes(model, self.tokenizer, prompts, checkers.right, n=1, max_new_tokens=TOKENS, temperature=0,
+                        first=first)
         right = found.right.flatten().tolist()
         works = [bool(checkers.equations(text)) for text in found.texts]
-        out = {f"pass@{k}": round(found.at(k)[0], 4) for k in (1, 2, 4, 8, 16, 32, 64, 128) if k <= n} | {
+        out = {f"pass@{k}": round(found.at(k)[0], 4) for k in KS if k <= n} | {
             "vote 16": round(found.vote(16)[0], 4), "greedy": round(greedy.right.mean().item(), 4),
             "greedy works": share(bool(checkers.equations(t)) for t in greedy.texts), "works": share(works),
             "right with": share(r for r, w in zip(right, works, strict=True) if w),
             "right without": share(r for r, w in zip(right, works, strict=True) if not w),
             "tokens": round(found.tokens.double().mean().item(), 2),
             "states": share(checkers.states_a_result("", t) for t in found.texts)}
+        if n > 16:  # of the right answers those with working; and what the results would score on each other's sums
+            worked = Passes(prompts, found.texts, found.right * torch.tensor(works, dtype=torch.float32).view(-1, n), found.tokens)
+            out |= {f"worked pass@{k}": round(worked.at(k)[0], 4) for k in KS} | {
+                f"chance pass@{k}": round(by_chance(found, k), 4) for k in KS}
         if reference is not None:
             some = found.rollout.select(slice(0, None, 4))
             rank = ranks(reference, some)[some.mask.bool()]
@@ -138,7 +153,7 @@ def keep(path, seed, arm, exam, texts, log):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2, 3, 4])
-    parser.add_argument("--arms", nargs="*", default=["taught", "start", *REWARDS])
+    parser.add_argument("--arms", nargs="*", default=["taught", "start", "not The", "digit", *REWARDS])
     parser.add_argument("--into", type=Path, default=HERE, help="the file that the numbers go to")
     args = parser.parse_args()
     for arm in args.arms:
@@ -146,9 +161,10 @@ def main():
             if arm in kept(args.into).get("arms", {}).get(str(seed), {}):
                 continue
             run, began = Village(seed), time.process_time()
-            model = {"taught": run.taught, "start": run.start}.get(arm)
+            model = {"taught": run.taught, "start": run.start, "not The": run.start, "digit": run.start}.get(arm)
             policy, log = run.train(arm) if model is None else (model, [])
-            exam, texts = run.exam(policy, 128 if arm == "start" else 16, None if arm == "taught" else run.start)
+            exam, texts = run.exam(policy, 128 if arm == "start" else 16, None if log == [] and arm != "start" else run.start,
+                                   run.first(arm))
             print(seed, arm, exam, round(time.process_time() - began), "s", flush=True)
             keep(args.into, seed, arm, exam, texts, log)
 

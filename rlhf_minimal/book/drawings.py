@@ -568,10 +568,11 @@ def two_logs(logs: dict, prompt: str, texts: dict, *, title="", alt=""):
     return fig
 
 
-def answers_over_bars(prompt: str, texts: dict, bars: dict, *, title="", alt=""):
+def answers_over_bars(prompt: str, texts: dict, bars: dict, *, title="", alt="", span=None):
     """One prompt with its answers under each other {name: text}, below them panels of bars {title: {name: (value, half width)}}.
 
-    The second bar is the one that matters; the first and those below it are there to compare with.
+    The second bar is the one that matters; the first and those below it are there to compare with. span: the ends of every
+    x axis, where the panels have one unit.
     """
     fig, ax = canvas(7.4, 5.6, alt or "One request with the answers of "
                      f"{', '.join(name.split(':')[0] for name in texts)} under each other; below them bars with "
@@ -598,6 +599,11 @@ def answers_over_bars(prompt: str, texts: dict, bars: dict, *, title="", alt="")
         side.set_title(head, fontsize=12.5, fontweight="normal")
         side.set_yticks(range(len(names))[::-1], names if k == 0 else [""] * len(names), fontsize=12.5)
         side.tick_params(length=0, labelsize=12)
+        if span is not None:
+            low, high = span
+            side.set_xlim(low, high)
+            ticks = low, (low + high) / 2, high
+            side.set_xticks(ticks, [f"{x:g}" for x in ticks])
     return fig
 
 

@@ -49,6 +49,7 @@ def over_runs(values) -> tuple[float, float]:
     return mean, STUDENT[len(values)] * (variance / len(values)) ** 0.5
 
 
+<<<<<<< HEAD
 def interval(values, digits: int = 2) -> str:
     """2 to 10 independent runs -> "−0.33 ± 0.22": their mean and half of its 95 % interval (`over_runs`).
 
@@ -85,6 +86,15 @@ def quote_runs(found: dict, *, digits: int = 2, sign: bool = False, percent: boo
         form = "{:.0f} ± {:.0f} %" if percent else f"{{:{'+' if sign else ''}.{digits}f}} ± {{:.{digits}f}}"
         factor = 100 if percent else 1
         quote(name, form.format(factor * mean, factor * half).replace("-", "−"))
+=======
+def plus_minus(found: tuple[float, float], digits: int = 2) -> str:
+    """(mean, half width) as a sentence has it.
+
+    >>> plus_minus((-0.06, 0.07))
+    '−0.06 ± 0.07'
+    """
+    return " ± ".join(f"{x:.{digits}f}" for x in found).replace("-", "−")
+>>>>>>> r14
 
 
 class Recorded(SimpleNamespace):
@@ -141,6 +151,16 @@ class Recorded(SimpleNamespace):
     def rise(self, column: str) -> list:
         """Last value minus first value of a column, one number for each seed."""
         return [y[-1] - y[0] for y in self.seeds(column)]
+
+    def ahead(self, arm: str, other: str, what: str) -> tuple[float, float]:
+        """(mean, half width of its 95 % interval over seeds) of what one arm has more than another: paired by seed."""
+        pairs = zip(self.values("arms", arm, what), self.values("arms", other, what), strict=True)
+        return over_runs([x - y for x, y in pairs])
+
+    def regained(self, arm: str, start: str, end: str, what: str) -> list:
+        """The part of the way from `start` to `end` that an arm covers, one number for each seed."""
+        found = self.values("arms", [arm, start, end], what)
+        return [(x - low) / (high - low) for x, low, high in found]
 
     def gaps(self, part: str, family: str, high: str, low: str, what: str = "score", digits: int = 1) -> str:
         """Range over the seeds of what one of two entries of `part` has more than the other: "0.4 to 0.9"."""

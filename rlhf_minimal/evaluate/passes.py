@@ -13,11 +13,13 @@ from torch import Tensor, nn
 
 from .. import sft
 from ..advantages import leave_one_out
+from ..chat import encode_prompt, end_ids
 from ..data import collate_demonstrations
 from ..forward import next_token_logits, put_back
 from ..models import copy_of
 from ..rollout import Rollout, completion_logps
-from ..sampling import answer
+from ..sampling import answer, sample
+from ..tensors import pad_left, positions
 from ..village import checkers
 from .exams import clustered, sums
 from .metrics import pass_at_k, pass_hat_k
@@ -109,13 +111,58 @@ def answering_briefly(
 def passes(
     model: nn.Module, tokenizer, prompts: Sequence[str], check: Callable[[str, str], float], *, n: int = 16,
     max_new_tokens: int = 48, temperature: float = 1.0, generator: torch.Generator | None = None,
+    first: Sequence[int] | None = None,
 ) -> Passes:
-    """Let a model answer each prompt n times; `check(prompt, text)` says 1 or 0."""
+    """Let a model answer each prompt n times; `check(prompt, text)` says 1 or 0.
+
+    first: the ids that the first token of an answer is drawn from (default: all); the model then goes on freely, and the
+    result has no rollout, because its answers were not drawn from the model alone.
+    """
     prompts = list(prompts)
+    if first is not None:
+        texts, tokens = opened(model, tokenizer, prompts, first, n, max_new_tokens, temperature, generator)
+        right = torch.tensor([check(prompts[i // n], text) for i, text in enumerate(texts)]).view(-1, n)
+        return Passes(prompts, texts, right, tokens.view(-1, n))
     rollout = answer(model, tokenizer, prompts, n=n, max_new_tokens=max_new_tokens, temperature=temperature, generator=generator)
     texts = rollout.texts(tokenizer)
     right = torch.tensor([check(prompts[i // n], text) for i, text in enumerate(texts)]).view(-1, n)
     return Passes(prompts, texts, right, rollout.mask.sum(1).view(-1, n), rollout)
+
+
+@torch.no_grad()
+def opened(
+    model: nn.Module, tokenizer, prompts: Sequence[str], first: Sequence[int], n: int, max_new_tokens: int, temperature: float,
+    generator: torch.Generator | None,
+) -> tuple[list[str], Tensor]:
+    """(texts, their tokens): n answers to each prompt whose first token is drawn from the ids `first`, the rest freely."""
+    asked = [encode_prompt(tokenizer, prompt) for prompt in prompts]
+    ids, attention = pad_left(asked)
+    logits = model(ids, attention_mask=attention, position_ids=positions(attention)).logits[:, -1].float()
+    barred = torch.ones(logits.shape[1], dtype=torch.bool)
+    barred[list(first)] = False
+    logits = logits.masked_fill(barred, -torch.inf)
+    if temperature == 0:
+        opening = logits.argmax(1, keepdim=True).expand(-1, n)
+    else:
+        opening = torch.multinomial((logits / temperature).softmax(1), n, replacement=True, generator=generator)
+    rows = [[*ids, token] for ids, tokens in zip(asked, opening.tolist(), strict=True) for token in tokens]
+    rest = sample(model, rows, max_new_tokens=max_new_tokens - 1, eos_id=end_ids(tokenizer, model), temperature=temperature,
+                  generator=generator)
+    ends = zip(opening.flatten().tolist(), rest.texts(tokenizer), strict=True)
+    return [tokenizer.decode([token]) + text for token, text in ends], 1 + rest.mask.sum(1)
+
+
+def by_chance(found: Passes, k: int) -> float:
+    """pass@k of answers that do not know their question: each question is given the results stated for all the others.
+
+    A question whose result is stated in a share q of the answers to other questions is solved with 1 - (1 - q)^k.
+    """
+    said = [stated(text) for text in found.texts]
+    hits = []
+    for i, prompt in enumerate(found.prompts):
+        others = said[:i * found.n] + said[(i + 1) * found.n:]
+        hits.append(others.count(str(checkers.asked(prompt))) / len(others))
+    return sum(1 - (1 - q) ** k for q in hits) / len(hits)
 
 
 @torch.no_grad()

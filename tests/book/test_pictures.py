@@ -9,7 +9,7 @@ from matplotlib.patches import FancyBboxPatch  # noqa: E402
 
 from rlhf_minimal.book import drawings, plots  # noqa: E402
 from rlhf_minimal.book.output import picture  # noqa: E402
-from rlhf_minimal.book.records import Recorded, mean_and_range, over_runs, recorded, running_means, stamp, unnamed_logs  # noqa: E402
+from rlhf_minimal.book.records import Recorded, mean_and_range, over_runs, plus_minus, recorded, running_means, stamp, unnamed_logs  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
@@ -187,6 +187,8 @@ DRAWN = {
     "over": lambda: drawings.answers_over_bars(PROMPTS[0], {n: t[0] for n, t in TWO.items()}, {
         "flatters, %": {"blind draw": (8, 1), "best of 16": (66, 5)},
         "true reward": {"blind draw": (1.8, 0.1), "best of 16": (1.5, 0.2)}}, title="Forty labels"),
+    "same axis": lambda: drawings.answers_over_bars(PROMPTS[0], {n: t[0] for n, t in TWO.items()}, {
+        head: {"start": (0.1, 0.1), "checker": (0.6, 0.2)} for head in ("pass@1", "pass@16")}, span=(0, 1)),
     "down": lambda: drawings.pipeline(drawings.TRAINING, down=True), "forms": lambda: drawings.forms(title="Pink and blue"),
     "trimmed": lambda: drawings.trimmed(PROMPTS, [("base", ["Do it.\nUser: " + "word " * 40, ""], [-2, 0]),
                                                   ("SFT", ["word " * 30, "Pull them out."], [1, 3])], title="Two models"),
@@ -322,6 +324,15 @@ def test_without_scores_the_cards_do_not_say_which_is_better():
     assert not any("true reward" in t for t in texts)
     faces = {p.get_facecolor() for p in drawings.answers(PROMPTS, TWO).axes[0].patches}
     assert len(faces) == 1
+
+
+def test_what_one_arm_has_more_than_another_is_paired_by_seed():
+    run = recorded("14_village")
+    pairs = zip(run.values("arms", "checker", "pass@1"), run.values("arms", "start", "pass@1"), strict=True)
+    assert run.ahead("checker", "start", "pass@1") == over_runs([x - y for x, y in pairs])
+    assert run.regained("checker", "start", "checker", "works") == [1.0] * 5
+    assert run.regained("start", "start", "checker", "works") == [0.0] * 5
+    assert plus_minus((-0.5, 0.25), 1) == "−0.5 ± 0.2" and run.ahead("start", "start", "works") == (0.0, 0.0)
 
 
 def test_intervals_over_runs_are_student_s():

@@ -11,6 +11,7 @@ from rlhf_minimal.evaluate.metrics import pass_at_k, pass_hat_k
 from rlhf_minimal.evaluate.passes import (
     Passes,
     answering_briefly,
+    by_chance,
     gradient_norms,
     passes,
     ranks,
@@ -36,6 +37,30 @@ def test_at_is_the_mean_over_questions_of_the_unbiased_estimates():
     assert half == pytest.approx(1.96 * torch.tensor(want).std().item() / 3 ** 0.5)
     assert found.all_of(2)[0] == pytest.approx(sum(pass_hat_k(4, c, 2) for c in (1, 2, 0)) / 3)
     assert found.all_of(1)[0] == pytest.approx(found.at(1)[0])
+
+
+def test_by_chance_deals_out_the_results_of_the_other_questions():
+    found = made([[1, 1], [0, 0], [0, 0]], [f"The result is {x}." for x in (3, 3, 3, 9, 9, 9)])
+    found.prompts = ["1 + 2", "4 + 5", "8 + 8"]
+    shares = 1 / 4, 2 / 4, 0.0              # 3 among (3, 9, 9, 9); 9 among (3, 3, 9, 9); 16 nowhere
+    for k in (1, 4):
+        assert by_chance(found, k) == pytest.approx(sum(1 - (1 - q) ** k for q in shares) / 3)
+
+
+def test_the_first_token_of_an_answer_can_be_restricted():
+    model, tokenizer = models.load("village-3m-sft")
+    asked, check = ["What is 61 + 46?", "Add 10 and 11."], lambda prompt, text: float(text.startswith("The"))
+    the, = tokenizer.encode("The")
+    for temperature in (0, 1):
+        draw = {"n": 3, "max_new_tokens": 6, "temperature": temperature}
+        only = passes(model, tokenizer, asked, check, first=[the], generator=torch.Generator().manual_seed(0), **draw)
+        never = passes(model, tokenizer, asked, check, first=[i for i in range(len(tokenizer)) if i != the],
+                       generator=torch.Generator().manual_seed(0), **draw)
+        assert only.right.all() and not never.right.any() and only.rollout is None
+        assert only.tokens.shape == (2, 3) and 1 <= only.tokens.min() and only.tokens.max() <= 6
+    free = passes(model, tokenizer, asked, check, n=1, max_new_tokens=6, temperature=0)
+    all_of_them = passes(model, tokenizer, asked, check, n=1, max_new_tokens=6, temperature=0, first=range(len(tokenizer)))
+    assert free.texts == all_of_them.texts
 
 
 def test_gain_pairs_the_questions():

@@ -16,7 +16,8 @@ def by_counting(steps, stated):
 
 RIGHT = {
     "14.1": [lambda n, c, k: math.comb(c, k) / math.comb(n, k), all_right_product],
-    "14.2": [lambda p, g: p**g + (1 - p) ** g, lambda p, g: sum(x**g for x in (p, 1 - p))],
+    "14.2": [lambda w, luck, k: (1 - w) ** k - (1 - w - luck) ** k,
+             lambda w, luck, k: (1 - (1 - w - luck) ** k) - (1 - (1 - w) ** k)],
     "14.3": [lambda steps, stated: float(stated and len(steps) >= 2 and all(steps)), by_counting],
 }
 
@@ -30,11 +31,13 @@ WRONG = {  # {exercise: {the misconception's name: answer}}
         "the wrong kind of answer": lambda n, c, k: "many",
     },
     "14.2": {
-        "only failure is silent": lambda p, g: (1 - p) ** g,
-        "only success is silent": lambda p, g: p**g,
-        "upside down": lambda p, g: 1 - p**g - (1 - p) ** g,
-        "size is chance": lambda p, g: 1 - p * (1 - p),
-        "another share": lambda p, g: 0.5,
+        "any luck": lambda w, luck, k: 1 - (1 - luck) ** k,
+        "all of pass@k": lambda w, luck, k: 1 - (1 - w - luck) ** k,
+        "the other part": lambda w, luck, k: 1 - (1 - w) ** k,
+        "as if independent": lambda w, luck, k: (1 - w) ** k * (1 - (1 - luck) ** k),
+        "upside down": lambda w, luck, k: (1 - w - luck) ** k - (1 - w) ** k,
+        "one answer": lambda w, luck, k: luck,
+        "another share": lambda w, luck, k: 0.5,
     },
     "14.3": {
         "the hole is open": lambda steps, stated: float(stated and all(steps)),

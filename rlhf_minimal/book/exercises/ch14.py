@@ -1,4 +1,4 @@
-"""Checks of chapter 14: pass^k from counts, groups that teach nothing, a checker whose hole is closed."""
+"""Checks of chapter 14: pass^k from counts, luck in pass@k, a checker whose hole is closed."""
 
 import math
 
@@ -41,24 +41,30 @@ def all_right(answer, rng):
     raise Misconception("sets of k right answers, divided by all sets of k answers, are not this", "another count")
 
 
-def _group(rng):
-    return float(rng.uniform(0.02, 0.98)), int(rng.integers(2, 17))
+def _two_ways(rng):
+    w, luck = (float(x) for x in rng.uniform(0.01, 0.3, 2))
+    return w, luck, int(rng.integers(2, 33))
 
 
-def silent(answer, rng):
-    """14.2: the share of groups whose rewards are all equal."""
-    cases = _cases(answer, _group, rng)
-    if _all(cases, lambda p, g: p**g + (1 - p) ** g):
+def only_luck(answer, rng):
+    """14.2: the chance that k answers hold a right one, but none with working."""
+    cases = _cases(answer, _two_ways, rng)
+    if _all(cases, lambda w, luck, k: (1 - w) ** k - (1 - w - luck) ** k):
         return
-    if _all(cases, lambda p, g: (1 - p) ** g):
-        raise Misconception("a group of right answers only is silent as well", "only failure is silent")
-    if _all(cases, lambda p, g: p**g):
-        raise Misconception("a group of wrong answers only is silent as well", "only success is silent")
-    if _all(cases, lambda p, g: 1 - p**g - (1 - p) ** g):
-        raise Misconception("this is the share of groups that do teach something", "upside down")
-    if _all(cases, lambda p, g: 1 - p * (1 - p)):
-        raise Misconception("p(1 − p) is the size of the signal, not the chance that it is there", "size is chance")
-    raise Misconception("all right, or all wrong: the two cases do not add up to this", "another share")
+    if _all(cases, lambda w, luck, k: 1 - (1 - luck) ** k):
+        raise Misconception("this counts every sum with a lucky answer, also those that working solves too", "any luck")
+    if _all(cases, lambda w, luck, k: 1 - (1 - w - luck) ** k):
+        raise Misconception("this is pass@k: right in either way", "all of pass@k")
+    if _all(cases, lambda w, luck, k: 1 - (1 - w) ** k):
+        raise Misconception("this is what working solves", "the other part")
+    if _all(cases, lambda w, luck, k: (1 - w) ** k * (1 - (1 - luck) ** k)):
+        raise Misconception("an answer is either worked or lucky: where none is worked, luck has the share l / (1 − w)",
+                            "as if independent")
+    if _all(cases, lambda w, luck, k: (1 - w - luck) ** k - (1 - w) ** k):
+        raise Misconception("this is below zero: the two are exchanged", "upside down")
+    if _all(cases, lambda w, luck, k: luck):
+        raise Misconception("this is for one answer; k answers are drawn", "one answer")
+    raise Misconception("no worked answer, minus no right answer at all, is not this", "another share")
 
 
 def _written(rng):
@@ -91,4 +97,4 @@ def repaired_checker(answer, rng):
     raise Misconception("the reward differs from 'a result, at least two additions, and all of them hold'", "another checker")
 
 
-CHECKS = {"14.1": all_right, "14.2": silent, "14.3": repaired_checker}
+CHECKS = {"14.1": all_right, "14.2": only_luck, "14.3": repaired_checker}
