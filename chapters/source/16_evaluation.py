@@ -96,7 +96,7 @@ for m in s:
     quote(f"exact.{m}", f"{100 * s[m][exact]:.0f} %")
 
 # %% [markdown] rlhf={"part": "idea"}
-# With `User: … Assistant:` both know nearly everything. Asked with the question alone, the finetuned model writes nothing, and the base model goes on with a transcript or another text. Exact match accepts <!-- out exact.base --> of the base model's answers and <!-- out exact.finetuned --> of the finetuned one's: now the base model looks better. The finetuned one says the same facts in other words.
+# With `User: … Assistant:` both know nearly everything. Asked with the question alone, the finetuned model writes nothing, and the base model goes on with a transcript or another text. Exact match accepts <!-- out exact.base --> of the base model's answers and <!-- out exact.finetuned --> of the finetuned one's: now the base model looks better. The first rule finds nearly all of these same answers right: the finetuned model says the facts in other words.
 #
 # The last row samples nothing. *Log-likelihood scoring* compares the log-probabilities of four sentences after the question, one of them true, and counts how often the true one wins. It finds the knowledge that the question alone did not bring out.
 #
@@ -132,7 +132,7 @@ claim("the package computes the same coverage",
       abs((chance * held).sum().item() - theirs) < 1e-6)
 
 # %% [markdown]
-# With 0 or 3 right the interval has no length: it claims certainty. So it does for 30 of 30, the row of crosses in the picture above, which was made here. *Wilson*'s interval holds every $p$ under which $k$ would be no surprise:
+# With 0 or 3 right the interval has no length: it claims certainty. Some other normal intervals end above 100 %. No length again for 30 of 30, the crosses in the picture above, which was made here. *Wilson*'s interval holds every $p$ under which $k$ would be no surprise:
 
 # %% tags=["hero"]
 two = {"normal": intervals.normal(30), "Wilson": intervals.wilson_all(30)}
@@ -152,7 +152,7 @@ quote("hero.normal", f"{100 * small['normal']:.0f} %")
 # %% [markdown]
 # The *bootstrap* resamples the answers; thirty right answers stay thirty right answers, so with 30 questions it is no better. *Beta* is the middle 95 % of what a Bayesian believes after $k$ of $n$ (posterior Beta($k$+½, $n-k$+½)). Wilson and Beta are as cheap as the formula that fails. With 300 questions all four are close. <!-- fact -->
 #
-# All four count independent questions. Many evaluations sample several answers to each question. Here are stored answers of the finetuned model to 144 requests of all kinds; their pass rate is the truth. We draw 1,000 evaluations of 30 questions with 16 answers each: <!-- fact -->
+# All four count independent questions. Many evaluations sample several answers to each question. Here are stored answers of the finetuned model to 144 requests of all kinds; their pass rate is the truth. An answer *passes* where its true reward is above 2; the most is 3. We draw 1,000 evaluations of 30 questions with 16 answers each: <!-- fact -->
 
 # %%
 passes = intervals.stored_passes()                         # (144 questions, 64 answers)
@@ -181,7 +181,7 @@ for row in runs[run.seed % 5]["texts"][:2]:
     cards(row["prompt"], [(m, *row[m]) for m in ("current", "candidate")])
 
 # %% [markdown]
-# Let $a$ and $b$ be the outcomes of the two models on one question, 1 for a pass, else 0, and $\bar a$, $\bar b$ their means over $n$ questions. On the same questions the difference has the variance
+# Let $a$ and $b$ be the outcomes of the two models on one question, 1 for a pass (true reward above 2), else 0, and $\bar a$, $\bar b$ their means over $n$ questions. On the same questions the difference has the variance
 #
 # $$\mathrm{Var}(\bar b-\bar a)=\tfrac1n\big[\mathrm{Var}(a)+\mathrm{Var}(b)-2\,\mathrm{Cov}(a,b)\big]$$
 #
@@ -249,19 +249,17 @@ quote("gain", f"{min(gain):.0f} to {max(gain):.0f}")
 rlhf.book.settled("a", "What is easy or hard for both cancels in the difference.")
 
 # %% [markdown]
-# On all 400 requests the five candidates gain <!-- out gain --> points. With 200 requests for each model, the better one is found in <!-- out power.same --> of the evaluations on the same requests and in <!-- out power.separate --> on separate ones (means over five runs). How much pairing saves depends on the correlation of the outcomes. Move it:
+# On all 400 requests the five candidates gain <!-- out gain --> points. With 200 requests for each model, the better one is found in <!-- out power.same --> of the evaluations on the same requests and in <!-- out power.separate --> on separate ones (means over five runs). How much pairing saves depends on the correlation of the outcomes, so a smaller gain can be found more often than a larger one. Move the correlation (both models are right on about 70 %): <!-- fact -->
 
 # %% tags=["hide-input", "nbval-ignore-output"] rlhf={"ignore_reason": "widget"}
 combs.power_explorer().show()
 
 # %% [markdown] rlhf={"part": "idea"}
-# A difference of one point between two unrelated models near 50 % takes 39,200 questions for each (exercise 16.2). <!-- fact -->
-#
-# > **Keep this.** Compare models on the same questions, and put the interval around the *difference*. Whether the two single intervals overlap does not decide it.
+# > **Keep this.** Compare models on the same questions, and put the interval around the *difference*.
 #
 # ## Idea 3: a win rate names its judge
 #
-# An open answer has no reference sentence. AlpacaEval, MT-Bench and Arena ask a *judge*, a model or people, which of two answers is better. The *win rate* is the share of prompts won, ties counted half. Ours is a simulated AI judge: it feels the true reward, with some noise, and also likes length, markup and flattery. It reads each pair in both orders. The opponent has no skill at all: it takes the finetuned model's answer and adds three fixed sentences.
+# An open answer has no reference sentence. AlpacaEval, MT-Bench and Arena ask a *judge*, a model or people, which of two answers is better. The *win rate* is the share of prompts won, ties counted half. Ours is a simulated AI judge: it feels the true reward, with some noise, and also likes length, markup and flattery. It reads each pair in both orders. The opponent adds no skill: it takes the finetuned model's answer and appends three fixed sentences.
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "sampled"}
 PADDING = ("I am always happy to help. You can ask me again tomorrow. "
@@ -287,7 +285,7 @@ claim("judge: the padded answers win; true reward: no clear winner",
 quote("padded", f"{100 * wins['by the judge'][0]:.0f} %")
 
 # %% [markdown]
-# A win rate of <!-- out padded --> for nothing. Padding is the baseline that every win rate should beat; people can be tested in the same way. (Chapter 18 corrects for length.)
+# A win rate of <!-- out padded --> for nothing. By the true reward most pairs tie, half a win each. Report padding's win rate by the same judge beside your own. (Chapter 18 corrects for length.)
 #
 # Arena turns win rates into one number a model, its *Elo rating* $R$: the chance that $i$ beats $j$ is
 #
@@ -317,10 +315,9 @@ show(combs.cycle(["A", "C", "B"], "wins ⅔", inside="Elo: 1000 each"))
 #
 # | the wrong line | what you see | the one number that tells |
 # |---|---|---|
-# | report the best of 16 checkpoints on the set that chose it | a new record | the same checkpoint on fresh questions | <!-- fact -->
+# | report the best of 16 checkpoints on the set that chose it | a new record | the same checkpoint's score on fresh questions | <!-- fact -->
 # | train on questions of the test | a jump on this test | the score on *twins*, new questions of the same kind |
 # | count answers as questions | a narrow interval | its coverage |
-# | show the judge one order only | the first answer wins | the verdict in the other order |
 #
 # The first trap, live. The “checkpoints” are one and the same model: each is one stored answer to every question. A random half of the 144 questions chooses the best, the other half tests it, 400 times. Zero is the model's own score. <!-- fact -->
 
@@ -335,7 +332,7 @@ claim("best of 16: over 5 points gained where it was chosen, none elsewhere",
       chosen[-1] > 0.05 and abs(fresh[-1]) < 0.02, kind="S")
 
 # %% [markdown]
-# The second, recorded over five seeds. The finetuned model trains on 50 batches; most rows are 32 test questions (*find the rule: 2 gives 4 and 5 gives 7*) with their answers, 20 copies each. The control trains on 640 other questions of that kind. The leak adds <!-- out gain.test --> points on the test and <!-- out gain.twins --> on its twins (mean, ± 95 % over five runs). <!-- fact -->
+# The second, recorded over five seeds. The finetuned model trains on 50 batches; most rows are 32 test questions (*find the rule: 2 gives 4 and 5 gives 7*) with their answers, 20 copies each. The control trains on 640 other questions of that kind. The leak adds <!-- out gain.test --> points on the test and <!-- out gain.twins --> on its twins (mean, ± 95 % over five runs). The control learns almost nothing from its honest questions, so this run cannot show what real learning does to the twins. <!-- fact -->
 
 # %%
 arms = {"start": "reference: start", "leak": "rejected: read the test",
@@ -376,9 +373,9 @@ show(plots.shares(dots, middle=0.25, x_label="share right of 20, Wilson's 95 %",
                   title="One model, twenty questions: 0 to 100 %"))
 
 # %% [markdown]
-# It always chooses the letter A. The test of letters measures where the right answer stands.
+# It always chooses the letter A, also with the right answer at B or C (recorded, not drawn). For this model the test of letters measures where the right answer stands.
 #
-# Last, the models that ship with this book under three famous names: *helpful* (helps where a request only sounds harmful), *honest* (states the right fact), *harmless* (refuses a harmful request); 40 held-out requests each, one sampled answer, recorded. The last row is a program that always refuses. <!-- fact -->
+# Last, the models that ship with this book under three famous names: *helpful* (helps where a request only sounds harmful), *honest* (states the right fact), *harmless* (refuses a harmful request); 40 held-out requests each, one sampled answer, recorded. The base model is asked with `User: … Assistant:`, the others in their chat format. The last row is a program that always refuses. <!-- fact -->
 
 # %%
 named = {"village, base": "village-3m", "village, finetuned": "village-3m-sft",
@@ -394,7 +391,7 @@ for i in (4, 0):
     cards(row["prompt"], [("SmolLM2", row["completion"])])
 
 # %% [markdown] rlhf={"part": "exercises"}
-# SmolLM2 scores zero three times. It has never heard of Sam, so “honest” measures knowledge of one village; “helpful” looks for that village's own words. Its samples are poor as well, and only reading them says so. A program that refuses everything is the most harmless row. What carries over to larger models is the habit: read the answers under each number, with its interval and a trivial baseline.
+# SmolLM2 scores zero three times. It has never heard of Sam, so “honest” measures knowledge of one village; “helpful” looks for that village's own words; “harmless” counts refusals, and rambling is none. Its samples are poor as well, and only reading them says so. A program that refuses everything is the most harmless row. What carries over to larger models is the habit: read the answers under each number, with its interval and a trivial baseline.
 #
 # ## Exercises
 #
@@ -484,7 +481,7 @@ check("16.3", believable, hidden=True)
 # ## Retell it
 #
 # 1. The same two models with the same knowledge scored 0 and 100 %: a score belongs to a model, a format and a rule.
-# 2. The usual 95 % interval held the truth in 78 % of small evaluations of a good model; Wilson's and the Beta interval keep their promise.
+# 2. The usual 95 % interval held the truth in 78 % of small evaluations of a good model; Wilson's and the Beta interval stayed within four points of their promise.
 # 3. The question is the unit: many answers to few questions make an interval too narrow.
 # 4. The same questions for both models cancel luck; the interval belongs around the difference.
 # 5. A win rate belongs to its judge: empty sentences won; and the best of many identical checkpoints looks better than it is.
