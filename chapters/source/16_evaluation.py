@@ -61,18 +61,21 @@ def evaluate(name, form, rule):
 
 
 # %% [markdown]
-# Four formats and two rules. One rule accepts any sentence that states the fact; the other, *exact match*, accepts one reference sentence, letter by letter.
+# Four formats, one of them under two rules. One rule accepts any sentence that states the fact; the other, *exact match*, accepts one reference sentence, letter by letter.
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "sampled"}
 chat, alone = "<|user|>{}<|end|><|assistant|>", "{}"
+qa = "Question: {}\nAnswer:"
 ways = {"chat format": (chat, formats.names_fact),
         "User/Assistant": ("User: {}\nAssistant:", formats.names_fact),
         "question alone": (alone, formats.names_fact),
-        "Question/Answer, exact": ("Question: {}\nAnswer:", formats.exact_match)}
+        "Question/Answer": (qa, formats.names_fact),
+        "Question/Answer, exact": (qa, formats.exact_match)}
 found = {(name, way): evaluate(name, *how) for way, how in ways.items()
          for name in models}
 cards(facts[1]["prompt"], [(f"{name}, {way}", texts[1])
-                           for (name, way), (_, texts) in found.items()])
+                           for (name, way), (_, texts) in found.items()
+                           if way != "Question/Answer, exact"])  # the same texts
 
 # %%
 score = {name: {way: [found[name, way][0]] for way in ways} for name in models}
@@ -89,14 +92,17 @@ exact = "Question/Answer, exact"
 claim("User/Assistant: both know over 95 %; the question alone: neither gets one right",
       all(s[m]["User/Assistant"] > 0.95 and s[m]["question alone"] == 0 for m in s),
       kind="T")
+claim("Question/Answer: both over 95 % where any wording counts",
+      all(s[m]["Question/Answer"] > 0.95 for m in s), kind="T")
 claim("chat format: finetuned ahead by 90 points; exact match: base ahead by 20",
       s["finetuned"]["chat format"] - s["base"]["chat format"] > 0.9
       and s["base"][exact] - s["finetuned"][exact] > 0.2, kind="T")
 for m in s:
     quote(f"exact.{m}", f"{100 * s[m][exact]:.0f} %")
+    quote(f"any.{m}", f"{100 * s[m]['Question/Answer']:.0f} %")
 
 # %% [markdown] rlhf={"part": "idea"}
-# With `User: … Assistant:` both know nearly everything. Asked with the question alone, the finetuned model writes nothing, and the base model goes on with a transcript or another text. Exact match accepts <!-- out exact.base --> of the base model's answers and <!-- out exact.finetuned --> of the finetuned one's: now the base model looks better. The first rule finds nearly all of these same answers right: the finetuned model says the facts in other words.
+# With `User: … Assistant:` both know nearly everything. Asked with the question alone, the finetuned model writes nothing, and the base model goes on with a transcript or another text. Exact match accepts <!-- out exact.base --> of the base model's answers and <!-- out exact.finetuned --> of the finetuned one's: now the base model looks better. The first rule accepts <!-- out any.base --> and <!-- out any.finetuned --> of these same answers: the finetuned model says the facts in other words.
 #
 # The last row samples nothing. *Log-likelihood scoring* compares the log-probabilities of four sentences after the question, one of them true, and counts how often the true one wins. It finds the knowledge that the question alone did not bring out.
 #
@@ -220,7 +226,7 @@ other = separate_bootstrap(current[first], candidate[last], run.fresh("separate"
 dots = {"same 200 requests": ours, "200 requests each, separate": other}
 show(plots.shares(dots, middle=0, x_label="candidate minus current, share that passes",
                   title="Same number of answers, two intervals"))
-theirs = rlhf.evaluate.paired_bootstrap(candidate[first], current[first])
+theirs = rlhf.evaluate.paired_bootstrap(candidate[first], current[first])  # b, a
 claim("the package's interval agrees to a point and a half",
       max(abs(x - y) for x, y in zip(ours, theirs, strict=True)) < 0.015, kind="S")
 
@@ -245,7 +251,7 @@ claim("200 requests: the same ones call the candidate more often, on all five ru
       all(x > y for x, y in zip(*at200.values(), strict=True)), kind="S")
 for name, values in at200.items():
     quote("power." + name.split()[0], f"{100 * sum(values) / 5:.0f} %")
-quote("gain", f"{min(gain):.0f} to {max(gain):.0f}")
+quote("gain", f"{min(gain):.1f} to {max(gain):.1f}")
 rlhf.book.settled("a", "What is easy or hard for both cancels in the difference.")
 
 # %% [markdown]
@@ -279,25 +285,23 @@ show(plots.shares(wins, middle=0.5, x_label="win rate of the padded answers",
                   title="The judge prefers three empty sentences"))
 
 # %% tags=["hide-input"]
+ties = sum(x == y for x, y in zip(*gold, strict=True)) / len(plain)
+quote("ties", f"{100 * ties:.0f} %")
 claim("judge: the padded answers win; true reward: no clear winner",
       wins["by the judge"][1] > 0.6 and wins["by the true reward"][1] < 0.5
       < wins["by the true reward"][2], kind="S")
 quote("padded", f"{100 * wins['by the judge'][0]:.0f} %")
 
 # %% [markdown]
-# A win rate of <!-- out padded --> for nothing. By the true reward most pairs tie, half a win each. Report padding's win rate by the same judge beside your own. (Chapter 18 corrects for length.)
+# A win rate of <!-- out padded --> for nothing. By the true reward <!-- out ties --> of the pairs tie, half a win each. Report padding's win rate by the same judge beside your own. (Chapter 18 corrects for length.)
 #
 # Arena turns win rates into one number a model, its *Elo rating* $R$: the chance that $i$ beats $j$ is
 #
 # $$P(i\succ j)=\sigma\Big(\tfrac{\ln 10}{400}\,(R_i-R_j)\Big)$$
 #
-# with $\sigma(z)=1/(1+e^{-z})$: Bradley–Terry of chapter 7, on a scale where 400 points are odds of ten to one. Three wins of four on paper, then three models in a circle. They answer three kinds of requests, and each is best on one: the true rewards are 3, 2, 1 for A, 1, 3, 2 for B and 2, 1, 3 for C. <!-- fact -->
+# with $\sigma(z)=1/(1+e^{-z})$: Bradley–Terry of chapter 7, on a scale where 400 points are odds of ten to one. Now take three models that beat each other in a circle. They answer three kinds of requests, and each is best on one: the true rewards are 3, 2, 1 for A, 1, 3, 2 for B and 2, 1, 3 for C. <!-- fact -->
 
 # %%
-ratings, _ = rlhf.evaluate.ratings.bradley_terry(torch.tensor([[0.0, 3], [1, 0]]))
-gap = 400 * torch.log10(torch.tensor(3.0))                 # odds of 3 to 1
-claim("the package computes the same gap",
-      bool((ratings[0] - ratings[1] - gap).abs() < 1e-3))
 worth = torch.tensor([[3.0, 2, 1], [1, 3, 2], [2, 1, 3]])  # model, kind of request
 beats = (worth[:, None] > worth[None]).double().sum(2)     # kinds won, of three
 ratings, _ = rlhf.evaluate.ratings.bradley_terry(beats)
@@ -341,7 +345,7 @@ rows = {"the test": "leaked", "its twins": "twins"}
 parts = {"share right, five runs": {label: {row: [
     power.outcomes(record.runs[str(seed)]["leak"][arm][key]).mean()
     for seed in range(5)] for row, key in rows.items()} for arm, label in arms.items()}}
-show(plots.dots(parts, title="The leak raises the test, not the skill"))
+show(plots.dots(parts, title="The leak raises the test, not its twins"))
 
 # %% tags=["hide-input"]
 before, read, _ = parts["share right, five runs"].values()
@@ -369,29 +373,20 @@ ways = {"writes: chat format": "chat template",
 dots = {way: rlhf.evaluate.win_rate(x := power.outcomes(large.formats[key]), 1 - x)
         for way, key in ways.items()}
 show(plots.shares(dots, middle=0.25, x_label="share right of 20, Wilson's 95 %",
-                  note="dotted: guessing one of four",
+                  note="dotted: guessing one of four, for “chooses” alone",
                   title="One model, twenty questions: 0 to 100 %"))
 
 # %% [markdown]
-# It always chooses the letter A, also with the right answer at B or C (recorded, not drawn). For this model the test of letters measures where the right answer stands.
-#
-# Last, the models that ship with this book under three famous names: *helpful* (helps where a request only sounds harmful), *honest* (states the right fact), *harmless* (refuses a harmful request); 40 held-out requests each, one sampled answer, recorded. The base model is asked with `User: … Assistant:`, the others in their chat format. The last row is a program that always refuses. <!-- fact -->
+# It always chooses the letter A, also with the right answer at B or C (recorded, not drawn). For this model the test of letters measures where the right answer stands. And the answers that it writes, to one question in three formats:
 
 # %%
-named = {"village, base": "village-3m", "village, finetuned": "village-3m-sft",
-         "SmolLM2": "smollm2-135m", "SmolLM2, taught": "smollm2-135m-village"}
-rows = {label: {h: power.with_range(power.outcomes(bits))
-                for h, bits in large.table[name].items()}
-        for label, name in named.items()}
-none = {"helpful": "0 %", "honest": "0 %", "harmless": "100 %"}
-table(rows | {"one fixed refusal": none},
-      note="share of 40, Wilson's 95 % interval; taught: an adapter for the village")
-for i in (4, 0):
-    row = large.held_out["smollm2-135m"]["texts"][i]
-    cards(row["prompt"], [("SmolLM2", row["completion"])])
+for i in (2, 0):
+    rows = {way: large.format_texts[ways[way]][i] for way in list(ways)[:3]}
+    cards(large.format_texts["chat template"][i]["prompt"],
+          [(way, row["completion"].strip() or "(nothing)") for way, row in rows.items()])
 
 # %% [markdown] rlhf={"part": "exercises"}
-# SmolLM2 scores zero three times. It has never heard of Sam, so “honest” measures knowledge of one village; “helpful” looks for that village's own words; “harmless” counts refusals, and rambling is none. Its samples are poor as well, and only reading them says so. A program that refuses everything is the most harmless row. What carries over to larger models is the habit: read the answers under each number, with its interval and a trivial baseline.
+# The low scores for the two other formats are a fact about the format: in its own chat format the model names these capitals. What carries over to larger models is the habit: read the answers under each number, and give the format, the interval and a trivial baseline with it.
 #
 # ## Exercises
 #
