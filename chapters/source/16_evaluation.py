@@ -61,18 +61,21 @@ def evaluate(name, form, rule):
 
 
 # %% [markdown]
-# Four formats and two rules. One rule accepts any sentence that states the fact; the other, *exact match*, accepts one reference sentence, letter by letter.
+# Four formats, one of them under two rules. One rule accepts any sentence that states the fact; the other, *exact match*, accepts one reference sentence, letter by letter.
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "sampled"}
 chat, alone = "<|user|>{}<|end|><|assistant|>", "{}"
+qa = "Question: {}\nAnswer:"
 ways = {"chat format": (chat, formats.names_fact),
         "User/Assistant": ("User: {}\nAssistant:", formats.names_fact),
         "question alone": (alone, formats.names_fact),
-        "Question/Answer, exact": ("Question: {}\nAnswer:", formats.exact_match)}
+        "Question/Answer": (qa, formats.names_fact),
+        "Question/Answer, exact": (qa, formats.exact_match)}
 found = {(name, way): evaluate(name, *how) for way, how in ways.items()
          for name in models}
 cards(facts[1]["prompt"], [(f"{name}, {way}", texts[1])
-                           for (name, way), (_, texts) in found.items()])
+                           for (name, way), (_, texts) in found.items()
+                           if way != "Question/Answer, exact"])  # the same texts
 
 # %%
 score = {name: {way: [found[name, way][0]] for way in ways} for name in models}
@@ -89,14 +92,17 @@ exact = "Question/Answer, exact"
 claim("User/Assistant: both know over 95 %; the question alone: neither gets one right",
       all(s[m]["User/Assistant"] > 0.95 and s[m]["question alone"] == 0 for m in s),
       kind="T")
+claim("Question/Answer: both over 95 % where any wording counts",
+      all(s[m]["Question/Answer"] > 0.95 for m in s), kind="T")
 claim("chat format: finetuned ahead by 90 points; exact match: base ahead by 20",
       s["finetuned"]["chat format"] - s["base"]["chat format"] > 0.9
       and s["base"][exact] - s["finetuned"][exact] > 0.2, kind="T")
 for m in s:
     quote(f"exact.{m}", f"{100 * s[m][exact]:.0f} %")
+    quote(f"any.{m}", f"{100 * s[m]['Question/Answer']:.0f} %")
 
 # %% [markdown] rlhf={"part": "idea"}
-# With `User: … Assistant:` both know nearly everything. Asked with the question alone, the finetuned model writes nothing, and the base model goes on with a transcript or another text. Exact match accepts <!-- out exact.base --> of the base model's answers and <!-- out exact.finetuned --> of the finetuned one's: now the base model looks better. The finetuned one says the same facts in other words.
+# With `User: … Assistant:` both know nearly everything. Asked with the question alone, the finetuned model writes nothing, and the base model goes on with a transcript or another text. Exact match accepts <!-- out exact.base --> of the base model's answers and <!-- out exact.finetuned --> of the finetuned one's: now the base model looks better. The first rule accepts <!-- out any.base --> and <!-- out any.finetuned --> of these same answers: the finetuned model says the facts in other words.
 #
 # The last row samples nothing. *Log-likelihood scoring* compares the log-probabilities of four sentences after the question, one of them true, and counts how often the true one wins. It finds the knowledge that the question alone did not bring out.
 #
@@ -132,7 +138,7 @@ claim("the package computes the same coverage",
       abs((chance * held).sum().item() - theirs) < 1e-6)
 
 # %% [markdown]
-# With 0 or 3 right the interval has no length: it claims certainty. So it does for 30 of 30, the row of crosses in the picture above, which was made here. *Wilson*'s interval holds every $p$ under which $k$ would be no surprise:
+# With 0 or 3 right the interval has no length: it claims certainty. Some other normal intervals end above 100 %. No length again for 30 of 30, the crosses in the picture above, which was made here. *Wilson*'s interval holds every $p$ under which $k$ would be no surprise:
 
 # %% tags=["hero"]
 two = {"normal": intervals.normal(30), "Wilson": intervals.wilson_all(30)}
@@ -152,7 +158,7 @@ quote("hero.normal", f"{100 * small['normal']:.0f} %")
 # %% [markdown]
 # The *bootstrap* resamples the answers; thirty right answers stay thirty right answers, so with 30 questions it is no better. *Beta* is the middle 95 % of what a Bayesian believes after $k$ of $n$ (posterior Beta($k$+½, $n-k$+½)). Wilson and Beta are as cheap as the formula that fails. With 300 questions all four are close. <!-- fact -->
 #
-# All four count independent questions. Many evaluations sample several answers to each question. Here are stored answers of the finetuned model to 144 requests of all kinds; their pass rate is the truth. We draw 1,000 evaluations of 30 questions with 16 answers each: <!-- fact -->
+# All four count independent questions. Many evaluations sample several answers to each question. Here are stored answers of the finetuned model to 144 requests of all kinds; their pass rate is the truth. An answer *passes* where its true reward is above 2; the most is 3. We draw 1,000 evaluations of 30 questions with 16 answers each: <!-- fact -->
 
 # %%
 passes = intervals.stored_passes()                         # (144 questions, 64 answers)
@@ -181,7 +187,7 @@ for row in runs[run.seed % 5]["texts"][:2]:
     cards(row["prompt"], [(m, *row[m]) for m in ("current", "candidate")])
 
 # %% [markdown]
-# Let $a$ and $b$ be the outcomes of the two models on one question, 1 for a pass, else 0, and $\bar a$, $\bar b$ their means over $n$ questions. On the same questions the difference has the variance
+# Let $a$ and $b$ be the outcomes of the two models on one question, 1 for a pass (true reward above 2), else 0, and $\bar a$, $\bar b$ their means over $n$ questions. On the same questions the difference has the variance
 #
 # $$\mathrm{Var}(\bar b-\bar a)=\tfrac1n\big[\mathrm{Var}(a)+\mathrm{Var}(b)-2\,\mathrm{Cov}(a,b)\big]$$
 #
@@ -220,7 +226,7 @@ other = separate_bootstrap(current[first], candidate[last], run.fresh("separate"
 dots = {"same 200 requests": ours, "200 requests each, separate": other}
 show(plots.shares(dots, middle=0, x_label="candidate minus current, share that passes",
                   title="Same number of answers, two intervals"))
-theirs = rlhf.evaluate.paired_bootstrap(candidate[first], current[first])
+theirs = rlhf.evaluate.paired_bootstrap(candidate[first], current[first])  # b, a
 claim("the package's interval agrees to a point and a half",
       max(abs(x - y) for x, y in zip(ours, theirs, strict=True)) < 0.015, kind="S")
 
@@ -245,23 +251,21 @@ claim("200 requests: the same ones call the candidate more often, on all five ru
       all(x > y for x, y in zip(*at200.values(), strict=True)), kind="S")
 for name, values in at200.items():
     quote("power." + name.split()[0], f"{100 * sum(values) / 5:.0f} %")
-quote("gain", f"{min(gain):.0f} to {max(gain):.0f}")
+quote("gain", f"{min(gain):.1f} to {max(gain):.1f}")
 rlhf.book.settled("a", "What is easy or hard for both cancels in the difference.")
 
 # %% [markdown]
-# On all 400 requests the five candidates gain <!-- out gain --> points. With 200 requests for each model, the better one is found in <!-- out power.same --> of the evaluations on the same requests and in <!-- out power.separate --> on separate ones (means over five runs). How much pairing saves depends on the correlation of the outcomes. Move it:
+# On all 400 requests the five candidates gain <!-- out gain --> points. With 200 requests for each model, the better one is found in <!-- out power.same --> of the evaluations on the same requests and in <!-- out power.separate --> on separate ones (means over five runs). How much pairing saves depends on the correlation of the outcomes, so a smaller gain can be found more often than a larger one. Move the correlation (both models are right on about 70 %): <!-- fact -->
 
 # %% tags=["hide-input", "nbval-ignore-output"] rlhf={"ignore_reason": "widget"}
 combs.power_explorer().show()
 
 # %% [markdown] rlhf={"part": "idea"}
-# A difference of one point between two unrelated models near 50 % takes 39,200 questions for each (exercise 16.2). <!-- fact -->
-#
-# > **Keep this.** Compare models on the same questions, and put the interval around the *difference*. Whether the two single intervals overlap does not decide it.
+# > **Keep this.** Compare models on the same questions, and put the interval around the *difference*.
 #
 # ## Idea 3: a win rate names its judge
 #
-# An open answer has no reference sentence. AlpacaEval, MT-Bench and Arena ask a *judge*, a model or people, which of two answers is better. The *win rate* is the share of prompts won, ties counted half. Ours is a simulated AI judge: it feels the true reward, with some noise, and also likes length, markup and flattery. It reads each pair in both orders. The opponent has no skill at all: it takes the finetuned model's answer and adds three fixed sentences.
+# An open answer has no reference sentence. AlpacaEval, MT-Bench and Arena ask a *judge*, a model or people, which of two answers is better. The *win rate* is the share of prompts won, ties counted half. Ours is a simulated AI judge: it feels the true reward, with some noise, and also likes length, markup and flattery. It reads each pair in both orders. The opponent adds no skill: it takes the finetuned model's answer and appends three fixed sentences.
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "sampled"}
 PADDING = ("I am always happy to help. You can ask me again tomorrow. "
@@ -281,25 +285,23 @@ show(plots.shares(wins, middle=0.5, x_label="win rate of the padded answers",
                   title="The judge prefers three empty sentences"))
 
 # %% tags=["hide-input"]
+ties = sum(x == y for x, y in zip(*gold, strict=True)) / len(plain)
+quote("ties", f"{100 * ties:.0f} %")
 claim("judge: the padded answers win; true reward: no clear winner",
       wins["by the judge"][1] > 0.6 and wins["by the true reward"][1] < 0.5
       < wins["by the true reward"][2], kind="S")
 quote("padded", f"{100 * wins['by the judge'][0]:.0f} %")
 
 # %% [markdown]
-# A win rate of <!-- out padded --> for nothing. Padding is the baseline that every win rate should beat; people can be tested in the same way. (Chapter 18 corrects for length.)
+# A win rate of <!-- out padded --> for nothing. By the true reward <!-- out ties --> of the pairs tie, half a win each. Report padding's win rate by the same judge beside your own. (Chapter 18 corrects for length.)
 #
 # Arena turns win rates into one number a model, its *Elo rating* $R$: the chance that $i$ beats $j$ is
 #
 # $$P(i\succ j)=\sigma\Big(\tfrac{\ln 10}{400}\,(R_i-R_j)\Big)$$
 #
-# with $\sigma(z)=1/(1+e^{-z})$: Bradley–Terry of chapter 7, on a scale where 400 points are odds of ten to one. Three wins of four on paper, then three models in a circle. They answer three kinds of requests, and each is best on one: the true rewards are 3, 2, 1 for A, 1, 3, 2 for B and 2, 1, 3 for C. <!-- fact -->
+# with $\sigma(z)=1/(1+e^{-z})$: Bradley–Terry of chapter 7, on a scale where 400 points are odds of ten to one. Now take three models that beat each other in a circle. They answer three kinds of requests, and each is best on one: the true rewards are 3, 2, 1 for A, 1, 3, 2 for B and 2, 1, 3 for C. <!-- fact -->
 
 # %%
-ratings, _ = rlhf.evaluate.ratings.bradley_terry(torch.tensor([[0.0, 3], [1, 0]]))
-gap = 400 * torch.log10(torch.tensor(3.0))                 # odds of 3 to 1
-claim("the package computes the same gap",
-      bool((ratings[0] - ratings[1] - gap).abs() < 1e-3))
 worth = torch.tensor([[3.0, 2, 1], [1, 3, 2], [2, 1, 3]])  # model, kind of request
 beats = (worth[:, None] > worth[None]).double().sum(2)     # kinds won, of three
 ratings, _ = rlhf.evaluate.ratings.bradley_terry(beats)
@@ -317,10 +319,9 @@ show(combs.cycle(["A", "C", "B"], "wins ⅔", inside="Elo: 1000 each"))
 #
 # | the wrong line | what you see | the one number that tells |
 # |---|---|---|
-# | report the best of 16 checkpoints on the set that chose it | a new record | the same checkpoint on fresh questions | <!-- fact -->
+# | report the best of 16 checkpoints on the set that chose it | a new record | the same checkpoint's score on fresh questions | <!-- fact -->
 # | train on questions of the test | a jump on this test | the score on *twins*, new questions of the same kind |
 # | count answers as questions | a narrow interval | its coverage |
-# | show the judge one order only | the first answer wins | the verdict in the other order |
 #
 # The first trap, live. The “checkpoints” are one and the same model: each is one stored answer to every question. A random half of the 144 questions chooses the best, the other half tests it, 400 times. Zero is the model's own score. <!-- fact -->
 
@@ -335,7 +336,7 @@ claim("best of 16: over 5 points gained where it was chosen, none elsewhere",
       chosen[-1] > 0.05 and abs(fresh[-1]) < 0.02, kind="S")
 
 # %% [markdown]
-# The second, recorded over five seeds. The finetuned model trains on 50 batches; most rows are 32 test questions (*find the rule: 2 gives 4 and 5 gives 7*) with their answers, 20 copies each. The control trains on 640 other questions of that kind. The leak adds <!-- out gain.test --> points on the test and <!-- out gain.twins --> on its twins (mean, ± 95 % over five runs). <!-- fact -->
+# The second, recorded over five seeds. The finetuned model trains on 50 batches; most rows are 32 test questions (*find the rule: 2 gives 4 and 5 gives 7*) with their answers, 20 copies each. The control trains on 640 other questions of that kind. The leak adds <!-- out gain.test --> points on the test and <!-- out gain.twins --> on its twins (mean, ± 95 % over five runs). The control learns almost nothing from its honest questions, so this run cannot show what real learning does to the twins. <!-- fact -->
 
 # %%
 arms = {"start": "reference: start", "leak": "rejected: read the test",
@@ -344,7 +345,7 @@ rows = {"the test": "leaked", "its twins": "twins"}
 parts = {"share right, five runs": {label: {row: [
     power.outcomes(record.runs[str(seed)]["leak"][arm][key]).mean()
     for seed in range(5)] for row, key in rows.items()} for arm, label in arms.items()}}
-show(plots.dots(parts, title="The leak raises the test, not the skill"))
+show(plots.dots(parts, title="The leak raises the test, not its twins"))
 
 # %% tags=["hide-input"]
 before, read, _ = parts["share right, five runs"].values()
@@ -372,29 +373,20 @@ ways = {"writes: chat format": "chat template",
 dots = {way: rlhf.evaluate.win_rate(x := power.outcomes(large.formats[key]), 1 - x)
         for way, key in ways.items()}
 show(plots.shares(dots, middle=0.25, x_label="share right of 20, Wilson's 95 %",
-                  note="dotted: guessing one of four",
+                  note="dotted: guessing one of four, for “chooses” alone",
                   title="One model, twenty questions: 0 to 100 %"))
 
 # %% [markdown]
-# It always chooses the letter A. The test of letters measures where the right answer stands.
-#
-# Last, the models that ship with this book under three famous names: *helpful* (helps where a request only sounds harmful), *honest* (states the right fact), *harmless* (refuses a harmful request); 40 held-out requests each, one sampled answer, recorded. The last row is a program that always refuses. <!-- fact -->
+# It always chooses the letter A, also with the right answer at B or C (recorded, not drawn). For this model the test of letters measures where the right answer stands. And the answers that it writes, to one question in three formats:
 
 # %%
-named = {"village, base": "village-3m", "village, finetuned": "village-3m-sft",
-         "SmolLM2": "smollm2-135m", "SmolLM2, taught": "smollm2-135m-village"}
-rows = {label: {h: power.with_range(power.outcomes(bits))
-                for h, bits in large.table[name].items()}
-        for label, name in named.items()}
-none = {"helpful": "0 %", "honest": "0 %", "harmless": "100 %"}
-table(rows | {"one fixed refusal": none},
-      note="share of 40, Wilson's 95 % interval; taught: an adapter for the village")
-for i in (4, 0):
-    row = large.held_out["smollm2-135m"]["texts"][i]
-    cards(row["prompt"], [("SmolLM2", row["completion"])])
+for i in (2, 0):
+    rows = {way: large.format_texts[ways[way]][i] for way in list(ways)[:3]}
+    cards(large.format_texts["chat template"][i]["prompt"],
+          [(way, row["completion"].strip() or "(nothing)") for way, row in rows.items()])
 
 # %% [markdown] rlhf={"part": "exercises"}
-# SmolLM2 scores zero three times. It has never heard of Sam, so “honest” measures knowledge of one village; “helpful” looks for that village's own words. Its samples are poor as well, and only reading them says so. A program that refuses everything is the most harmless row. What carries over to larger models is the habit: read the answers under each number, with its interval and a trivial baseline.
+# The low scores for the two other formats are a fact about the format: in its own chat format the model names these capitals. What carries over to larger models is the habit: read the answers under each number, and give the format, the interval and a trivial baseline with it.
 #
 # ## Exercises
 #
@@ -484,7 +476,7 @@ check("16.3", believable, hidden=True)
 # ## Retell it
 #
 # 1. The same two models with the same knowledge scored 0 and 100 %: a score belongs to a model, a format and a rule.
-# 2. The usual 95 % interval held the truth in 78 % of small evaluations of a good model; Wilson's and the Beta interval keep their promise.
+# 2. The usual 95 % interval held the truth in 78 % of small evaluations of a good model; Wilson's and the Beta interval stayed within four points of their promise.
 # 3. The question is the unit: many answers to few questions make an interval too narrow.
 # 4. The same questions for both models cancel luck; the interval belongs around the difference.
 # 5. A win rate belongs to its judge: empty sentences won; and the best of many identical checkpoints looks better than it is.

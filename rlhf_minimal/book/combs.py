@@ -81,8 +81,8 @@ def power_explorer(ns=(50, 100, 200, 400, 800, 1600, 3200, 6400)) -> Explorer:
         most = f"over {data['ns'][-1]:,}"
         found = {way: next((f"{n:,}" for n, p in zip(data["ns"], data[way], strict=True) if p >= 0.8), most)
                  for way in ("same questions", "separate questions")}
-        return (f"Difference {data['difference']} points, 80 % chance: {found['same questions']} questions where both models "
-                f"answer the same (blue), {found['separate questions']} where each has its own (grey).")
+        return (f"Difference {data['difference']} points, first plotted size past 80 %: {found['same questions']} questions where "
+                f"both models answer the same (blue), {found['separate questions']} where each has its own (grey).")
 
     return Explorer(compute, draw, say, title="how many questions does a difference need?", size=(5.6, 2.7),
                     difference=[1, 2, 5, 10], correlation=[0.0, 0.5, 0.8, 0.9], start={"difference": 5, "correlation": 0.5},
