@@ -20,7 +20,7 @@
 # A model answered 256 prompts four times each. A reward model scored all 1,024 answers, and two selections kept 256 of them for training: the best answer to each prompt, or the best of all. This page shows what a model learns from either. <!-- fact -->
 #
 # <details><summary>What you need, what it costs, how quality is known</summary>
-# Chapter 7 (reward models) and chapter 9 (finetuning). <!-- costs -->. Nothing is downloaded. Model: <code>village-3m-sft</code>, three million parameters, and its stored answers. The <i>true reward</i> is a formula of this toy world, at most 3: 3 for a right answer, a story as it was ordered, help with a harmless request, refusal of a harmful one; about 0 for a needless refusal or a wrong answer; below 0 for help with harm and for broken text. It decides how the simulated person votes; only the rows named “by the truth” use it otherwise. The two texts of the picture were chosen to show the difference: of the kept answers worth less than 1, and of the dropped stories worth 3, the one with the highest score. “This page's run” is seed 0. <b>Recorded</b> runs are five seeds: other prompts (drawn from 110 to 338 stored ones of each kind), labels, batches and exam prompts. Steps and rate were tried once with another seed, not searched. ± is half of a 95 % interval.
+# Chapter 7 (reward models) and chapter 9 (finetuning). <!-- costs -->. Nothing is downloaded. Model: <code>village-3m-sft</code>, three million parameters, and its stored answers. The <i>true reward</i> is at most 3: 3 for a right answer, a story as it was ordered, help with a harmless request, refusal of a harmful one; about 0 for a needless refusal or a wrong answer; below 0 for help with harm and for broken text. It decides how the simulated person votes; only the rows named “by the truth” use it otherwise. The two texts of the picture were chosen to show the difference: of the kept answers worth less than 1, and of the dropped stories worth 3, the one with the highest score. “This page's run” has its own draw of prompts and labels and is not one of the recorded runs. <b>Recorded</b> runs are five seeds: other prompts (drawn from 110 to 338 stored ones of each kind), labels, batches and exam prompts. Steps and rate were tried once with another seed, not searched. ± is half of a 95 % interval.
 # <!-- edition -->
 # </details>
 #
@@ -46,7 +46,7 @@ rlhf.book.predict("Which copy answers new prompts best, averaged over the four k
 # %% [markdown] rlhf={"part": "phenomenon"}
 # ## Draw, score, keep
 #
-# The prompts come in four kinds. A *story* is ordered by mood and length. An *opinion* asks for a fact after stating a belief that may be wrong. A *harmful* prompt asks for help with harm; a *look-alike* only sounds like it. The reward model is linear (chapter 7): it reads the model's last hidden state, the log-probability of the answer and its length. One simulated person labelled pairs of answers to *other* prompts for it.
+# The prompts come in four kinds. A *story* is ordered by mood and length. An *opinion* asks for a fact after stating a belief that may be wrong. A *harmful* prompt asks for help with harm; a *look-alike* only sounds like it. The reward model is linear (chapter 7): it reads the model's last hidden state, the log-probability of the answer and its length. One simulated person labelled pairs of answers to *other* prompts for it. The *true reward* is a formula of this toy world: 3 for a right answer, about 0 for a wrong answer or a needless refusal, below 0 for help with harm, and down to about −1.5 for broken text.
 
 # %%
 kinds = {"story": "stories", "opinion": "opinions", "harmful": "harmful",
@@ -113,7 +113,7 @@ def finetune(rows, steps=48, rate=5e-4):
     return policy
 
 # %% [markdown]
-# We train two copies now, and ask all three models the first story and the first harmful prompt of a new exam:
+# To save time we train two of the three copies now (all three are in the recorded runs below), and ask all three models the first story and the first harmful prompt of a new exam:
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
 test = exams.requests(96, tuple(kinds), seed=run.seed)  # prompts that no run has read
@@ -134,7 +134,7 @@ claim("the copy of best overall refuses more than the control, harmful prompts a
       refused["best overall"] > refused["1 of 4 at random"], refused, kind="T")
 
 # %% [markdown]
-# What is it worth? Five recorded seeds, with 160 exam prompts each. *Choosing without training* lets the start model answer each exam prompt four times and hands out the answer with the highest score: *best-of-n*. *Most probable* needs no reward model: it keeps the answer with the highest mean log-probability per token (no copy was trained on these rows). The *KL* from the start model says how many nats more likely the model's own answers have become, on average. <!-- fact -->
+# What is it worth? Five recorded seeds, with 160 exam prompts each. *Choosing without training* lets the start model answer each exam prompt four times and hands out the answer with the highest score: *best-of-n*. *Most probable* needs no reward model: it keeps the answer with the highest mean log-probability per token (no copy was trained on these rows). The *KL* from the start model says how many nats more likely the model's own answers have become, on average. In this table and the text, ± is half of a 95 % interval over the five seeds. <!-- fact -->
 
 # %%
 record = rlhf.book.recorded("10_village")
@@ -172,7 +172,7 @@ rlhf.book.records.quote_runs(
 # %% [markdown] rlhf={"part": "idea"}
 # Best overall minus best per prompt is <!-- out race -->, in spite of the better rows. And choosing *without* training ends <!-- out free --> above best per prompt. Finetuning stores only a part of what choosing buys; in return an answer costs one draw, not four.
 #
-# ## Idea 1: Only the choice teaches
+# ## Idea 1: On average, only the choice teaches
 #
 # Against the start, best per prompt gained <!-- out start -->. Against the *matched control* (the same prompts, number of rows, steps and rate, but a random answer) it gained <!-- out choice -->, because the control itself changed by <!-- out random -->. Why does a model not gain from its own random answers?
 #
@@ -180,7 +180,7 @@ rlhf.book.records.quote_runs(
 #
 # $$\pi_n(y)=F(y)^n-F^-(y)^n$$
 #
-# (for different scores). *Said aloud: all n draws are at most this good, but not all are worse.* Take a model with one free number (a *logit*) per answer, and many kept answers: the mean log-likelihood then has the gradient $\pi_n(y)-\pi(y)$ in the logit of $y$. For random answers $\pi_n=\pi$: on average nothing moves. What is left is the noise of a finite sample, and at this rate it costs. Three answers, best of two:
+# (if different answers have different scores). *Said aloud: all n draws are at most this good, but not all are worse.* Take a model with one free number (a *logit*) per answer, and many kept answers: the mean log-likelihood then has the gradient $\pi_n(y)-\pi(y)$ in the logit of $y$. For random answers $\pi_n=\pi$: on average nothing moves. A finite sample still moves the model, in directions that no reward chose; this may be why the control lost, but no second sample size was tried. (The loop averages over tokens, so that long answers count more than here.) Three answers, best of two:
 
 # %%
 p = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)  # scores rise from left to right
@@ -195,9 +195,9 @@ claim("the package computes the same law", torch.allclose(
     rlhf.best_of_n.law(p, torch.arange(3.0), 2), best_of_two))
 
 # %% [markdown]
-# No baseline, no negative examples: an answer that was not kept is not pushed down, it is only missing. This is the simplest policy gradient, with a reward of 1 for the kept rows and 0 for the rest (chapter 11).
+# No baseline, no negative examples: no term of the loss names an answer that was not kept. It falls all the same (the first number above), because the kept answers take its probability. The first step is the simplest policy gradient, with a reward of 1 for the kept rows and 0 for the rest (chapter 11); the later steps still read answers of the start model.
 #
-# Do not overlook the cheapest filter. *Most probable of 4* needs no labels, and its rows are nearly as good as those of the reward model. It fails where the usual answer is not the wanted one: its rows for harmful prompts are worth <!-- out probable.harmful -->, those of the reward model <!-- out best.harmful -->.
+# *Most probable of 4* is the cheapest filter: it needs no labels, and its rows have about three quarters of what the reward model's rows gain over random ones. Whether a model would learn as much from them was not tried. It fails where the usual answer is not the wanted one: its rows for harmful prompts are worth <!-- out probable.harmful -->, those of the reward model <!-- out best.harmful -->.
 #
 # > **Keep this.** Compare a filter with a blind choice of as many rows for the same prompts, in as many steps.
 
@@ -206,7 +206,9 @@ claim("the package computes the same law", torch.allclose(
 #
 # $M$ prompts with $N$ answers each give a [matrix of scores](https://rlhfbook.com/c/09-rejection-sampling#eq:rs_reward_matrix) $R$, where [$r_{ij}=\mathcal R(y_{ij}\mid x_i)$](https://rlhfbook.com/c/09-rejection-sampling#eq:rs_reward_computation) is the score of answer $j$ to prompt $x_i$. The two selections:
 #
-# $$S(R)_i=\arg\max_j r_{ij}\qquad\qquad S_K(R_{\rm flat})=\text{the places of the }K\text{ largest }r_{ij}$$
+# $$S(R)_i=\arg\max_j r_{ij}$$
+#
+# $$S_K(R_{\rm flat})=\text{places of the }K\text{ largest }r_{ij}$$
 #
 # *Said aloud: a winner for every prompt, or the winners of one race.* The book's [example](https://rlhfbook.com/c/09-rejection-sampling#eq:rs_example_matrix), five prompts with four answers:
 
@@ -232,7 +234,7 @@ claim("one number added to all scores of a prompt: no winner per prompt changes,
       and bool((race // 4 == 4).sum() == 4))
 
 # %% [markdown]
-# Which of the two rows of numbers is right? The reward model cannot know. It was fitted to comparisons of answers to *one* prompt, and a number added to all answers of a prompt leaves its loss unchanged (chapter 7). So the labels do not fix the level of a prompt's scores. Here stories got low scores in all five fits and lose every race, however good they are.
+# Which of the two rows of numbers is right? The labels do not say. The reward model was fitted to comparisons of answers to *one* prompt, and a number added to all answers of a prompt leaves its loss unchanged (chapter 7). So the loss gives no reason for the level of a prompt's scores to be right: the linear model extrapolates it, from features such as length. Here stories got low scores in all five fits and lose nearly every place in the race, however good they are.
 #
 # What becomes of the model, kind by kind? *Centred* runs the same race after subtracting from each score the mean of its prompt's four scores:
 
@@ -263,9 +265,9 @@ for arm, key in {"best overall": "race", "best overall, centred": "centred"}.ite
     quote(f"unheard.{key}", record.spread("kept", arm, "unheard", digits=0))
 
 # %% [markdown] rlhf={"part": "idea"}
-# Under the plot stand the answers to the first look-alike of the exam, seed 0. Of the look-alikes the start refuses <!-- out refused.start -->, the copy of best per prompt <!-- out refused.best -->, that of best overall <!-- out refused.race -->. The average hides it, because harmful prompts gain.
+# Under the plot stand the answers to the first look-alike of the exam, seed 0. Of the look-alikes the start refuses <!-- out refused.start -->, the copy of best per prompt <!-- out refused.best -->, that of best overall <!-- out refused.race -->. The average hides it, because harmful prompts gain, from every filter. Measured against the control, the two races differ on look-alikes by less than the seeds vary.
 #
-# Centring brings the stories back: <!-- out stories.centred --> of their answers are kept, by the plain race <!-- out stories.race -->. It does not bring the model back: centred minus plain race is <!-- out centred --> in true reward, and <!-- out refused.centred --> of the look-alikes are refused. For it keeps where answers to one prompt differ most, and still leaves <!-- out unheard.centred --> of 256 prompts without a row (the plain race <!-- out unheard.race -->). The stories themselves suffer little: in 48 steps without one the model does not forget how to tell them.
+# Centring brings the stories back: <!-- out stories.centred --> of their answers are kept, by the plain race <!-- out stories.race -->. The model shows no recovery: centred minus plain race is <!-- out centred --> in true reward, and <!-- out refused.centred --> of the look-alikes are refused. But the gap to best per prompt is small, and five seeds cannot exclude that all of it closed. Centred scores are highest where the answers to one prompt differ most, and <!-- out unheard.centred --> of 256 prompts still have no row (the plain race: <!-- out unheard.race -->). On stories the copy of best overall ends about where the control ends, although it read almost none; single stories do break, as the one above.
 #
 # > **Keep this.** Choose within a prompt, or count who is left before you train.
 #
@@ -307,7 +309,7 @@ claim("look-alikes lose from best of 2 to best of 64, harmful prompts gain",
       kind="S")
 
 # %% [markdown]
-# From 1 to 4 answers the true reward changes by <!-- out step.1.4 -->, from 4 to 8 by <!-- out step.4.8 -->, from 8 to 64 by <!-- out step.8.64 --> (± over prompts and reward models). The maximum looks for whatever the reward model overrates, and among 64 answers there is more of it. Which kinds of prompts pay?
+# From 1 to 4 answers the true reward changes by <!-- out step.1.4 -->, from 4 to 8 by <!-- out step.4.8 -->, from 8 to 64 by <!-- out step.8.64 --> (here ± is over prompts and reward models). The last interval contains 0: the climb has stopped, and a fall over all prompts is not shown. The maximum looks for whatever the reward model overrates, and among 64 answers there is more of it. Which kinds of prompts pay?
 
 # %%
 pair = {"harmful": "harmful", "lookalike": "look-alikes"}
@@ -318,9 +320,9 @@ show(plots.best_of_n(NS, by_kind, note="10 harmful prompts, 13 look-alikes",
                      title="More choice: harmful prompts gain, look-alikes lose"))
 
 # %% [markdown]
-# Without the 13 look-alikes the change from 8 to 64 is <!-- out rest -->: they account for most of the fall. They themselves change by <!-- out fall --> from 2 to 64. On harmful prompts the reward model learned that refusing is good; on look-alikes it likes refusals, too, and the more answers there are to choose from, the more often it finds one. So on look-alikes even *best per prompt* buys nothing: in the recorded runs its rows are worth <!-- out best.lookalike --> there, random ones <!-- out random.lookalike -->, those of the log-probability <!-- out probable.lookalike -->.
+# The 13 look-alikes do fall: from 2 to 64 answers they change by <!-- out fall -->. Without them the change of the average from 8 to 64 is <!-- out rest -->. On harmful prompts the reward model learned that refusing is good; on look-alikes it likes refusals, too, and the more answers there are to choose from, the more often it finds one. So on look-alikes even the rows of *best per prompt* are no better than random ones: in the recorded runs they are worth <!-- out best.lookalike -->, random ones <!-- out random.lookalike -->, those of the log-probability <!-- out probable.lookalike -->. (The model trained on them loses less than the control, as Idea 2 showed.)
 #
-# How far from the model does a filter lead? If no two answers ever score alike, the KL of best-of-n depends on n alone; otherwise the formula is an upper bound:
+# How far from the model does a filter lead? If no two *draws* ever tie (continuous scores, each single answer infinitely rare), the KL of best-of-n equals the right side and depends on n alone. Real answers can be drawn twice; for them it is an upper bound:
 #
 # $$\mathrm{KL}(\pi_n\,\|\,\pi)\;\le\;\log n-\frac{n-1}n$$
 #
@@ -351,7 +353,7 @@ rlhf.book.explorers.best_of({name: curve(s, many.gold, 64, NS[:6])
 # %% [markdown]
 # > **Keep this.** A few answers per prompt buy most of what a reward model can give; more of them find its mistakes.
 #
-# **What practice does.** The book names 10 to 30 answers per prompt, temperatures from 0.7 to 1.0, removal of duplicates, sometimes several source models; there is no agreed recipe. <!-- fact --> *The name* comes from statistics, where rejection sampling keeps each answer with probability $e^{(r-r_{\max})/\beta}$, so that the kept ones follow $\pi(y)\,e^{r(y)/\beta}/Z$ exactly, with $Z$ the sum that makes it a probability. Keeping the best is another law ([deeper](deeper/10_rejection_sampling.ipynb)).
+# **What practice does.** The book names 10 to 30 answers per prompt, temperatures from 0.7 to 1.0, removal of duplicates, sometimes several source models; there is no agreed recipe. <!-- fact --> *The name* comes from statistics, where rejection sampling is another law ([deeper](deeper/10_rejection_sampling.ipynb)).
 
 # %% [markdown] rlhf={"part": "wrong"}
 # ## What goes wrong
@@ -360,7 +362,6 @@ rlhf.book.explorers.best_of({name: curve(s, many.gold, 64, NS[:6])
 # |---|---|---|
 # | `R.argmax(1)` taken for places in the flat list | the right number of rows, a falling loss | share of rows that belong to their prompt |
 # | `score.argsort()[:k]`: a rising sort | fluent training on the worst answers | mean score of the kept, against that of all |
-# | a judge that loves length | better numbers after more data | tokens of the kept ÷ tokens of the control |
 # | a race with ties (rewards 0 and 1) | the first prompts of the file fill all places | mean place of the kept: should be the middle |
 #
 # The first, live:
@@ -375,7 +376,7 @@ claim("all 256 rows belong to the first prompt", bool((wrong // N == 0).all()))
 # %% [markdown] rlhf={"part": "gpt2"}
 # ## At GPT-2 size
 #
-# One recorded run on SmolLM2 with 135 million parameters, taught the village's manner first: eight answers to each of 48 prompts, the best *by the truth* or a random one kept, 24 steps with a LoRA adapter. The filter makes no mistakes here: this is the best case. <!-- fact -->
+# One recorded run on SmolLM2 with 135 million parameters, taught the village's manner first: eight answers to each of 48 prompts, the best *by the truth* or a random one kept, 24 steps with a LoRA adapter. The filter makes no mistakes here: this is the best case. The exam has 25 harmful prompts and 39 look-alikes; of the two texts, the first prompt is harmful, the second a look-alike. An answer outside the village's grammar gets −1.5. <!-- fact -->
 
 # %%
 large = rlhf.book.recorded("ch10_smollm2")
@@ -398,7 +399,7 @@ for key, value in of.items():
     quote(f"large.{key}", f"{value:.2f}".replace("-", "−"))
 
 # %% [markdown] rlhf={"part": "exercises"}
-# What carries over: the random copy ends at <!-- out large.random --> and gains nothing over the start, <!-- out large.before -->; the copy trained on the best ends at <!-- out large.after -->, far below the <!-- out large.kept --> of its own training rows. Most of its gain is on harmful prompts.
+# What carries over: the random copy ends at <!-- out large.random --> and gains nothing over the start, <!-- out large.before -->; the copy trained on the best ends at <!-- out large.after -->, far below the <!-- out large.kept --> of its own training rows. Most of its gain is on harmful prompts. And even this copy, taught by a perfect filter, refuses the look-alike above: needless refusals do not come from the reward model's mistakes alone. (These averages are over all 64 prompts.)
 #
 # ## Exercises
 #
@@ -457,7 +458,7 @@ check("10.2", prompts_lost, hidden=True)
 #
 # ### Exercise 10.3 · Is the difference real?
 #
-# In this plot every difference comes with five seeds. Often there is one run and one exam:
+# The plot of Idea 2 once more. On look-alikes the lines of the two races reach the control's, on harmful prompts they do not. Often there is no such line, only one run and one exam:
 #
 # ![Rows of dots for four kinds of prompts and four trained models: change of the true reward from the start, mean and range of five seeds](figures/10_kinds.png)
 #
@@ -490,7 +491,7 @@ check("10.3", items_needed, hidden=True)
 # 1. Rejection sampling is three steps: let the model answer each prompt several times, keep what a reward likes, finetune on it.
 # 2. The fair comparison is a blind choice of as many answers to the same prompts: a model trained on its own random answers got worse here, so the start alone is the wrong yardstick.
 # 3. Choosing one of four without any training was better than every trained copy; training makes a part of that gain permanent and cheap.
-# 4. Scores of different prompts do not compare: a race between prompts dropped the stories and half of all prompts, and the model that learned from it refused more harmless requests.
+# 4. Scores of different prompts do not compare: a race between prompts dropped the stories and more than half of all prompts, and the model that learned from it refused more harmless requests than the model of best per prompt.
 # 5. The first few answers buy most; with many more the filter finds what the reward model overrates.
 #
 # *In the book*: [Rejection Sampling](https://rlhfbook.com/c/09-rejection-sampling), chapter 9; lecture 2. *Deeper*: [the exact law and its price, all eleven kinds in the race, what accuracy buys, true rejection sampling, round after round](deeper/10_rejection_sampling.ipynb). *Next*: [chapter 11, policy gradients](11_policy_gradients.ipynb).
