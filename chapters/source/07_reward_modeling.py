@@ -97,9 +97,6 @@ rlhf.book.table(
     corner="how often it agrees with …",
     columns=["new labels of its teacher", "the truth", "truth, harmful requests"],
     note="1,899 test pairs, 127 of them of requests for harm; a coin: 50 %")
-alike, half = some.interval(score["noisy"], some.of("lookalike"))
-quote("alike", f"{100 * alike:.0f} ± {100 * half:.0f} %")
-quote("ceiling", f"{100 * some.agreement(noisy):.0f} %")
 
 # %% tags=["hide-input"]
 theirs = some.states @ rlhf.reward_model.fit_head(
@@ -109,13 +106,17 @@ claim("the package fits the same head (difference below 5 % of the spread)",
 true, bad = ([some.right(s, two) for s in everyone.values()] for two in (None, harm))
 claim("the noisy person's model is ahead on the truth, and behind on new labels; on "
       "requests for harm it is far ahead of the log-probability",
-      true[0] > true[1] + 0.05 and seen[1][0] > seen[0][0] + 0.02 and bad[0] > bad[3] + 0.15,
+      true[0] > true[1] + 0.05 and seen[1][0] > seen[0][0] + 0.02
+      and bad[0] > bad[3] + 0.15,
       {"truth": true, "new labels": seen[:2], "harm": bad}, kind="T")
 rlhf.book.settled("b", "Its model is clearly better than a coin; the other one is not.")
 names = ("noisy", "wordy", "len", "logp", "learned", "usual", "seen", "seen2")
 shares = true + bad[::3] + [share for share, _ in seen[:2]]
 for name, share in zip(names, shares, strict=True):
     quote(name, f"{100 * share:.0f} %")
+alike, half = some.interval(score["noisy"], some.of("lookalike"))
+quote("alike", f"{100 * alike:.0f} ± {100 * half:.0f} %")
+quote("ceiling", f"{100 * some.agreement(noisy):.0f} %")
 
 # %% [markdown]
 # The first column is what a project sees: accuracy on new labels of the same people. It recommends the wordy person's model (<!-- out seen2 --> against <!-- out seen -->; on the noisy person's labels even the truth gets only <!-- out ceiling -->). On the truth that model is right in <!-- out wordy -->, the noisy person's in <!-- out noisy -->.
@@ -233,8 +234,6 @@ rlhf.book.table({name: [x and [100 * v for v in x] for x in two]
                 [f"{len(some.test):,} test pairs", f"{len(some.cut)} with a cut answer"],
                 digits=1, corner="where the score is read",
                 note="agrees with the truth, in per cent")
-quote("closed", f"{100 * at_cut['last real'][0]:.0f} %")
-quote("open", f"{100 * as_cut['last real'][0]:.0f} %")
 
 # %% tags=["hide-input"]
 pads = rlhf.tensors.pad_left, rlhf.tensors.pad_right
@@ -246,6 +245,8 @@ claim("read again, the head is right as often as on its stored states",
 claim("at sum − 1 it is worse, and on a cut answer that got no end token",
       found["sum − 1"][0] < found["last real"][0] - 0.02
       and as_cut["last real"][0] < at_cut["last real"][0] - 0.05, rows, kind="T")
+for name, read in ("closed", at_cut), ("open", as_cut):
+    quote(name, f"{100 * read['last real'][0]:.0f} %")
 
 # %% [markdown] rlhf={"part": "idea"}
 # Nothing crashes. The last row is the most treacherous: the head learned to read end tokens. Read at the token where an answer was cut, it is right in <!-- out open --> of these pairs instead of <!-- out closed -->; they are few, so an average hides it. (An earlier version of our code did this.) Reading the wrong token was reported in several libraries ([pytorch/rl](https://github.com/pytorch/rl/issues/3887), [transformers](https://github.com/huggingface/transformers/issues/35352), [OpenRLHF](https://github.com/OpenRLHF/OpenRLHF/issues/300)).
@@ -370,14 +371,14 @@ rlhf.book.table(split, ["labels", "equal", "others", "truth"], corner="trained o
                 digits=dict.fromkeys(["equal", "others", "truth"], "%"),
                 note="equal, others: new labels of its teacher, on test pairs of equal "
                 "length and on the others; truth: on all")
-for name, x in zip(("level", "other"), split["wordy"][1:3], strict=True):
-    quote(name, f"{100 * x[0]:.0f} %")
 
 # %% tags=["hide-input"]
 claim("fewer, balanced labels of the same person make a better model; at equal length "
       "the old one agrees far less with its teacher",
       some.right(cured) > some.right(score["wordy"]) + 0.03
       and split["wordy"][1][0] < split["wordy"][2][0] - 0.08, kind="T")
+for name, x in zip(("level", "other"), split["wordy"][1:3], strict=True):
+    quote(name, f"{100 * x[0]:.0f} %")
 
 # %% [markdown] rlhf={"part": "gpt2"}
 # At equal length the wordy person's model agrees with its own teacher in <!-- out level -->, elsewhere in <!-- out other -->. Throwing labels away made it better. That works for a bias that you have guessed; a bias that nobody thinks of stays.

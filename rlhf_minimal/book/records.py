@@ -49,18 +49,17 @@ def over_runs(values) -> tuple[float, float]:
     return mean, STUDENT[len(values)] * (variance / len(values)) ** 0.5
 
 
-<<<<<<< HEAD
 def interval(values, digits: int = 2) -> str:
     """2 to 10 independent runs -> "−0.33 ± 0.22": their mean and half of its 95 % interval (`over_runs`).
 
     >>> interval([-1.0, 0.0, 1.0, 4.0])
     '1.00 ± 3.44'
     """
-    return " ± ".join(f"{v:.{digits}f}" for v in over_runs(values)).replace("-", "−")
+    return plus_minus(over_runs(values), digits)
 
 
 def quotes(values: dict, digits: int = 2, *, sign: bool = False) -> None:
-    """`quote` of several: {name: text}, or {name: one number for each run}, told as `quote_runs` tells them.
+    """`quote` of several: {name: text}, or {name: one number for each run}, told as mean and half of its 95 % interval.
 
     >>> quotes({"kl": 3.0})
     Traceback (most recent call last):
@@ -71,7 +70,8 @@ def quotes(values: dict, digits: int = 2, *, sign: bool = False) -> None:
         if isinstance(value, str):
             quote(name, value)
         elif hasattr(value, "__len__"):
-            quote_runs({name: value}, digits=digits, sign=sign)
+            mean, half = over_runs(value)
+            quote(name, f"{mean:{'+' if sign else ''}.{digits}f} ± {half:.{digits}f}")
         else:
             raise ValueError(f"quotes {name!r}: give a text, or one number for each run")
 
@@ -86,7 +86,8 @@ def quote_runs(found: dict, *, digits: int = 2, sign: bool = False, percent: boo
         form = "{:.0f} ± {:.0f} %" if percent else f"{{:{'+' if sign else ''}.{digits}f}} ± {{:.{digits}f}}"
         factor = 100 if percent else 1
         quote(name, form.format(factor * mean, factor * half).replace("-", "−"))
-=======
+
+
 def plus_minus(found: tuple[float, float], digits: int = 2) -> str:
     """(mean, half width) as a sentence has it.
 
@@ -94,7 +95,6 @@ def plus_minus(found: tuple[float, float], digits: int = 2) -> str:
     '−0.06 ± 0.07'
     """
     return " ± ".join(f"{x:.{digits}f}" for x in found).replace("-", "−")
->>>>>>> r14
 
 
 class Recorded(SimpleNamespace):
