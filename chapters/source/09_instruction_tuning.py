@@ -13,11 +13,11 @@
 # %% [markdown] rlhf={"part": "first"}
 # # 9 · Instruction tuning
 #
-# **Which tokens does the loss see, and what goes wrong when it sees one too many or one too few?**
+# **Which tokens does the loss see, and what goes wrong when it sees one too few, or all of them?**
 #
 # ![Two strips of the tokens of one training example, green where the loss counts them; in the second strip the end token is white. Below each the answers of a model trained so to the same two requests; the second model's answers go on after the first sentence, in grey](figures/09_hero.png)
 #
-# Both models read the same demonstrations, in the same order, at the same learning rate. In every demonstration model B's loss counted one token fewer, the last. The two requests are the first of their kind in the test; grey is what a model writes after its first sentence, until we cut it at 40 tokens. This page explains what is counted, why one token matters so much, and what this training can teach that a prompt cannot.
+# Both models read the same demonstrations, in the same order, at the same learning rate. In every demonstration model B's loss counted one token fewer, the last. The two requests are the first of their kind in the test; grey is what a model writes after its first sentence, until we cut it at 40 tokens. This page explains what is counted, why one token matters so much, and what this training adds to a prompt.
 #
 # <details><summary>What you need, what it costs, how quality is known</summary>
 # Chapter 3 (tokens, log-probabilities, the next-token loss). <!-- costs -->. Nothing is downloaded. Model: <code>village-3m</code>, a base model of three million parameters, GPT-2 architecture. Texts are from <b>this page's run</b>, seed 0. Tables and curves are from <b>three recorded seeds</b>, of which this run repeats the first: full repetitions with other demonstrations, order and test requests. ± is half of a 95 % interval over these three runs (Student's t). Answers are greedy, at most 40 tokens. <i>True reward</i> is a formula of this toy world that no training reads: 3 for the true fact, for helping with a harmless request or for refusing a harmful one; less for what is false, harmful, broken, repeated or unfinished, and the whole text counts.
@@ -35,7 +35,7 @@ from rlhf_minimal.evaluate.exams import exam, requests
 run = begin(9)
 
 # %% [markdown] rlhf={"part": "predict"}
-# **Predict before you scroll.** Model B's loss saw one token too few. Model C's sees many too many: every token of the demonstration, the question and the tags as well. Start, demonstrations, order, rate and number of steps are those of model A.
+# **Predict before you scroll.** Model B's loss saw one token too few. Model C's sees every token of the demonstration, the question and the tags as well. Start, demonstrations, order, rate and number of steps are those of model A.
 
 # %% tags=["hide-input"]
 predict("After 100 steps, how good are model C's answers to new requests?",
@@ -95,6 +95,9 @@ losses_a, model_a = train(answer_and_end)
 losses_b, model_b = train(without_end)
 print(f"training loss, mean of the last ten steps: A {sum(losses_a[-10:]) / 10:.2f}, "
       f"B {sum(losses_b[-10:]) / 10:.2f}")
+ended = {name: some.mean("ended") for name, some in (
+    ("before", before), ("A", model_a[100]), ("B", model_b[100]))}
+print("share of answers that end:", ", ".join(f"{k} {v:.2f}" for k, v in ended.items()))
 
 # %% tags=["hide-input", "hero", "nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
 pair = [2, 1]  # the first harmful request and the first opinion: not selected
@@ -107,13 +110,11 @@ show(masks.one_box_apart(
       [model_b[100].texts[i] for i in pair])], [test[i]["prompt"] for i in pair]))
 
 # %%
-ended = {name: some.mean("ended") for name, some in (
-    ("before", before), ("A", model_a[100]), ("B", model_b[100]))}
-claim("here nearly all of A's answers end by themselves, and few of B's do",
-      ended["A"] > 0.9 and ended["B"] < 0.6 and ended["before"] < 0.5, ended, kind="T")
+claim("here over 90 % of A's answers end, under 40 % of B's and of the base's",
+      ended["A"] > 0.9 and max(ended["B"], ended["before"]) < 0.4, ended, kind="T")
 
 # %% [markdown]
-# Model A on its way. Before the first step the base has never seen this template:
+# Model A on its way. The best *true reward* is 3. Before the first step the base has never seen this template:
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
 stages = {"before": before, "10 steps": model_a[10], "100 steps": model_a[100]}
@@ -126,7 +127,7 @@ for i in (0, 3):                                  # the first fact, the first lo
 #
 # ## Idea 1: The loss counts what the model is to write
 #
-# The loss is that of pretraining: minus the log-probability of each token, given all tokens before it. New is the *mask* $m_t$: 1 where token $t$ counts, 0 where it does not. Let $y_t$ be the tokens of the row and $\pi$ the model:
+# The loss is that of pretraining: minus the log-probability of each token, given all tokens before it. New is the *mask* $m_t$: 1 where token $t$ counts, 0 where it does not. Let $y_t$ be the tokens, $\pi$ the model; both sums run over all rows of the *batch*:
 #
 # $$\mathcal L=-\frac{\sum_t m_t\,\log\pi(y_t\mid y_{<t})}{\sum_t m_t}$$
 #
@@ -161,17 +162,15 @@ claim("what counts is the answer and one end token",
 masks.explorer().show()
 
 # %% [markdown]
-# **System prompts** are a turn of their own before the first question, read and not counted. The template decides whether they exist: SmolLM2's writes one even if you give none; the village's refuses them with an error, which is better than dropping one silently.
-#
 # Now your prediction. Three recorded seeds, 48 test requests each:
 
 # %%
 record = recorded("09_village")
 arms = {"A": "answer 100", "B": "no end 100", "C": "everything 100"}
-columns = {"true reward": ("all", "gold"), "first token": ("loss", "first"),
-           "end token": ("loss", "last")}
-table(record.rows(arms, columns), list(columns), note="first, end token: loss in nats "
-      "there, in faultless answers to new requests; ± 95 % over three seeds")
+columns = {"true reward": ("all", "gold"), "ends": ("all", "ends"),
+           "first token": ("loss", "first"), "end token": ("loss", "last")}
+table(record.rows(arms, columns), list(columns), note="ends: share of answers; first, "
+      "end token: loss in nats there, in faultless answers; ± 95 % over three seeds")
 
 # %% tags=["hide-input"]
 said, over = rlhf.book.records.interval, rlhf.book.records.over_runs
@@ -185,12 +184,12 @@ quote("c.lost", said(gold["C"] - gold["A"]))
 settled("c", "On every recorded seed model C ends below model A.")
 first = [record.values("arms", f"{arm} 100", "loss", "first")
          for arm in ("answer", "no end", "everything")]
-claim("on every seed C is worse than A in reward and at first tokens, B only in reward",
-      bool((gold["C"] < gold["A"]).all())
+claim("on every seed B and C earn less than A; C is worse at first tokens, B is not",
+      bool((torch.maximum(gold["B"], gold["C"]) < gold["A"]).all())
       and all(b < a + 0.1 < c for a, b, c in zip(*first, strict=True)), kind="T")
 
 # %% [markdown] rlhf={"part": "idea"}
-# Model C's answers all end, like model A's. Its true reward differs from A's by <!-- out c.lost --><!-- /out -->. Most of the tokens in its average are questions and tags, so the answers have a smaller share in each step, and it learns them more slowly. That depends on the data: where demonstrations are few, questions long and answers short, counting both has even helped ([Shi et al.](https://arxiv.org/abs/2405.14394)).
+# Model C's answers all end, like model A's. After the same 100 steps its true reward differs from A's by <!-- out c.lost --><!-- /out -->, and its loss at first tokens is higher. A likely reason, which we did not test: most of the tokens in its average are questions and tags, so the answers have a smaller share in each step. It depends on the data, too: where demonstrations are few, questions long and answers short, counting both has even helped ([Shi et al.](https://arxiv.org/abs/2405.14394)).
 #
 # > **Keep this.** The mask says what is learned; attention says what is read. Count what the model is to write.
 #
@@ -208,41 +207,44 @@ loss = {name: (steps, record.seeds(arm))
         for name, arm in (("A", "answer"), ("B", "no end"))}
 show(plots.two_panels({"training loss, nats per counted token": loss,
                        "share of answers that end": ends}, x_label="step", roles=looks,
-                      title="The losses look alike; few of B's answers end"))
+                      title="The losses look nearly alike; few of B's answers end"))
 
 # %% tags=["hide-input"]
 last = {name: record.values("arms", arm, "loss", "last")
         for name, arm in (("A", "answer 100"), ("B", "no end 100"))}
 claim("on every recorded seed the loss at the end token is over 1 nat higher for B",
       all(b > a + 1 for a, b in zip(*last.values(), strict=True)), kind="T")
+quote("last.B.10", f"{over(record.values('arms', 'no end 10', 'loss', 'last'))[0]:.1f}")
 for name, arm in (("A", "answer 100"), ("B", "no end 100")):
     share = over(record.values("arms", arm, "all", "ends"))[0]
     quote(f"ends.{name}", f"{100 * share:.0f} %")
     quote(f"last.{name}", f"{over(last[name])[0]:.3f}"[:5])
 
 # %% [markdown]
-# It does not: both losses fall alike, each over its own tokens. One number tells: the loss *at the end token* of held-out answers. It is <!-- out last.A --><!-- /out --> nats for A and <!-- out last.B --><!-- /out --> for B, and <!-- out ends.A --><!-- /out --> of A's answers end within 40 tokens, <!-- out ends.B --><!-- /out --> of B's. (Why any? In this model's pretraining the same token ended every document.)
+# Hardly: both losses fall alike, each over its own tokens. (B's ends a little higher. Its mean lacks an easy token.) One number tells: the loss *at the end token* of held-out answers. It is <!-- out last.A --><!-- /out --> nats for A and <!-- out last.B --><!-- /out --> for B, and <!-- out ends.A --><!-- /out --> of A's answers end within 40 tokens, <!-- out ends.B --><!-- /out --> of B's. Why any? In this model's pretraining the same token ended every document. Why does B's share grow during training? Its loss at the end token falls although it is not counted, from <!-- out last.B.10 --><!-- /out --> after ten steps: the other tokens move the same weights. Why they move it this way we did not test.
 #
 # Can the sampler repair it? A *stop string* can, where one is known. Here every answer is one sentence, so we cut B's texts at the first full stop: its true reward goes from <!-- out gold.B --><!-- /out --> to <!-- out gold.B.cut --><!-- /out -->; A's is <!-- out gold.A --><!-- /out -->. Where answers have several sentences, no such string is known beforehand.
 #
 # **How does a token get lost?** In two ways, both seen in the TRL library. *Never written*: a demonstration's text is passed without an end token, and nothing adds one ([“Learning to generate EOS tokens”](https://github.com/huggingface/trl/issues/1623), 2024; repaired, and [repaired again](https://github.com/huggingface/trl/pull/3091) in 2025). *Hidden*: the tokenizer has no padding token, so the end token fills short rows, and all padding is taken out of the loss. The real end goes with it ([issue 976](https://github.com/huggingface/trl/issues/976)). [What goes wrong](#What-goes-wrong) has the wrong line, and a check that finds both before training.
 #
-# > **Keep this.** A model stops because its loss counted the end. Before training, check that the last counted token of every row is the end token.
+# > **Keep this.** To teach stopping reliably, count the end. Before training, check that the last counted token of every row is the end token, unless the row was cut.
 
 # %% [markdown] rlhf={"part": "idea"}
-# ## Idea 3: What SFT taught that a prompt could not
+# ## Idea 3: What SFT added to a prompt
 #
-# Chapter 1 showed that a base model asked in a *transcript* (`User: … Assistant:`) and cut at the next line knows most answers. That is the baseline to beat. Another puts four good exchanges in front, two of them refusals (*few-shot*). Neither trains anything. (Model A read 800 demonstrations; *noisy* is explained below.)
+# Chapter 1 showed that a base model asked in a *transcript* (`User: … Assistant:`) and cut at the next line knows most answers. That is the baseline to beat. Another puts four good exchanges in front, two of them refusals (*few-shot*). Neither trains anything; model A read 800 demonstrations. (*Noisy* is explained below.)
 
 # %%
-groups = {"reference: base": "base, cut", "policy: few-shot": "base, few-shot, cut",
+# the word before the colon only selects a colour
+shot = "base, few-shot, cut"
+groups = {"reference: base": "base, cut", "policy: few-shot": shot,
           "chosen: A": "answer 100", "other: A, noisy": "noisy 100"}
 names = {"facts": "fact", "opinions": "opinion", "harmful\nrequests": "harmful",
          "look-alikes": "lookalike"}
 dots = {label: {row: record.values("arms", arm, kind, "gold")
                 for row, kind in names.items()} for label, arm in groups.items()}
 show(plots.dots({"true reward (at most 3)": dots},
-                title="Harmful requests: no prompt comes near A"))
+                title="Harmful requests: neither prompt comes near A"))
 
 # %% tags=["hide-input"]
 base_, shot_, a_, _ = (one["harmful\nrequests"] for one in dots.values())
@@ -251,36 +253,31 @@ claim("harmful requests: on every seed A beats both prompts by over 1 point", al
 claim("over all kinds, on every seed: A beats both prompts, and noise costs",
       bool((gold["A"] > torch.maximum(gold["base"], gold["shot"])).all()
            and (gold["noisy"] < gold["A"]).all()), kind="T")
-for name, arm in (("base", "base, cut"), ("shot", "base, few-shot, cut"),
-                  ("A", "answer 100")):
-    share = over(record.values("arms", arm, "harmful", "refuses"))[0]
-    quote(f"refused.{name}", f"{100 * share:.0f} %")
+for name, arm in {"base": "base, cut", "shot": shot, "A": "answer 100"}.items():
+    quote(f"refused.{name}", "{:.0f} %".format(
+        100 * over(record.values("arms", arm, "harmful", "refuses"))[0]))
 for name, arm in (("base", "base, cut"), ("A", "answer 100")):
     quote(f"easy.{name}", said([(f + g) / 2 for f, g in zip(*(record.values(
         "arms", arm, kind, "gold") for kind in ("fact", "lookalike")), strict=True)]))
-longer = record.arms["0"]["longer 300"]
-quote("longer", f"{longer['all']['gold']:.2f}")
-quote("longer.from", f"{gold['A'][0]:.2f}")
+put_in = rlhf.village.corpus.DEMO_FAULTS
+table({f"{name}: {100 * put_in[kind][fault]:.0f} % {fault}": [
+    over(record.values("arms", arm, kind, "refuses"))[0]
+    for arm in ("answer 100", "noisy 100")] for name, kind, fault in (
+        ("harmful", "harmful", "help"), ("look-alikes", "lookalike", "refuse"))},
+      ["A refuses", "noisy refuses"], digits={"A refuses": "%", "noisy refuses": "%"},
+      note="left: faults in noisy's demonstrations; A's have none; means of 3 seeds")
 quote("noisy.refused", record.spread("arms", "noisy 100", "harmful", "refuses"))
-sweep = recorded("ch09_rates")
-for rate, *found in list(zip(*(sweep.curve[k] for k in (
-        "rate", "answers", "documents")), strict=True))[2:4]:   # all weights
-    quote(f"rate.{rate:g}", "{:.2f} and {:.2f}".format(*found))
 
 # %% [markdown]
-# On facts, opinions and look-alikes the base needs no training, only a form that it knows and a cut. On facts and look-alikes A is even worse (<!-- out easy.A --><!-- /out --> against <!-- out easy.base --><!-- /out -->): 100 steps blurred some facts, and it still takes some look-alikes for harm.
+# On facts, opinions and look-alikes the base needs no training, only a form that it knows and a cut. On facts and look-alikes together A is even worse (mean <!-- out easy.A --><!-- /out --> against <!-- out easy.base --><!-- /out -->). It still takes some look-alikes for harm, and gets some facts wrong, as with Sam above. Perhaps training blurred those facts; perhaps they are harder to reach in the new template. We did not ask A in a transcript.
 #
-# On harmful requests the base refuses <!-- out refused.base --><!-- /out --> in a transcript and <!-- out refused.shot --><!-- /out --> after the examples, A <!-- out refused.A --><!-- /out -->. The base *can* refuse: half of the harmful requests in its pretraining text are refused, the other half get help. <!-- fact --> Four examples did not tip the balance, 800 demonstrations did.
+# On harmful requests the base refuses <!-- out refused.base --><!-- /out --> in a transcript, A <!-- out refused.A --><!-- /out -->. The base *can* refuse: half of the harmful requests in its pretraining text are refused, the other half get help. <!-- fact --> Four examples made it worse: <!-- out refused.shot --><!-- /out --> refusals, although two of the four *are* refusals. We do not know why.
 #
-# Over all four kinds A is ahead of both prompts on each seed: <!-- out gold.A --><!-- /out -->, base <!-- out gold.base --><!-- /out -->, few-shot <!-- out gold.shot --><!-- /out -->. More steps help: on the first seed, A went on from <!-- out longer.from --><!-- /out --> to <!-- out longer --><!-- /out --> after 300.
+# Over all four kinds A is ahead of both prompts on each seed: <!-- out gold.A --><!-- /out -->, base <!-- out gold.base --><!-- /out -->, few-shot <!-- out gold.shot --><!-- /out -->.
 #
-# **Clean or noisy?** *Noisy* is model A on demonstrations as a crowd might write them: of the answers to harmful requests 42 % help, of those to opinions 30 % agree with the asker, right or wrong. <!-- fact --> After 100 steps its true reward is <!-- out gold.noisy --><!-- /out -->, below A's on every seed. Greedy decoding follows the majority and can hide the noise: the share of refusals (1 is all) ranges from <!-- out noisy.refused --><!-- /out -->. A copy has its examples' faults.
+# **Noise in the demonstrations.** *Noisy* is model A on demonstrations as a crowd might write them. The table has the two faults about refusing and what came out; besides, 30 % of the answers to opinions agree with the asker, right or wrong, and a few answers of all kinds are rude, false or padded. <!-- fact --> Over all kinds the true reward is <!-- out gold.noisy --><!-- /out -->, below A's on every seed. The faults are not copied in proportion. A greedy answer is the likeliest one: it can drop a minority or exaggerate it. The share of harmful requests refused ranges from <!-- out noisy.refused --><!-- /out --> over the seeds (1 is all), and look-alikes are refused far more often than their demonstrations were.
 #
-# **How fast?** The rule of thumb: one to two orders of magnitude below the peak rate of pretraining (OLMo 2: 3·10⁻⁴, then 10⁻⁵). Ours: 3·10⁻³, then 3·10⁻⁴ on this page. A recorded sweep (one seed, 20 steps) shows the price of speed: loss on new answers and on pretraining text are <!-- out rate.0.001 --><!-- /out --> at 10⁻³, and <!-- out rate.0.003 --><!-- /out --> at 3·10⁻³. The answers hardly differ; at the higher rate far more is forgotten. <!-- fact -->
-#
-# > **Mid-training.** Between pretraining and SFT many recipes put a stage on selected text, often with conversations in it, while the learning rate goes to zero (*annealing*). The loss counts every token. SFT then often starts from a base that already knows a form of conversation.
-#
-# > **Keep this.** Much of an assistant is already in the base, and a prompt with a cut brings it out. Compare with that first. SFT adds the form, the stop, and a choice between things that the base does both ways.
+# > **Keep this.** Much of an assistant is already in the base, and a prompt with a cut brings it out. Compare with that first. Here SFT added the form, the stop, and a choice between things that the base does both ways.
 
 # %% [markdown] rlhf={"part": "wrong"}
 # ## What goes wrong
@@ -288,12 +285,10 @@ for rate, *found in list(zip(*(sweep.curve[k] for k in (
 # | the wrong line | what you see | the number that tells |
 # |---|---|---|
 # | `labels[ids == pad] = -100`, and pad is the end token | answers run on | loss at the end token |
-# | mask counted in the joined text, whose tokens cross the border | nothing | counted tokens ≠ tokens of the answer + 1 |
 # | served in another template than trained | “it forgot everything” | ids sent ≠ ids of the template |
-# | a mean of the means of micro-batches | nothing | gradient ≠ that of the whole batch (exercise 9.1) |
 # | the learning rate of pretraining | good loss, worse base text | loss on text that is not trained |
 #
-# The first one, live. Trainers often mark with *labels*: the token's id where it counts, −100 where not.
+# Rates and their price are measured in the [deeper notebook](deeper/09_instruction_tuning.ipynb). The first trap, live. Trainers often mark with *labels*: the token's id where it counts, −100 where not.
 
 # %%
 batch = rlhf.data.collate_demonstrations(rows[:8], tokenizer)
@@ -307,6 +302,7 @@ def ends_counted(labels, attention):
     return (labels.gather(1, last[:, None]) == tokenizer.eos_token_id).all().item()
 
 
+# no answer here was cut, so every row must count its end
 print(ends_counted(right, batch["attention"]), ends_counted(wrong, batch["attention"]))
 claim("the wrong line hides one token in every row, and the check finds it",
       ((right != wrong).sum(1) == 1).all() and ends_counted(right, batch["attention"])
@@ -317,17 +313,17 @@ claim("the wrong line hides one token in every row, and the check finds it",
 #
 # ## At GPT-2 size
 #
-# SmolLM2-135M-Instruct is no base: it is a chat model, with a template of its own, and knows how to stop. It likes to talk, and has never heard of the village. A recorded run (one seed) trains it with LoRA on 40 demonstrations, in 10 steps of four: once with the end token counted, once without. The first two requests: <!-- fact -->
+# SmolLM2-135M-Instruct is no base: it is a chat model with a template of its own. It likes to talk, and has never heard of the village. A recorded run (one seed) trains it with LoRA on 40 demonstrations, in 10 steps of four: once with the end token counted, once without. The first request: <!-- fact -->
 
 # %%
 large = recorded("09_smollm2")
 stages = {"before": "before", "after": "with end", "no end": "without end"}
-for prompt, answers in large.texts(stages)[:2]:
-    cards(prompt, answers, limit=130)
+prompt, answers = large.texts(stages)[0]
+cards(prompt, answers, limit=130)
 show(plots.panels({"training loss, nats per counted token": {
     "chosen: with end": (large.curve["step"], large.curve["answer"]),
     "rejected: without end": (large.curve["step"], large.curve["no end"])}},
-    x_label="step", title="At 135M the two losses look alike, too"))
+    x_label="step", title="At 135M, too, the two losses look nearly alike"))
 
 # %% tags=["hide-input"]
 table({label: [large.held_out[key]["ends"], large.held_out[key]["tokens"],
@@ -336,7 +332,7 @@ table({label: [large.held_out[key]["ends"], large.held_out[key]["tokens"],
       note="8 requests, at most 32 tokens; loss in nats, 8 faultless answers; one run")
 
 # %% [markdown] rlhf={"part": "exercises"}
-# What carries over: the training losses look alike, and the loss at the end token tells the two runs apart. What does not: without the end in the loss most answers still end, more of them than before training, because this model could stop already and now writes short sentences. The lost token matters most where stopping has to be *learned*, as by our base. The village's facts it does not know; 40 demonstrations did not teach them.
+# What carries over: the training losses look nearly alike, and the loss at the end token tells the two runs apart. What does not: without the end in the loss most answers still end, more of them than before training, and the loss at the end falls although it is not counted. Perhaps this chat model had learned to stop after short answers, and now writes them. Eight requests and one run do not settle that. The village's facts it does not know; 40 demonstrations did not teach them.
 #
 # ## Exercises
 #
@@ -442,10 +438,10 @@ check("9.3", labels, hidden=True)
 #
 # 1. Instruction tuning is next-token prediction on demonstrations; a mask says which tokens count.
 # 2. The answer and its end count; the question is read, and does not.
-# 3. With the end left out, the model knows the answers as well and runs on; its training loss does not show it, the loss at the end token does.
-# 4. Counting the questions too did not break anything here; it made learning the answers slower.
-# 5. A base model with a transcript prompt and a stop string already gave most of the answers; training was needed to choose between what the base does both ways, and it copies the faults of its examples.
+# 3. With the end left out, the model knows the answers as well and mostly runs on; its training loss hardly shows it, the loss at the end token does.
+# 4. Counting the questions too did not break stopping here; after the same steps the answers were somewhat worse.
+# 5. A base model with a transcript prompt and a stop string already gave most of the answers; refusing harm reliably took training here, and faults in the examples cost reward.
 #
-# *In the book*: [Instruction Tuning](https://rlhfbook.com/c/04-instruction-tuning), chapter 4. *Deeper*: [turns, packing, one denominator, learning rates and LoRA, templates at inference, more traps](deeper/09_instruction_tuning.ipynb). *Next*: chapter 10, rejection sampling.
+# *In the book*: [Instruction Tuning](https://rlhfbook.com/c/04-instruction-tuning), chapter 4. *Deeper*: [turns, packing, one denominator, learning rates and LoRA, templates at inference, more traps](deeper/09_instruction_tuning.ipynb). *Next*: [chapter 10, rejection sampling](10_rejection_sampling.ipynb).
 #
 # <!-- nav -->
