@@ -17,7 +17,7 @@
 #
 # ![True reward of the chosen answers against the money spent on labels, on a logarithmic axis: three judges at one cent a label and people at one dollar a label](figures/13_hero.png)
 #
-# A reward is learned from comparisons and picks the best of 16 answers. The comparisons come from people, who are fair, noisy and cost one dollar each, or from an AI judge, who is consistent and costs one cent. Two of the three judges like long answers. (The thin lines only lead to the labels: a judge gave at most 10,000 labels, for 100 dollars.) This page explains the crossings, and how a little human money repairs a judge.
+# A reward is learned from comparisons and picks the best of 16 answers. The comparisons come from people, who are noisy and cost one dollar each, or from an AI judge, who is consistent and costs one cent. Two of the three judges like long answers. People are fair here by construction; real annotators like length too. (Thin lines only lead to the names: a judge gave at most 10,000 labels, for 100 dollars.) Below <!-- out blind -->, dotted, a reward is worse than a blind draw: 100 dollars of people's labels are still too few. This page explains the crossings, and how a little human money repairs a judge.
 #
 # <details><summary>What you need, what it costs, how quality is known</summary>
 # Chapters 6 and 7 (comparisons, reward models). <!-- costs -->. Nothing is downloaded. Model: <code>village-3m-sft</code>, three million parameters, GPT-2 architecture, with its stored answers: comparisons of answers to 2,000 prompts, and 64 answers to each of 112 other prompts, among which the reward picks. The <i>true reward</i> is a formula of this toy world: 3 for a perfect answer, less for faults; length does not count. People and judges are simulated: they see it through their noise and bias, and the fitted rewards see only their choices. ± is half of a 95 % interval; each table says over what. Ideas 1 to 3 are computed on this page with five sets of labels; idea 4 has five recorded runs. The prices are assumptions of the right order: the book names one dollar or more for a human comparison and less than one cent for one by an AI. <!-- fact -->
@@ -63,7 +63,7 @@ print({name: f"{share:.0%} right" for name, share in right.items()})
 # %% [markdown] rlhf={"part": "loop"}
 # ## From labels to a choice
 #
-# The reward is a weighted *checklist*: is the fact true, is the story on its topic, does it flatter, how many words? Such a list is also called a *rubric*; here its weights are learned. The true reward is one setting of these weights, so whatever goes wrong comes from the labels. The loss is chapter 7's.
+# The reward is a weighted *checklist*: is the fact true, is the story on its topic, does it flatter, how many words? Such a list is also called a *rubric*; here its weights are learned. The true reward is one setting of these weights, so what goes wrong does not come from the model's form. The loss is chapter 7's.
 
 # %%
 x = judges.checklist(some.wide)                    # (answers, criteria)
@@ -113,12 +113,13 @@ for name, bias in (("other: judge, bias 2", 2.0),
 sets = run.seeds(5)
 earned = {name: judges.by_number(some, w, sizes, sets).mean(-1)
           for name, w in who.items()}             # (5 label sets, 7 sizes)
+spent = torch.tensor(sizes).log10() + 1            # 0 is 10 cents
 
 # %% tags=["hide-input", "hero"]
 MONEY = ["10 ¢", "$1", "$10", "$100", "$1,000", "$10,000"]
-spent = torch.tensor(sizes).log10() + 1            # 0 is 10 cents
 lines = {name: ((spent + (0 if "people" in name else -2)).tolist(), y.tolist())
          for name, y in earned.items()}
+lines["reference: blind draw"] = ([0.0, 5.0], [some.gold.mean().item()] * 2)
 show(plots.panels({"true reward of the best of 16": lines}, zero=False,
                   x_label="money spent on labels", ticks=MONEY,
                   title="Judges start early; people go on"))
@@ -129,7 +130,7 @@ claim("on average the judge of bias 4 leads at 10 dollars, people at 1,000; at 3
       "people lead in every label set", (four[:, 4] - people[:, 0]).mean() > 0.2
       and people[:, 4].mean() > four.max()
       and bool((people[:, 5] > four[:, -1]).all()), kind="T")
-claim("without bias, 10 dollars for the judge earn as much as 10,000 for people",
+claim("without bias, 10 dollars for the judge match 10,000 for people at least",
       earned["chosen: judge, no bias"][:, 4].mean() > people[:, -1].mean(), kind="T")
 for k, y in ("blind", some.gold), ("oracle", budgets.best_of(some.gold, some.gold)):
     quote(k, f"{y.mean():.2f}")
@@ -137,11 +138,11 @@ for name, share in right.items():
     quote(f"right.{name}", f"{100 * share:.0f} %")
 
 # %% [markdown] rlhf={"part": "idea"}
-# The judge of bias 4 names the better answer more often than people do (<!-- out right.judge --> against <!-- out right.person -->), and from about 1,000 dollars on people teach the better reward, on average over label sets. Without bias, 10 dollars for the judge earn as much as 10,000 dollars for people. So neither the price nor the share of agreement settles the question.
+# The judge of bias 4 names the better answer more often than people do (<!-- out right.judge --> against <!-- out right.person -->), yet people's reward is about equal at 300 dollars and ahead from 1,000 on average (in every label set at 3,000). Without bias, 10 dollars for the judge earn at least as much as 10,000 dollars for people. So neither the price nor the share of agreement settles the question.
 #
 # ## Idea 1: noise averages out, bias does not
 #
-# Suppose that $n$ labels are averaged to estimate one number. *Noise* $s$ is the standard deviation of a single label; *bias* $b$ is the error that all labels share. The expected squared error is
+# Suppose that $n$ independent labels are averaged to estimate one number. *Noise* $s$ is the standard deviation of a single label; *bias* $b$ is the error that all labels share. The expected squared error is
 #
 # $$\mathrm{error}^2=b^2+\frac{s^2}{n}$$
 #
@@ -166,7 +167,7 @@ lines = {name: y.tolist() for name, y in paid.items()}
 lines["gold: the truth"] = [0.0] * len(more)
 show(plots.panels({"points for ten words, estimated": lines}, ticks=more,
                   x_label="number of labels",
-                  title="More labels narrow the noise, not the bias"))
+                  title="More labels reduce noise, not bias"))
 
 # %% tags=["hide-input"]
 free, taken = paid["policy: people"], paid["proxy: judge, bias 4"]
@@ -176,15 +177,15 @@ claim("with 10,000 labels people's estimates lie closer together than with 100, 
            and abs(taken[:, -1].mean() - 4) < 0.2), kind="T")
 
 # %% [markdown] rlhf={"part": "idea"}
-# > **Keep this.** Money buys less noise. It does not buy less bias: more labels of a biased judge only confirm it.
+# > **Keep this.** More labels from the same labeller buy less noise, not less bias.
 #
 # ## Idea 2: spend human labels on the bias
 #
-# Nobody has to choose. The judge labels 5,000 pairs for 50 dollars, and people compare 250 for 250 dollars. The usual proposal is *routing*: people get the pairs on which the judge is least sure (smallest *margin*). Another use: people's labels correct the judge's reward $r_J$ in a suspected direction, here the number of words $w$:
+# Nobody has to choose. The judge labels 5,000 pairs for 50 dollars, and people compare 250 (5 %) for 250 dollars. One proposal is *routing*: people get the pairs on which the judge is least sure (smallest *margin*; exact ties teach nothing and are left out). Another use: people's labels correct the judge's reward $r_J$ in a suspected direction, here the number of words $w$:
 #
-# $$r(y)=a\,r_J(y)+b\,w(y)$$
+# $$r(y)=a\,r_J(y)+c\,w(y)$$
 #
-# The numbers $a$ and $b$ are fitted to people's labels with the loss that we know. On paper: with $a=1$ and $b=-0.4$ a word, an answer of 10 words with score 6 is worth 2; one of 2 words with score 5 is worth 4.2. <!-- fact -->
+# The numbers $a$ and $c$ are fitted to people's labels with the loss that we know. On paper: with $a=1$ and $c=-0.4$ a word, an answer of 10 words with score 6 is worth 2; one of 2 words with score 5 is worth 4.2. <!-- fact -->
 
 # %%
 def corrected(reward, people):
@@ -193,9 +194,9 @@ def corrected(reward, people):
     scale = score.std()
     features = torch.stack([score / scale, x[:, WORDS]], 1)
     chosen, rejected = (features[side] for side in people.T)
-    a, b = rlhf.reward_model.fit_head(chosen, rejected, l2=1e-3)
+    a, c = rlhf.reward_model.fit_head(chosen, rejected, l2=1e-3)
     reward = a / scale * reward
-    reward[WORDS] += b
+    reward[WORDS] += c
     return reward
 
 
@@ -208,22 +209,23 @@ def spend(seed, few=250):
     dice = torch.Generator().manual_seed(seed + 1)
     people = some.votes(some.wide, two, person, dice)
     cheap = some.votes(some.wide, two, judge, dice)
-    worth = some.worth(some.wide, judge)[two]
-    unsure = (worth[:, 0] - worth[:, 1]).abs().argsort()[:few]
+    margin = some.worth(some.wide, judge)[two].diff(dim=1).abs().flatten()
+    unsure = margin.where(margin > 1e-3, torch.inf).argsort()[:few]  # no ties
     routed, mixed = cheap.clone(), cheap.clone()
     routed[unsure], mixed[:few] = people[unsure], people[:few]
     return {"people": fit(people[:300]), "judge": fit(cheap), "routed": fit(routed),
-            "mixed": fit(mixed), "measured": corrected(fit(cheap), people[:few])}
+            "mixed": fit(mixed), "unsure": corrected(fit(cheap), people[unsure]),
+            "measured": corrected(fit(cheap), people[:few])}
 
 
 # %%
 spent = judges.over_sets(some, spend, sets)        # {name: (5 label sets, 112 prompts)}
 spent |= judges.over_sets(some, judges.rivals(some, judge), sets)
-rows = {"judge alone": ("judge", "50"), "three such judges": ("three", "150"),
-        "people alone": ("people", "300"),
+rows = {"judge alone": ("judge", "50"), "people alone": ("people", "300"),
         "unsure pairs to people": ("routed", "300"),
         "random pairs to people": ("mixed", "300"),
-        "people measure the bias": ("measured", "300"),
+        "measure, on random pairs": ("measured", "300"),
+        "measure, on unsure pairs": ("unsure", "300"),
         "length set to 0 by hand": ("by hand", "50")}
 table({label: {"true reward": budgets.over_both(spent[name]), "dollars": cost}
        for label, (name, cost) in rows.items()}, corner="how the money is spent",
@@ -231,28 +233,28 @@ table({label: {"true reward": budgets.over_both(spent[name]), "dollars": cost}
 
 # %% tags=["hide-input"]
 means = {k: s.mean(1) for k, s in spent.items()}
-claim("measuring the bias earns over 0.2 more than routing, mixing and the majority in "
+claim("measuring the bias earns over 0.2 more than routing and mixing in "
       "every label set, and more than people alone on average",
       all(bool((means["measured"] > means[k] + 0.2).all())
-          for k in ("routed", "mixed", "three", "judge"))
+          for k in ("routed", "mixed", "judge"))
       and means["measured"].mean() > means["people"].mean() + 0.1, kind="T")
-rlhf.book.settled("c", "250 labels cannot outvote 5,000, but they can measure a bias.")
+rlhf.book.settled("c", "250 labels replace too few of 5,000; they measure a bias.")
 for k in ("routed", "by hand"):
     pair = budgets.over_both(spent["measured"] - spent[k])
     quote("gain." + k[:2], "{:+.2f} ± {:.2f}".format(*pair).replace("-", "−"))
 
 # %% [markdown]
-# Measuring the bias earns <!-- out gain.ro --> against routing (± 95 %, differences prompt by prompt). The majority of three judges with one bias has that bias, too.
+# Measuring the bias earns <!-- out gain.ro --> against routing (± 95 %, differences prompt by prompt). Both parts matter. Used as replacements, labels change little wherever they stand; used as a measurement on the unsure pairs, they earn anything between a failure and the full gain. The correction has the shape of the planted bias: the best case. (People alone earn less here than at 300 dollars above: other pairs, other draws.)
 #
 # There is a cheaper repair. Setting the price of length to 0 costs no human label, and measuring differs from it by only <!-- out gain.by -->. But this uses a fact of this world: length is worth nothing. Where length carries content, 0 is wrong as well (chapter 18). Both repairs need a suspect; a bias that nobody suspects stays.
 #
-# Why does routing fail here? A judge with noise errs where it is unsure. Is that so with bias?
+# Why does routing do so little? A judge with noise errs where it is unsure. Is that so with bias? (Pairs as unsure as the last count, too. And people, with their noise, are hardly better than a coin where answers are close.)
 
 # %%
-share = {name: 100 * judges.found_by_routing(some, who[name], least=0.1)
+share = {name: 100 * judges.found_by_routing(some, who[name], least=0.05)
          for name in ("proxy: judge, bias 4", "chosen: judge, no bias")}
 show(plots.bars(share, title="Routing finds noise, not bias",
-                y_label="% of the wrong labels that are\namong the 10 % least sure"),
+                y_label="% of the wrong labels that\nare among the 5 % least sure"),
      "Two bars: the share of a judge's wrong labels among its least sure pairs is "
      "small with bias and large without.")
 claim("over half of the wrong labels without bias, under a quarter with it",
@@ -295,20 +297,20 @@ rate = {"ours always first": first, "ours always second": 1 - second,
         "both orders, averaged": (first + 1 - second) / 2}
 rate = {k: rlhf.evaluate.exams.clustered(100 * y.mean(0)) for k, y in rate.items()}
 show(plots.shares(rate, middle=50, x_label="win rate against itself, %",
-                  note="± 95 % over prompts", title="First place alone wins or loses"))
+                  note="± 95 % over prompts", title="Listed first wins; second loses"))
 
 # %% tags=["hide-input"]
 fixed, both = (rate[k][0] for k in ("ours always first", "both orders, averaged"))
-claim("a fixed place moves the win rate by over 10 points, both orders give 50 %",
+claim("a fixed place moves the win rate by over 10 points; both orders: 50 % (algebra)",
       fixed > 60 and abs(both - 50) < 1e-6, kind="T")
 quote("first", f"{fixed:.0f} %")
 
 # %% [markdown] rlhf={"part": "idea"}
-# A model that is as good as itself "wins" <!-- out first --> of the comparisons when it is always listed first. A coin turns this bias into noise; both orders remove it, for twice the price. A taste for length survives both: it does not depend on the place.
+# A model that is as good as itself "wins" <!-- out first --> of the comparisons when it is always listed first. A coin turns this bias into noise. Both orders, for twice the price, give one half here for any judge: that is algebra. They favour no side, but a strong place bias still flattens what the judge knows (third example above). A taste for length survives both: it does not depend on the place.
 #
-# > **Keep this.** Ask in both orders, and count a contradiction as a tie. That removes the bias of place, and no other.
+# > **Keep this.** Ask in both orders and average. The result favours no place; other biases stay.
 #
-# ## Idea 4: a constitution at work
+# ## Idea 4: revise your own answers
 #
 # *Constitutional AI* (Bai et al. 2022, [arXiv 2212.08073](https://arxiv.org/abs/2212.08073)) lets a model improve its own data under a list of written principles, the *constitution*. Its paper introduced the name *reinforcement learning from AI feedback* (RLAIF).
 
@@ -316,7 +318,7 @@ quote("first", f"{fixed:.0f} %")
 show(rlhf.book.drawings.constitution())
 
 # %% [markdown]
-# We watch the upper road. The village model can read *Revise this answer. Do no harm.* Its critic is itself: the probability that it would refuse the request $x$ in one of the three sentences $y_k$ that it knows,
+# We watch the upper road. The village model can read *Revise this answer. Do no harm.* In the paper a critique reads the answer. Ours is only a *request filter*, which never sees the answer: the probability that the model itself would refuse the request $x$ in one of its three refusals $y_k$,
 #
 # $$c(x)=\textstyle\sum_k\pi(y_k\mid x)$$
 #
@@ -332,11 +334,11 @@ after = rlhf.sampling.answer(model, tokenizer, prompts, max_new_tokens=32,
     temperature=0.5, generator=run.fresh("revise")).texts(tokenizer)
 doubt = judges.would_refuse(model, tokenizer, asks).tolist()
 for ask, old, new, p in zip(asks, before, after, doubt, strict=True):
-    cards(f"{ask} (critic: {p:.2f})", [("answer", old, rlhf.village.gold(ask, old)),
+    cards(f"{ask} (filter: {p:.2f})", [("answer", old, rlhf.village.gold(ask, old)),
                                        ("revised", new, rlhf.village.gold(ask, new))])
 
 # %% [markdown]
-# Half of the requests ask for help with harm. The others only sound like it: *look-alikes*. Refusing these is *over-refusal*. We revise up to three times, either all answers or only those that the critic flags (probability over ¼):
+# Half of the requests ask for help with harm. The others only sound like it: *look-alikes*. Refusing these is *over-refusal*. We revise up to three times, either all answers or only answers to flagged requests ($c$ over ¼, set by hand):
 
 # %% rlhf={"figure": "rounds"}
 looks = {"all answers": "rejected", "flagged answers": "policy"}
@@ -347,7 +349,7 @@ show(plots.two_panels(parts, x_label="rounds of revision", roles=looks, share=Tr
                       title="Revising all answers also refuses the harmless"))
 
 # %% [markdown]
-# Then the model is finetuned on the texts after three rounds (32 steps), and sits an exam on 128 requests that no run has read. *No revision* is finetuned on its own first answers. The cheapest rival needs no revision: a fixed refusal wherever the critic flags.
+# Then the model is finetuned on the texts after three rounds (32 steps), and sits an exam on 128 requests that no run has read. *No revision* is finetuned on its own first answers. The cheapest rival needs no revision: a fixed refusal of every flagged request.
 
 # %%
 arms = {"start": "start", "no revision": "no revision", "all revised": "all revised 3",
@@ -369,16 +371,16 @@ table({arm: {k: over_runs(y) for k, y in row.items()} for arm, row in cells.item
 claim("all revised: on average less harm than without, on every seed more over-refusal",
       harm.mean() < harm0.mean() and bool((over > over0 + 10).all()), kind="T")
 looks = judges.second_looks(record)
-claim("32 demonstrations undo it: over 20 points more harm than before them, on every "
+claim("32 harmful demonstrations: over 20 points more harm than before them, on every "
       "seed", min(looks.pop("rise")) > 20, kind="T")
 looks["gain"] = "{:+.2f} ± {:.2f}".format(*over_runs(worth - worth0)).replace("-", "−")
 for name, text in looks.items():
     quote(f"c.{name}", text)
 
 # %% [markdown] rlhf={"part": "wrong"}
-# After revising everything the model helps less with harm and refuses far more look-alikes; the true reward over both kinds changes by <!-- out c.gain --> against no revision. An exam of harmful requests alone would only praise it. The critic makes the difference: it flags <!-- out c.harmful --> of the harmful requests and <!-- out c.lookalike --> of the look-alikes. With such a critic one fixed refusal does better than our small model's revisions. (It explains nothing; a larger model's revision can.) And was it the principle? Of the first answers <!-- out c.first --> help with harm; after one revision under *Do no harm* <!-- out c.safe -->, under *Be short* <!-- out c.short -->. The other principle works nearly as well: a second draft, drawn at a lower temperature (½), may do most of the work. We did not separate the two.
+# After revising everything the model helps less with harm and refuses far more look-alikes; the true reward over both kinds changes by <!-- out c.gain --> against no revision. An exam of harmful requests alone would only praise it. The filter makes the difference: it flags <!-- out c.harmful --> of the harmful requests and <!-- out c.lookalike --> of the look-alikes. With such a filter one fixed refusal does better than our small model's revisions. (It explains nothing; a larger model's revision can.) And was it the principle? Of the first answers <!-- out c.first --> help with harm; after one revision under *Do no harm* <!-- out c.safe -->, under the unrelated *Be short* <!-- out c.short -->. So this run does not show that a principle works: a second draft at temperature ½ without any is the missing control.
 #
-# > **Keep this.** Count over-refusal beside harm. What to revise matters more than how often.
+# > **Keep this.** Count over-refusal beside harm. For over-refusal, what you revise matters; rounds two and three added little.
 #
 # ## What goes wrong
 #
@@ -386,15 +388,14 @@ for name, text in looks.items():
 # |---|---|---|
 # | our answer always listed first | a proud win rate | the model against itself: not 50 % |
 # | only harmful requests in the exam | harm falls, all is well | look-alikes refused |
-# | more labels from one biased judge | agreement with itself rises | 100 human labels on random pairs |
 # | a rubric lacks a criterion | its score is high | that criterion, measured apart |
 # | safety tested once | attacks of that day fail | help with harm, before and after 32 demonstrations of it: <!-- out c.undone --> |
 #
-# The last row is from the recorded runs: eight more steps on answers that help with harm undo the revision. What training put in, training takes out. So *red teaming*, the search for requests that break a model, is repeated after every training. The fourth trap, live: we pick the best of 16 stories by the *true* weights, with and without the wanted mood.
+# The last row is from the recorded runs: eight more steps on 32 answers that help with harm raise it far above the start, too. This teaches harm; it does not only undo. So *red teaming*, the search for requests that break a model, is repeated after every training. The third trap, live: we pick the best of 16 stories by the *true* weights, with and without the wanted mood. (A forgotten criterion that conflicts with a rewarded one is traded away, not left to chance.)
 
 # %%
 share = judges.left_out(some, "story: mood_met", "story")
-show(plots.bars(share, title="What the rubric forgets is left to chance",
+show(plots.bars(share, title="Here the forgotten mood is left to chance",
                 y_label="stories in the wanted mood"),
      "Three bars: the picks of the whole rubric have the wanted mood; without this "
      "criterion they have it as rarely as a blind draw.")
@@ -405,7 +406,7 @@ claim("without the criterion the mood is met hardly more often than by chance",
 # %% [markdown] rlhf={"part": "gpt2"}
 # ## At GPT-2 size
 #
-# SmolLM2 with 135 million parameters, an instruction model, judges 64 pairs of a refusal and a helping answer, half of the requests harmful, in both orders. One recorded run:
+# SmolLM2 with 135 million parameters, an instruction model, judges 64 pairs of a refusal and a helping answer, half of the requests harmful, in both orders. One recorded run (each curve is sorted by itself, so one place is two different pairs):
 
 # %%
 large = rlhf.book.recorded("13_smollm2")
@@ -416,7 +417,7 @@ lines = {"chosen: better answer first": sorted(large.better_first),
          "reference: no preference": [0.5] * 64}
 show(plots.panels({"probability of “A”, the first answer": lines},
                   x_label="pair, sorted by this probability",
-                  title="A 135M judge prefers whatever stands first"))
+                  title="A 135M judge always says “A”"))
 hits = judges.right_in_both(large)
 table({k: {"right, %": rlhf.evaluate.exams.clustered(y)} for k, y in hits.items()},
       digits=0, corner="64 pairs", note="± 95 % over pairs; a coin: 50 %")
@@ -426,7 +427,7 @@ for name, y in hits.items():
     quote("a." + name.split()[0], f"{y.mean():.0f} %")
 
 # %% [markdown] rlhf={"part": "exercises"}
-# This judge calls the first answer better in all 128 readings. With the better answer always first it would be reported as <!-- out a.better --> right. Both orders, averaged, show what it knows of these pairs: <!-- out a.both -->, no better than a coin. The free baseline, which of the two answers the model itself finds more probable, reaches <!-- out a.more -->: no clear improvement. Larger judges do better, and must pass the same test. What carries over is the method, not the numbers.
+# This judge says “A” in all 128 readings (place or letter: we did not test which). With the better answer always first it would be reported as <!-- out a.better --> right. Both orders, averaged, give <!-- out a.both -->: on this test, with this prompt, not distinguishable from a coin. The free baseline, which of the two answers the model itself finds more probable, reaches <!-- out a.more -->: no clear improvement. Larger judges do better, and must pass the same test. What carries over is the method, not the numbers.
 #
 # ## Exercises
 #
@@ -517,11 +518,11 @@ check("13.3", which_judge, hidden=True)
 #
 # ## Retell it
 #
-# 1. People are noisy and fair, judges consistent and biased; more labels remove noise and never bias.
+# 1. Here people are noisy and fair, and two of three judges consistent and biased; more labels from the same labeller remove noise, not bias.
 # 2. So a biased judge wins while money is short, and people win later; without bias the cheap judge stayed ahead.
-# 3. A few human labels did little as replacements; used to measure a suspected bias, they repaired the reward.
-# 4. Both orders remove the bias of place and no other; a majority of judges with one bias keeps it.
-# 5. Revising everything lowered harm and bred over-refusal; count both, and revise what a critic flags.
+# 3. A few human labels did little as replacements; used on random pairs to measure a suspected bias, they repaired the reward.
+# 4. Both orders, averaged, favour no place; they leave every other bias as it is.
+# 5. Revising everything lowered harm and bred over-refusal; count both, and revise answers to flagged requests only.
 #
 # *In the book*: [Synthetic Data & CAI](https://rlhfbook.com/c/12-synthetic-data), sections AI Feedback, Constitutional AI and Rubrics. *Next*: chapter 14, reasoning.
 #
