@@ -231,11 +231,11 @@ rows = {name: [found[name], at_cut[name]] for name in found}
 rows["last real, no end added"] = [None, as_cut["last real"]]
 rlhf.book.table({name: [x and [100 * v for v in x] for x in two]
                  for name, two in rows.items()},
-                [f"{len(some.test):,} test pairs", f"{len(some.cut)} with a cut answer"],
+                [f"{len(some.test):,} test pairs", f"{len(some.cut)} with a cut one"],
                 digits=1, corner="where the score is read",
                 note="agrees with the truth, in per cent")
 
-# %% tags=["hide-input"]
+# %%
 pads = rlhf.tensors.pad_left, rlhf.tensors.pad_right
 both = [judge(*pad([some.row(i, tokenizer) for i in short[:4]])) for pad in pads]
 claim("the package's score does not depend on the side of the padding",
@@ -367,8 +367,8 @@ rows = {"noisy": (noisy, labels["noisy"], score["noisy"]),
 split = {name: [len(two), *(some.confirmed(s, person, some.test[on])
                             for on in (level, ~level)), some.interval(s)]
          for name, (person, two, s) in rows.items()}
-rlhf.book.table(split, ["labels", "equal", "others", "truth"], corner="trained on",
-                digits=dict.fromkeys(["equal", "others", "truth"], "%"),
+rlhf.book.table(split, columns := ["labels", "equal", "others", "truth"],
+                corner="trained on", digits=dict.fromkeys(columns[1:], "%"),
                 note="equal, others: new labels of its teacher, on test pairs of equal "
                 "length and on the others; truth: on all")
 

@@ -377,16 +377,16 @@ show(plots.shares(dots, middle=0.25, x_label="share right of 20, Wilson's 95 %",
                   title="One model, twenty questions: 0 to 100 %"))
 
 # %% [markdown]
-# It always chooses the letter A, also with the right answer at B or C (recorded, not drawn). For this model the test of letters measures where the right answer stands. And the answers that it writes, to one question in three formats:
+# It always chooses the letter A, also with the right answer at B or C (recorded, not drawn). For this model the test of letters measures where the right answer stands. And the answers that it writes, to two of the questions in three formats:
 
 # %%
-for i in (2, 0):
+for i in (0, 7):
     rows = {way: large.format_texts[ways[way]][i] for way in list(ways)[:3]}
-    cards(large.format_texts["chat template"][i]["prompt"],
-          [(way, row["completion"].strip() or "(nothing)") for way, row in rows.items()])
+    cards(rows["writes: chat format"]["prompt"], [
+        (w, row["completion"].strip() or "(nothing)") for w, row in rows.items()])
 
 # %% [markdown] rlhf={"part": "exercises"}
-# The low scores for the two other formats are a fact about the format: in its own chat format the model names these capitals. What carries over to larger models is the habit: read the answers under each number, and give the format, the interval and a trivial baseline with it.
+# Without its chat format the model wrote nothing about Paris, which it knows. And the rule passes an answer that names Shakespeare, then credits a French playwright: it looks for one word. What carries over to larger models is the habit: read the answers under each number, and give the format, the interval and a trivial baseline with it.
 #
 # ## Exercises
 #
