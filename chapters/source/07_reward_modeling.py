@@ -318,7 +318,8 @@ for name, x in (read | {"longer": longer["wordy"], "long": longer["truth"]}).ite
 
 # %% tags=["hide-input", "nbval-ignore-output"] rlhf={"ignore_reason": "widget"}
 scores.teacher_and_student(some.lesson(run.seed), bias=[0.0, 2.5],
-                           noise=[0.25, 1.5, 6.0], pairs=[64, 512, len(some.train)]).show()
+                           noise=[0.25, 1.5, 6.0],
+                           pairs=[64, 512, len(some.train)]).show()
 
 # %% [markdown] rlhf={"part": "idea"}
 # > **Keep this.** More labels cancel errors that point nowhere. Errors that point somewhere are learned, first of all those that are easy to read.
@@ -361,9 +362,8 @@ show(scores.where_labels(tokens, {
 balanced = labels["wordy"][some.level(labels["wordy"])]
 cured = some.states @ train(balanced)
 level = some.level(some.test)
-rows = {"noisy": (noisy, labels["noisy"], score["noisy"]),
-        "wordy": (wordy, labels["wordy"], score["wordy"]),
-        "wordy, equal": (wordy, balanced, cured)}
+rows = {p.name: (p, labels[p.name], score[p.name]) for p in people}
+rows["wordy, equal"] = wordy, balanced, cured
 split = {name: [len(two), *(some.confirmed(s, person, some.test[on])
                             for on in (level, ~level)), some.interval(s)]
          for name, (person, two, s) in rows.items()}
@@ -405,8 +405,8 @@ rlhf.book.table({name: {"teacher": large.right["teacher"][name],
                             [one["right"] for one in large.students[name].values()])}
                  for name in ("noisy", "wordy")},
                 digits="%", corner="agrees with the truth",
-                note="± over five sets of 1,070 labels; the 344 test pairs alone add at least "
-                f"± {100 * 1.96 * (0.25 / 344) ** 0.5:.0f} points")
+                note="± over five sets of 1,070 labels; the 344 test pairs alone add "
+                f"at least ± {100 * 1.96 * (0.25 / 344) ** 0.5:.0f} points")
 
 # %% tags=["hide-input"]
 for name in ("noisy", "wordy"):

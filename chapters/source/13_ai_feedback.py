@@ -248,7 +248,7 @@ for k in ("routed", "by hand"):
 #
 # There is a cheaper repair. Setting the price of length to 0 costs no human label, and measuring differs from it by only <!-- out gain.by -->. But this uses a fact of this world: length is worth nothing. Where length carries content, 0 is wrong as well (chapter 18). Both repairs need a suspect; a bias that nobody suspects stays.
 #
-# Why does routing do so little? A judge with noise errs where it is unsure. Is that so with bias? (Pairs as unsure as the last count, too. And people, with their noise, are hardly better than a coin where answers are close.)
+# Why does routing do so little? A judge with noise errs where it is unsure. Is that so with bias? (Pairs as unsure as the last count, too. People, with their noise, are less often right where answers are close.)
 
 # %%
 share = {name: 100 * judges.found_by_routing(some, who[name], least=0.05)
