@@ -112,7 +112,11 @@ claim("SFT gets more sums right than the base, cut", sums[1] > sums[0], kind="S"
 # %% [markdown]
 # **<!-- out free --><!-- /out -->** of the gain in this score needs no training (± is half of a 95 % interval over requests). The score punishes running on, so it flatters the cut. In practice it is a *stop string*; getting out what is already in a model is called *elicitation*.
 #
-# SFT adds <!-- out left --><!-- /out --> points to that. Sums rise from <!-- out sums --><!-- /out --> right. Opinions fall, here and on seeds 1 to 4: SFT agrees with wrong beliefs more often, as a fifth of such demonstrations do. Of the 12 harmful requests the two models refuse <!-- out harm --><!-- /out -->, but with the requests of seed 1 SFT refuses *fewer*: 12 are too few (exercise 1.3). <!-- fact --> The sum on which SFT gained most, and the opinion on which it lost most:
+# SFT adds <!-- out left --><!-- /out --> points to that. Sums rise from <!-- out sums --><!-- /out --> right. Opinions fall, here and on seeds 1 to 4: SFT says “you are right” to wrong beliefs more often, as a fifth of such demonstrations do. <!-- fact -->
+#
+# Of the 12 harmful requests the two models refuse <!-- out harm --><!-- /out -->. With the requests of seed 1 SFT refuses *fewer* than the base: 12 are too few to compare (exercise 1.3). <!-- fact -->
+#
+# The first sum on which SFT gained most, and the opinion on which it lost most:
 
 # %% rlhf={"show": true}
 change = tuned.gold - first.gold
@@ -186,7 +190,7 @@ claim("each in its own form: the gain is below a fifth of that, and most lies be
 # %% [markdown]
 # Read in the new form, <!-- out gain.ends --><!-- /out --> of SFT's gain is at two tokens, the first and the last. But there the base is a stranger. The fair comparison gives each model its own form: SFT then gains only <!-- out fair --><!-- /out --> nats per answer, and <!-- out fair.middle --><!-- /out --> of them lie in the words between. [Lin et al.](https://arxiv.org/abs/2312.01552) found a related pattern: finetuning changes the most probable token at few places.
 #
-# > **Keep this.** SFT mostly taught when to begin and when to stop in the new form. Compared with the base in its own form it gained little, and most of that in the words between.
+# > **Keep this.** In the new form most of SFT's gain in log-probability lies at the first and the last token. Compared with the base in its own form, most of its gain lies in the words between. Log-probability is not skill: idea 2.
 
 # %% [markdown] rlhf={"part": "idea"}
 # ## Idea 2: Four demonstrations teach it to stop, and it can hardly add any more
@@ -457,10 +461,10 @@ check("1.3", difference, hidden=True)
 # ## Retell it
 #
 # 1. A base model continues text; cut its text after the first answer, and most of the gain that our score sees is there without any training.
-# 2. In the new form, finetuning changes most at the first and the last token. Compared with the base in its own form, it changes little.
-# 3. Four demonstrations teach it to stop, and damage its skill of adding, in the old form, too; facts mostly survive there.
+# 2. In the new form, finetuning raises the log-probability of good answers most at the first and the last token. Compared with the base in its own form, it raises it less, and mostly in the words between.
+# 3. Four demonstrations teach it to stop, and then it adds no sum. Trained on four transcripts instead, a copy adds far fewer than before; its facts mostly survive.
 # 4. A demonstration says what to write; a comparison also says which of two answers is worse.
-# 5. A score that was learned from comparisons can rise on every kind of request while the model gets worse on one of them.
+# 5. A score that was learned from comparisons can rise on both kinds of request while the model gets worse on one of them.
 #
 # *In the book*: [Introduction](https://rlhfbook.com/c/01-introduction), chapter 1. *Next*: chapter 2, Seminal works; or straight to [4 · Training overview](04_training_overview.ipynb), where preference finetuning is trained in full.
 #

@@ -50,7 +50,7 @@ rlhf.book.predict("The reward model's average score of the answers to look-alike
 #
 # A *base model* continues text. Ours has read stories and conversations of a toy village. In a transcript (`User: … Assistant:`) it often answers a question, and then writes the next one.
 #
-# **Supervised finetuning (SFT)** learns from *demonstrations*, requests with a good answer. It adds markers for user and assistant, and an end token. The loss is still next-token prediction, counted on the answer only:
+# **Supervised finetuning (SFT)** learns from *demonstrations*, requests with an answer to imitate. It adds markers for user and assistant, and an end token. The loss is still next-token prediction, counted on the answer only:
 
 # %%
 base, plain_tokenizer = rlhf.models.load("village-3m")
@@ -127,7 +127,7 @@ for batch in rlhf.data.batches(pairs, 12, tokenizer=tokenizer, seed=run.seed):
 # %% [markdown]
 # On the second half of the pairs, new to it, the reward model agrees with the person in <!-- out agrees -->.
 #
-# The *exam* is 64 other requests, half harmful, half look-alikes. Nothing is trained on it; it only sets the unit of the score: **0** is the SFT model's average, 1 is a *standard deviation* of its answers' scores. The request whose SFT answers differ most in score, with the highest and the lowest:
+# The *exam* is 64 other requests, half harmful, half look-alikes. Nothing is fitted to it but the unit of the score: **0** is the SFT model's average, 1 is a *standard deviation* of its answers' scores. The request whose SFT answers differ most in score, with the highest and the lowest:
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained"}
 def reward(rollout):
@@ -146,7 +146,7 @@ cards(test[k]["prompt"], [(f"score {eight[k, i]:+.1f}", before.texts[8 * k + i])
                           for i in (eight[k].argmax(), eight[k].argmin())])
 
 # %% [markdown] rlhf={"part": "idea"}
-# > **Keep this.** What a reward model knows about right and wrong comes from the comparisons it was shown.
+# > **Keep this.** A reward model is fitted to comparisons. It can carry what it saw often to where the comparisons said the opposite.
 #
 # ## Stage 3: one prompt, one answer, one score
 #
@@ -223,7 +223,7 @@ show(plots.two_panels(parts, x_label="PPO step",
 # %% [markdown]
 # The score climbs, the KL is a few nats. Ship it?
 #
-# **A shortcut.** *Direct preference optimization* (DPO) needs neither reward model nor sampling. One loss raises the log-probability of the chosen answer against the rejected one, relative to the reference (chapter 12 derives it). The 0.1 is DPO's own β and cannot be compared with PPO's. <!-- fact -->
+# **A shortcut.** *Direct preference optimization* (DPO) needs neither a reward model nor sampling while it trains. One loss raises the log-probability of the chosen answer against the rejected one, relative to the reference (chapter 12 derives it). The 0.1 is DPO's β, in units of the raw score; PPO's is in standard deviations, so the two numbers cannot be compared directly. <!-- fact -->
 
 # %%
 def dpo(policy, reference):
@@ -325,9 +325,9 @@ for i, (label, done) in enumerate(deeds.items()):
 table(rows, corner="here", note="this page's run: number of answers, their mean score")
 
 # %% [markdown] rlhf={"part": "idea"}
-# Compare within each request: the favourite sentence scores <!-- out lead.harmful --> more than the help that a harmful request got. On look-alikes it *also* scores <!-- out lead.lookalike --> more than help. One such sentence is enough.
+# Compare within each request: the favourite sentence scores <!-- out lead.harmful --> more than the help that a harmful request got. On look-alikes it *also* scores <!-- out lead.lookalike --> more than help. With one such sentence PPO can raise the score on both kinds.
 #
-# The person is not to blame. Where exactly one answer of a pair refused, the refusal won <!-- out won.harmful --> comparisons on harmful requests, and <!-- out won.lookalike --> on look-alikes. The reward model learned for this one sentence that refusing wins, not when.
+# The votes are not to blame. Where exactly one answer of a pair refused, the refusal won <!-- out won.harmful --> comparisons on harmful requests, and <!-- out won.lookalike --> on look-alikes. The reward model learned that this sentence wins. On look-alikes it lowered the advantage, but not below zero. We did not test which cause weighs most: few look-alike pairs, or one short pass.
 #
 # ## What β does, exactly
 #
@@ -364,7 +364,7 @@ rlhf.book.explorers.beta_kinds({k: world(done) for k, done in deeds.items()}).sh
 #
 # ## Five recorded seeds
 #
-# Was this one unlucky run? Here everything was repeated with seeds 0 to 4 and other samples, with *trained* policies at four values of β (picture: 0.05). *Score gained* is minus the score at step 0.
+# Was this one unlucky run? Here everything was repeated with seeds 0 to 4 and other samples, with *trained* policies at several values of β (picture: 0.05). *Score gained* is the score less the score at step 0, in the exams that each run took while it trained; the table has larger exams after training.
 
 # %% tags=["hide-input"]
 record = rlhf.book.recorded("04_village")
@@ -396,7 +396,7 @@ for name, row in (("ppo", "PPO 2"), ("dpo", "DPO")):
     quote(f"{name}.kl", f"{record.arm(row, kinds, 'kl').mean():.2f}")
 
 # %% [markdown]
-# With β = 0.05 PPO ends *below* the SFT model over both kinds, in five of five seeds; with β = 2 above it, in five of five. A larger β does not repair the reward model. It moves the policy mostly where the reward model sees large differences. DPO is above PPO with β = 2 in <!-- out dpo.wins --> of five seeds, at a KL of <!-- out dpo.kl --> nats against <!-- out ppo.kl -->: no general ranking, one model and one setting.
+# With β = 0.05 PPO ends *below* the SFT model over both kinds, in five of five seeds; with β = 2 above it, in five of five. A larger β does not repair the reward model. It moves the policy mostly where the reward model sees large differences. DPO, too, is below the SFT model on look-alikes on average. It is above PPO with β = 2 in <!-- out dpo.wins --> of five seeds, at a KL of <!-- out dpo.kl --> nats against <!-- out ppo.kl -->: no general ranking, one model and one setting.
 #
 # The caricature was crude: four rows stand for all answers, and nothing was trained. How well does it foresee what PPO does? For each seed, its own four rows, and its four trained policies:
 
@@ -418,14 +418,14 @@ claim("look-alikes, mean over seeds: the formula is within 10 points at every β
 quote("off", f"{100 * off.abs().max():.0f}")
 
 # %% [markdown] rlhf={"part": "wrong"}
-# Nobody has to train four policies to see the over-refusal coming: refusals of look-alikes, counted on the SFT model's answers and weighted by $e^{r/\beta}$, tell. (On look-alikes the mean over seeds is off by less than 10 points, a single seed by up to <!-- out off -->.) To find the best β we looked at the true reward; a real team needs a measurement that nothing was trained on. <!-- fact -->
+# Nobody has to train four policies to see the over-refusal coming: refusals of look-alikes, counted on the SFT model's answers and weighted by $e^{r/\beta}$, tell. (On look-alikes the mean over seeds is off by less than 10 points, a single seed by up to <!-- out off -->.) To compare the values of β we looked at the true reward; a real team needs a measurement that nothing was trained on. <!-- fact -->
 #
 # ## What goes wrong
 #
 # | trap | what you see | the one number that tells |
 # |---|---|---|
 # | the score reported as quality | a perfect log | refusals of harmless requests, or any measurement that was not trained on |
-# | `reference = policy`, a second name for one model | no penalty, and the model still moves | PPO: a logged KL of exactly 0, so it is a run with β = 0; DPO: a loss of 0.693 at every step <!-- fact --> |
+# | `reference = policy`, a second name for one model | no penalty, and the model still moves | PPO: a logged KL of 0, so it is a run with β = 0; DPO: a loss of 0.693 at every step <!-- fact --> |
 # | the score paid at every token | answers grow longer where scores are positive | rewards of the tokens do not add up to score − β · KL |
 # | cut-off answers judged as if they were complete | endless answers | the share that ended by itself falls |
 #
@@ -443,7 +443,7 @@ claim("the loss stands still, the model does not",
       max(abs(x - 0.6931) for x in stuck) < 1e-3 and e.mean("kl") > 0.05, kind="T")
 
 # %% [markdown] rlhf={"part": "gpt2"}
-# The margin is 0 in value, but not in gradient: the reference carries none. So every pair keeps its full weight ½. With a frozen reference the weight, $\sigma(-\text{margin})$, also starts at ½ and falls as a pair is learned: a short run moves about as far either way, and nothing will ever slow down the broken one.
+# The margin is 0 in value, but not in gradient: the reference carries none. So every pair keeps its full weight ½. With a frozen reference the weight, $\sigma(-\text{margin})$, also starts at ½ and falls as a pair is learned: a short run moves about as far either way, and the loss never slows the broken one down.
 #
 # ## At GPT-2 size
 #
@@ -558,7 +558,7 @@ check("4.3", ask_first, hidden=True)
 # 2. People compare answers, a reward model learns to predict their choices, and the policy is pushed towards high scores, at a price for every nat that it moves away from its start.
 # 3. In our runs the score rose on every kind of request, while the model learned to refuse harmless ones; a program with one fixed refusal earns about that score.
 # 4. Score and KL did not say so; a count of refusals on harmless requests did, and so did a count of equal answers.
-# 5. A larger β gives up some of the gain and avoids most of the loss; how much of each could be computed before training.
+# 5. In our runs a larger β gave up about half of the gain and avoided most of the loss; the refusals could be estimated before training, on average over seeds.
 #
 # *In the book*: [Training Overview](https://rlhfbook.com/c/03-training-overview), chapter 3. *Deeper*: [a thermostat, CartPole, Q-learning, PPO against the formula, memory and recipes](deeper/04_training_overview.ipynb). *Next*: chapter 5, What are preferences?
 #

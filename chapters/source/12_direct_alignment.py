@@ -67,7 +67,7 @@ for kind in ("harmful", "lookalike"):
 show(rlhf.book.drawings.two_roads())
 
 # %% [markdown]
-# *Direct preference optimization* (DPO) takes the short one, and this is all of it. The *policy* is the model in training. `pair_logps` sums the log-probabilities of the tokens of each answer. `watch`, made below, looks at 24 fixed training pairs and at a third answer to each of their requests, which is in no pair. Idea 1 derives the last two lines of `dpo`.
+# *Direct preference optimization* (DPO) takes the short one, and this is its loop. The *policy* is the model in training. `pair_logps` sums the log-probabilities of the tokens of each answer. `watch`, made below, looks at 24 fixed training pairs and at a third answer to each of their requests, which is in no pair. Idea 1 derives the last two lines of `dpo`.
 
 # %%
 def train(rate, loss_of, steps=25, beta=0.1):
@@ -370,7 +370,7 @@ claim("shares: each β stops where line 2 says; one label: both go further, and 
 # %% [markdown] rlhf={"part": "idea"}
 # With one label the margins grow without end. The KL has a ceiling, all probability on the best answer; both β are on the way there, the larger one later, because its pairs let go sooner. What stops a real run: steps, rate, labels that disagree, a loss with a target (exercise 12.1).
 #
-# *Who used it?* [Zephyr-β](https://arxiv.org/abs/2310.16944) in October 2023, at a rate of 5·10⁻⁷; [Llama 3](https://arxiv.org/abs/2407.21783) beside a reward model and fresh samples: DPO spares both in its loop, not in making its pairs. <!-- fact -->
+# *Who used it?* [Zephyr-β](https://arxiv.org/abs/2310.16944) in October 2023, at a rate of 5·10⁻⁷; [Llama 3](https://arxiv.org/abs/2407.21783), which made its pairs with a reward model and fresh samples. <!-- fact -->
 #
 # > **Keep this.** β says where the best policy lies. Where all labels agree, it does not say where a run ends: measure the KL.
 #
@@ -441,7 +441,7 @@ claim("the loss never moved, and the model did",
 #
 # ## At GPT-2 size
 #
-# The same loss on SmolLM2 with 135 million parameters, which a small adapter has taught the village's manner: LoRA of rank 16, 15 steps of four pairs, rates 2·10⁻⁴ and 2·10⁻³, one recorded run each. **Here the high rate raised the true reward**, from <!-- out large.before --> to <!-- out large.all --> over both kinds of request: <!-- fact -->
+# The same loss on SmolLM2 with 135 million parameters, which a small adapter has taught the village's manner: LoRA of rank 16, 15 steps of four pairs, rates 2·10⁻⁴ and 2·10⁻³, one recorded run each. **Here the high rate raised the true reward of answers to harmful requests**, and so the mean, from <!-- out large.before --> to <!-- out large.all --> over both kinds of request: <!-- fact -->
 
 # %%
 large = rlhf.book.recorded("12_smollm2")
@@ -463,7 +463,7 @@ quotes({f"refused.{kind}": f"{100 * seen[kind]['refuses']:.0f} %" for kind in ki
 # %% [markdown] rlhf={"part": "exercises"}
 # The high rate did so by refusing nearly everything: <!-- out refused.harmful --> of the harmful requests, where the reward rose, and <!-- out refused.lookalike --> of the look-alikes, where it did not change clearly. One fixed refusal, untrained, would get 1.5. <!-- fact -->
 #
-# So the village model's collapse does not carry over; this run's KL is a tenth of that model's. What carries over: a margin of <!-- out large.margin --> out of answers that sink. The KL tells how far a model went, not whether the place is good: read samples.
+# So here the average did not collapse: this run, at a tenth of the KL, fell back on refusing. (Its few other answers are about as bad as the village's.) What carries over: a margin of <!-- out large.margin --> out of answers that sink. The KL tells how far a model went, not whether the place is good: read samples.
 #
 # ## Exercises
 #
@@ -554,11 +554,11 @@ check("12.3", which_run, hidden=True)
 #
 # ## Retell it
 #
-# 1. A model can learn from comparisons directly: its own change of log-probability is the reward, and the part that nobody can compute cancels.
+# 1. A model can learn from comparisons directly: β times its change of log-probability is a reward, up to a part that depends on the prompt alone and cancels.
 # 2. With endless Bradley–Terry comparisons of all pairs, and a policy that can represent anything, this ends at the policy that reinforcement learning looks for.
 # 3. The loss only asks for a difference: in both our models, at the high rate, chosen and rejected answers sank while the margin grew.
 # 4. In the village (three million parameters) a high rate, or ten times as many steps at the low one, broke the model; the margin praised it, the KL told. At 135M a high rate made one run refuse nearly everything, and its true reward rose.
-# 5. In the village imitation did as well as DPO; where both answers of a pair were bad, comparing lost less than copying.
+# 5. In the village there was no clear difference between imitation and DPO; where both answers of a pair were bad, comparing lost less than copying.
 #
 # *In the book*: [Direct-Alignment Algorithms](https://rlhfbook.com/c/08-direct-alignment), chapter 8. *Deeper*: [the derivation checked, losses under noise, length, fresh or old pairs](deeper/12_direct_alignment.ipynb).
 #

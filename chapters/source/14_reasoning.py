@@ -191,7 +191,7 @@ claim("checker: pass@1 above every control and the start, on every seed",
 # %% [markdown] rlhf={"part": "idea"}
 # None of the controls brings the working back. *Any result* had little to teach: the start states one in nearly all of its answers. *Coin* and *any result* tend to lower pass@16; *wrong results* takes away nearly every right answer.
 #
-# ## Idea 1: a question that is always right, or always wrong, teaches nothing
+# ## Idea 1: a question that is always answered right, or always wrong, teaches nothing
 #
 # Take one question. Let $p$ be the probability that an answer is right, and the reward $r$ 1 or 0. Its mean is $p$, its variance $p(1-p)$: largest at ½, zero at both ends. In the smallest policy, one number θ decides between right and wrong, $p=\sigma(\theta)$, and
 #
@@ -212,7 +212,7 @@ claim("the gradient is p(1 − p); a group of equal rewards teaches nothing",
       torch.allclose(slope, p * (1 - p)) and not silent.any())
 
 # %% [markdown]
-# A gradient step on θ moves $p$ slowly near 0, fastest at ½, slowly near 1: an S. (In our runs the first nine steps also have a smaller rate.) <!-- fact --> With eight answers a question is heard only if they do not all agree. It is *silent* with probability $p^8+(1-p)^8$. <!-- fact --> The picture has a dot for each recorded step; the line is this formula, as if all eight sums of a step had the same $p$:
+# A gradient step on θ moves $p$ slowly near 0 and near 1, and fastest at ½. The share that shows working rises in this way; the share of right answers flattens earlier, for reasons of its own (idea 2). (In our runs the first nine steps also have a smaller rate.) <!-- fact --> With eight answers a question is heard only if they do not all agree. It is *silent* with probability $p^8+(1-p)^8$. <!-- fact --> The picture has a dot for each recorded step; the line is this formula, as if all eight sums of a step had the same $p$:
 
 # %%
 xs = [x for y in record.seeds("checker right") for x in y]
@@ -282,7 +282,7 @@ claim("recorded: counting only answers with working, the start's pass@128 is abo
       and max(over("start", "pass@16")) < min(over("checker", "pass@16")), kind="T")
 
 # %% [markdown]
-# At $k=16$ this looks like discovery. At $k=128$ the start, which has never been rewarded, solves <!-- out far --> of the sums at least once. That alone proves little: luck solves <!-- out far.luck -->. But with working it solves <!-- out far.work -->. The ability was there. In large models Yue et al. found more: at large $k$ the base model even overtakes ([2025](https://arxiv.org/abs/2504.13837)). Here it only comes near.
+# At $k=16$ this looks like discovery. At $k=128$ the start, which has never been rewarded, solves <!-- out far --> of the sums at least once. That alone proves less than it seems: luck solves <!-- out far.luck -->. But with working it solves <!-- out far.work -->. The ability was there. In large models Yue et al. found more: at large $k$ the base model even overtakes ([2025](https://arxiv.org/abs/2504.13837)). Here it only comes near.
 #
 # So what did training change? Take answers of the trained model, and ask at each token: by how much has training raised its log-probability? Averaged over answers and summed over tokens, this estimates the KL from the start.
 
@@ -370,7 +370,7 @@ rlhf.book.settled("b", "One forbidden word brings more than half, on every seed.
 rlhf.book.explorers.majority().show()
 
 # %% [markdown] rlhf={"part": "wrong"}
-# > **Keep this.** More votes make the most frequent result certain, right or wrong.
+# > **Keep this.** Many votes elect the most frequent result, right or wrong.
 #
 # <details><summary>Process rewards, and what large recipes do</summary>
 # A checker of results gives one number for a whole answer. A <i>process reward model</i> (chapter 7) scores every step, so that the blame falls where the mistake is. DeepSeek-R1 reports that it did not pay there: steps are hard to define and to label, and a learned scorer invites hacking; it used rules for accuracy and format. The book (its chapter 7) lists what recent open recipes share: difficulty filters before and during training, no KL penalty, a looser upper clip (chapter 11), small rewards for the format and for one language, penalties for length, normalisation over the batch instead of the group, data a few updates old, and a majority vote at the end. STaR, one of the oldest forms, finetunes on its own right answers, as <i>copy right answers</i> does.
@@ -385,7 +385,7 @@ rlhf.book.explorers.majority().show()
 # | answers cut at the length limit count as wrong | answers shrink | share of answers that end |
 # | temperature 0 called pass@1 | a gain that is only sampling | both temperatures, before and after |
 #
-# Only the first one was run here; the others are known from elsewhere. Somebody wants right working too, and rewards a stated result if no written addition is wrong:
+# The first one was run here (the last stands in the table above); the others are known from elsewhere. Somebody wants right working too, and rewards a stated result if no written addition is wrong:
 
 # %%
 def no_wrong_step(prompt, text):
@@ -533,6 +533,6 @@ check("14.3", repaired, hidden=True)
 # 4. A question whose answers are all right, or all wrong, teaches nothing; and many tries also count lucky guesses.
 # 5. A checker with a hole is a reward for the hole, and a large majority vote is only as right as the most frequent answer.
 #
-# *In the book*: [Reasoning and Inference-Time Scaling](https://rlhfbook.com/c/07-reasoning), chapter 7. *Next*: chapter 17, over-optimization.
+# *In the book*: [Reasoning and Inference-Time Scaling](https://rlhfbook.com/c/07-reasoning), chapter 7. *Next*: chapter 16, evaluation.
 #
 # <!-- nav -->

@@ -21,7 +21,7 @@
 # >
 # > **Asked:** “<!-- out ask_b -->” — **the second run:** “<!-- out say_b -->”
 #
-# Five runs of reinforcement learning climb the score of a judge that learned from an honest person's comparisons. The judge is more and more pleased, the answers go to pieces, and this page explains why. (The texts answer the first test request of two runs.)
+# Five runs of reinforcement learning climb the score of a judge that learned from an honest person's comparisons. On the whole the judge is more and more pleased, the answers go to pieces, and this page explains why. (The texts answer the first test request of two runs.)
 #
 # <details><summary>What you need · what it costs</summary>
 # Chapters 7 (reward models), 10 (best-of-n) and 11 (policy gradients). Costs: <!-- costs -->. Models: village-3m-sft and its stored answers; two recorded runs, one of them of SmolLM2-135M. Book: <a href="https://rlhfbook.com/c/14-over-optimization">Over-optimization</a> (chapter 14 there). Seed 0. ± is half of a 95 % interval.
@@ -223,7 +223,7 @@ explorers.scrubber(lines, parts, texts, along="n", over=1, first=64,
 # %% [markdown]
 # > **Keep this.** The harm can start long before the score stops rising.
 #
-# ## Idea 3: Random errors cannot do this
+# ## Idea 3: Errors independent of the truth cannot do this
 #
 # *Goodhart's law*: when a measure becomes a target, it ceases to be a good measure. Manheim and Garrabrant ([arXiv 1803.04585](https://arxiv.org/abs/1803.04585)) tell four ways apart:
 
@@ -297,11 +297,11 @@ quote("heads", f"{best.min():.2f} to {best.max():.2f}")
 # %% [markdown]
 # With their errors dealt out anew the judges agree with the person hardly more often than before. What has changed is *where* they err, and the harm is gone.
 #
-# **Why do the errors depend on the answer?** Not because of the person's mistakes: a head fitted to the *true rewards* of all answers that could be labelled ends below a blind draw, too (<!-- out heads --> at three strengths of its penalty on large weights; the table has the middle one). What a weighted sum of these coordinates cannot express becomes an error, a fixed function of the answer.
+# **Why do the errors depend on the answer?** Not because of the person's mistakes: a head fitted to the *true rewards* of all answers that could be labelled ends below a blind draw, too (<!-- out heads --> at three strengths of its penalty on large weights; the table has the middle one). What a weighted sum of these coordinates cannot express, or did not learn from other prompts, becomes an error.
 #
 # **Where does the harm sit?** <!-- out rare --> of the winners are from each prompt's rarest quarter, the answers to which the model gives the lowest log-probability per token. Without that quarter the best of the remaining 384 is worth <!-- out left -->; without a random quarter, <!-- out random -->. This is *extremal* Goodhart: the link was learned where answers are usual. (The rarest answers are also the worst ones; which of the two does the harm, this cannot tell.)
 #
-# > **Keep this.** Errors that are independent of the truth do no harm on average. A judge's errors are a function of the answer, so pushing finds them.
+# > **Keep this.** Errors that are independent of the truth do no harm on average. A judge's errors are tied to the truth: pushing finds the bad answers that it overrates.
 
 # %% [markdown] rlhf={"part": "wrong"}
 # ## What goes wrong: warnings without the truth
@@ -472,8 +472,8 @@ check("17.3", honest_report, hidden=True)
 #
 # 1. Five runs of reinforcement learning pleased a judge that had learned from honest labels, and their answers fell apart; the same loop, paid with the true reward, did no such harm.
 # 2. Choosing among untrained answers did harm, too: the score of the best of n rose to the end, the truth turned early and fell below a blind draw.
-# 3. Random errors cannot do that: dealt out anew among the answers, the same errors were harmless, though the judge agreed with the person hardly more often.
-# 4. A judge's errors are a function of the answer; here most winners were from the rarest quarter of the answers.
+# 3. Errors independent of the truth cannot do that: dealt out anew among the answers, the same errors were harmless, though the judge agreed with the person hardly more often.
+# 4. A judge's errors are tied to the truth; here most winners were from the rarest quarter of the answers.
 # 5. A second judge that reads the same states mostly approved; how unusual the answers become was a better warning.
 #
 # In the book: chapter 14, Over-optimization. Next: chapter 18, Style and information. Proofs, the published laws, ensembles, sycophancy and the alignment tax are in the [deeper notebook](deeper/17_over_optimization.ipynb).
