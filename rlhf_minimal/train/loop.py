@@ -46,7 +46,7 @@ def run(algorithm: str, *, model: str, data: Any, steps: int, out: str, seed: in
     shown = str(data) if isinstance(data, (str, Path)) else MEMORY
     asked = {"algorithm": algorithm, "model": str(model), "data": shown, "steps": steps, "seed": seed,
              "settings": vars(s).copy()}
-    before = earlier_run(folder, asked)
+    before = None if s.plan else earlier_run(folder, asked)  # a plan writes nothing, whatever is there
     if before and before["finished"] and before["steps"] == steps:
         return before | {"out": str(out)}
     if before:

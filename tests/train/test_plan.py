@@ -110,3 +110,7 @@ def test_the_command_prints_a_table_and_writes_nothing(tmp_path, capsys):
     text = capsys.readouterr().out
     assert "weights" in text and "LoRA, rank 8" in text and "cache" in text and "no completion ending early" in text
     assert not out.exists() and record["finished"] is False
+    out.mkdir()
+    (out / "notes.txt").write_text("mine")
+    train.run("sft", model="village-3m", data="village", steps=1, out=str(out), plan=True, rows=8)
+    assert [p.name for p in out.iterdir()] == ["notes.txt"]
