@@ -26,12 +26,14 @@ def test_the_session_runs_as_written(tmp_path):
         done = subprocess.run(["bash", "-ec", python + block], cwd=tmp_path, env=env, capture_output=True, text=True)
         assert done.returncode == 0, f"{block}\n{done.stderr[-800:]}"
         said.append(done.stdout)
-    assert len(said) == 6 and "peak" in said[2] and all(name in said[3] for name in ("score/checks.py:right", "win rate", "kl", "difference"))
-    assert "--reward" not in said[4] and re.search(r"^reward +checks.py:right,checks.py:brief=0.5 +checks.py:brief$", said[4], re.M)
+    _, _, plan, measured, compared, talk = said
+    assert "peak" in plan and all(name in measured for name in ("score/checks.py:right", "win rate", "kl", "difference"))
+    assert "--reward" not in compared
+    assert re.search(r"^reward +checks.py:right,checks.py:brief=0.5 +checks.py:brief$", compared, re.M)
     found = json.loads((tmp_path / "runs/both/evaluation/evaluation.json").read_text())
     right = found["values"]["score/checks.py:right"]
     assert found["rows"] == 60 and right["end"][0] > right["start"][0] > 0.4  # it learned what it was paid for
-    assert len(said[5].strip().splitlines()) == 3 and (tmp_path / "comparison/compare.html").exists()
+    assert len(talk.strip().splitlines()) == 3 and (tmp_path / "comparison/compare.html").exists()
 
 
 def test_every_command_stands_on_the_page():
