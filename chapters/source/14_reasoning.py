@@ -46,7 +46,7 @@ rlhf.book.predict("How much of the checker's gain does this bring, without train
 # %% [markdown] rlhf={"part": "phenomenon loop"}
 # ## Silence the working, then reward right results
 #
-# The words before a result are what *reasoning* means on this page: tokens that make the answer easier. Here is the model before the ten brief steps (*taught*) and after them (*start*), on one new sum:
+# The additions written before a result are what *reasoning* means on this page: tokens that make the answer easier. Here is the model before the ten brief steps (*taught*) and after them (*start*), on one new sum:
 
 # %% tags=["nbval-ignore-output"] rlhf={"ignore_reason": "trained", "show": true}
 taught, tokenizer = rlhf.models.load("village-3m-sft")
@@ -356,7 +356,7 @@ quote("ahead", said(record.ahead("imitation", "checker", "pass@1")))
 rlhf.book.settled("b", "One forbidden word brings more than half, on every seed.")
 
 # %% [markdown]
-# One forbidden word brings <!-- out part.not --> of the checker's gain. A digit as first token brings <!-- out part.dig -->. At temperature 1 the checker stays ahead of the digit, by <!-- out left -->. At temperature 0 no difference is left to see (<!-- out cold -->): that rest is probably sharper sampling, not better adding. So most of what looks like learned reasoning here is *one* token. But we had to know which; the checker's loop was not told.
+# One forbidden word brings <!-- out part.not --> of the checker's gain. A digit as first token brings <!-- out part.dig -->. At temperature 1 the checker stays ahead of the digit, by <!-- out left -->. At temperature 0 no difference is left to see (<!-- out cold -->): that rest is probably sharper sampling, not better adding. So more than half of what looks like learned reasoning here is *one* token. But we had to know which; the checker's loop was not told.
 #
 # *Copy right answers* is the same loop with the reward itself as the weight: right answers are imitated, wrong ones ignored. It does at least as well as RLOO (the row *checker*), which also pushes wrong answers down (difference <!-- out ahead -->). With one learning rate and 25 steps that is no verdict. Neither is shown to be better than the taught model.
 #
