@@ -82,19 +82,19 @@ def quote_runs(found: dict, *, digits: int = 2, sign: bool = False, percent: boo
     sign: with a plus where it is above 0. percent: shares as "14 ± 9 %".
     """
     for name, values in found.items():
-        mean, half = over_runs(values)
-        form = "{:.0f} ± {:.0f} %" if percent else f"{{:{'+' if sign else ''}.{digits}f}} ± {{:.{digits}f}}"
-        factor = 100 if percent else 1
-        quote(name, form.format(factor * mean, factor * half).replace("-", "−"))
+        quote(name, plus_minus(over_runs(values), digits, sign=sign, percent=percent))
 
 
-def plus_minus(found: tuple[float, float], digits: int = 2) -> str:
-    """(mean, half width) as a sentence has it.
+def plus_minus(found: tuple[float, float], digits: int = 2, *, sign: bool = False, percent: bool = False) -> str:
+    """(mean, half width) as a sentence has it; sign: with a plus above 0; percent: shares, as "14 ± 9 %".
 
     >>> plus_minus((-0.06, 0.07))
     '−0.06 ± 0.07'
     """
-    return " ± ".join(f"{x:.{digits}f}" for x in found).replace("-", "−")
+    if percent:
+        return "{:.0f} ± {:.0f} %".format(*(100 * x for x in found)).replace("-", "−")
+    mean, half = found
+    return f"{mean:{'+' if sign else ''}.{digits}f} ± {half:.{digits}f}".replace("-", "−")
 
 
 class Recorded(SimpleNamespace):

@@ -6,7 +6,6 @@ requests: answers to one request resemble each other, so they do not count as in
 
 from __future__ import annotations
 
-import math
 import random
 from collections import Counter
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from ..logprobs import token_logps
 from ..rollout import Rollout, completion_logps
 from ..sampling import answer, sample
 from ..tensors import pad_right
+from .exact import tilted
 
 
 @dataclass
@@ -179,8 +179,9 @@ def refusals_at(deeds: dict[str, dict], beta: float) -> float:
     if not beta > 0:
         raise ValueError(f"beta is {beta}; give a number above 0")
     rows = {name: row for name, row in deeds.items() if isinstance(row, dict)}
-    logits = torch.tensor([math.log(row["share"]) + row["score"] / beta for row in rows.values()], dtype=torch.float64)
-    return sum(p for name, p in zip(rows, logits.softmax(0).tolist(), strict=True) if "refusal" in name)
+    share, score = (torch.tensor([row[k] for row in rows.values()], dtype=torch.float64) for k in ("share", "score"))
+    best = tilted(share.log(), score, beta).exp()
+    return sum(p for name, p in zip(rows, best.tolist(), strict=True) if "refusal" in name)
 
 
 def clustered(values: Tensor, strata: list | None = None) -> tuple[float, float]:
